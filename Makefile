@@ -1,0 +1,48 @@
+# Every target does its own set-up: only Python 3.10 to 3.13, pip and make are needed.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' Makefile
+
+demo: $(VENV)/.samples ## serve the FastAPI sample on 127.0.0.1 (PORT=8000)
+	@echo
+	@echo "Try, in another terminal:"
+	@echo "  curl -i 127.0.0.1:$(PORT)/         # a plugin answers: hello world"
+	@echo "  curl -i 127.0.0.1:$(PORT)/app      # the app answers"
+	@echo "  curl -i 127.0.0.1:$(PORT)/teapot   # the plugin, with this route's conf"
+	@echo
+	@exec $(BIN)/python -m uvicorn sample_apps.fastapi_app.main:app --host 127.0.0.1 --port $(PORT)
+
+test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer where one is found
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	.ci/second-interpreter
+
+check: $(VENV)/.check ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(VENV)/.check ## let ruff rewrite what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the other targets made
+	rm -rf .venv .venv310 .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { echo "This Python cannot make virtual environments: install its venv package (Debian: python3-venv), or say 'make PYTHON=...'." >&2; exit 1; }
+
+$(VENV)/.samples: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[samples]'
+	@touch $@
+
+$(VENV)/.check: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check,wasmer]'
+	@touch $@ $(VENV)/.samples

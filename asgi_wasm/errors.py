@@ -1,0 +1,76 @@
+"""Every exception that asgi-wasm raises, in one tree.
+
+* AsgiWasmError
+    * SettingsError             a mistake in the settings; names the source and the key
+    * MissingExtraError         an optional dependency is not installed; names the extra
+    * EngineError               blame: the Wasm engine, or what was asked of it
+        * EngineUnavailableError    the chosen engine does not run on this Python
+        * InvalidModuleError        the bytes are not a core module that the engine accepts
+        * LinkError                 the module's imports cannot be satisfied
+        * TrapError                 the guest trapped; ``__cause__`` is a host function's exception, if any
+        * MemoryAccessError         an address range lies outside the guest's memory
+    * PluginError               blame: one plugin; carries ``plugin`` and ``file``
+        * PluginLoadError           the file cannot be made into a running VM
+        * PluginStartError          ``on_vm_start`` or ``on_configure`` failed, or trapped
+
+Each message is one sentence for the person who can mend it: what was wrong, where it was set, what to do.
+"""
+
+from __future__ import annotations
+
+
+class AsgiWasmError(Exception):
+    """Raised, through a subclass, for everything that asgi-wasm reports itself."""
+
+
+class SettingsError(AsgiWasmError):
+    """Raised when a setting is wrong, before any plugin runs."""
+
+
+class MissingExtraError(AsgiWasmError):
+    """Raised when a setting asks for something whose optional dependency is not installed."""
+
+
+class EngineError(AsgiWasmError):
+    """Raised, through a subclass, for everything that a Wasm engine refuses."""
+
+
+class EngineUnavailableError(EngineError):
+    """Raised when the chosen engine cannot run here."""
+
+
+class InvalidModuleError(EngineError):
+    """Raised when bytes are not a core WebAssembly module."""
+
+
+class LinkError(EngineError):
+    """Raised when a module cannot be instantiated with the host functions it was given."""
+
+
+class TrapError(EngineError):
+    """Raised when a guest call ends in a trap; the instance must not be called again."""
+
+
+class MemoryAccessError(EngineError):
+    """Raised when a read or write leaves the guest's linear memory."""
+
+
+class PluginError(AsgiWasmError):
+    """Raised, through a subclass, when one plugin cannot do its work.
+
+    ``plugin`` is the plugin's name in the settings and ``file`` its path, as configured.
+    """
+
+    def __init__(self, plugin: str, file: str, problem: str) -> None:
+        super().__init__(f"plugin {plugin!r} ({file}): {problem}")
+        self.plugin = plugin
+        self.file = file
+        self.problem = problem
+
+
+class PluginLoadError(PluginError):
+    """Raised when a plugin's file cannot be read, compiled, linked or instantiated."""
+
+
+class PluginStartError(PluginError):
+    """Raised when a plugin's VM came up but the plugin refused to start."""

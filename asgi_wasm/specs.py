@@ -1,0 +1,92 @@
+"""What the settings come to: plain, frozen, checked. No pydantic is needed below this line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+# Envoy's `per_connection_buffer_limit_bytes` defaults to 1 MiB; a paused body beyond it is answered 413 or 500.
+DEFAULT_BODY_LIMIT = 1024 * 1024
+# proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
+DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+
+
+class FailurePolicy(str, Enum):
+    """What a failed VM means for traffic. Envoy: ``PluginConfig.failure_policy``."""
+
+    FAIL_CLOSED = "fail_closed"
+    FAIL_OPEN = "fail_open"
+    FAIL_RELOAD = "fail_reload"
+
+
+@dataclass(frozen=True)
+class PluginLimits:
+    """Bounds of one plugin's VM. ``memory`` is in bytes of linear memory."""
+
+    memory: int = DEFAULT_MEMORY_LIMIT
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """How many bytes of a body may be held back while a plugin pauses: more is answered 413 or 500."""
+
+    request_body: int = DEFAULT_BODY_LIMIT
+    response_body: int = DEFAULT_BODY_LIMIT
+
+
+@dataclass(frozen=True)
+class PluginSpec:
+    """One entry of the plugin list. ``conf`` is None when the plugin has none of its own."""
+
+    name: str
+    file: Path
+    priority: int = 0
+    conf: bytes | None = None
+    root_id: str = ""
+    vm_id: str = ""
+    vm_conf: bytes = b""
+    env: tuple[tuple[str, str], ...] = ()
+    failure_policy: FailurePolicy = FailurePolicy.FAIL_CLOSED
+    allowed_capabilities: frozenset[str] = frozenset()
+    allow_on_headers_stop_iteration: bool = False
+    limits: PluginLimits = PluginLimits()
+    sha256: str | None = None
+    service: bool = False
+    # What is wrong with the file, in one sentence, when that was seen already.
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class RouteSpec:
+    """Requests that get their own ``conf``: an exact path, or ``prefix/*``. Empty hosts or methods match all."""
+
+    uri: str
+    hosts: tuple[str, ...] = ()
+    methods: frozenset[str] = frozenset()
+    plugins: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UpstreamSpec:
+    """A named target of HTTP calls. ``url`` is ``http://`` or ``https://`` with a host; ``timeout`` is in seconds."""
+
+    name: str
+    url: str
+    timeout: float | None = None
+    verify: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    http2: bool = False
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """The whole configuration of one middleware."""
+
+    plugins: tuple[PluginSpec, ...] = ()
+    routes: tuple[RouteSpec, ...] = ()
+    upstreams: tuple[UpstreamSpec, ...] = ()
+    engine: str = "auto"
+    cache_dir: Path | None = None
+    limits: StreamLimits = StreamLimits()
