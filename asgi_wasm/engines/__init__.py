@@ -1,0 +1,36 @@
+"""The engines that run guests, all behind the interface of `asgi_wasm.engines.base`.
+
+Nothing is imported or compiled here until an engine is asked for: a process that forks after it compiled Wasm
+hangs at the next compilation.
+"""
+
+from __future__ import annotations
+
+from asgi_wasm.engines.base import Engine
+from asgi_wasm.errors import EngineUnavailableError, SettingsError
+
+__all__ = ["ENGINES", "create_engine"]
+
+ENGINES = ("auto", "wasmtime", "wasmer")
+
+
+def create_engine(name: str = "auto") -> Engine:
+    """The engine of that name; "auto" is wasmtime.
+
+    Raises `SettingsError` for an unknown name, `EngineUnavailableError` when the engine does not run here.
+    """
+    if name in ("auto", "wasmtime"):
+        return _wasmtime()
+    if name == "wasmer":
+        from asgi_wasm.engines.wasmer import WasmerEngine
+
+        return WasmerEngine()
+    raise SettingsError(f"engine = {name!r} is unknown: choose one of {', '.join(map(repr, ENGINES))}")
+
+
+def _wasmtime() -> Engine:
+    try:
+        from asgi_wasm.engines.wasmtime import WasmtimeEngine
+    except (ImportError, OSError, RuntimeError) as error:  # the wheel's own words for a platform it does not know
+        raise EngineUnavailableError(f"the engine wasmtime cannot be loaded here: {error}") from error
+    return WasmtimeEngine()

@@ -1,0 +1,149 @@
+"""What can be said about a WebAssembly binary before and after an engine has looked at it.
+
+Engines differ in how they refuse bad input, and some do not refuse at all: wasmer compiles text, wasmtime's C API
+aborts the process when asked for the type of a function with a v128 parameter. Hence one check for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from asgi_wasm.errors import InvalidModuleError
+
+MAGIC = b"\0asm"
+VERSION = b"\1\0\0\0"
+COMPONENT_LAYER = b"\1\0"
+
+TYPE_SECTION = 1
+IMPORT_SECTION = 2
+FUNCTION_SECTION = 3
+EXPORT_SECTION = 7
+
+FUNCTION_FORM = 0x60
+FUNCTION_KIND = 0
+NUMBER_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C))
+LIMITS_HAVE_MAXIMUM = 0x01
+LIMITS_HAVE_PAGE_SIZE = 0x08
+
+
+def check_header(code: bytes) -> None:
+    """Raise `InvalidModuleError` unless ``code`` begins like a core module."""
+    if not code:
+        raise InvalidModuleError("the file is empty")
+    if not code.startswith(MAGIC[: len(code)]):
+        hint = " but WebAssembly text: compile it first, with wat2wasm" if code.lstrip()[:2] in (b"(m", b";;") else ""
+        raise InvalidModuleError(f"it is not a WebAssembly binary{hint}")
+    if len(code) < len(MAGIC) + len(VERSION):
+        raise InvalidModuleError(f"it is truncated: only {len(code)} bytes long")
+    if code[6:8] == COMPONENT_LAYER:
+        raise InvalidModuleError("it is a WebAssembly component, not a core module")
+    if code[4:8] != VERSION:
+        raise InvalidModuleError(f"it has the unknown WebAssembly version {int.from_bytes(code[4:8], 'little')}")
+
+
+def check_signatures(code: bytes) -> None:
+    """Raise `InvalidModuleError` for an imported or exported function with a parameter or result that is no number.
+
+    Call it only with code that the engine has validated: malformed sections are not looked for again.
+    """
+    try:
+        _check_signatures(code)
+    except IndexError:
+        raise InvalidModuleError("its imports and exports cannot be read") from None
+
+
+def one_sentence(message: str) -> str:
+    """The cause out of an engine's report of several lines."""
+    lines = [line.strip() for line in message.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("note: ")]
+    return lines[-1] if lines else "the engine gives no reason"
+
+
+class _Reader:
+    def __init__(self, code: bytes, start: int, end: int) -> None:
+        self.code = code
+        self.position = start
+        self.end = end
+
+    def byte(self) -> int:
+        value = self.code[self.position]
+        self.position += 1
+        return value
+
+    def number(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def take(self) -> bytes:
+        size = self.number()
+        self.position += size
+        return self.code[self.position - size : self.position]
+
+
+def _sections(code: bytes) -> Iterator[tuple[int, _Reader]]:
+    reader = _Reader(code, len(MAGIC) + len(VERSION), len(code))
+    while reader.position < reader.end:
+        kind, size = reader.byte(), reader.number()
+        yield kind, _Reader(code, reader.position, reader.position + size)
+        reader.position += size
+
+
+def _check_signatures(code: bytes) -> None:
+    passable: list[bool] = []  # by type index: are all parameters and results numbers?
+    functions: list[int] = []  # by function index: its type index
+    for kind, reader in _sections(code):
+        if kind == TYPE_SECTION:
+            passable = [_function_type(reader) for _ in range(reader.number())]
+        elif kind == IMPORT_SECTION:
+            for _ in range(reader.number()):
+                _import(reader, functions, passable)
+        elif kind == FUNCTION_SECTION:
+            functions += [reader.number() for _ in range(reader.number())]
+        elif kind == EXPORT_SECTION:
+            for _ in range(reader.number()):
+                name, export_kind, index = reader.take(), reader.byte(), reader.number()
+                if export_kind == FUNCTION_KIND and not passable[functions[index]]:
+                    raise InvalidModuleError(_complaint("exported", name))
+
+
+def _complaint(how: str, name: bytes) -> str:
+    return f"its {how} function {name.decode(errors='replace')!r} takes or returns something that is no number"
+
+
+def _function_type(reader: _Reader) -> bool:
+    if reader.byte() != FUNCTION_FORM:
+        raise InvalidModuleError("it declares types of the garbage collection proposal")
+    return NUMBER_TYPES.issuperset(reader.take() + reader.take())
+
+
+def _import(reader: _Reader, functions: list[int], passable: list[bool]) -> None:
+    module, name, kind = reader.take(), reader.take(), reader.byte()
+    if kind == FUNCTION_KIND:
+        functions.append(reader.number())
+        if not passable[functions[-1]]:
+            raise InvalidModuleError(_complaint("imported", module + b"." + name))
+    elif kind == 1:  # table: element type, limits
+        reader.byte()
+        _limits(reader)
+    elif kind == 2:  # memory: limits
+        _limits(reader)
+    elif kind == 3:  # global: value type, mutability
+        reader.byte()
+        reader.byte()
+    else:  # tag: attribute, type index
+        reader.byte()
+        reader.number()
+
+
+def _limits(reader: _Reader) -> None:
+    flags = reader.byte()
+    reader.number()
+    if flags & LIMITS_HAVE_MAXIMUM:
+        reader.number()
+    if flags & LIMITS_HAVE_PAGE_SIZE:
+        reader.number()

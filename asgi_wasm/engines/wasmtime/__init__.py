@@ -1,0 +1,200 @@
+"""Wasmtime, driven through the raw C API of its wheel.
+
+A call through the wheel's Python classes costs 35 µs, through `raw` half a microsecond. The classes still do what is
+rare: compile, list imports and exports, report errors. They also are the whole of `public`, to which the engine falls
+back, with a warning, when `proof` finds that the C API of this wasmtime is not the one that `raw` knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from asgi_wasm.engines import base
+from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
+from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.wasmtime import proof, public
+from asgi_wasm.errors import InvalidModuleError
+
+__all__ = ["WasmtimeEngine", "WasmtimeModule"]
+
+logger = logging.getLogger("asgi_wasm.engines")
+
+# Bump when `_config` changes: compiled code depends on it.
+FLAGS = "cranelift-1"
+
+# All that a 32-bit memory can ever grow to. Only address space is reserved, not memory.
+RESERVED_FOR_MEMORY = 1 << 32
+
+VALUE_TYPES = {0: base.I32, 1: base.I64, 2: base.F32, 3: base.F64}
+KINDS: dict[str, str] = {
+    "FuncType": "func",
+    "MemoryType": "memory",
+    "TableType": "table",
+    "GlobalType": "global",
+}
+
+
+class Linker(Protocol):
+    """Makes instances: `raw.RawLinker` or `public.PublicLinker`."""
+
+    def link(
+        self, module: WasmtimeModule, functions: Sequence[base.HostFunction], memory_limit: int
+    ) -> base.Instance: ...
+
+
+class WasmtimeEngine:
+    """One wasmtime engine. ``raw=False`` never tries the C API, for tests and for narrowing down a bug."""
+
+    name = "wasmtime"
+    limits_memory = True
+
+    def __init__(self, *, raw: bool = True) -> None:
+        self._raw = raw
+        self._lock = threading.Lock()
+        self._made: tuple[wasmtime.Engine, Linker] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """See `base.Engine`."""
+        return f"wasmtime-{version('wasmtime')}-{FLAGS}-{sys.platform}-{platform.machine()}"
+
+    @property
+    def uses_raw_api(self) -> bool:
+        """Whether calls take the fast way. Runs the self-proof when it has not run yet."""
+        return not isinstance(self.linker, public.PublicLinker)
+
+    @property
+    def engine(self) -> wasmtime.Engine:
+        """Wasmtime's engine, made at first use so that a pre-forking server's parent has none."""
+        return self._make()[0]
+
+    @property
+    def linker(self) -> Linker:
+        """What makes instances, chosen at first use."""
+        return self._make()[1]
+
+    def compile(self, code: bytes) -> WasmtimeModule:
+        """See `base.Engine`."""
+        check_header(code)
+        try:
+            module = wasmtime.Module(self.engine, code)
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(f"wasmtime refuses it: {one_sentence(str(error))}") from None
+        check_signatures(code)
+        return WasmtimeModule(self, module)
+
+    def deserialize(self, compiled: bytes) -> WasmtimeModule:
+        """See `base.Engine`."""
+        try:
+            module = wasmtime.Module.deserialize(self.engine, compiled)
+        except wasmtime.WasmtimeError as error:
+            raise InvalidModuleError(f"wasmtime refuses the compiled code: {one_sentence(str(error))}") from None
+        return WasmtimeModule(self, module)
+
+    def _make(self) -> tuple[wasmtime.Engine, Linker]:
+        made = self._made
+        if made is None:
+            with self._lock:
+                made = self._made = self._made or self._choose()
+        return made
+
+    def _choose(self) -> tuple[wasmtime.Engine, Linker]:
+        engine = wasmtime.Engine(_config())
+        if self._raw:
+            try:
+                return engine, self._proven(engine)
+            except Exception as error:
+                logger.warning(
+                    "wasmtime %s is not as asgi-wasm knows it (%s: %s): using its public API, which is about 50 times"
+                    " slower per call",
+                    version("wasmtime"),
+                    type(error).__name__,
+                    error,
+                )
+        return engine, public.PublicLinker(engine)
+
+    def _proven(self, engine: wasmtime.Engine) -> Linker:
+        from asgi_wasm.engines.wasmtime import raw
+
+        linker = raw.RawLinker(engine)
+        module = WasmtimeModule(self, wasmtime.Module(engine, proof.CODE))
+        proof.prove(lambda functions, memory_limit: module.link(linker, functions, memory_limit))
+        return linker
+
+
+class WasmtimeModule:
+    """A compiled module and what it imports and exports."""
+
+    def __init__(self, engine: WasmtimeEngine, module: wasmtime.Module) -> None:
+        self._engine = engine
+        self.module = module
+
+    @cached_property
+    def imports(self) -> Sequence[base.Import]:
+        """See `base.Module`."""
+        return tuple(base.Import(each.module, each.name or "", *_describe(each)) for each in self.module.imports)
+
+    @cached_property
+    def exports(self) -> Mapping[str, base.Export]:
+        """See `base.Module`."""
+        return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
+
+    def instantiate(
+        self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int
+    ) -> base.Instance:
+        """See `base.Module`."""
+        return self.link(self._engine.linker, functions, memory_limit)
+
+    def link(
+        self, linker: Linker, functions: Mapping[tuple[str, str], base.HostFunction], memory_limit: int
+    ) -> base.Instance:
+        """`instantiate` with a linker that need not be the engine's."""
+        return linker.link(self, find_functions(self.imports, functions), memory_limit)
+
+    def serialize(self) -> bytes:
+        """See `base.Module`."""
+        return bytes(self.module.serialize())
+
+
+def _config() -> wasmtime.Config:
+    config = wasmtime.Config()
+    pointer = config.ptr()
+    # `raw` keeps the address of memory for as long as the instance lives.
+    ffi.wasmtime_config_memory_may_move_set(pointer, False)
+    ffi.wasmtime_config_memory_reservation_set(pointer, RESERVED_FOR_MEMORY)
+    ffi.wasmtime_config_wasm_memory64_set(pointer, False)
+    # The C API aborts the process when asked about functions that take or return typed references.
+    for proposal in ("wasm_function_references", "wasm_gc"):
+        switch = getattr(ffi, f"wasmtime_config_{proposal}_set", None)
+        if switch is not None:
+            switch(pointer, False)
+    return config
+
+
+def _describe(item: wasmtime.ImportType | wasmtime.ExportType) -> tuple[str, base.FuncType | None]:
+    try:
+        type_ = item.type
+    except wasmtime.WasmtimeError:  # a kind that this wasmtime's Python classes do not know
+        return "unknown item", None
+    if isinstance(type_, wasmtime.FuncType):
+        return "func", base.FuncType(_names(type_.params), _names(type_.results))
+    return KINDS.get(type(type_).__name__, type(type_).__name__), None
+
+
+def _names(types: Sequence[wasmtime.ValType]) -> tuple[str, ...]:
+    return tuple(VALUE_TYPES[_kind(each)] for each in types)
+
+
+def _kind(type_: wasmtime.ValType) -> int:
+    kind: Any = ffi.wasm_valtype_kind(type_.ptr())  # ctypes makes an int of what the bindings call a c_uint8
+    return int(kind)

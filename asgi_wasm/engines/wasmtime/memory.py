@@ -1,0 +1,82 @@
+"""A guest's memory, read and written in place."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from ctypes import byref, c_char, c_void_p
+from typing import Any
+
+from wasmtime import _ffi as ffi
+
+from asgi_wasm.engines.wasmtime.calls import Context, store_context
+from asgi_wasm.errors import MemoryAccessError
+
+_pack_u32 = struct.Struct("<I").pack_into
+
+
+class RawMemory:
+    """See `base.Memory`.
+
+    The address of memory never changes, by the engine's configuration, and memory never shrinks. So a range inside
+    the size seen last is inside memory, and only a range outside it asks wasmtime for the present size.
+    """
+
+    __slots__ = ("_bytes", "_context", "_memory", "_size", "_view")
+
+    def __init__(self, context: Context, extern: Any) -> None:
+        self._context: Context | None = context
+        self._memory = extern.of.memory
+        self._refresh()
+
+    @property
+    def size(self) -> int:
+        """See `base.Memory`."""
+        self._refresh()
+        return self._size
+
+    def read(self, address: int, size: int) -> bytes:
+        """See `base.Memory`."""
+        end = address + size
+        if end > self._size:
+            self._grown_to(address, size)
+        return self._bytes[address:end]  # type: ignore[no-any-return]  # a slice of c_char is bytes
+
+    def write(self, address: int, data: bytes) -> None:
+        """See `base.Memory`."""
+        end = address + len(data)
+        if end > self._size:
+            self._grown_to(address, len(data))
+        self._view[address:end] = data
+
+    def write_u32(self, address: int, value: int) -> None:
+        """See `base.Memory`."""
+        if address + 4 > self._size:
+            self._grown_to(address, 4)
+        _pack_u32(self._view, address, value & 0xFFFFFFFF)
+
+    def close(self) -> None:
+        """Make every access fail: the memory is about to go."""
+        self._context = None
+        self._map(0, 0)
+
+    def _refresh(self) -> None:
+        if self._context is None:
+            return
+        context = store_context(self._context)
+        size = ffi.wasmtime_memory_data_size(context, byref(self._memory))
+        base_address = ctypes.cast(ffi.wasmtime_memory_data(context, byref(self._memory)), c_void_p).value
+        self._map(base_address or 0, size if base_address else 0)
+
+    def _map(self, base_address: int, size: int) -> None:
+        array = (c_char * size).from_address(base_address) if size else (c_char * 0)()
+        self._bytes: Any = array
+        self._view = memoryview(array).cast("B")
+        self._size = size
+
+    def _grown_to(self, address: int, size: int) -> None:
+        self._refresh()
+        if address + size > self._size:
+            raise MemoryAccessError(
+                f"{size} bytes at {address:#x} are outside the guest's {self._size} bytes of memory"
+            )

@@ -1,0 +1,159 @@
+"""Instances over wasmtime's C API, by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from ctypes import POINTER, byref, c_void_p
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from asgi_wasm.engines import base
+from asgi_wasm.engines.traps import CALL_DEPTH, headroom
+from asgi_wasm.engines.wasmtime.calls import (
+    SLOT,
+    Context,
+    RawFailure,
+    bind_guest_function,
+    bind_host_function,
+    report,
+    store_context,
+)
+from asgi_wasm.engines.wasmtime.memory import RawMemory
+from asgi_wasm.engines.wasmtime.reports import trap_from_report
+from asgi_wasm.errors import EngineError, LinkError
+
+if TYPE_CHECKING:
+    from asgi_wasm.engines.wasmtime import WasmtimeModule
+
+# What `_bindings` must declare for the functions that are called below without ctypes' checks.
+ARITIES = {
+    "wasmtime_func_call_unchecked": 5,
+    "wasmtime_func_new_unchecked": 6,
+    "wasmtime_instance_new": 6,
+    "wasmtime_instance_export_get": 5,
+    "wasmtime_memory_data": 2,
+    "wasmtime_memory_data_size": 2,
+    "wasmtime_trap_new": 2,
+}
+
+
+class RawLinker:
+    """Makes raw instances. Raises when the C API is not the one described above."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        if sys.byteorder != "little" or ctypes.sizeof(ffi.wasmtime_val_raw_t) != SLOT:
+            raise EngineError("values are not slots of 16 bytes, low bytes first")
+        for name, arity in ARITIES.items():
+            if len(getattr(ffi.dll, name).argtypes) != arity:
+                raise EngineError(f"{name} does not take {arity} arguments")
+        self._engine = engine
+        # `dll[name]` is a new function object each time: these settings are ours alone.
+        self._new_function = ffi.dll["wasmtime_func_new_unchecked"]
+        self._new_function.restype = None
+        self._new_trap = ffi.dll["wasmtime_trap_new"]
+        self._new_trap.restype = c_void_p
+        self._invoke = ffi.dll["wasmtime_func_call_unchecked"]
+        self._invoke.restype = c_void_p
+
+    def link(self, module: WasmtimeModule, functions: Sequence[base.HostFunction], memory_limit: int) -> RawInstance:
+        """Instantiate with one function per import, in order."""
+        store = wasmtime.Store(self._engine)
+        store.set_limits(memory_size=memory_limit)
+        context = Context(ctypes.cast(store._context(), c_void_p).value)
+        context.store = store
+        context.callbacks = []
+        failure = RawFailure(self._new_trap)
+        externs = (ffi.wasmtime_extern_t * len(functions))()
+        # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
+        c_imports = module.module.imports
+        for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
+            callback = bind_host_function(imported, function, failure)
+            context.callbacks.append(callback)
+            externs[index].kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
+            target = byref(externs[index].of.func)
+            self._new_function(context, c_imports[index].type.ptr(), callback, None, None, target)
+        return RawInstance(self._invoke, context, module, externs, failure)
+
+
+class RawInstance:
+    """See `base.Instance`."""
+
+    def __init__(
+        self, invoke: Any, context: Context, module: WasmtimeModule, externs: ctypes.Array[Any], failure: RawFailure
+    ) -> None:
+        self._invoke = invoke
+        self._context: Context | None = context
+        self._module = module
+        self._failure = failure
+        self._instance = ffi.wasmtime_instance_t()
+        self._memory: RawMemory | None = None
+        self._closers: list[Callable[[], None]] = []
+        trap = c_void_p()
+        headroom(CALL_DEPTH)
+        error = ffi.wasmtime_instance_new(
+            store_context(context),
+            module.module.ptr(),
+            externs,
+            len(externs),
+            byref(self._instance),
+            ctypes.cast(byref(trap), POINTER(POINTER(ffi.wasm_trap_t))),
+        )
+        if error or trap.value:
+            self._refuse(ctypes.cast(error, c_void_p).value, trap)
+
+    @property
+    def memory(self) -> RawMemory:
+        """See `base.Instance`."""
+        if self._memory is None:
+            extern = self._export("memory")
+            if extern is None or extern.kind != ffi.WASMTIME_EXTERN_MEMORY.value:
+                raise LinkError('the module exports no memory named "memory"')
+            self._memory = RawMemory(self._open_context(), extern)
+        return self._memory
+
+    def function(self, name: str) -> base.GuestFunction | None:
+        """See `base.Instance`. A function with several results returns the first."""
+        export = self._module.exports.get(name)
+        if export is None or export.type is None:
+            return None
+        extern = self._export(name)
+        call, close = bind_guest_function(self._invoke, self._open_context(), extern, export.type, self._failure)
+        self._closers.append(close)
+        return call
+
+    def close(self) -> None:
+        """See `base.Instance`. During a call the store lives until the call has ended."""
+        for close in self._closers:
+            close()
+        self._closers.clear()
+        if self._memory is not None:
+            self._memory.close()
+        self._context = None
+
+    def _open_context(self) -> Context:
+        if self._context is None:
+            raise EngineError("the instance is closed")
+        return self._context
+
+    def _export(self, name: str) -> Any:
+        extern = ffi.wasmtime_extern_t()
+        encoded = name.encode()
+        context = store_context(self._open_context())
+        found = ffi.wasmtime_instance_export_get(
+            context, byref(self._instance), ctypes.create_string_buffer(encoded), len(encoded), byref(extern)
+        )
+        return extern if found else None
+
+    def _refuse(self, error: int | None, trap: c_void_p) -> NoReturn:
+        trapped = trap.value is not None
+        kept = self._failure.take()
+        text = report(error, trap)
+        self.close()
+        if trapped or kept is not None:
+            raise trap_from_report(text, kept, self._failure.source)
+        # An unfit host has been found by now, so what is left is what the limits forbid.
+        raise LinkError(f"wasmtime cannot instantiate the module: {' '.join(text.split())}")

@@ -1,0 +1,33 @@
+"""How the wasmer engine says that it cannot be had."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from asgi_wasm.engines import create_engine
+from asgi_wasm.errors import EngineUnavailableError
+
+wasmer = importlib.import_module("asgi_wasm.engines.wasmer")
+
+
+def test_a_newer_python_is_told_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wasmer, "NEWEST_PYTHON", (3, 9))
+    with pytest.raises(EngineUnavailableError, match=r'up to 3\.10 and this is .*: set engine = "wasmtime"') as caught:
+        create_engine("wasmer")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_python_that_could_have_it_is_told_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wasmer, "NEWEST_PYTHON", sys.version_info[:2])
+    monkeypatch.setitem(sys.modules, "wasmer", None)
+    with pytest.raises(EngineUnavailableError, match=r"pip install 'asgi-wasm\[wasmer\]'"):
+        create_engine("wasmer")
+
+
+@pytest.mark.skipif(sys.version_info[:2] <= (3, 10), reason="wasmer may be installed")
+def test_this_python_has_no_wasmer() -> None:
+    with pytest.raises(EngineUnavailableError):
+        create_engine("wasmer")

@@ -1,0 +1,86 @@
+"""What is special to wasmtime: the proof of the C API, and the fallback when it fails."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+
+import pytest
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from asgi_wasm.engines.base import Instance
+from asgi_wasm.engines.traps import trap_error
+from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, raw
+from asgi_wasm.errors import EngineError, MemoryAccessError
+
+GUEST = bytes(
+    wasmtime.wat2wasm("""(module (memory (export "memory") 1)
+      (func (export "f") (param i32) (result i32) (local.get 0)))""")
+)
+
+
+def start(engine: WasmtimeEngine) -> Instance:
+    return engine.compile(GUEST).instantiate({}, memory_limit=1 << 20)
+
+
+def test_the_raw_api_proves_itself_with_this_wasmtime(caplog: pytest.LogCaptureFixture) -> None:
+    assert WasmtimeEngine().uses_raw_api
+    assert caplog.records == []
+
+
+def test_the_public_api_passes_the_same_proof() -> None:
+    engine = WasmtimeEngine(raw=False)
+    module = engine.compile(proof.CODE)
+    proof.prove(lambda functions, limit: module.instantiate(functions, memory_limit=limit))
+    assert not engine.uses_raw_api
+
+
+def test_the_proofs_module_is_the_text_above_it() -> None:
+    assert proof.__doc__ is not None
+    text = proof.__doc__[proof.__doc__.index("(module") :]
+    assert bytes(wasmtime.wat2wasm(text)) == proof.CODE
+
+
+@pytest.mark.parametrize("broken", ["values", "arity", "symbol", "memory", "results"])
+def test_a_failed_proof_falls_back_with_one_warning(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if broken == "values":
+        monkeypatch.setattr(ffi, "wasmtime_val_raw_t", ctypes.c_uint64)
+    elif broken == "arity":
+        monkeypatch.setitem(raw.ARITIES, "wasmtime_func_call_unchecked", 6)
+    elif broken == "symbol":
+        monkeypatch.setitem(raw.ARITIES, "wasmtime_no_such_function", 1)
+    elif broken == "memory":
+        monkeypatch.setattr(memory.RawMemory, "read", lambda self, address, size: bytes(size))
+    else:
+        monkeypatch.setattr(calls, "_result", lambda slots, type_: (0,))
+    engine = WasmtimeEngine()
+    with caplog.at_level(logging.WARNING):
+        function = start(engine).function("f")
+        start(engine)
+    assert function is not None
+    assert function(-1) == 0xFFFFFFFF
+    assert not engine.uses_raw_api
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "public API" in caplog.text
+
+
+def test_a_closed_raw_instance_answers_with_errors_not_crashes() -> None:
+    instance = start(WasmtimeEngine())
+    function, guest_memory = instance.function("f"), instance.memory
+    instance.close()
+    assert function is not None
+    with pytest.raises(EngineError, match="closed"):
+        function(1)
+    with pytest.raises(MemoryAccessError):
+        guest_memory.read(0, 1)
+    with pytest.raises(MemoryAccessError):
+        guest_memory.write(0, b"x")
+    assert guest_memory.size == 0
+
+
+def test_long_backtraces_and_names_are_cut() -> None:
+    message = str(trap_error("wasm trap: x", ["a" * 100, *"bcdefghij"], None, ""))
+    assert message == f"wasm trap: x (in {'a' * 80}... < b < c < d < e < f < g < h < ...)"
