@@ -1,0 +1,302 @@
+"""Moves headers, body and trailers of one direction through its filters, by the rules of `host.stream`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.stream import TRANSITIONS, Action, Input, State, data_input, headers_input, trailers_input
+from asgi_wasm.host.vm import VmFailedError
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import StreamContext
+    from asgi_wasm.host.header_map import HeaderMap
+
+REQUEST, RESPONSE = 0, 1
+
+
+class Sink(Protocol):
+    """The far end of a direction: the app for a request, the client for a response."""
+
+    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """All filters let the headers pass. Called once, first."""
+        ...
+
+    def data(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the body that all filters let pass."""
+        ...
+
+    def trailers(self, trailers: HeaderMap) -> None:
+        """The trailers, which end the stream."""
+        ...
+
+
+class Owner(Protocol):
+    """What a direction asks of the chain that it is part of."""
+
+    def open(self, stage: Stage) -> StreamContext | None:
+        """The filter's context, made now if need be; None when it cannot be made and the stage is to be skipped."""
+        ...
+
+    def failed(self, context: StreamContext) -> None:
+        """The context's VM failed in a callback."""
+        ...
+
+    def overflow(self, direction: int) -> None:
+        """A body that must be buffered is over the limit."""
+        ...
+
+
+class Stage:
+    """One filter in one direction: how far it is, and what it holds back."""
+
+    __slots__ = ("buffering", "context", "end", "headers_passed", "held", "index", "state", "trailers", "watermark")
+
+    def __init__(self, index: int, context: StreamContext | None = None) -> None:
+        self.index = index
+        self.context = context
+        self.state = State.CONTINUE
+        self.headers_passed = False
+        self.held = b""
+        # The stream's end is behind what is held.
+        self.end = False
+        self.trailers: HeaderMap | None = None
+        # The body callback is shown all that is held, not only what is new.
+        self.buffering = False
+        # Too much held means "read no further" instead of "fail".
+        self.watermark = False
+
+    def advance(self, event: Input) -> Action:
+        """Take one transition of the table."""
+        self.state, action = TRANSITIONS[self.state, event]
+        return action
+
+
+class Direction:
+    """The filters of one direction, in the order in which they see it."""
+
+    def __init__(self, kind: int, stages: Sequence[Stage], sink: Sink, limit: int, owner: Owner) -> None:
+        self.kind = kind
+        self.stages = stages
+        self.headers_map: HeaderMap | None = None
+        self.trailers_map: HeaderMap | None = None
+        self.closed = False
+        self._sink = sink
+        self._limit = limit
+        self._owner = owner
+
+    # --- what comes in
+
+    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """The first piece."""
+        self.headers_map = headers
+        self._headers_from(0, end_of_stream)
+
+    def data(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the body. With ``end_of_stream`` nothing may follow."""
+        self._data_from(0, data, end_of_stream)
+
+    def trailers(self, trailers: HeaderMap) -> None:
+        """The last piece, after a body whose pieces were no end of stream."""
+        self._trailers_from(0, trailers)
+
+    def resume(self, context: StreamContext) -> None:
+        """Let go what this filter holds (`proxy_continue_stream`); nothing when it holds nothing."""
+        for stage in self.stages:
+            if stage.context is context:
+                action = stage.advance(Input.RESUME)
+                if action is not Action.IGNORE:
+                    self._let_go(stage, replay=action is Action.REPLAY)
+
+    def close(self) -> None:
+        """Nothing passes any more."""
+        self.closed = True
+        for stage in self.stages:
+            stage.advance(Input.CLOSE)
+            stage.held, stage.trailers = b"", None
+
+    # --- what the ASGI border asks
+
+    @property
+    def paused_by(self) -> StreamContext | None:
+        """The first filter that holds something back."""
+        for stage in self.stages:
+            if stage.state not in (State.CONTINUE, State.CLOSED):
+                return stage.context
+        return None
+
+    @property
+    def wants_data(self) -> bool:
+        """False while a filter holds more than the limit and asked for back-pressure."""
+        return not any(stage.watermark and len(stage.held) >= self._limit for stage in self.stages)
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether any filter has, or holds, something to do with the body; if not, the body may bypass the chain."""
+        return any(
+            stage.state is not State.CONTINUE or (stage.context is not None and stage.context.sees_body(self.kind))
+            for stage in self.stages
+        )
+
+    # --- headers
+
+    def _headers_from(self, index: int, end: bool) -> None:
+        headers = self.headers_map
+        assert headers is not None
+        for stage in self.stages[index:]:
+            if stage.advance(self._run_headers(stage, headers, end)) is not Action.PASS:
+                stage.end = end
+                stage.watermark = stage.state is State.STOP_ALL_WATERMARK
+                self._settle(stage)
+                return
+            stage.headers_passed = True
+            self._settle(stage)
+            if self.closed:
+                return
+        self._sink.headers(headers, end)
+
+    def _run_headers(self, stage: Stage, headers: HeaderMap, end: bool) -> Input:
+        context = stage.context or self._owner.open(stage)
+        if context is None or context.failed:
+            return Input.HEADERS_CONTINUE
+        try:
+            verdict = context.headers(self.kind, headers, end)
+        except VmFailedError:
+            self._owner.failed(context)
+            return Input.HEADERS_CONTINUE
+        if verdict == 0:
+            return Input.HEADERS_CONTINUE
+        return headers_input(verdict, allow_stop_iteration=context.root.spec.allow_on_headers_stop_iteration)
+
+    # --- body
+
+    def _data_from(self, index: int, data: bytes, end: bool) -> None:
+        made: HeaderMap | None = None
+        made_at = 0
+        for stage in self.stages[index:]:
+            action = stage.advance(Input.DATA_ARRIVES)
+            if action is Action.HOLD:
+                stage.held += data
+                stage.end = end
+                self._check_limit(stage)
+                break
+            if action is Action.IGNORE:
+                return
+            buffer = Buffer(stage.held + data if stage.buffering else data)
+            event, trailers = self._run_body(stage, buffer, end)
+            if trailers is not None:
+                made, made_at, end = trailers, stage.index + 1, False
+            if not self._after_body(stage, event, buffer, end):
+                break
+            data = buffer.data
+            if self.closed:
+                return
+        else:
+            self._sink.data(data, end)
+        if made is not None:
+            self._trailers_from(made_at, made)
+
+    def _run_body(self, stage: Stage, buffer: Buffer, end: bool) -> tuple[Input, HeaderMap | None]:
+        context = stage.context
+        if context is None or context.failed:
+            return Input.DATA_CONTINUE, None
+        try:
+            verdict = context.body(self.kind, buffer, end)
+        except VmFailedError:
+            self._owner.failed(context)
+            return Input.DATA_CONTINUE, None
+        return data_input(verdict), context.take_made_trailers(self.kind) if end else None
+
+    def _after_body(self, stage: Stage, event: Input, buffer: Buffer, end: bool) -> bool:
+        """Do what the verdict asks. True when the buffer's bytes go on to the next filter."""
+        kept = b"" if stage.buffering else stage.held
+        before_headers = not stage.headers_passed
+        action = stage.advance(event)
+        if action is Action.PASS:
+            self._settle(stage)
+            return True
+        if action is Action.RELEASE:
+            # All that was held goes on in one piece with this one, after the headers.
+            stage.buffering, stage.held = False, b""
+            self._settle(stage)
+            if before_headers and not self.closed:
+                self._pass_headers(stage, end=False)
+            buffer.data = kept + buffer.data
+            return True
+        if action is not Action.IGNORE:
+            taken = buffer.data if stage.buffering or action is Action.HOLD else b""
+            stage.held = kept + taken
+            stage.end = end
+            stage.buffering = event is Input.DATA_BUFFER
+            stage.watermark = event is Input.DATA_WATERMARK
+            self._check_limit(stage)
+            self._settle(stage)
+        return False
+
+    def _check_limit(self, stage: Stage) -> None:
+        if len(stage.held) > self._limit and not stage.watermark:
+            self._owner.overflow(self.kind)
+
+    # --- trailers
+
+    def _trailers_from(self, index: int, trailers: HeaderMap) -> None:
+        self.trailers_map = trailers
+        for stage in self.stages[index:]:
+            action = stage.advance(Input.TRAILERS_ARRIVE)
+            if action is Action.CALL:
+                action = stage.advance(self._run_trailers(stage, trailers))
+            if action is Action.HOLD:
+                stage.trailers, stage.end = trailers, False
+            self._settle(stage)
+            if self.closed or action in (Action.HOLD, Action.IGNORE):
+                return
+            if action is Action.RELEASE:
+                stage.end = False
+                self._let_go(stage, replay=False)
+        self._sink.trailers(trailers)
+
+    def _run_trailers(self, stage: Stage, trailers: HeaderMap) -> Input:
+        context = stage.context
+        if context is None or context.failed:
+            return Input.TRAILERS_CONTINUE
+        # What was buffered is still there to be read and changed.
+        buffer = Buffer(stage.held)
+        if stage.buffering:
+            context.bodies[self.kind] = buffer
+        try:
+            verdict = context.trailers(self.kind, trailers)
+        except VmFailedError:
+            self._owner.failed(context)
+            return Input.TRAILERS_CONTINUE
+        context.bodies[self.kind] = None
+        stage.held = buffer.data
+        return trailers_input(verdict)
+
+    # --- letting go
+
+    def _let_go(self, stage: Stage, *, replay: bool) -> None:
+        """Hand on what a filter held. With ``replay`` its own callbacks have not seen body and trailers yet."""
+        data, end, trailers = stage.held, stage.end, stage.trailers
+        stage.held, stage.end, stage.trailers = b"", False, None
+        stage.buffering = stage.watermark = False
+        ended_by_headers = False
+        if not stage.headers_passed:
+            ended_by_headers = end and not data and trailers is None
+            self._pass_headers(stage, ended_by_headers)
+        following = stage.index if replay else stage.index + 1
+        if data or (end and not ended_by_headers):
+            self._data_from(following, data, end and trailers is None)
+        if trailers is not None and not self.closed:
+            self._trailers_from(following, trailers)
+
+    def _pass_headers(self, stage: Stage, end: bool) -> None:
+        stage.headers_passed = True
+        if stage.context is not None:
+            stage.context.maps[2 * self.kind] = None
+        self._headers_from(stage.index + 1, end)
+
+    def _settle(self, stage: Stage) -> None:
+        """Carry out what the callback asked for besides its verdict."""
+        if stage.context is not None and stage.context.vm.effects:
+            stage.context.vm.perform()

@@ -1,0 +1,63 @@
+"""What a plugin asked for that cannot happen inside the hostcall: left on the VM, carried out after the callback.
+
+So a callback is atomic, and nothing re-enters the guest while it runs.
+Followed: proxy-wasm-cpp-host `WasmBase::addAfterVmCallAction`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import StreamType
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import RootContext, StreamContext
+    from asgi_wasm.host.wire import Pairs
+
+
+@dataclass(frozen=True)
+class ContinueStream:
+    """Resume one direction of a stream (`proxy_continue_stream`)."""
+
+    context: StreamContext
+    stream_type: StreamType
+
+
+@dataclass(frozen=True)
+class CloseStream:
+    """Reset a stream (`proxy_close_stream`)."""
+
+    context: StreamContext
+    stream_type: StreamType
+
+
+@dataclass(frozen=True)
+class LocalResponse:
+    """Answer the client in the app's stead (`proxy_send_local_response`). ``grpc_status`` is None when not given."""
+
+    context: StreamContext
+    status_code: int
+    details: bytes
+    body: bytes
+    headers: Pairs
+    grpc_status: int | None
+
+
+@dataclass(frozen=True)
+class SetTickPeriod:
+    """Call `proxy_on_tick` every ``milliseconds``; 0 stops it."""
+
+    root: RootContext
+    milliseconds: int
+
+
+@dataclass(frozen=True)
+class DeleteRoot:
+    """End a root context that has said `proxy_done`."""
+
+    root: RootContext
+
+
+StreamEffect = ContinueStream | CloseStream | LocalResponse
+Effect = StreamEffect | SetTickPeriod | DeleteRoot

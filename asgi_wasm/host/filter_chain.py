@@ -1,0 +1,189 @@
+"""The plugins of one request, in order: both directions, local responses, failures, the end.
+
+Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions/common/wasm/context.cc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.errors import PluginError
+from asgi_wasm.host import lifecycle
+from asgi_wasm.host.abi import LogLevel, MapType, StreamType
+from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction, Sink, Stage
+from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.local_reply import local_reply
+from asgi_wasm.host.vm import VmFailedError
+from asgi_wasm.specs import FailurePolicy, StreamLimits
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import StreamContext
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.ports import Attributes, Log
+    from asgi_wasm.host.wire import Pairs
+
+_PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
+
+
+class ResponseSink(Sink, Protocol):
+    """The client's side, which also knows whether an answer may still be changed."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the response's head is on its way to the client."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """End the connection without a whole response."""
+        ...
+
+
+class FilterChain:
+    """One request and its response on their way through the plugins.
+
+    The ASGI border feeds `request` and `respond`, `response` and calls `finish` once, whatever happened.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        request_sink: Sink,
+        response_sink: ResponseSink,
+        attributes: Attributes,
+        limits: StreamLimits,
+        log: Log,
+    ) -> None:
+        self.attributes = attributes
+        # What plugins set by `proxy_set_property`, for later plugins and for the app.
+        self.properties: dict[bytes, bytes] = {}
+        self.contexts: list[StreamContext] = []
+        # A plugin (or a failure policy) answered: whatever the app still says is not for the client.
+        self.answered_locally = False
+        self.local_details = b""
+        self.request = Direction(
+            REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
+        )
+        self.response: Direction | None = None
+        self._filters = filters
+        self._response_sink = response_sink
+        self._limits = limits
+        self._log = log
+
+    # --- the two directions
+
+    def respond(self, headers: HeaderMap, end_of_stream: bool) -> Direction:
+        """The response's headers; its body and trailers go to the direction that this gives back.
+
+        Only plugins that saw the request see the response, the last first.
+        """
+        stages = [Stage(index, context) for index, context in enumerate(reversed(self.contexts))]
+        self.response = Direction(RESPONSE, stages, self._response_sink, self._limits.response_body, self)
+        self.response.headers(headers, end_of_stream)
+        return self.response
+
+    def finish(self) -> None:
+        """Log, done, delete for every context, in the order of the request. Idempotent."""
+        self.request.close()
+        if self.response is not None:
+            self.response.close()
+        for context in self.contexts:
+            try:
+                lifecycle.finish_stream(context)
+            except VmFailedError:
+                self._log_failure(context)
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """What `proxy_on_log` may read: Envoy offers no request trailers there."""
+        if map_type is MapType.HTTP_REQUEST_HEADERS:
+            return self.request.headers_map
+        if self.response is None or map_type is MapType.HTTP_REQUEST_TRAILERS:
+            return None
+        wants_headers = map_type is MapType.HTTP_RESPONSE_HEADERS
+        return self.response.headers_map if wants_headers else self.response.trailers_map
+
+    # --- what directions ask (`direction.Owner`)
+
+    def open(self, stage: Stage) -> StreamContext | None:
+        """Make the filter's context, right before its first callback as Envoy does."""
+        plugin_filter = self._filters[stage.index]
+        try:
+            root = plugin_filter.root()
+            stage.context = context = lifecycle.create_stream(root, self)
+        except (PluginError, VmFailedError) as error:
+            spec = plugin_filter.spec
+            self._log.host(spec.name, LogLevel.ERROR, f"cannot serve a request: {error}")
+            self._apply_policy(spec.failure_policy, spec.name)
+            return None
+        self.contexts.append(context)
+        return context
+
+    def failed(self, context: StreamContext) -> None:
+        """A callback trapped, or its VM had failed before."""
+        self._log_failure(context)
+        context.failed = True
+        self._apply_policy(context.root.spec.failure_policy, context.root.spec.name)
+
+    def overflow(self, direction: int) -> None:
+        """Envoy answers 413 to a request, and 500 to a response, whose held body is over the limit."""
+        status = _PAYLOAD_TOO_LARGE if direction == REQUEST else _INTERNAL_SERVER_ERROR
+        body = b"Payload Too Large" if direction == REQUEST else b"Internal Server Error"
+        self.answer(status, body, [], None, details=b"body_over_limit")
+
+    def _apply_policy(self, policy: FailurePolicy, plugin: str) -> None:
+        if policy is not FailurePolicy.FAIL_OPEN:
+            # Envoy's `failStream`: an empty 503.
+            self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"wasm_fail_stream")
+
+    def _log_failure(self, context: StreamContext) -> None:
+        policy = context.root.spec.failure_policy.value
+        reason = context.vm.failure
+        self._log.host(context.root.spec.name, LogLevel.ERROR, f"its VM failed ({reason}); the request gets {policy}")
+
+    # --- effects
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Carry out what a plugin asked for on this stream."""
+        if isinstance(effect, LocalResponse):
+            self.answer(effect.status_code, effect.body, effect.headers, effect.grpc_status, details=effect.details)
+        elif isinstance(effect, ContinueStream):
+            direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
+            if direction is not None:
+                direction.resume(effect.context)
+        else:
+            self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
+
+    def answer(self, status: int, body: bytes, headers: Pairs, grpc_status: int | None, *, details: bytes) -> None:
+        """Answer in the app's stead, if that is still possible. A second answer is not looked at.
+
+        Before any response, the answer goes through the response callbacks of the plugins that saw the request.
+        While a response is on its way through them, the answer replaces it and they do not see it. Once the
+        response has started, all that can be done is to end it.
+        """
+        if self.answered_locally:
+            return
+        self.answered_locally = True
+        self.local_details = details
+        self.request.close()
+        reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
+        if self.response is None:
+            response = self.respond(reply, not content)
+            if content and not response.closed:
+                response.data(content, True)
+        elif not self._response_sink.started:
+            self.response.close()
+            self.response.headers_map = reply
+            self._response_sink.headers(reply, not content)
+            if content:
+                self._response_sink.data(content, True)
+        else:
+            self.reset("a local response came after the response had started")
+
+    def reset(self, reason: str) -> None:
+        """End both directions and the client's connection."""
+        self.answered_locally = True
+        self.request.close()
+        if self.response is not None:
+            self.response.close()
+        self._response_sink.reset(reason)

@@ -1,0 +1,73 @@
+"""Spec chapter "Buffers": bodies, configurations and what callouts brought.
+
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`getBuffer`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import BufferType, HostcallError, ProxyStatus
+from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.hostcalls.system import acting_context
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = ["get_buffer_bytes", "get_buffer_status", "get_configuration", "set_buffer_bytes"]
+
+# A body outside its callback: there, empty, and not to be changed.
+_NO_BODY = Buffer(writable=False)
+
+
+def _buffer(vm: WasmVM, buffer_type: int) -> Buffer:
+    """Raises `HostcallError`: BAD_ARGUMENT for an unknown type, NOT_FOUND for a buffer that is not there now."""
+    if buffer_type > BufferType.CALL_DATA:
+        raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+    context = acting_context(vm)
+    if buffer_type <= BufferType.HTTP_RESPONSE_BODY:
+        return (context.stream.bodies[buffer_type] if context.stream is not None else None) or _NO_BODY
+    if buffer_type <= BufferType.UPSTREAM_DATA:
+        # TCP streams: not hosted; empty as they are in Envoy outside their callbacks.
+        return _NO_BODY
+    root = context.root
+    if buffer_type == BufferType.VM_CONFIGURATION:
+        return Buffer(root.spec.vm_conf, writable=False)
+    if buffer_type == BufferType.PLUGIN_CONFIGURATION and root.configuring:
+        return Buffer(root.conf, writable=False)
+    found = root.buffers.get(buffer_type)
+    if found is None:
+        raise HostcallError(ProxyStatus.NOT_FOUND)
+    return found
+
+
+def get_buffer_bytes(
+    vm: WasmVM, buffer_type: int, start: int, max_size: int, return_data: int, return_size: int
+) -> int | None:
+    """At most ``max_size`` bytes from ``start``; OK and (0, 0) when ``start`` is beyond the end."""
+    vm.memory.give(_buffer(vm, buffer_type).get(start, max_size), return_data, return_size)
+    return None
+
+
+def get_buffer_status(vm: WasmVM, buffer_type: int, return_size: int, return_flags: int) -> int | None:
+    """The buffer's size; the flags are always 0."""
+    size = len(_buffer(vm, buffer_type))
+    vm.memory.write_u32(return_size, size)
+    vm.memory.write_u32(return_flags, 0)
+    return None
+
+
+def set_buffer_bytes(
+    vm: WasmVM, buffer_type: int, start: int, size: int, value_data: int, value_size: int
+) -> int | None:
+    """Prepend, append or replace; see `Buffer.set` for which."""
+    buffer = _buffer(vm, buffer_type)
+    buffer.set(start, size, vm.memory.read(value_data, value_size))
+    return None
+
+
+def get_configuration(vm: WasmVM, return_data: int, return_size: int) -> int | None:
+    """0.1.0 only: the plugin's configuration during `on_configure`, otherwise the VM's."""
+    root = acting_context(vm).root
+    vm.memory.give(root.conf if root.configuring else root.spec.vm_conf, return_data, return_size)
+    return None

@@ -1,0 +1,114 @@
+"""Spec chapter "HTTP fields": headers, trailers and gRPC metadata, of streams and of callouts.
+
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`getMap`, `getConstMap`). A map that is not there now:
+reading one value, or changing anything, is BAD_ARGUMENT; reading all pairs gives none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import AbiVersion, HostcallError, MapType, ProxyStatus
+from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.wire import decode_pairs, encode_pairs
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.header_map import HeaderMap
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = [
+    "add_header_map_value",
+    "get_header_map_pairs",
+    "get_header_map_size",
+    "get_header_map_value",
+    "remove_header_map_value",
+    "replace_header_map_value",
+    "set_header_map_pairs",
+]
+
+_LAST_STREAM_MAP = MapType.HTTP_RESPONSE_TRAILERS
+_LAST_MAP = MapType.HTTP_CALL_RESPONSE_TRAILERS
+
+
+def _readable(vm: WasmVM, map_type: int) -> HeaderMap | None:
+    """Raises `HostcallError` BAD_ARGUMENT for an unknown type."""
+    if map_type > _LAST_MAP:
+        raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+    context = acting_context(vm)
+    if map_type > _LAST_STREAM_MAP:
+        return context.root.maps.get(map_type)
+    return None if context.stream is None else context.stream.readable(map_type)
+
+
+def _writable(vm: WasmVM, map_type: int) -> HeaderMap:
+    """Raises `HostcallError` BAD_ARGUMENT for an unknown type, and for a map that may not be changed now."""
+    stream = acting_context(vm).stream
+    found = stream.writable(map_type) if stream is not None and map_type <= _LAST_STREAM_MAP else None
+    if found is None:
+        raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+    return found
+
+
+def get_header_map_value(
+    vm: WasmVM, map_type: int, key_data: int, key_size: int, return_value_data: int, return_value_size: int
+) -> int | None:
+    """The first value of a name. Missing: NOT_FOUND, but in 0.1.0 OK and empty."""
+    key = vm.memory.read(key_data, key_size)
+    headers = _readable(vm, map_type)
+    if headers is None:
+        return ProxyStatus.BAD_ARGUMENT
+    value = headers.get(key)
+    if value is None:
+        if vm.version > AbiVersion.V0_1_0:
+            return ProxyStatus.NOT_FOUND
+        value = b""
+    vm.memory.give(value, return_value_data, return_value_size)
+    return None
+
+
+def add_header_map_value(
+    vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
+) -> int | None:
+    """Append, keeping the values that are there."""
+    key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
+    _writable(vm, map_type).add(key, value)
+    return None
+
+
+def replace_header_map_value(
+    vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
+) -> int | None:
+    """Replace every value; makes the header when it is missing."""
+    key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
+    _writable(vm, map_type).replace(key, value)
+    return None
+
+
+def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: int) -> int | None:
+    """Remove every value. OK when there was none."""
+    key = vm.memory.read(key_data, key_size)
+    _writable(vm, map_type).remove(key)
+    return None
+
+
+def get_header_map_pairs(vm: WasmVM, map_type: int, return_pairs_data: int, return_pairs_size: int) -> int | None:
+    """All pairs in order; (0, 0) for none and for a map that is not there."""
+    headers = _readable(vm, map_type)
+    vm.memory.give(b"" if headers is None else encode_pairs(headers.pairs), return_pairs_data, return_pairs_size)
+    return None
+
+
+def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size: int) -> int | None:
+    """Replace everything. Malformed pairs are read as none, and then clear the map, as in Envoy."""
+    pairs = decode_pairs(vm.memory.read(pairs_data, pairs_size))
+    _writable(vm, map_type).replace_all(pairs)
+    return None
+
+
+def get_header_map_size(vm: WasmVM, map_type: int, return_size: int) -> int | None:
+    """The bytes of all names and values: Envoy's answer. (The spec: of the serialized pairs.)"""
+    headers = _readable(vm, map_type)
+    if headers is None:
+        return ProxyStatus.BAD_ARGUMENT
+    vm.memory.write_u32(return_size, headers.byte_size)
+    return None

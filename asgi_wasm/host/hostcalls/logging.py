@@ -1,0 +1,27 @@
+"""Spec chapter "Logging"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import LogLevel, ProxyStatus
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = ["get_log_level", "log"]
+
+
+def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | None:
+    """Write one line under the plugin's name. BAD_ARGUMENT for an unknown level. Allowed at any time."""
+    if level > LogLevel.CRITICAL:
+        return ProxyStatus.BAD_ARGUMENT
+    message = vm.instance.memory.read(message_data, message_size)
+    vm.ports.log.plugin(vm.plugin_name(), LogLevel(level), message)
+    return None
+
+
+def get_log_level(vm: WasmVM, return_level: int) -> int | None:
+    """The level of the plugin's logger. Since 0.2.1."""
+    vm.memory.write_u32(return_level, vm.ports.log.level(vm.plugin_name()))
+    return None

@@ -1,0 +1,73 @@
+"""Spec chapter "Metrics".
+
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`defineMetric` and after): the low two bits of an id are
+the metric's type, and each definition gets a new id, also for a name that was defined before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import HostcallError, MetricType, ProxyStatus
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = ["define_metric", "get_metric", "increment_metric", "record_metric"]
+
+_TYPE_MASK = 3
+_ID_STEP = 4
+_SIGN = 1 << 63
+
+
+def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, return_metric_id: int) -> int | None:
+    """A new id for this name. BAD_ARGUMENT for an unknown type."""
+    if metric_type > MetricType.HISTOGRAM:
+        return ProxyStatus.BAD_ARGUMENT
+    name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
+    vm.metric_counts[metric_type] += 1
+    metric_id = _ID_STEP * vm.metric_counts[metric_type] + metric_type
+    vm.metric_names[metric_id] = name
+    vm.memory.write_u32(return_metric_id, metric_id)
+    return None
+
+
+def _name(vm: WasmVM, metric_id: int) -> str:
+    name = vm.metric_names.get(metric_id)
+    if name is None:
+        raise HostcallError(ProxyStatus.NOT_FOUND)
+    return name
+
+
+def increment_metric(vm: WasmVM, metric_id: int, offset: int) -> int | None:
+    """Add to a counter (only more than 0) or a gauge (also less). BAD_ARGUMENT for a histogram."""
+    kind = metric_id & _TYPE_MASK
+    if kind > MetricType.GAUGE:
+        return ProxyStatus.BAD_ARGUMENT
+    name, delta = _name(vm, metric_id), offset - 2 * (offset & _SIGN)
+    if kind == MetricType.GAUGE:
+        vm.ports.metrics.gauge_add(vm.plugin_name(), name, delta)
+    elif delta > 0:
+        vm.ports.metrics.counter_add(vm.plugin_name(), name, delta)
+    else:
+        return ProxyStatus.BAD_ARGUMENT
+    return None
+
+
+def record_metric(vm: WasmVM, metric_id: int, value: int) -> int | None:
+    """Counter: add; gauge: set; histogram: observe. The value is unsigned."""
+    name, kind = _name(vm, metric_id), metric_id & _TYPE_MASK
+    metrics, plugin = vm.ports.metrics, vm.plugin_name()
+    act = (metrics.counter_add, metrics.gauge_set, metrics.observe)[kind]
+    act(plugin, name, value)
+    return None
+
+
+def get_metric(vm: WasmVM, metric_id: int, return_value: int) -> int | None:
+    """The value of a counter or gauge, eight bytes. BAD_ARGUMENT for a histogram."""
+    kind = metric_id & _TYPE_MASK
+    if kind > MetricType.GAUGE:
+        return ProxyStatus.BAD_ARGUMENT
+    value = vm.ports.metrics.value(vm.plugin_name(), MetricType(kind), _name(vm, metric_id))
+    vm.memory.write_u64(return_value, value)
+    return None

@@ -1,0 +1,51 @@
+"""Spec chapter "Shared queues"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import ProxyStatus
+from asgi_wasm.host.hostcalls.system import acting_context
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = ["dequeue_shared_queue", "enqueue_shared_queue", "register_shared_queue", "resolve_shared_queue"]
+
+
+def register_shared_queue(vm: WasmVM, name_data: int, name_size: int, return_token: int) -> int | None:
+    """Make the queue or take it over: this root context gets `on_queue_ready` from now on."""
+    name = vm.memory.read(name_data, name_size)
+    token = vm.ports.queues.register(vm.spec.vm_id, name, acting_context(vm).root)
+    vm.memory.write_u32(return_token, token)
+    return None
+
+
+def resolve_shared_queue(
+    vm: WasmVM, vm_id_data: int, vm_id_size: int, name_data: int, name_size: int, return_token: int
+) -> int | None:
+    """The token of a queue that somebody registered, else NOT_FOUND. An empty vm_id is the plugin's own."""
+    vm_id = vm.memory.read(vm_id_data, vm_id_size).decode("utf-8", "replace") or vm.spec.vm_id
+    token = vm.ports.queues.resolve(vm_id, vm.memory.read(name_data, name_size))
+    if token is None:
+        return ProxyStatus.NOT_FOUND
+    vm.memory.write_u32(return_token, token)
+    return None
+
+
+def enqueue_shared_queue(vm: WasmVM, token: int, value_data: int, value_size: int) -> int | None:
+    """Append a value. NOT_FOUND for an unknown token."""
+    value = vm.memory.read(value_data, value_size)
+    return None if vm.ports.queues.enqueue(token, value) else ProxyStatus.NOT_FOUND
+
+
+def dequeue_shared_queue(vm: WasmVM, token: int, return_value_data: int, return_value_size: int) -> int | None:
+    """Take the oldest value. EMPTY when there is none, NOT_FOUND for an unknown token."""
+    try:
+        value = vm.ports.queues.dequeue(token)
+    except KeyError:
+        return ProxyStatus.NOT_FOUND
+    if value is None:
+        return ProxyStatus.EMPTY
+    vm.memory.give(value, return_value_data, return_value_size)
+    return None

@@ -1,0 +1,87 @@
+"""Spec chapters "HTTP streams" and "Stream control": resume, reset, answer.
+
+All of it happens after the callback, through `host.effects`.
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`continueStream`, `closeStream`, `sendLocalResponse`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import ProxyStatus, StreamType
+from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
+from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.wire import decode_pairs
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = [
+    "clear_route_cache",
+    "close_stream",
+    "continue_request",
+    "continue_response",
+    "continue_stream",
+    "send_local_response",
+]
+
+_NO_GRPC_STATUS = 0xFFFF_FFFF
+
+
+def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
+    """Resume one direction. OK from a root context too, where it does nothing."""
+    if stream_type > StreamType.UPSTREAM:
+        return ProxyStatus.BAD_ARGUMENT
+    if stream_type == StreamType.UPSTREAM:
+        return ProxyStatus.UNIMPLEMENTED
+    stream = acting_context(vm).stream
+    if stream is not None and stream_type <= StreamType.HTTP_RESPONSE:
+        vm.effects.append(ContinueStream(stream, StreamType(stream_type)))
+    return None
+
+
+def close_stream(vm: WasmVM, stream_type: int) -> int | None:
+    """Reset the stream: the client's connection ends without a whole response."""
+    if stream_type > StreamType.UPSTREAM:
+        return ProxyStatus.BAD_ARGUMENT
+    stream = acting_context(vm).stream
+    if stream is not None:
+        vm.effects.append(CloseStream(stream, StreamType(stream_type)))
+    return None
+
+
+def continue_request(vm: WasmVM) -> int | None:
+    """0.1.0 only: `continue_stream` of the request."""
+    return continue_stream(vm, StreamType.HTTP_REQUEST)
+
+
+def continue_response(vm: WasmVM) -> int | None:
+    """0.1.0 only: `continue_stream` of the response."""
+    return continue_stream(vm, StreamType.HTTP_RESPONSE)
+
+
+def clear_route_cache(_vm: WasmVM) -> int | None:
+    """0.1.0 only. There is no route cache: the app routes after the plugins."""
+    return None
+
+
+def send_local_response(
+    vm: WasmVM,
+    status_code: int,
+    details_data: int,
+    details_size: int,
+    body_data: int,
+    body_size: int,
+    headers_data: int,
+    headers_size: int,
+    grpc_status: int,
+) -> int | None:
+    """Answer in the app's stead. OK always, also when it comes too late to be sent (spec and cpp-host)."""
+    read = vm.memory.read
+    details, body = read(details_data, details_size), read(body_data, body_size)
+    headers = decode_pairs(read(headers_data, headers_size))
+    stream = acting_context(vm).stream
+    if stream is not None:
+        grpc = None if grpc_status == _NO_GRPC_STATUS else grpc_status
+        vm.effects.append(LocalResponse(stream, status_code, details, body, headers, grpc))
+    return None

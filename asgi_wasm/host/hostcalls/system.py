@@ -1,0 +1,80 @@
+"""Spec chapters "Clocks", "Timers" and "Plugin lifecycle", and what emscripten imports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import HostcallError, ProxyStatus
+from asgi_wasm.host.effects import DeleteRoot, SetTickPeriod
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import Context
+    from asgi_wasm.host.vm import WasmVM
+
+UNPREFIXED = frozenset({"emscripten_notify_memory_growth", "pthread_equal"})
+__all__ = [
+    "done",
+    "emscripten_notify_memory_growth",
+    "get_current_time_nanoseconds",
+    "get_status",
+    "pthread_equal",
+    "set_effective_context",
+    "set_tick_period_milliseconds",
+]
+
+
+def acting_context(vm: WasmVM) -> Context:
+    """The context that a hostcall acts for. Raises `HostcallError` when there is none (cpp-host: a null context)."""
+    context = vm.context
+    if context is None:
+        raise HostcallError(ProxyStatus.INTERNAL_FAILURE)
+    return context
+
+
+def get_current_time_nanoseconds(vm: WasmVM, return_time: int) -> int | None:
+    """Wall clock, eight bytes. Allowed at any time."""
+    vm.instance.memory.write(return_time, vm.ports.clock.realtime().to_bytes(8, "little"))
+    return None
+
+
+def set_tick_period_milliseconds(vm: WasmVM, period: int) -> int | None:
+    """The period of the root context; 0 stops its ticks."""
+    vm.effects.append(SetTickPeriod(acting_context(vm).root, period))
+    return None
+
+
+def get_status(vm: WasmVM, return_code: int, return_message_data: int, return_message_size: int) -> int | None:
+    """Status of the callout whose callback runs."""
+    code, message = acting_context(vm).root.status
+    vm.memory.write_u32(return_code, code)
+    vm.memory.give(message, return_message_data, return_message_size)
+    return None
+
+
+def set_effective_context(vm: WasmVM, context_id: int) -> int | None:
+    """Let the later hostcalls of this callback act for another context of this VM. BAD_ARGUMENT for an unknown id."""
+    context = vm.contexts.get(context_id)
+    if context is None:
+        return ProxyStatus.BAD_ARGUMENT
+    vm.set_effective_context(context)
+    return None
+
+
+def done(vm: WasmVM) -> int | None:
+    """End a root context whose `on_done` answered false. NOT_FOUND when it is not waiting for that."""
+    root = acting_context(vm).root
+    if not root.awaiting_done:
+        return ProxyStatus.NOT_FOUND
+    root.awaiting_done = False
+    vm.effects.append(DeleteRoot(root))
+    return None
+
+
+def pthread_equal(_vm: WasmVM, left: int, right: int) -> int | None:
+    """1 when both are the same thread. A result, not a status."""
+    return int(left == right)
+
+
+def emscripten_notify_memory_growth(_vm: WasmVM, _memory_index: int) -> int | None:
+    """Nothing to do: memory is looked up anew where it matters."""
+    return None

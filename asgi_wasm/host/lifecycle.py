@@ -1,0 +1,111 @@
+"""The life of contexts: create, start, configure, done, log, delete.
+
+Followed: proxy-wasm-cpp-host `src/wasm.cc` (`start`, `configure`, `finishShutdown`) and `src/context.cc`; the order
+at a stream's end is Envoy's (`Context::log`, then `onDestroy`): log, done, delete. The spec has done, log, delete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.contexts import Context, RootContext, StreamContext
+from asgi_wasm.host.vm import VmFailedError, WasmVM
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.specs import PluginSpec
+
+
+class StartRefusedError(Exception):
+    """Raised when `on_vm_start` or `on_configure` answered false."""
+
+
+def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
+    """Make a root context and start it: `on_context_create`, `on_vm_start`, `on_configure`.
+
+    Raises `StartRefusedError` when the plugin says no, `VmFailedError` when it traps.
+    """
+    root = RootContext(vm.next_context_id(), vm, spec, conf)
+    vm.contexts[root.id] = root
+    root.configuring = True
+    if vm.on_context_create is not None:
+        vm.call(root, vm.on_context_create, root.id, 0)
+    for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
+        callback = vm.function(name)
+        if callback is not None and not vm.call(root, callback, root.id, size):
+            vm.contexts.pop(root.id)
+            raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
+    root.configuring = False
+    vm.perform()
+    return root
+
+
+def shut_down_root(root: RootContext) -> None:
+    """Ask a root context to end; `on_delete` follows at once, or after its `proxy_done` when it answers false."""
+    vm = root.vm
+    if vm.failure is not None or root.deleted or root.awaiting_done:
+        return
+    try:
+        if vm.on_done is not None and not vm.call(root, vm.on_done, root.id):
+            root.awaiting_done = True
+        else:
+            delete(root)
+        vm.perform()
+    except VmFailedError:
+        root.deleted = True
+
+
+def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
+    """Run a callback of a root context that something outside asked for: a tick, a queue, an answer.
+
+    Nothing happens when the context is gone or has no such callback. A trap is logged; the VM has failed then.
+    """
+    vm = root.vm
+    callback = vm.function(callback_name)
+    if callback is None or vm.failure is not None or root.deleted:
+        return
+    try:
+        vm.call(root, callback, root.id, *arguments)
+        vm.perform()
+    except VmFailedError as error:
+        vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
+
+
+def create_stream(root: RootContext, chain: FilterChain) -> StreamContext:
+    """Make the context of one request in this plugin. Raises `VmFailedError`."""
+    vm = root.vm
+    context = StreamContext(vm.next_context_id(), root, chain)
+    vm.contexts[context.id] = context
+    if vm.on_context_create is not None:
+        vm.call(context, vm.on_context_create, context.id, root.id)
+    return context
+
+
+def finish_stream(context: StreamContext) -> None:
+    """Log, done, delete, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted:
+        return
+    if vm.on_log is not None:
+        context.logging = True
+        vm.call(context, vm.on_log, context.id)
+        context.logging = False
+    if vm.on_done is not None:
+        # The answer is not looked at: Envoy honours "not yet" for root contexts only.
+        vm.call(context, vm.on_done, context.id)
+    delete(context)
+    vm.perform()
+
+
+def delete(context: Context) -> None:
+    """Run `on_delete` and forget the context, once. Raises `VmFailedError`."""
+    vm = context.vm
+    if context.deleted:
+        return
+    context.deleted = True
+    try:
+        if vm.on_delete is not None:
+            vm.call(context, vm.on_delete, context.id)
+    finally:
+        vm.forget(context)

@@ -1,0 +1,56 @@
+"""What a local response looks like on the wire.
+
+Followed: Envoy `source/common/http/utility.cc` (`prepareLocalReply`, `encodeLocalReply`) and
+`source/common/grpc/status.cc` (`httpToGrpcStatus`).
+"""
+
+from __future__ import annotations
+
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.wire import Pairs
+
+# HTTP status -> gRPC status; anything else is 2 UNKNOWN.
+_GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN = 2
+_MIN_STATUS, _MAX_STATUS = 200, 599
+
+
+def local_reply(
+    request: HeaderMap, status_code: int, body: bytes, headers: Pairs, grpc_status: int | None
+) -> tuple[HeaderMap, bytes]:
+    """Headers (with ``:status``) and body of the answer; for a gRPC request, a trailers-only one.
+
+    A status that no final response can have becomes 500, since it could not be sent.
+    """
+    if (request.get(b"content-type") or b"").startswith(b"application/grpc"):
+        return _grpc_reply(status_code, body, headers, grpc_status), b""
+    if not _MIN_STATUS <= status_code <= _MAX_STATUS:
+        status_code = 500
+    reply = HeaderMap([(b":status", b"%d" % status_code)])
+    for name, value in headers:
+        reply.add(name, value)
+    if body:
+        reply.replace(b"content-length", b"%d" % len(body))
+        if reply.get(b"content-type") is None:
+            reply.add(b"content-type", b"text/plain")
+    else:
+        reply.remove(b"content-length")
+        reply.remove(b"content-type")
+    return reply, (b"" if request.get(b":method") == b"HEAD" else body)
+
+
+def _grpc_reply(status_code: int, body: bytes, headers: Pairs, grpc_status: int | None) -> HeaderMap:
+    if grpc_status is None:
+        grpc_status = _GRPC_STATUS.get(status_code, _GRPC_UNKNOWN)
+    reply = HeaderMap([(b":status", b"200"), (b"content-type", b"application/grpc")])
+    reply.add(b"grpc-status", b"%d" % grpc_status)
+    if body:
+        reply.add(b"grpc-message", _percent_encode(body))
+    for name, value in headers:
+        reply.add(name, value)
+    return reply
+
+
+def _percent_encode(message: bytes) -> bytes:
+    """gRPC over HTTP/2, "Status-Message": bytes outside printable ASCII, and "%", as %XX."""
+    return b"".join(bytes([byte]) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in message)

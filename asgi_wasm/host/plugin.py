@@ -1,0 +1,154 @@
+"""Plugins as the host runs them: code, VMs, and one root context for each (plugin, conf).
+
+Followed: proxy-wasm-cpp-host `src/wasm.cc` (`createWasm`, `getOrCreateThreadLocalPlugin`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from asgi_wasm.engines.base import Module
+from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
+from asgi_wasm.host import lifecycle
+from asgi_wasm.host.abi import MARKERS, AbiVersion
+from asgi_wasm.host.contexts import RootContext
+from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.vm import VmFailedError, WasmVM
+from asgi_wasm.specs import PluginSpec
+
+_VmKey = tuple[object, ...]
+
+
+def abi_version(module: Module) -> AbiVersion:
+    """The newest version that the module's exports declare. Raises `EngineError` when there is none."""
+    found = [version for marker, version in MARKERS.items() if marker in module.exports]
+    if found:
+        return max(found)
+    others = sorted(name for name in module.exports if name.startswith("proxy_abi_version_"))
+    declared = f"it declares {', '.join(others)}" if others else "it exports no proxy_abi_version_* function"
+    raise EngineError(f"{declared}; this host runs ABI {', '.join(str(version) for version in MARKERS.values())}")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A compiled module with what was learned of it."""
+
+    module: Module
+    version: AbiVersion
+    digest: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A plugin's place in a chain: which plugin, with which configuration."""
+
+    plugin: Plugin | BrokenPlugin
+    conf: bytes
+
+    @property
+    def spec(self) -> PluginSpec:
+        """The plugin's settings."""
+        return self.plugin.spec
+
+    @property
+    def sees_response_body(self) -> bool:
+        """Whether the plugin has a callback for the response's body."""
+        return self.plugin.sees_response_body
+
+    def root(self) -> RootContext:
+        """The root context to make stream contexts in. Raises `PluginError`."""
+        return self.plugin.root(self.conf)
+
+
+@dataclass
+class VmPool:
+    """The VMs of one worker: one per (vm_id, VM configuration, code), whatever the number of plugins in it."""
+
+    ports: Ports
+    _vms: dict[_VmKey, WasmVM] = field(default_factory=dict)
+
+    def vm(self, spec: PluginSpec, code: Code) -> WasmVM:
+        """The live VM for this plugin; a new one when there is none or the last one failed.
+
+        Environment, capabilities and limits are part of the key here, which they are not in Envoy: otherwise the
+        first plugin's rights would become the second's. Raises `EngineError` or `VmFailedError`.
+        """
+        key: _VmKey = (spec.vm_id, spec.vm_conf, code.digest, spec.env, spec.allowed_capabilities, spec.limits)
+        vm = self._vms.get(key)
+        if vm is None or vm.failure is not None:
+            vm = WasmVM(code.module, code.version, spec, self.ports)
+            vm.start()
+            self._vms[key] = vm
+        return vm
+
+    def close(self) -> None:
+        """Free every VM."""
+        for vm in self._vms.values():
+            vm.close()
+        self._vms.clear()
+
+
+@dataclass(eq=False)
+class Plugin:
+    """One entry of the plugin list, loaded."""
+
+    spec: PluginSpec
+    code: Code
+    pool: VmPool
+    _roots: dict[bytes, RootContext] = field(default_factory=dict)
+
+    def root(self, conf: bytes) -> RootContext:
+        """The root context of this configuration; started now when there is none, or when its VM failed.
+
+        Raises `PluginLoadError` or `PluginStartError`.
+        """
+        root = self._roots.get(conf)
+        if root is None or root.vm.failure is not None:
+            root = self._roots[conf] = self._start(conf)
+        return root
+
+    def _start(self, conf: bytes) -> RootContext:
+        try:
+            vm = self.pool.vm(self.spec, self.code)
+        except EngineError as error:
+            raise PluginLoadError(self.spec.name, str(self.spec.file), str(error)) from error
+        except VmFailedError as error:
+            raise self._start_error(f"its entry point failed: {error}") from error
+        try:
+            return lifecycle.start_root(vm, self.spec, conf)
+        except VmFailedError as error:
+            raise self._start_error(f"it trapped while starting: {error}") from error
+        except lifecycle.StartRefusedError as error:
+            raise self._start_error(str(error)) from error
+
+    def _start_error(self, problem: str) -> PluginStartError:
+        last_lines = self.pool.ports.log.last_lines(self.spec.name)
+        if last_lines:
+            problem += f"; its last words: {' | '.join(last_lines)}"
+        return PluginStartError(self.spec.name, str(self.spec.file), problem)
+
+    @property
+    def sees_response_body(self) -> bool:
+        """Whether its module exports the response-body callback."""
+        return "proxy_on_response_body" in self.code.module.exports
+
+    def stop(self) -> None:
+        """End every root context."""
+        for root in self._roots.values():
+            lifecycle.shut_down_root(root)
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """Stands in the chain for a plugin that could not be loaded, so that its failure policy is applied."""
+
+    spec: PluginSpec
+    error: PluginError
+    sees_response_body: bool = False
+
+    def root(self, conf: bytes) -> RootContext:
+        """Raises the `PluginError` that loading it raised."""
+        raise self.error
+
+    def stop(self) -> None:
+        """Nothing to stop."""

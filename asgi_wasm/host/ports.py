@@ -1,0 +1,122 @@
+"""What the host asks of the outside during a callback: synchronous, and answered at once.
+
+What takes time is an effect instead (`host.effects`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.host.abi import LogLevel, MetricType
+from asgi_wasm.host.wire import PropertyValue
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import RootContext
+    from asgi_wasm.host.effects import SetTickPeriod
+
+
+class Log(Protocol):
+    """Where plugins and the host write lines."""
+
+    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+        """One line of a plugin's own words. ``message`` may hold anything."""
+        ...
+
+    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+        """One line of the host about a plugin."""
+        ...
+
+    def level(self, plugin: str) -> LogLevel:
+        """The lowest level that is kept for this plugin."""
+        ...
+
+    def last_lines(self, plugin: str) -> Sequence[str]:
+        """The plugin's own last few lines, for an error that says why it did not start."""
+        ...
+
+
+class Clock(Protocol):
+    """Nanoseconds; never zero, since Go's runtime refuses to start on a zero clock."""
+
+    def realtime(self) -> int:
+        """Since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> int:
+        """Since any fixed point."""
+        ...
+
+
+class SharedData(Protocol):
+    """A key-value store per vm_id, with compare-and-swap (spec: "Shared key-value store")."""
+
+    def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
+        """The value and its CAS number (never 0), or None."""
+        ...
+
+    def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool:
+        """Store it. False, and nothing stored, when ``cas`` is neither 0 nor the key's present number."""
+        ...
+
+
+class SharedQueues(Protocol):
+    """Named FIFOs per vm_id (spec: "Shared queues"). Tokens are never 0."""
+
+    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+        """The queue's token; makes it if need be. The last registrant is told when something arrives."""
+        ...
+
+    def resolve(self, vm_id: str, name: bytes) -> int | None:
+        """The token, or None when nobody registered it."""
+        ...
+
+    def enqueue(self, token: int, value: bytes) -> bool:
+        """Append, and tell the owner once no callback runs. False for an unknown token."""
+        ...
+
+    def dequeue(self, token: int) -> bytes | None:
+        """The oldest value, or None when the queue is empty. Raises KeyError for an unknown token."""
+        ...
+
+
+class Metrics(Protocol):
+    """Where the plugins' metrics are kept. One object may serve many VMs; ids are each VM's own."""
+
+    def counter_add(self, plugin: str, name: str, value: int) -> None: ...
+
+    def gauge_set(self, plugin: str, name: str, value: int) -> None: ...
+
+    def gauge_add(self, plugin: str, name: str, value: int) -> None: ...
+
+    def observe(self, plugin: str, name: str, value: int) -> None: ...
+
+    def value(self, plugin: str, kind: MetricType, name: str) -> int:
+        """Of a counter or gauge; 0 when never set."""
+        ...
+
+
+class Attributes(Protocol):
+    """The properties of one request and response that the ASGI border knows."""
+
+    def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
+        """The attribute at this path, or None."""
+        ...
+
+
+ForeignFunction = Callable[[bytes], "bytes | None"]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything a VM may ask. ``tick`` takes the one effect that concerns a root context and no stream."""
+
+    log: Log
+    clock: Clock
+    random: Callable[[int], bytes]
+    shared_data: SharedData
+    queues: SharedQueues
+    metrics: Metrics
+    foreign_functions: Mapping[str, ForeignFunction]
+    tick: Callable[[SetTickPeriod], None]

@@ -1,0 +1,205 @@
+"""One running module: its instance, its contexts, and the way in.
+
+Followed: proxy-wasm-cpp-host `src/wasm.cc` (`initialize`, `startVm`) and `include/proxy-wasm/wasm.h`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.engines.base import GuestFunction, Instance, Module
+from asgi_wasm.errors import EngineError, LinkError, TrapError
+from asgi_wasm.host import lifecycle, linker
+from asgi_wasm.host.abi import AbiVersion, callbacks
+from asgi_wasm.host.effects import DeleteRoot, Effect, SetTickPeriod
+from asgi_wasm.host.memory import GuestMemory
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import Context, RootContext
+    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.specs import PluginSpec
+
+# Entry points of WASI; never restricted by capabilities.
+_ENTRY_POINTS = ("_initialize", "_start", "main", "__main_void", "malloc", "proxy_on_memory_allocate")
+_DIRECTIONS = ("request", "response")
+
+
+class VmFailedError(Exception):
+    """Raised by `WasmVM.call` when the guest trapped, now or earlier: nothing of this VM may be called again."""
+
+
+class WasmVM:
+    """A module instance that one or several plugins (root contexts) share.
+
+    ``spec`` is the plugin that the VM was first made for: its environment, capabilities and limits are the VM's,
+    and lines logged before any context exists carry its name.
+    """
+
+    def __init__(self, module: Module, version: AbiVersion, spec: PluginSpec, ports: Ports) -> None:
+        self.spec = spec
+        self.version = version
+        self.ports = ports
+        self.failure: str | None = None
+        self.effects: list[Effect] = []
+        self.contexts: dict[int, Context] = {}
+        # Only logging, clocks and WASI answer while the module starts or allocates.
+        self.restricted = False
+        self.current: Context | None = None
+        self._effective: Context | None = None
+        self._last_context_id = 0
+        # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
+        self.metric_names: dict[int, str] = {}
+        self.metric_counts = [0, 0, 0]
+        self.instance = self._instantiate(module)
+        self.memory = GuestMemory(self.instance.memory, self._allocate)
+        self._resolve(module)
+
+    # --- starting
+
+    def _instantiate(self, module: Module) -> Instance:
+        self.restricted = True
+        functions = linker.link(self, module)
+        instance = module.instantiate(functions, memory_limit=self.spec.limits.memory)
+        self.restricted = False
+        return instance
+
+    def _resolve(self, module: Module) -> None:
+        known = callbacks(self.version)
+        allowed = self.spec.allowed_capabilities
+        self._functions: dict[str, GuestFunction] = {}
+        for name in (*known, *_ENTRY_POINTS):
+            export = module.exports.get(name)
+            if export is None or (allowed and name not in allowed and name not in _ENTRY_POINTS):
+                continue
+            if name in known and export.type != known[name].type:
+                raise LinkError(
+                    f"its callback {name} has type {export.type}, but ABI {self.version} wants {known[name].type}"
+                )
+            function = self.instance.function(name)
+            if function is not None:
+                self._functions[name] = function
+        allocator = self.function("malloc") or self.function("proxy_on_memory_allocate")
+        if allocator is None:
+            raise LinkError("it exports neither malloc nor proxy_on_memory_allocate, so the host cannot hand it data")
+        self._allocator = allocator
+        # Looked up once, because they are on every request's way; indexed by direction.
+        self.on_context_create = self.function("proxy_on_context_create")
+        self.on_headers = [self._headers_function(f"proxy_on_{way}_headers") for way in _DIRECTIONS]
+        self.on_body = [self.function(f"proxy_on_{way}_body") for way in _DIRECTIONS]
+        self.on_trailers = [self.function(f"proxy_on_{way}_trailers") for way in _DIRECTIONS]
+        self.on_log = self.function("proxy_on_log")
+        self.on_done = self.function("proxy_on_done")
+        self.on_delete = self.function("proxy_on_delete")
+
+    def _headers_function(self, name: str) -> GuestFunction | None:
+        function = self.function(name)
+        if function is None or self.version > AbiVersion.V0_1_0:
+            return function
+        # 0.1.0 has no end_of_stream parameter.
+        return lambda context_id, count, _end_of_stream: function(context_id, count)
+
+    def function(self, name: str) -> GuestFunction | None:
+        """The callback of this name, if the module exports it and may be called by it."""
+        return self._functions.get(name)
+
+    def start(self) -> None:
+        """Run the module's own entry point: `_initialize` (then its main), else `_start`.
+
+        Raises `VmFailedError`. A module may also have none of these, or only a start section.
+        """
+        self.restricted = True
+        initialize = self.function("_initialize")
+        if initialize is not None:
+            self.call(None, initialize)
+            if (main := self.function("main")) is not None:
+                self.call(None, main, 0, 0)
+            elif (main := self.function("__main_void")) is not None:
+                self.call(None, main)
+        elif (start := self.function("_start")) is not None:
+            self.call(None, start)
+        self.restricted = False
+
+    # --- calling
+
+    def call(self, context: Context | None, function: GuestFunction, *args: int) -> int:
+        """Call the guest on behalf of ``context``; 0 for a function without result.
+
+        Raises `VmFailedError`, after which ``failure`` says why.
+        """
+        if self.failure is not None:
+            raise VmFailedError(self.failure)
+        previous = self.current, self._effective
+        self.current, self._effective = context, None
+        try:
+            return function(*args) or 0
+        except EngineError as error:
+            self.fail(error)
+            raise VmFailedError(self.failure) from error
+        finally:
+            self.current, self._effective = previous
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the VM failed: it is in an arbitrary state and never called again."""
+        if self.failure is None:
+            cause = error.__cause__
+            reason = str(error) if cause is None or isinstance(cause, TrapError) else f"{error} ({cause})"
+            self.failure = reason or type(error).__name__
+            self.effects.clear()
+
+    def perform(self) -> None:
+        """Carry out what the last callback left behind. To be called whenever a callback is over."""
+        while self.effects:
+            effect = self.effects.pop(0)
+            if isinstance(effect, SetTickPeriod):
+                self.ports.tick(effect)
+            elif isinstance(effect, DeleteRoot):
+                lifecycle.delete(effect.root)
+            else:
+                effect.context.chain.apply(effect)
+
+    def _allocate(self, size: int) -> int:
+        # cpp-host `SaveRestoreContext`: the allocator runs without a context and may only log.
+        previous = self.current, self._effective, self.restricted
+        self.current, self._effective, self.restricted = None, None, True
+        try:
+            return self._allocator(size) or 0
+        finally:
+            self.current, self._effective, self.restricted = previous
+
+    # --- contexts
+
+    @property
+    def context(self) -> Context | None:
+        """Whom a hostcall acts for: the effective context while it lives, else the one whose callback runs."""
+        return self.current if self._effective is None else self._effective
+
+    def set_effective_context(self, context: Context) -> None:
+        """Let the later hostcalls of this callback act for another context."""
+        self._effective = context
+
+    def next_context_id(self) -> int:
+        """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
+        self._last_context_id += 1
+        return self._last_context_id
+
+    def forget(self, context: Context) -> None:
+        """Drop a context after its `on_delete`."""
+        self.contexts.pop(context.id, None)
+        if self._effective is context:
+            self._effective = None
+
+    def plugin_name(self) -> str:
+        """Whose words a log line is."""
+        context = self.context
+        return self.spec.name if context is None else context.root.spec.name
+
+    def close(self) -> None:
+        """Free the instance."""
+        if self.failure is None:
+            self.failure = "the VM is closed"
+        self.contexts.clear()
+        self.instance.close()
+
+    def roots(self) -> list[RootContext]:
+        """Its root contexts, oldest first."""
+        return [context for context in self.contexts.values() if context.root is context]
