@@ -1,0 +1,40 @@
+"""The Proxy-Wasm host for Python: an ASGI middleware that runs Envoy and APISIX plugins in front of any app."""
+
+from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.errors import (
+    AsgiWasmError,
+    EngineError,
+    EngineUnavailableError,
+    InvalidModuleError,
+    LinkError,
+    MemoryAccessError,
+    MissingExtraError,
+    PluginError,
+    PluginLoadError,
+    PluginStartError,
+    SettingsError,
+    TrapError,
+)
+from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.settings import Plugin, Route, Settings, Upstream
+
+__all__ = [
+    "AsgiWasmError",
+    "EngineError",
+    "EngineUnavailableError",
+    "InvalidModuleError",
+    "LinkError",
+    "MemoryAccessError",
+    "MissingExtraError",
+    "Plugin",
+    "PluginError",
+    "PluginLoadError",
+    "PluginProperties",
+    "PluginStartError",
+    "Route",
+    "Settings",
+    "SettingsError",
+    "TrapError",
+    "Upstream",
+    "WasmMiddleware",
+]

@@ -1,0 +1,1 @@
+"""The ASGI border: the only code that knows scopes, messages, receive and send."""

@@ -1,0 +1,274 @@
+"""One HTTP request and its response between server, plugins and app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi import translate
+from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
+from asgi_wasm.asgi.sides import RequestSide, ResponseSide
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.filter_chain import FilterChain
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.specs import StreamLimits
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.ports import Log
+
+logger = logging.getLogger("asgi_wasm.host")
+
+# Extensions by which an app sends bytes that no plugin would see.
+_BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What every exchange of one middleware shares."""
+
+    app: ASGIApp
+    limits: StreamLimits
+    log: Log
+
+
+def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
+    """Our own copy of the scope, with ``asgi_wasm`` in it, and without the extensions that would bypass a plugin."""
+    own = dict(scope)
+    own["asgi_wasm"] = PluginProperties(properties)
+    extensions = scope.get("extensions")
+    if extensions and any(plugin_filter.sees_response_body for plugin_filter in filters):
+        own["extensions"] = {name: value for name, value in extensions.items() if name not in _BYPASSING_EXTENSIONS}
+    return own
+
+
+class HttpExchange:
+    """Runs one exchange; `run` holds the only place that finishes its contexts."""
+
+    def __init__(
+        self, environment: Environment, filters: Sequence[Filter], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._environment = environment
+        self._server_scope = scope
+        self._server_receive = receive
+        self._server_send = send
+        self._filters = filters
+        self._to_app = RequestSide(self._wake)
+        trailers = "http.response.trailers" in (scope.get("extensions") or {})
+        self._to_client = ResponseSide(self._wake, self._headers_dropped, trailers=trailers)
+        self._attributes = ScopeAttributes(scope)
+        self._chain = FilterChain(
+            filters, self._to_app, self._to_client, self._attributes, environment.limits, environment.log
+        )
+        self._attributes.chain = self._chain
+        # The client's side.
+        self._client_ended = translate.request_ends_with_headers(scope)
+        self._client_gone = False
+        self._unread: list[Message] = []
+        self._response_ended = False
+        self._reading: asyncio.Future[Message] | None = None
+        # Set while a resume, an answer or a piece of body that came from outside our own calls is not sent yet.
+        self._change: asyncio.Future[None] | None = None
+        self._driving = 0
+        self._flusher: asyncio.Task[None] | None = None
+        self._flush_lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+        try:
+            self._driving += 1
+            headers = translate.request_headers(self._server_scope)
+            self._chain.request.headers(headers, self._client_ended)
+            self._driving -= 1
+            while not (self._to_app.forwarded or self._chain.answered_locally or self._client_gone):
+                await self._step()
+            await self._flush()
+            if self._to_app.forwarded and not self._over:
+                await self._call_app(headers)
+            while self._response_pending:
+                await self._step()
+                await self._flush()
+        finally:
+            self._attributes.finished = True
+            self._chain.finish()
+            await self._close()
+
+    # --- the app
+
+    async def _call_app(self, headers: HeaderMap) -> None:
+        scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
+        dropped = translate.apply_request_headers(scope, headers)
+        if dropped:
+            self._headers_dropped(dropped)
+        try:
+            await self._environment.app(scope, self._app_receive(), self._app_send)
+        except Exception as error:
+            if not self._chain.answered_locally:
+                raise
+            # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
+            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+
+    def _app_receive(self) -> Receive:
+        nothing_kept = not self._to_app.messages and not self._unread and self._reading is None
+        if nothing_kept and (self._client_ended or not self._chain.request.reads_body):
+            return self._server_receive
+        return self._receive
+
+    async def _receive(self) -> Message:
+        while True:
+            if self._to_app.messages:
+                return self._to_app.messages.popleft()
+            if self._over or self._client_gone:
+                return {"type": "http.disconnect"}
+            if self._client_ended and self._unread:
+                return self._unread.pop(0)
+            if self._reading is None and self._chain.request.paused_by is None:
+                # Nothing to wait for but the client: no task is needed.
+                self._hear(await self._server_receive())
+            else:
+                await self._step()
+            await self._flush()
+
+    async def _app_send(self, message: Message) -> None:
+        if self._over:
+            return
+        self._driving += 1
+        try:
+            passes = self._take(message)
+        finally:
+            self._driving -= 1
+        await self._flush()
+        if passes:
+            await self._server_send(message)
+        response = self._chain.response
+        while response is not None and not response.closed and not response.wants_data and not self._client_gone:
+            await self._step()
+            await self._flush()
+
+    def _take(self, message: Message) -> bool:
+        """Feed a message of the app to the chain. True when it is not for the chain and passes unchanged."""
+        kind = message["type"]
+        response = self._chain.response
+        if kind == "http.response.start" and response is None:
+            self._take_start(message)
+        elif kind == "http.response.body" and response is not None:
+            self._take_body(message)
+        elif kind == "http.response.trailers" and response is not None:
+            if not message.get("more_trailers", False) and not response.closed:
+                response.trailers(HeaderMap(translate.header_pairs(message)))
+        else:
+            return True
+        return False
+
+    def _take_start(self, message: Message) -> None:
+        headers = translate.response_headers(message)
+        self._to_client.original = message
+        self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
+        end = translate.response_ends_with_headers(self._server_scope["method"], headers)
+        self._chain.respond(headers, end)
+        self._response_ended = end
+
+    def _take_body(self, message: Message) -> None:
+        response = self._chain.response
+        if response is None or response.closed or self._response_ended:
+            return
+        data = message.get("body", b"")
+        self._to_client.bytes_in += len(data)
+        self._attributes.response_size += len(data)
+        more = message.get("more_body", False)
+        promised = bool((self._to_client.original or {}).get("trailers"))
+        self._response_ended = not more
+        if data or not (more or promised):
+            response.data(bytes(data), not more and not promised)
+
+    # --- the client
+
+    @property
+    def _over(self) -> bool:
+        """Whether nothing that the app still says can reach the client."""
+        return self._chain.answered_locally
+
+    @property
+    def _response_pending(self) -> bool:
+        """Whether a plugin holds back a response, or its end, that the client still waits for."""
+        if self._client_gone or self._to_client.complete or self._to_client.reset_reason is not None:
+            return False
+        response = self._chain.response
+        return response is not None and not response.closed and response.paused_by is not None
+
+    async def _step(self) -> None:
+        """Await one thing that can change the exchange: a message of the client, or something from outside."""
+        request = self._chain.request
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        waiting: set[asyncio.Future[Any]] = {self._change}
+        if not self._client_gone and (self._client_ended or request.wants_data):
+            if self._reading is None:
+                self._reading = asyncio.ensure_future(self._server_receive())
+            waiting.add(self._reading)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self._change is not None and self._change.done():
+            self._change = None
+        if self._reading is not None and self._reading.done():
+            message, self._reading = self._reading.result(), None
+            self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        """Take a message of the client."""
+        if message["type"] != "http.request":
+            self._client_gone = message["type"] == "http.disconnect"
+            return
+        if self._client_ended:
+            # The empty message that stands for "no body": kept for an app that asks for it.
+            self._unread.append(message)
+            return
+        body = message.get("body", b"")
+        self._client_ended = not message.get("more_body", False)
+        self._attributes.request_size += len(body)
+        self._driving += 1
+        try:
+            if body or self._client_ended:
+                self._chain.request.data(bytes(body), self._client_ended)
+        finally:
+            self._driving -= 1
+
+    def _wake(self) -> None:
+        """Something reached a far end. When no call of ours is there to send it, a task is made for that."""
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+        if not self._driving and self._to_client.messages and (self._flusher is None or self._flusher.done()):
+            self._flusher = asyncio.ensure_future(self._flush_quietly())
+
+    async def _flush(self) -> None:
+        """Send what is ready, in order, from whichever call comes first."""
+        messages = self._to_client.messages
+        if not messages:
+            return
+        async with self._flush_lock:
+            while messages:
+                await self._server_send(messages.popleft())
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self._flush()
+        except OSError:
+            # ASGI 2.4: sending to a client that has gone raises OSError.
+            self._client_gone = True
+            self._wake()
+
+    async def _close(self) -> None:
+        for task in (self._reading, self._flusher):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if self._to_client.reset_reason is not None:
+            logger.error("a response was cut off: %s", self._to_client.reset_reason)
+
+    def _headers_dropped(self, names: list[bytes]) -> None:
+        shown = ", ".join(name.decode("latin-1") for name in names)
+        plugins = ", ".join(plugin_filter.spec.name for plugin_filter in self._filters)
+        self._environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")

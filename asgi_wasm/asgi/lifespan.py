@@ -1,0 +1,82 @@
+"""Lifespan: plugins start before the app and stop after it.
+
+Specification: ASGI `specs/lifespan.rst`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.errors import AsgiWasmError
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("asgi_wasm.host")
+
+
+class Startable(Protocol):
+    """What a lifespan starts and stops."""
+
+    async def start(self) -> None:
+        """Raises `AsgiWasmError`."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class Lifespan:
+    """One lifespan call: the server's messages pass to the app, with our own work around them."""
+
+    def __init__(self, app: ASGIApp, plugins: Startable, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._plugins = plugins
+        self._server_receive = receive
+        self._server_send = send
+        # The app was given `lifespan.startup`, and answered it.
+        self._app_spoke = False
+        self._failed = False
+        self._pending: Message | None = None
+
+    async def run(self, scope: Scope) -> None:
+        """Serve the protocol to its end. An app that does not speak it (Django raises on it) is answered for."""
+        startup = await self._server_receive()
+        try:
+            await self._plugins.start()
+        except AsgiWasmError as error:
+            await self._server_send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        self._pending = startup
+        try:
+            await self._app(scope, self._receive, self._send)
+        except Exception as error:
+            if self._app_spoke or self._failed:
+                raise
+            logger.debug("the app does not speak lifespan: %s", error)
+        finally:
+            if self._app_spoke or self._failed:
+                await self._plugins.stop()
+        if not self._app_spoke and not self._failed:
+            await self._answer_for_app()
+
+    async def _receive(self) -> Message:
+        if self._pending is not None:
+            message, self._pending = self._pending, None
+            return message
+        return await self._server_receive()
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        self._app_spoke = self._app_spoke or kind == "lifespan.startup.complete"
+        self._failed = self._failed or kind == "lifespan.startup.failed"
+        if kind == "lifespan.shutdown.complete":
+            # Plugins outlive the app's own shutdown, but not the server's.
+            await self._plugins.stop()
+        await self._server_send(message)
+
+    async def _answer_for_app(self) -> None:
+        await self._server_send({"type": "lifespan.startup.complete"})
+        await self._server_receive()
+        await self._plugins.stop()
+        await self._server_send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,136 @@
+"""The two far ends of a filter chain: messages for the app, messages for the client."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from asgi_wasm.asgi.translate import response_start, sendable_trailers
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import Message
+    from asgi_wasm.host.header_map import HeaderMap
+
+Changed = Callable[[], None]
+
+
+class RequestSide:
+    """What the chain let pass to the app (`host.direction.Sink`). ``changed`` is called whenever that grows."""
+
+    def __init__(self, changed: Changed) -> None:
+        self.forwarded = False
+        # The app has been given, or will find in `messages`, the end of the body.
+        self.ended = False
+        self.messages: deque[Message] = deque()
+        self._changed = changed
+
+    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """The app may be called."""
+        self.forwarded = True
+        self._changed()
+
+    def data(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the body for the app."""
+        self._put(data, more=not end_of_stream)
+
+    def trailers(self, trailers: HeaderMap) -> None:
+        """ASGI has no request trailers: they end here, and end the body."""
+        self._put(b"", more=False)
+
+    def _put(self, data: bytes, *, more: bool) -> None:
+        self.ended = not more
+        self.messages.append({"type": "http.request", "body": data, "more_body": more})
+        self._changed()
+
+
+class ResponseSide:
+    """What the chain let pass to the client (`host.filter_chain.ResponseSink`).
+
+    ``keeps_length`` is asked for the length of what came into the chain so far, to tell whether a declared
+    content-length still holds. ``dropped`` hears of headers that could not be sent.
+    """
+
+    def __init__(self, changed: Changed, dropped: Callable[[list[bytes]], None], *, trailers: bool) -> None:
+        self.messages: deque[Message] = deque()
+        self.started = False
+        self.complete = False
+        # Why the connection is to be cut, once it is.
+        self.reset_reason: str | None = None
+        # The app's own start message, whose extra keys are kept.
+        self.original: Message | None = None
+        # Whether to hold the head until the first verdict on the body: see `headers`.
+        self.hold_head = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._changed = changed
+        self._dropped = dropped
+        self._can_send_trailers = trailers
+        self._promised_trailers = False
+        self._head: HeaderMap | None = None
+
+    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """The head goes out at once, so that streams stay live, unless a plugin may change a sized body."""
+        self._head = headers
+        if end_of_stream:
+            self._start()
+            self._end()
+        elif not (self.hold_head and headers.get(b"content-length") is not None):
+            self._start()
+        self._changed()
+
+    def data(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the body; the first one settles what the head says of its length."""
+        self.bytes_out += len(data)
+        if self._head is not None:
+            self._settle_length(end_of_stream)
+            self._start()
+        if end_of_stream:
+            self._end(data)
+        elif data:
+            self.messages.append({"type": "http.response.body", "body": data, "more_body": True})
+        self._changed()
+
+    def trailers(self, trailers: HeaderMap) -> None:
+        """Trailers, where the server takes them and the head announced them; else they end here."""
+        if self._head is not None:
+            self._start()
+        self._end()
+        if self._promised_trailers:
+            self.messages.append(
+                {"type": "http.response.trailers", "headers": sendable_trailers(trailers), "more_trailers": False}
+            )
+        self._changed()
+
+    def reset(self, reason: str) -> None:
+        """The client's connection is to end without a whole response."""
+        if not self.complete:
+            self.reset_reason = reason
+        self._changed()
+
+    def _settle_length(self, end_of_stream: bool) -> None:
+        head = self._head
+        if head is None or head.get(b"content-length") is None:
+            return
+        if end_of_stream:
+            head.replace(b"content-length", b"%d" % self.bytes_out)
+        elif self.bytes_out != self.bytes_in:
+            # Changed, and more to come: only the server's own framing can tell the length now.
+            head.remove(b"content-length")
+
+    def _start(self) -> None:
+        head, self._head = self._head, None
+        if head is None:
+            return
+        self.started = True
+        message, dropped = response_start(self.original, head)
+        self._promised_trailers = self._can_send_trailers and bool(message.get("trailers"))
+        if not self._promised_trailers:
+            message.pop("trailers", None)
+        self.messages.append(message)
+        if dropped:
+            self._dropped(dropped)
+
+    def _end(self, data: bytes = b"") -> None:
+        self.complete = True
+        self.messages.append({"type": "http.response.body", "body": data, "more_body": False})

@@ -1,0 +1,146 @@
+"""Scope to pseudo-headers and back, response messages to header maps and back. Bytes stay bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from asgi_wasm.asgi.types import Message, Scope
+from asgi_wasm.host.header_map import HeaderMap
+
+_NO_CONTENT, _NOT_MODIFIED = 204, 304
+_MIN_STATUS, _MAX_STATUS = 100, 999
+# RFC 9110 5.1 and 5.5: a field name is a token, a field value has no NUL, CR or LF.
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")
+# Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
+_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
+
+
+def request_headers(scope: Scope) -> HeaderMap:
+    """The request's header map: pseudo-headers in Envoy's order, then the headers, `host` hidden by `:authority`."""
+    authority: bytes | None = None
+    fields: list[tuple[bytes, bytes]] = []
+    for name, value in scope["headers"]:
+        if name == b"host":
+            authority = value if authority is None else authority
+        else:
+            fields.append((bytes(name), bytes(value)))
+    pseudo = [
+        (b":authority", _server(scope) if authority is None else bytes(authority)),
+        (b":path", request_path(scope)),
+        (b":method", scope.get("method", "GET").encode("latin-1")),
+        (b":scheme", scope.get("scheme", "http").encode("latin-1")),
+    ]
+    return HeaderMap(pseudo + fields)
+
+
+def _server(scope: Scope) -> bytes:
+    server = scope.get("server")
+    if not server:
+        return b""
+    host, port = server
+    return f"{host}:{port}".encode() if port is not None else str(host).encode()
+
+
+def request_path(scope: Scope) -> bytes:
+    """The request target: the path as it was sent, where the server tells, and the query."""
+    raw_path = scope.get("raw_path")
+    # Some servers leave the query in raw_path, which the specification excludes.
+    path: bytes = quote(scope["path"]).encode("ascii") if raw_path is None else raw_path.partition(b"?")[0]
+    query: bytes = scope.get("query_string", b"")
+    return path + b"?" + query if query else path
+
+
+def request_ends_with_headers(scope: Scope) -> bool:
+    """Whether no body follows, told without awaiting it (RFC 9112 6.3; for HTTP/2 and 3 by the method)."""
+    length: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return False
+        if name == b"content-length":
+            length = value
+    if length is not None:
+        return bool(length.strip() == b"0")
+    if scope.get("http_version", "1.1").startswith(("1", "0")):
+        return True
+    return scope["method"] in _BODILESS_METHODS
+
+
+def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
+    """Write what plugins changed into ``scope``, which must be our own copy.
+
+    Gives back the names of headers that were left out because they could not be sent.
+    """
+    if not headers.changed:
+        return []
+    fields, dropped = _sendable(headers)
+    authority = headers.get(b":authority")
+    if authority is not None:
+        fields.insert(0, (b"host", authority))
+    scope["headers"] = fields
+    method, scheme, path = headers.get(b":method"), headers.get(b":scheme"), headers.get(b":path")
+    if method:
+        scope["method"] = method.decode("latin-1").upper()
+    if scheme:
+        scope["scheme"] = scheme.decode("latin-1")
+    if path:
+        raw_path, _, query = path.partition(b"?")
+        scope["raw_path"] = raw_path
+        scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        scope["query_string"] = query
+    return dropped
+
+
+def response_headers(message: Message) -> HeaderMap:
+    """The header map of an app's response start."""
+    headers = HeaderMap([(b":status", b"%d" % message["status"])])
+    headers.pairs += [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+    return headers
+
+
+def response_ends_with_headers(method: str, headers: HeaderMap) -> bool:
+    """Whether the response has no body, whatever the app sends (RFC 9110 6.4.1)."""
+    status = status_of(headers)
+    return method == "HEAD" or status in (_NO_CONTENT, _NOT_MODIFIED) or headers.get(b"content-length") == b"0"
+
+
+def status_of(headers: HeaderMap) -> int:
+    """The status as a number; 500 for one that cannot be sent."""
+    text = headers.get(b":status") or b""
+    status = int(text) if text.isdigit() and len(text) == 3 else 0
+    return status if _MIN_STATUS <= status <= _MAX_STATUS else 500
+
+
+def response_start(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:
+    """The start message for these headers, keeping the app's other keys, and the names that could not be sent."""
+    fields, dropped = _sendable(headers)
+    message: dict[str, Any] = dict(original) if original is not None else {}
+    message.update(type="http.response.start", status=status_of(headers), headers=fields)
+    return message, dropped
+
+
+def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Headers without pseudo-headers, and the names of those that would break the message's framing."""
+    fields: list[tuple[bytes, bytes]] = []
+    dropped: list[bytes] = []
+    for name, value in headers.pairs:
+        if name.startswith(b":"):
+            continue
+        if _TOKEN.fullmatch(name) and not _FORBIDDEN_IN_VALUE.search(value):
+            fields.append((name, value))
+        else:
+            dropped.append(name)
+    return fields, dropped
+
+
+def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
+    """Trailers as ASGI wants them; what cannot be sent is left out."""
+    return _sendable(trailers)[0]
+
+
+def header_pairs(message: Message) -> Iterable[tuple[bytes, bytes]]:
+    """The pairs of a message, with names in lower case."""
+    return [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]

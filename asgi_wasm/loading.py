@@ -1,0 +1,122 @@
+"""From specs to running plugins: read, compile (or take from the cache), start, report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+
+from asgi_wasm.engines import create_engine
+from asgi_wasm.engines.base import Engine
+from asgi_wasm.engines.cache import load_module
+from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
+from asgi_wasm.host.ports import Ports
+from asgi_wasm.routing import Router
+from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, RouteSpec
+
+logger = logging.getLogger("asgi_wasm.host")
+
+AnyPlugin = Plugin | BrokenPlugin
+
+
+class Plugins:
+    """Every plugin of one worker, running or broken, and the way to find those of a request."""
+
+    def __init__(self, plugins: Sequence[AnyPlugin], routes: Sequence[RouteSpec]) -> None:
+        self._plugins = list(plugins)
+        self._routes = routes
+        self.router = Router(self._plugins, routes)
+
+    def replace(self, plugin: AnyPlugin, broken: BrokenPlugin) -> None:
+        """Let a plugin that did not start be treated by its failure policy."""
+        self._plugins[self._plugins.index(plugin)] = broken
+        self.router = Router(self._plugins, self._routes)
+
+    def confs(self, plugin: AnyPlugin) -> list[bytes]:
+        """Each configuration that the plugin runs with, its own first."""
+        if plugin.spec.service:
+            return [plugin.spec.conf or b""]
+        return [item.conf for item in self.router.every_filter() if item.plugin is plugin]
+
+    def first_error(self) -> PluginError | None:
+        """Why the middleware should not start: the first plugin that is broken and does not fail open."""
+        for plugin in self._plugins:
+            if isinstance(plugin, BrokenPlugin) and plugin.spec.failure_policy is not FailurePolicy.FAIL_OPEN:
+                return plugin.error
+        return None
+
+    def stop(self) -> None:
+        """End every plugin."""
+        for plugin in self._plugins:
+            plugin.stop()
+
+
+class Loader:
+    """Loads the plugins of one worker; owns their VMs."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._pool = VmPool(ports)
+
+    async def load(self, spec: HostSpec) -> Plugins:
+        """Load and start every plugin. One that fails becomes a `BrokenPlugin` and an error in the log.
+
+        Compiling is done on a thread, starting on the event loop's own, which is the one that calls plugins.
+        Raises `EngineUnavailableError`.
+        """
+        engine = create_engine(spec.engine)
+        loaded = [await self._load_one(engine, plugin, spec) for plugin in spec.plugins]
+        plugins = Plugins([plugin for plugin, _ in loaded], spec.routes)
+        for plugin, report in loaded:
+            if isinstance(plugin, Plugin):
+                self._start(plugins, plugin, report)
+        return plugins
+
+    async def _load_one(self, engine: Engine, spec: PluginSpec, host: HostSpec) -> tuple[AnyPlugin, str]:
+        began = time.monotonic()
+        try:
+            code, cached = await asyncio.to_thread(_compile, engine, spec, host)
+        except PluginError as error:
+            logger.error("%s", error)
+            return BrokenPlugin(spec, error), ""
+        if not engine.limits_memory and spec.limits.memory != DEFAULT_MEMORY_LIMIT:
+            self._ports.log.host(spec.name, LogLevel.WARN, f"engine {engine.name} does not enforce limits.memory")
+        milliseconds = (time.monotonic() - began) * 1000
+        how = "cached" if cached else "compiled"
+        report = f"{spec.file}, ABI {code.version}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
+        return Plugin(spec, code, self._pool), report
+
+    def _start(self, plugins: Plugins, plugin: Plugin, report: str) -> None:
+        began = time.monotonic()
+        try:
+            for conf in plugins.confs(plugin):
+                plugin.root(conf)
+        except PluginError as error:
+            logger.error("%s", error)
+            plugins.replace(plugin, BrokenPlugin(plugin.spec, error))
+            return
+        milliseconds = (time.monotonic() - began) * 1000
+        logger.info("plugin %r: %s, started in %.0f ms", plugin.spec.name, report, milliseconds)
+
+    def close(self) -> None:
+        """Free every VM."""
+        self._pool.close()
+
+
+def _compile(engine: Engine, spec: PluginSpec, host: HostSpec) -> tuple[Code, bool]:
+    if spec.problem is not None:
+        raise PluginLoadError(spec.name, str(spec.file), spec.problem)
+    try:
+        content = spec.file.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise PluginLoadError(spec.name, str(spec.file), problem) from error
+    try:
+        module, cached = load_module(engine, content, host.cache_dir)
+        return Code(module, abi_version(module), sha256(content).hexdigest()), cached
+    except EngineError as error:
+        raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

@@ -1,0 +1,193 @@
+"""`WasmMiddleware`: the composition root, and the only file that names concrete engines and services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm import settings as settings_module
+from asgi_wasm.asgi.exchange import Environment, HttpExchange
+from asgi_wasm.asgi.lifespan import Lifespan
+from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.asgi.websocket import WebSocketHandshake
+from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.loading import Loader, Plugins
+from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.log import StandardLog
+from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.ticks import Ticks
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
+    from asgi_wasm.routing import Filters
+    from asgi_wasm.specs import HostSpec
+
+logger = logging.getLogger("asgi_wasm.host")
+
+_NO_PROPERTIES = PluginProperties({})
+_UNAVAILABLE = b"Service Unavailable"
+
+
+class WasmMiddleware:
+    """Runs Proxy-Wasm plugins in front of an ASGI app.
+
+    Making one is cheap: settings are read, modules compiled and plugins started by the server's lifespan startup, or
+    by the first request where the server sends none. It keeps no state of a request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        plugins: Sequence[Any] | Mapping[str, Any] | None = None,
+        settings: Any = None,
+        upstreams: Mapping[str, Any] | None = None,
+        routes: Sequence[Any] | None = None,
+        engine: str | None = None,
+        cache_dir: str | Path | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
+    ) -> None:
+        """``settings`` is a `Settings`, a mapping, or the path of a YAML or TOML file; without it the environment and
+        the usual files are read. The other arguments win over it. ``foreign_functions`` are Python callables that
+        plugins call by name, with and for bytes.
+        """
+        self.app = app
+        self._load_settings = partial(
+            settings_module.load,
+            settings,
+            plugins=plugins,
+            routes=routes,
+            upstreams=upstreams,
+            engine=engine,
+            cache_dir=cache_dir,
+        )
+        self._foreign_functions = dict(foreign_functions or {})
+        self._worker: _Worker | None = None
+        self._start_lock: asyncio.Lock | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await Lifespan(self.app, self, receive, send).run(scope)
+            return
+        if kind not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        worker = self._worker or await self._start_lazily()
+        if worker is None:
+            await _refuse(kind, receive, send)
+            return
+        filters = worker.filters(scope)
+        if not filters:
+            await self.app({**scope, "asgi_wasm": _NO_PROPERTIES}, receive, send)
+        elif kind == "http":
+            await HttpExchange(worker.environment, filters, scope, receive, send).run()
+        else:
+            await WebSocketHandshake(worker.environment, filters, scope, receive, send).run(scope)
+
+    async def start(self) -> None:
+        """Read the settings and start every plugin, strictly.
+
+        Raises `SettingsError`, or the `PluginError` of a plugin that cannot start and does not fail open.
+        """
+        worker = await self._make_worker()
+        error = worker.plugins.first_error()
+        if error is not None:
+            worker.stop()
+            raise error
+        self._worker = worker
+
+    async def stop(self) -> None:
+        """End every plugin and free the VMs. Idempotent."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+
+    async def _start_lazily(self) -> _Worker | None:
+        """Start on the first request, once. None, and an error in the log, when the settings are wrong.
+
+        A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
+        """
+        if self._start_lock is None:
+            self._start_lock = asyncio.Lock()
+        async with self._start_lock:
+            if self._worker is None:
+                try:
+                    self._worker = await self._make_worker()
+                except AsgiWasmError as error:
+                    logger.error("no plugin runs, so every request is refused: %s", error)
+            return self._worker
+
+    async def _make_worker(self) -> _Worker:
+        spec = self._load_settings()
+        worker = _Worker(self.app, spec, self._foreign_functions)
+        await worker.start(spec)
+        return worker
+
+
+class _Worker:
+    """The services and plugins of one running middleware: what exists once per worker process."""
+
+    def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
+        log = StandardLog()
+        self._ticks = Ticks()
+        ports = Ports(
+            log=log,
+            clock=SystemClock(),
+            random=os.urandom,
+            shared_data=MemorySharedData(),
+            queues=MemoryQueues(_soon),
+            metrics=MemoryMetrics(),
+            foreign_functions=foreign_functions,
+            tick=self._ticks.set,
+        )
+        self.environment = Environment(app, spec.limits, log)
+        self._loader = Loader(ports)
+        self.plugins = Plugins((), ())
+
+    async def start(self, spec: HostSpec) -> None:
+        """Load and start every plugin; one that fails stays in the chain for its failure policy."""
+        self.plugins = await self._loader.load(spec)
+
+    def stop(self) -> None:
+        """End every plugin, then free the VMs."""
+        self._ticks.close()
+        self.plugins.stop()
+        self._loader.close()
+
+    def filters(self, scope: Scope) -> Filters:
+        """The plugins that run on this request."""
+        router = self.plugins.router
+        if not router.has_routes:
+            return router.default
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
+
+
+def _without_port(host: bytes) -> str:
+    """The name in a Host header, in lower case; brackets of an IPv6 address stay."""
+    text = host.decode("latin-1").lower()
+    name, colon, port = text.rpartition(":")
+    return name if colon and port.isdigit() and not (":" in name and not name.endswith("]")) else text
+
+
+def _soon(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
+
+
+async def _refuse(kind: str, receive: Receive, send: Send) -> None:
+    """Fail closed: nothing reaches the app past plugins that do not run."""
+    if kind == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1011, "reason": "Service Unavailable"})
+        return
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_UNAVAILABLE))]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _UNAVAILABLE})

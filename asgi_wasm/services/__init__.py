@@ -1,0 +1,1 @@
+"""What stands behind the host's ports, and what carries out effects that take time."""

@@ -1,0 +1,69 @@
+"""Plugins' words and the host's, through the standard library's logging."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+from asgi_wasm.host.abi import LogLevel
+
+# The standard library has no TRACE; 5 is what other libraries use.
+_TRACE = 5
+_LEVELS = {
+    LogLevel.TRACE: _TRACE,
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARN: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+    LogLevel.CRITICAL: logging.CRITICAL,
+}
+_LAST_LINES = 5
+
+
+def escape(message: bytes) -> str:
+    """Text that stays on one line: anything that is not printable is written as an escape.
+
+    So no plugin, and no client whose bytes a plugin logs, can forge a line or drive a terminal.
+    """
+    text = message.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+class StandardLog:
+    """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's."""
+
+    def __init__(self) -> None:
+        self._loggers: dict[str, logging.Logger] = {}
+        self._last: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
+        self._host = logging.getLogger("asgi_wasm.host")
+
+    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+        """One line of a plugin's own words."""
+        logger = self._logger(plugin)
+        number = _LEVELS[level]
+        if logger.isEnabledFor(number):
+            text = escape(message)
+            self._last[plugin].append(text)
+            logger.log(number, "%s", text)
+
+    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+        """One line of the host about a plugin."""
+        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, escape(message.encode("utf-8", "replace")))
+
+    def level(self, plugin: str) -> LogLevel:
+        """The lowest ABI level that the plugin's logger keeps."""
+        effective = self._logger(plugin).getEffectiveLevel()
+        return next((level for level, number in _LEVELS.items() if number >= effective), LogLevel.CRITICAL)
+
+    def last_lines(self, plugin: str) -> Sequence[str]:
+        """What the plugin logged last."""
+        return tuple(self._last[plugin])
+
+    def _logger(self, plugin: str) -> logging.Logger:
+        logger = self._loggers.get(plugin)
+        if logger is None:
+            logger = self._loggers[plugin] = logging.getLogger(f"asgi_wasm.plugin.{plugin}")
+        return logger

@@ -1,0 +1,118 @@
+"""Shared data, queues and metrics in this process's memory.
+
+Followed: proxy-wasm-cpp-host `src/shared_data.cc`, `src/shared_queue.cc`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asgi_wasm.host import lifecycle
+from asgi_wasm.host.abi import MetricType
+from asgi_wasm.host.contexts import RootContext
+
+_U32 = 0xFFFF_FFFF
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class MemorySharedData:
+    """`host.ports.SharedData`. One CAS counter for all keys; it skips 0 when it wraps."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, bytes], tuple[bytes, int]] = {}
+        self._last_cas = 0
+
+    def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
+        """The value and its CAS number, or None."""
+        return self._values.get((vm_id, key))
+
+    def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool:
+        """Store it, unless ``cas`` is neither 0 nor the key's present number. A missing key takes any number."""
+        present = self._values.get((vm_id, key))
+        if cas and present is not None and present[1] != cas:
+            return False
+        self._last_cas = (self._last_cas & _U32) + 1
+        if self._last_cas > _U32:
+            self._last_cas = 1
+        self._values[vm_id, key] = (value, self._last_cas)
+        return True
+
+
+@dataclass
+class _Queue:
+    owner: RootContext
+    values: deque[bytes] = field(default_factory=deque)
+
+
+class MemoryQueues:
+    """`host.ports.SharedQueues`.
+
+    ``post`` runs a callable soon, after the callback that is running: `on_queue_ready` never re-enters a guest.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], object]) -> None:
+        self._post = post
+        self._tokens: dict[tuple[str, bytes], int] = {}
+        self._queues: dict[int, _Queue] = {}
+
+    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+        """The queue's token; keeps what is queued, changes the owner."""
+        token = self._tokens.setdefault((vm_id, name), len(self._tokens) + 1)
+        queue = self._queues.get(token)
+        if queue is None:
+            self._queues[token] = _Queue(owner)
+        else:
+            queue.owner = owner
+        return token
+
+    def resolve(self, vm_id: str, name: bytes) -> int | None:
+        """The token, or None."""
+        return self._tokens.get((vm_id, name))
+
+    def enqueue(self, token: int, value: bytes) -> bool:
+        """Append, and tell the owner soon, once for each value."""
+        queue = self._queues.get(token)
+        if queue is None:
+            return False
+        queue.values.append(value)
+        self._post(lambda: lifecycle.notify(queue.owner, "proxy_on_queue_ready", token))
+        return True
+
+    def dequeue(self, token: int) -> bytes | None:
+        """The oldest value, or None. Raises KeyError."""
+        values = self._queues[token].values
+        return values.popleft() if values else None
+
+
+class MemoryMetrics:
+    """`host.ports.Metrics`: counters and gauges wrap as Envoy's unsigned 64-bit stats do."""
+
+    def __init__(self) -> None:
+        self.counters: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.gauges: defaultdict[tuple[str, str], int] = defaultdict(int)
+        # Count and sum; buckets are the exporter's affair.
+        self.histograms: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+
+    def counter_add(self, plugin: str, name: str, value: int) -> None:
+        """Add to a counter."""
+        self.counters[plugin, name] = (self.counters[plugin, name] + value) & _U64
+
+    def gauge_set(self, plugin: str, name: str, value: int) -> None:
+        """Set a gauge."""
+        self.gauges[plugin, name] = value
+
+    def gauge_add(self, plugin: str, name: str, value: int) -> None:
+        """Add to a gauge; ``value`` may be negative."""
+        self.gauges[plugin, name] = (self.gauges[plugin, name] + value) & _U64
+
+    def observe(self, plugin: str, name: str, value: int) -> None:
+        """Add one observation to a histogram."""
+        count, total = self.histograms[plugin, name]
+        self.histograms[plugin, name] = (count + 1, total + value)
+
+    def value(self, plugin: str, kind: MetricType, name: str) -> int:
+        """The value of a counter or gauge."""
+        kept = self.counters if kind is MetricType.COUNTER else self.gauges
+        return kept.get((plugin, name), 0)

@@ -1,0 +1,78 @@
+"""A real uvicorn on a free port of 127.0.0.1, for as long as a `with` lasts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. ``port`` is on 127.0.0.1."""
+
+    port: int
+    _output: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        """Everything that it has printed so far."""
+        self._output.seek(0)
+        return self._output.read().decode("utf-8", "replace")
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Server]:
+    """Run ``uvicorn app`` and stop it afterwards. Raises RuntimeError, with its output, when it does not come up."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *arguments]
+    search_path = os.pathsep.join([str(cwd), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": search_path, **(env or {})}
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        server = Server(port, output)
+        try:
+            _await_start(process, server)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _await_start(process: subprocess.Popen[bytes], server: Server) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", server.port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"uvicorn did not start:\n{server.log()}")

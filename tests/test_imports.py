@@ -1,0 +1,98 @@
+"""Which room may import which: the arrows of the architecture go one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "asgi_wasm"
+
+# Room -> what it may import of ours; itself is always allowed. A room is a folder or a file of the package.
+ARROWS = {
+    "errors": (),
+    "specs": (),
+    "engines": ("errors",),
+    "host": ("engines.base", "errors", "specs"),
+    "asgi": ("host", "errors", "specs"),
+    "services": ("host", "errors", "specs"),
+    "settings": ("errors", "specs"),
+    "routing": ("host", "errors", "specs"),
+    "loading": ("engines", "host", "routing", "errors", "specs"),
+    "middleware": ("asgi", "engines", "host", "loading", "routing", "services", "settings", "errors", "specs"),
+    "__init__": ("asgi.properties", "errors", "middleware", "settings"),
+}
+# No I/O, clock, chance, log or event loop in the host: they are handed in.
+FORBIDDEN = {
+    "host": {
+        "asyncio",
+        "httpx",
+        "logging",
+        "os",
+        "pydantic",
+        "random",
+        "socket",
+        "starlette",
+        "threading",
+        "time",
+        "yaml",
+    },
+    "asgi": {"httpx", "pydantic", "wasmer", "wasmtime", "yaml"},
+    "engines": {"asyncio", "httpx", "pydantic", "starlette"},
+    "services": {"pydantic", "wasmer", "wasmtime"},
+    "settings": {"asyncio", "httpx", "starlette", "wasmer", "wasmtime"},
+}
+
+
+def imported(source: str) -> set[str]:
+    """Dotted names of everything that the source imports, wherever the statement stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def violations(room: str, source: str) -> list[str]:
+    """What the source of this room imports and must not."""
+    allowed = (room, *ARROWS[room])
+    found = []
+    for name in imported(source):
+        top, _, ours = name.partition(".")
+        if top == "asgi_wasm":
+            if ours and not any(f"{ours}.".startswith(f"{place}.") for place in allowed):
+                found.append(name)
+        elif top in FORBIDDEN.get(room, ()):
+            found.append(name)
+    return found
+
+
+def files() -> list[tuple[str, Path]]:
+    return [(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+@pytest.mark.parametrize(("room", "path"), files(), ids=lambda value: getattr(value, "name", str(value)))
+def test_arrows(room: str, path: Path) -> None:
+    assert violations(room, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("host", "import asyncio"),
+        ("host", "from asgi_wasm.engines.wasmtime import WasmtimeEngine"),
+        ("host", "if True:\n    from asgi_wasm.asgi import exchange"),
+        ("asgi", "def f():\n    from asgi_wasm import settings"),
+        ("engines", "import asgi_wasm.host.abi"),
+    ],
+)
+def test_checker_notices(room: str, source: str) -> None:
+    assert violations(room, source) != []
+
+
+def test_engines_base_is_no_concrete_engine() -> None:
+    assert violations("host", "from asgi_wasm.engines.base import Memory") == []

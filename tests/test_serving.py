@@ -1,0 +1,33 @@
+"""The helper that serves the other tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import serve
+
+APP = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan here")
+    print("asked", flush=True)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+"""
+
+
+def test_serves_and_stops(tmp_path: Path) -> None:
+    (tmp_path / "trivial.py").write_text(APP)
+    with serve("trivial:app", cwd=tmp_path) as server:
+        assert httpx.get(server.url).status_code == 204
+        assert "asked" in server.log()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(server.url)
+
+
+def test_server_that_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Could not import module"), serve("absent:app", cwd=tmp_path):
+        pass
