@@ -1,0 +1,216 @@
+"""What one entry of the settings may say. Everything is checked here; what files hold is checked in `load`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from asgi_wasm.settings import names
+from asgi_wasm.specs import DEFAULT_BODY_LIMIT, DEFAULT_MEMORY_LIMIT, FailurePolicy
+
+ENGINES = ("auto", "wasmtime", "wasmer")
+# A plugin's name becomes part of a logger's name and of settings' keys.
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def encode_conf(value: object) -> bytes | None:
+    """A configuration as the bytes that the plugin gets: text as UTF-8, anything else as compact JSON.
+
+    Raises ValueError for what neither can express.
+    """
+    if value is None or isinstance(value, bytes):
+        return value
+    try:
+        text = (
+            value
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        )
+        return text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be encoded ({error}): give a string, or what JSON can express") from None
+
+
+def _policy(value: object) -> object:
+    """Any case, and Istio's FAIL_CLOSE."""
+    if isinstance(value, FailurePolicy) or not isinstance(value, str):
+        return value
+    lower = value.lower()
+    return "fail_closed" if lower == "fail_close" else lower
+
+
+def _hosts(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Conf = Annotated[Any, BeforeValidator(encode_conf)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=False)
+
+
+class PluginLimits(_Entry):
+    """Bounds of one plugin's VM; ``memory`` in bytes."""
+
+    memory: PositiveInt = DEFAULT_MEMORY_LIMIT
+
+
+class Limits(_Entry):
+    """Bytes of a body that may be held while a plugin pauses."""
+
+    request_body: PositiveInt = DEFAULT_BODY_LIMIT
+    response_body: PositiveInt = DEFAULT_BODY_LIMIT
+
+
+class Plugin(_Entry):
+    """One plugin: what it is called, where it is, when it runs, and the ``conf`` that it parses itself."""
+
+    name: str
+    file: str | Path
+    priority: int = 0
+    conf: Conf = None
+    root_id: str = ""
+    vm_id: str = ""
+    vm_conf: Conf = b""
+    env: dict[str, str] = Field(default_factory=dict)
+    failure_policy: Annotated[FailurePolicy, BeforeValidator(_policy)] = FailurePolicy.FAIL_CLOSED
+    allowed_capabilities: list[str] = Field(default_factory=list)
+    allow_on_headers_stop_iteration: bool = False
+    limits: PluginLimits = Field(default_factory=PluginLimits)
+    sha256: str | None = None
+    service: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_spellings(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        entry = names.canonical(value, names.PLUGIN)
+        fail_open = entry.pop("fail_open", None)
+        if fail_open is not None:
+            # Envoy's older boolean; Envoy too refuses it beside a policy.
+            if "failure_policy" in entry:
+                raise ValueError("'fail_open' and 'failure_policy' exclude each other: keep failure_policy")
+            entry["failure_policy"] = (
+                FailurePolicy.FAIL_OPEN if fail_open in (True, "true", "1") else FailurePolicy.FAIL_CLOSED
+            )
+        return entry
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(f"{value!r} is no name: use letters, digits, '.', '_' and '-'")
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_sha256(cls, value: str | None) -> str | None:
+        if value is not None and not _SHA256.fullmatch(value.lower()):
+            raise ValueError("must be 64 hexadecimal digits")
+        return value if value is None else value.lower()
+
+
+class RoutePlugin(_Entry):
+    """A plugin on a route; without ``conf`` it keeps its own."""
+
+    conf: Conf = None
+
+
+class Route(_Entry):
+    """Requests that get their own plugins' ``conf``: an exact path or ``prefix/*``, some hosts, some methods."""
+
+    uri: Annotated[list[str], BeforeValidator(_hosts)]
+    hosts: Annotated[list[str], BeforeValidator(_hosts)] = Field(default_factory=list)
+    methods: Annotated[list[str], BeforeValidator(_hosts)] = Field(default_factory=list)
+    plugins: dict[str, RoutePlugin]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_spellings(cls, value: Any) -> Any:
+        return names.canonical(value, names.ROUTE) if isinstance(value, Mapping) else value
+
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, value: list[str]) -> list[str]:
+        for uri in value:
+            if not uri.startswith("/") or "*" in uri[:-1]:
+                raise ValueError(f"{uri!r} is no route: begin it with '/', and put '*' at its end only")
+        return value
+
+
+class Upstream(_Entry):
+    """A named target of HTTP calls; ``timeout`` in seconds."""
+
+    url: str
+    timeout: PositiveFloat | None = None
+    verify: bool = True
+    headers: dict[str, str] = Field(default_factory=dict)
+    http2: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"{value!r} is no upstream: write http://host:port or https://host")
+        return value
+
+
+class Settings(BaseSettings):
+    """All settings as one object, for those who build them in Python: it reads no other source by itself."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    plugins: list[Plugin] = Field(default_factory=list)
+    routes: list[Route] = Field(default_factory=list)
+    upstreams: dict[str, Upstream] = Field(default_factory=dict)
+    engine: str = "auto"
+    cache_dir: Path | None = None
+    limits: Limits = Field(default_factory=Limits)
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: str) -> str:
+        if value not in ENGINES:
+            raise ValueError(f"{value!r} is no engine: choose from {', '.join(ENGINES)}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what was given: `sources` merges by plugin name and remembers where each key came from."""
+        return (init_settings,)

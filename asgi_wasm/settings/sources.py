@@ -1,0 +1,131 @@
+"""Where settings come from. Each source becomes one `Source`, so that a mistake can be blamed on the right one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+from pydantic_settings import (
+    BaseSettings,
+    PyprojectTomlConfigSettingsSource,
+    TomlConfigSettingsSource,
+    YamlConfigSettingsSource,
+)
+
+from asgi_wasm.errors import SettingsError
+
+PREFIX = "ASGI_WASM_"
+FILE_VARIABLE = "ASGI_WASM_CONFIG"
+_FILES = ("asgi-wasm.yaml", "asgi-wasm.yml", "asgi-wasm.toml")
+_TABLE = ("tool", "asgi-wasm")
+# Values under these keys are the plugin's own text: never parsed.
+_VERBATIM = frozenset({"conf", "configuration", "vm_conf", "vm_configuration", "plugin_config"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one source says. ``name`` is for messages; relative files are relative to ``folder``."""
+
+    name: str
+    data: Mapping[str, Any]
+    folder: Path
+    # Variables cannot spell every name: case and '-' or '_' do not count in them.
+    loose_names: bool = False
+
+
+class _Empty(BaseSettings):
+    """Lends its name to pydantic-settings' file sources, which want a settings class."""
+
+
+def read_all(path: Path | None = None) -> Iterator[Source]:
+    """Environment, `.env`, then ``path`` or the usual files; the first to name a key wins.
+
+    Raises `SettingsError` for a file that is missing, ambiguous or malformed.
+    """
+    here = Path.cwd()
+    yield Source("the environment", _from_variables(os.environ, "environment variable"), here, True)
+    if (here / ".env").is_file():
+        values = {name: value or "" for name, value in dotenv_values(here / ".env").items()}
+        yield Source(".env", _from_variables(values, ".env:"), here, True)
+    if path is not None:
+        yield read_file(path)
+        return
+    named = os.environ.get(FILE_VARIABLE)
+    found = [Path(named)] if named else [here / name for name in _FILES if (here / name).is_file()]
+    if len(found) > 1:
+        raise SettingsError(f"{found[0].name} and {found[1].name} both exist: keep one of them")
+    if found:
+        yield read_file(found[0], because=f" (named by {FILE_VARIABLE})" if named else "")
+    if (here / "pyproject.toml").is_file():
+        yield _pyproject(here / "pyproject.toml")
+
+
+def read_file(path: Path, because: str = "") -> Source:
+    """A YAML or TOML file. Raises `SettingsError`."""
+    if not path.is_file():
+        raise SettingsError(f"settings file {path}{because} does not exist")
+    make = TomlConfigSettingsSource if path.suffix == ".toml" else YamlConfigSettingsSource
+    try:
+        data = make(_Empty, path)()
+    except Exception as error:
+        # YAML and TOML readers raise what they like; each says the line.
+        raise SettingsError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
+    return Source(path.name, data, path.resolve().parent)
+
+
+def _pyproject(path: Path) -> Source:
+    class Table(BaseSettings):
+        model_config = {"pyproject_toml_table_header": _TABLE}
+
+    try:
+        data = PyprojectTomlConfigSettingsSource(Table, path)()
+    except Exception as error:
+        raise SettingsError(f"pyproject.toml: cannot be read: {' '.join(str(error).split())}") from None
+    return Source("pyproject.toml [tool.asgi-wasm]", data, path.parent)
+
+
+def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:
+    """``ASGI_WASM_PLUGINS__waf__PRIORITY=10`` as nested mappings.
+
+    pydantic-settings' own source lowers the case of every part, a plugin's name included, and parses a ``conf`` that
+    looks like JSON; hence this one. Raises `SettingsError` for JSON that is none.
+    """
+    result: dict[str, Any] = {}
+    # Sorted, so that ASGI_WASM_PLUGINS comes before ASGI_WASM_PLUGINS__waf__….
+    for name in sorted(variables):
+        if not name.upper().startswith(PREFIX) or name.upper() == FILE_VARIABLE:
+            continue
+        parts = name[len(PREFIX) :].split("__")
+        # Ours are in lower case; the second part is the name of a plugin or an upstream.
+        parts = [
+            part if index == 1 and parts[0].lower() in ("plugins", "upstreams") else part.lower()
+            for index, part in enumerate(parts)
+        ]
+        value = _value(variables[name], parts[-1], f"{kind} {name}")
+        _put(result, parts, value, f"{kind} {name}")
+    return result
+
+
+def _value(text: str, key: str, where: str) -> Any:
+    if key in _VERBATIM or not text.lstrip().startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{where}: is no JSON: {error}") from None
+
+
+def _put(target: dict[str, Any], parts: list[str], value: Any, where: str) -> None:
+    for part in parts[:-1]:
+        below = target.setdefault(part, {})
+        if isinstance(below, list):
+            below = target[part] = {str(item.get("name", index)): item for index, item in enumerate(below)}
+        if not isinstance(below, dict):
+            raise SettingsError(f"{where}: {part!r} has a value already, so nothing can be set inside of it")
+        target = below
+    target[parts[-1]] = value

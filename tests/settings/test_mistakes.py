@@ -1,0 +1,166 @@
+"""Every mistake is one sentence that names the source and the key, and says what to do."""
+
+from __future__ import annotations
+
+import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgi_wasm import SettingsError
+from asgi_wasm.settings import load
+from asgi_wasm.settings.models import encode_conf
+
+WAF = {"name": "waf", "file": "waf.wasm"}
+
+
+def mistake(**arguments: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(**arguments)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"prority": 1}, "plugins.waf: unknown key 'prority'; did you mean 'priority'?"),
+        ({"zzz": 1}, "plugins.waf: unknown key 'zzz'; known are "),
+        ({"priority": "high"}, "plugins.waf.priority: input should be a valid integer"),
+        ({"conf": {1, 2}}, "plugins.waf.conf: cannot be encoded (Object of type set is not JSON serializable)"),
+        ({"conf": float("nan")}, "plugins.waf.conf: cannot be encoded"),
+        ({"conf": {"at": datetime.date(2026, 1, 1)}}, "plugins.waf.conf: cannot be encoded"),
+        ({"conf": "\ud800"}, "plugins.waf.conf: cannot be encoded"),
+        ({"conf": "x", "configuration": "y"}, "plugins[0]: 'conf' and 'configuration' mean the same"),
+        ({"failure_policy": "maybe"}, "plugins.waf.failure_policy: input should be 'fail_closed'"),
+        ({"fail_open": True, "failure_policy": "fail_open"}, "plugins.waf: 'fail_open' and 'failure_policy' exclude"),
+        ({"sha256": "12"}, "plugins.waf.sha256: must be 64 hexadecimal digits"),
+        ({"limits": {"memory": 0}}, "plugins.waf.limits.memory: input should be greater than 0"),
+        ({"limits": {"cpu": 1}}, "plugins.waf.limits: unknown key 'cpu'"),
+        ({"env": {"A": 1}}, "plugins.waf.env.A: input should be a valid string"),
+    ],
+)
+def test_in_a_plugin(entry: dict[str, object], expected: str) -> None:
+    text = mistake(plugins=[WAF | entry])
+    assert text.startswith("the arguments: ")
+    assert expected in text
+
+
+def test_missing_name_and_file() -> None:
+    assert mistake(plugins=[{"file": "waf.wasm"}]) == (
+        "the arguments: plugins[0].name: is missing: every plugin needs a name"
+    )
+    assert mistake(plugins=[{"name": "waf"}]) == "the arguments: plugins.waf.file: is missing"
+
+
+def test_bad_and_duplicate_names() -> None:
+    assert "plugins.a b.name: 'a b' is no name" in mistake(plugins=[{"name": "a b", "file": "waf.wasm"}])
+    assert mistake(plugins=[WAF, WAF]) == (
+        "the arguments: plugins.waf: is there twice: give each plugin a name of its own"
+    )
+
+
+def test_entry_that_is_no_mapping() -> None:
+    assert "plugins[0]: must be a mapping" in mistake(plugins=["waf.wasm"])
+
+
+def test_several_mistakes_are_told_at_once() -> None:
+    assert len(mistake(plugins=[WAF | {"priority": "x", "nam": 1}], engine="v8").splitlines()) == 3
+
+
+def test_other_keys(folder: Path) -> None:
+    assert mistake(engine="v8") == ("the arguments: engine: 'v8' is no engine: choose from auto, wasmtime, wasmer")
+    (folder / "asgi-wasm.yaml").write_text("plugin: []")
+    assert mistake() == "asgi-wasm.yaml: plugin: unknown key 'plugin'; did you mean 'plugins'?"
+
+
+def test_unknown_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_ENGIN", "wasmtime")
+    assert "the environment: engin: unknown key 'engin'; did you mean 'engine'?" in mistake()
+
+
+def test_environment_json_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS", "[{")
+    assert mistake().startswith("environment variable ASGI_WASM_PLUGINS: is no JSON: ")
+
+
+def test_environment_value_and_value_inside_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_ENGINE", "wasmtime")
+    monkeypatch.setenv("ASGI_WASM_ENGINE__NAME", "wasmtime")
+    assert "ASGI_WASM_ENGINE__NAME: 'engine' has a value already" in mistake()
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "http://", "auth:80", "http://[::1", "http://a:99999999"])
+def test_bad_upstream(url: str) -> None:
+    assert f"the arguments: upstreams.auth.url: {url!r} is no upstream" in mistake(upstreams={"auth": url})
+
+
+@pytest.mark.parametrize("uri", ["a", "", "/a*b", "/*/a"])
+def test_bad_route(uri: str) -> None:
+    text = mistake(plugins=[WAF], routes=[{"uri": uri, "plugins": {"waf": {}}}])
+    assert f"routes[0].uri: {uri!r} is no route" in text
+
+
+def test_route_with_unknown_plugin_and_twice() -> None:
+    route = {"uri": "/a", "plugins": {"wfa": {}}}
+    assert mistake(plugins=[WAF], routes=[route]) == "the arguments: routes[0].plugins.wfa: no plugin is called 'wfa'"
+    route = {"uri": "/a", "plugins": {"waf": {"conf": "1"}}}
+    assert "routes[1]: '/a' is routed twice" in mistake(plugins=[WAF], routes=[route, route])
+
+
+def test_settings_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mistake(settings="no.yaml") == "settings file no.yaml does not exist"
+    monkeypatch.setenv("ASGI_WASM_CONFIG", "no.toml")
+    assert mistake() == "settings file no.toml (named by ASGI_WASM_CONFIG) does not exist"
+    monkeypatch.delenv("ASGI_WASM_CONFIG")
+    (folder / "asgi-wasm.yaml").write_text("plugins: [\n")
+    text = mistake()
+    assert text.startswith("asgi-wasm.yaml: cannot be read: ")
+    assert "line 2" in text
+    (folder / "asgi-wasm.toml").write_text("")
+    assert mistake() == "asgi-wasm.yaml and asgi-wasm.toml both exist: keep one of them"
+
+
+def test_malformed_pyproject(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool")
+    assert mistake().startswith("pyproject.toml: cannot be read: ")
+
+
+def problem(content: bytes | None, folder: Path, **more: object) -> str | None:
+    if content is not None:
+        (folder / "x.wasm").write_bytes(content)
+    (plugin,) = load(plugins=[{"name": "x", "file": "x.wasm", **more}]).plugins
+    return plugin.problem
+
+
+def test_plugin_files(folder: Path) -> None:
+    where = "the arguments: plugins.x.file: "
+    assert problem(None, folder) == f"{where}cannot be read (No such file or directory): check the path"
+    assert problem(b"", folder) == f"{where}is empty: give the .wasm that the SDK built"
+    assert problem(b"#!/bin/sh", folder) == f"{where}is no WebAssembly file: give the .wasm that the SDK built"
+    assert (problem(b"\0asm\x0d\0\1\0", folder) or "").startswith(f"{where}is a component; ")
+    good = b"\0asm\1\0\0\0"
+    assert problem(good, folder) is None
+    assert problem(good, folder, sha256=sha256(good).hexdigest().upper()) is None
+    assert "not the configured one" in (problem(good, folder, sha256="0" * 64) or "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("abcé€ "),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
+)
+
+
+@given(st.lists(json_values) | st.dictionaries(st.text("abc"), json_values))
+def test_structures_become_json_and_text_stays(value: object) -> None:
+    import json
+
+    encoded = encode_conf(value)
+    assert encoded is not None
+    assert json.loads(encoded) == value
+    assert encode_conf(encoded.decode()) == encoded
+    assert encode_conf(encoded) == encoded

@@ -1,0 +1,185 @@
+"""Every source, alone and above another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_wasm import Plugin, Settings
+from asgi_wasm.settings import Upstream, load
+from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
+
+YAML = """
+plugins:
+  - {name: waf, priority: 7, file: waf.wasm, conf: {"level": 2}}
+  - {name: auth, file: auth.wasm, conf: plain text}
+"""
+TOML = """
+[[plugins]]
+name = "waf"
+priority = 7
+file = "waf.wasm"
+conf = { level = 2 }
+[[plugins]]
+name = "auth"
+file = "auth.wasm"
+conf = "plain text"
+"""
+PYPROJECT = TOML.replace("[[plugins]]", "[[tool.asgi-wasm.plugins]]")
+LIST: list[dict[str, Any]] = [
+    {"name": "waf", "priority": 7, "file": "waf.wasm", "conf": {"level": 2}},
+    {"name": "auth", "file": "auth.wasm", "conf": "plain text"},
+]
+
+
+def summary(spec: HostSpec) -> list[tuple[str, int, str, bytes | None]]:
+    return [(plugin.name, plugin.priority, plugin.file.name, plugin.conf) for plugin in spec.plugins]
+
+
+def only(spec: HostSpec) -> PluginSpec:
+    (plugin,) = spec.plugins
+    return plugin
+
+
+EXPECTED = [("waf", 7, "waf.wasm", b'{"level":2}'), ("auth", 0, "auth.wasm", b"plain text")]
+
+
+def test_nothing_is_set() -> None:
+    assert load() == HostSpec()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("asgi-wasm.yaml", YAML),
+        ("asgi-wasm.yml", YAML),
+        ("asgi-wasm.toml", TOML),
+        ("pyproject.toml", PYPROJECT),
+        (".env", f"ASGI_WASM_PLUGINS='{json.dumps(LIST)}'\n"),
+        ("asgi-wasm.yaml", f"wasm:\n  plugins: {json.dumps(LIST)}\n"),
+        ("asgi-wasm.yaml", f"plugins: {json.dumps({entry['name']: entry for entry in LIST})}\n"),
+    ],
+    ids=["yaml", "yml", "toml", "pyproject", "dotenv", "apisix", "by-name"],
+)
+def test_file_sources(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    assert summary(load()) == EXPECTED
+
+
+def test_environment_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS", json.dumps(LIST))
+    assert summary(load()) == EXPECTED
+
+
+def test_environment_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__FILE", "waf.wasm")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__PRIORITY", "10")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__CONF", '{"kept":  "as it is"}')
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__ENV__mode", "strict")
+    monkeypatch.setenv("ASGI_WASM_UPSTREAMS__auth", "http://127.0.0.1:9000")
+    monkeypatch.setenv("ASGI_WASM_ENGINE", "wasmtime")
+    monkeypatch.setenv("ASGI_WASM_LIMITS__REQUEST_BODY", "10")
+    spec = load()
+    plugin = only(spec)
+    assert (plugin.name, plugin.priority, plugin.conf) == ("waf", 10, b'{"kept":  "as it is"}')
+    assert plugin.env == (("mode", "strict"),)
+    assert [upstream.url for upstream in spec.upstreams] == ["http://127.0.0.1:9000"]
+    assert (spec.engine, spec.limits.request_body) == ("wasmtime", 10)
+
+
+def test_environment_json_and_by_name_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS", json.dumps(LIST))
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__auth__PRIORITY", "3")
+    assert [plugin.priority for plugin in load().plugins] == [7, 3]
+
+
+@pytest.mark.parametrize("given", [LIST, {entry["name"]: entry for entry in LIST}, [Plugin(**e) for e in LIST]])
+def test_arguments(given: Any) -> None:
+    assert summary(load(plugins=given)) == EXPECTED
+
+
+def test_settings_object_and_mapping_replace_other_sources(folder: Path) -> None:
+    (folder / "asgi-wasm.yaml").write_text(YAML)
+    settings = Settings(plugins=[Plugin(name="auth", file="auth.wasm")], upstreams={"a": Upstream(url="http://a")})
+    assert [plugin.name for plugin in load(settings).plugins] == ["auth"]
+    assert load(settings).upstreams[0].url == "http://a"
+    assert [plugin.name for plugin in load({"plugins": LIST[:1]}).plugins] == ["waf"]
+
+
+def test_path_replaces_the_usual_files(folder: Path) -> None:
+    (folder / "asgi-wasm.yaml").write_text(YAML)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "other.toml").write_text('[[plugins]]\nname = "auth"\nfile = "../auth.wasm"\n')
+    plugin = only(load("sub/other.toml"))
+    assert plugin.name == "auth"
+    assert plugin.problem is None
+
+
+def test_config_variable_names_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere.yaml").write_text(YAML)
+    monkeypatch.setenv("ASGI_WASM_CONFIG", "elsewhere.yaml")
+    assert summary(load()) == EXPECTED
+
+
+def test_precedence_and_merging_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "pyproject.toml").write_text(PYPROJECT.replace('"plain text"', '"from pyproject"'))
+    (folder / "asgi-wasm.yaml").write_text("plugins: [{name: waf, priority: 1, conf: from yaml}]")
+    (folder / ".env").write_text("ASGI_WASM_PLUGINS__waf__PRIORITY=2\nASGI_WASM_PLUGINS__waf__ROOT_ID=dotenv\n")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__WAF__PRIORITY", "3")
+    spec = load(plugins=[{"name": "waf", "vm_id": "argument"}])
+    waf, auth = spec.plugins
+    assert (waf.priority, waf.root_id, waf.vm_id, waf.conf) == (3, "dotenv", "argument", b"from yaml")
+    assert auth.conf == b"from pyproject"
+    assert waf.file == folder / "waf.wasm"
+
+
+def test_dashes_in_a_name_may_be_underscores_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__MY_WAF__PRIORITY", "3")
+    plugin = only(load(plugins=[{"name": "my-waf", "file": "waf.wasm"}]))
+    assert (plugin.name, plugin.priority) == ("my-waf", 3)
+
+
+def test_files_are_relative_to_the_source_that_names_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "conf").mkdir()
+    (folder / "conf" / "a.yaml").write_text("plugins: [{name: waf, file: ../waf.wasm}]")
+    assert only(load("conf/a.yaml")).problem is None
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__FILE", "auth.wasm")
+    assert only(load("conf/a.yaml")).file == folder / "auth.wasm"
+
+
+def test_other_spellings() -> None:
+    plugin = only(
+        load(
+            plugins=[
+                {
+                    "pluginName": "waf",
+                    "filename": "waf.wasm",
+                    "configuration": ["x"],
+                    "vm_configuration": "vm",
+                    "environment_variables": {"A": "b"},
+                    "failStrategy": "FAIL_CLOSE",
+                }
+            ]
+        )
+    )
+    assert (plugin.name, plugin.conf, plugin.vm_conf, plugin.env) == ("waf", b'["x"]', b"vm", (("A", "b"),))
+    assert plugin.failure_policy is FailurePolicy.FAIL_CLOSED
+
+
+def test_fail_open_is_the_older_spelling_of_a_policy() -> None:
+    plugin = only(load(plugins=[{"name": "waf", "file": "waf.wasm", "fail_open": True}]))
+    assert plugin.failure_policy is FailurePolicy.FAIL_OPEN
+
+
+def test_routes() -> None:
+    routes = [
+        {"uri": "/a", "host": "Example.COM", "methods": ["get"], "plugins": {"waf": {"conf": {"x": 1}}}},
+        {"uris": ["/b/*", "/c"], "plugins": {"waf": {}}},
+    ]
+    first, second, third = load(plugins=[{"name": "waf", "file": "waf.wasm"}], routes=routes).routes
+    assert (first.uri, first.hosts, first.methods) == ("/a", ("example.com",), frozenset({"GET"}))
+    assert first.plugins == {"waf": b'{"x":1}'}
+    assert (second.uri, third.uri, third.plugins) == ("/b/*", "/c", {"waf": None})
