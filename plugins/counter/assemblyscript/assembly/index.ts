@@ -1,0 +1,96 @@
+// Counts requests by their path, over all VMs that share data with this one.
+//
+// Shows: shared data changed by compare-and-swap, metrics of the three kinds, a property that is read
+// and a property that is set, a response header, and plain text as configuration: the name of the count.
+export * from "@gcoredev/proxy-wasm-sdk-as/assembly/proxy";
+
+import {
+  BufferTypeValues,
+  Context,
+  Counter,
+  FilterHeadersStatusValues,
+  Gauge,
+  Histogram,
+  RootContext,
+  WasmResultValues,
+  get_buffer_bytes,
+  get_property,
+  get_shared_data,
+  registerRootContext,
+  set_property,
+  set_shared_data,
+  stream_context,
+} from "@gcoredev/proxy-wasm-sdk-as/assembly";
+
+class Root extends RootContext {
+  name: string = "counter";
+  requests: Counter | null = null;
+  inFlight: Gauge | null = null;
+  pathLength: Histogram | null = null;
+
+  onConfigure(size: u32): bool {
+    if (size > 0) {
+      this.name = String.UTF8.decode(get_buffer_bytes(BufferTypeValues.PluginConfiguration, 0, size));
+    }
+    this.requests = new Counter(this.name + ".requests");
+    this.inFlight = new Gauge(this.name + ".in_flight");
+    this.pathLength = new Histogram(this.name + ".path_length");
+    return true;
+  }
+
+  createContext(id: u32): Context {
+    return new Stream(id, this);
+  }
+}
+
+/** Adds one; somebody else may have done so in between, then once more. */
+function count(key: string): u32 {
+  while (true) {
+    const read = get_shared_data(key);
+    const value = read.value;
+    const counted: u32 = value == null ? 1 : <u32>parseInt(String.UTF8.decode(value)) + 1;
+    const cas = read.result == WasmResultValues.Ok ? read.cas : 0;
+    if (set_shared_data(key, String.UTF8.encode(counted.toString()), cas) != WasmResultValues.CasMismatch) {
+      return counted;
+    }
+  }
+}
+
+class Stream extends Context {
+  private root: Root;
+  private counted: u32 = 0;
+
+  constructor(id: u32, root: Root) {
+    super(id, root);
+    this.root = root;
+  }
+
+  onRequestHeaders(headers: u32, end_of_stream: bool): FilterHeadersStatusValues {
+    // The parts of a property's path are joined by NUL.
+    const path = String.UTF8.decode(get_property("request\0url_path"));
+    this.counted = count(this.root.name + ":" + path);
+
+    const histogram = this.root.pathLength!;
+    this.root.requests!.increment(1);
+    this.root.inFlight!.increment(1);
+    histogram.record(histogram.metric_id, path.length);
+
+    const user = stream_context.headers.request.get("x-user");
+    set_property("user", String.UTF8.encode(user.length > 0 ? user : "nobody"));
+    return FilterHeadersStatusValues.Continue;
+  }
+
+  onResponseHeaders(headers: u32, end_of_stream: bool): FilterHeadersStatusValues {
+    stream_context.headers.response.add("x-count", this.counted.toString());
+    stream_context.headers.response.add("x-count-user", String.UTF8.decode(get_property("user")));
+    return FilterHeadersStatusValues.Continue;
+  }
+
+  onLog(): void {
+    if (this.counted > 0) {
+      this.root.inFlight!.increment(-1);
+    }
+  }
+}
+
+registerRootContext((id: u32) => new Root(id), "counter");
