@@ -16,9 +16,11 @@ from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.host.effects import HttpCall, RootEffect
 from asgi_wasm.host.ports import ForeignFunction, Ports
 from asgi_wasm.loading import Loader, Plugins
 from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.services.ticks import Ticks
@@ -100,7 +102,7 @@ class WasmMiddleware:
         worker = await self._make_worker()
         error = worker.plugins.first_error()
         if error is not None:
-            worker.stop()
+            await worker.stop()
             raise error
         self._worker = worker
 
@@ -108,7 +110,7 @@ class WasmMiddleware:
         """End every plugin and free the VMs. Idempotent."""
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.stop()
+            await worker.stop()
 
     async def _start_lazily(self) -> _Worker | None:
         """Start on the first request, once. None, and an error in the log, when the settings are wrong.
@@ -138,6 +140,7 @@ class _Worker:
     def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
         log = StandardLog()
         self._ticks = Ticks()
+        self._http_calls = HttpCalls(spec.upstreams)
         ports = Ports(
             log=log,
             clock=SystemClock(),
@@ -146,19 +149,27 @@ class _Worker:
             queues=MemoryQueues(_soon),
             metrics=MemoryMetrics(),
             foreign_functions=foreign_functions,
-            tick=self._ticks.set,
+            start=self._start_effect,
+            upstreams=self._http_calls.names,
         )
-        self.environment = Environment(app, spec.limits, log)
+        self.environment = Environment(app, spec.limits, log, spec.pause_timeout)
         self._loader = Loader(ports)
         self.plugins = Plugins((), ())
+
+    def _start_effect(self, effect: RootEffect) -> None:
+        if isinstance(effect, HttpCall):
+            self._http_calls.start(effect)
+        else:
+            self._ticks.set(effect)
 
     async def start(self, spec: HostSpec) -> None:
         """Load and start every plugin; one that fails stays in the chain for its failure policy."""
         self.plugins = await self._loader.load(spec)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End every plugin, then free the VMs."""
         self._ticks.close()
+        await self._http_calls.close()
         self.plugins.stop()
         self._loader.close()
 

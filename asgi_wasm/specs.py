@@ -11,6 +11,8 @@ from pathlib import Path
 DEFAULT_BODY_LIMIT = 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+# Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
+DEFAULT_PAUSE_TIMEOUT = 300.0
 
 
 class FailurePolicy(str, Enum):
@@ -90,3 +92,4 @@ class HostSpec:
     engine: str = "auto"
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
+    pause_timeout: float = DEFAULT_PAUSE_TIMEOUT

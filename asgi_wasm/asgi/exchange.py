@@ -18,11 +18,13 @@ from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+    from asgi_wasm.host.contexts import StreamContext
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
 
 logger = logging.getLogger("asgi_wasm.host")
 
+_GATEWAY_TIMEOUT = 504
 # Extensions by which an app sends bytes that no plugin would see.
 _BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
@@ -34,6 +36,8 @@ class Environment:
     app: ASGIApp
     limits: StreamLimits
     log: Log
+    # Seconds that a paused stream waits for anything to happen.
+    pause_timeout: float
 
 
 def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
@@ -70,6 +74,7 @@ class HttpExchange:
         self._client_gone = False
         self._unread: list[Message] = []
         self._response_ended = False
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._reading: asyncio.Future[Message] | None = None
         # Set while a resume, an answer or a piece of body that came from outside our own calls is not sent yet.
         self._change: asyncio.Future[None] | None = None
@@ -135,6 +140,9 @@ class HttpExchange:
 
     async def _app_send(self, message: Message) -> None:
         if self._over:
+            if message.get("more_body", False):
+                # As to a client that has gone (ASGI 2.4); an endless stream would otherwise never be told to end.
+                raise OSError("a plugin has answered in the app's stead")
             return
         self._driving += 1
         try:
@@ -158,8 +166,9 @@ class HttpExchange:
         elif kind == "http.response.body" and response is not None:
             self._take_body(message)
         elif kind == "http.response.trailers" and response is not None:
+            self._trailers += translate.header_pairs(message)
             if not message.get("more_trailers", False) and not response.closed:
-                response.trailers(HeaderMap(translate.header_pairs(message)))
+                response.trailers(HeaderMap(self._trailers))
         else:
             return True
         return False
@@ -210,12 +219,30 @@ class HttpExchange:
             if self._reading is None:
                 self._reading = asyncio.ensure_future(self._server_receive())
             waiting.add(self._reading)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        paused_by = self._paused_by
+        timeout = None if paused_by is None else self._environment.pause_timeout
+        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not done and paused_by is not None:
+            self._give_up(paused_by.root.spec.name)
         if self._change is not None and self._change.done():
             self._change = None
         if self._reading is not None and self._reading.done():
             message, self._reading = self._reading.result(), None
             self._hear(message)
+
+    @property
+    def _paused_by(self) -> StreamContext | None:
+        response = self._chain.response
+        paused_by = self._chain.request.paused_by
+        return response.paused_by if paused_by is None and response is not None else paused_by
+
+    def _give_up(self, plugin: str) -> None:
+        """End a pause that nothing ended."""
+        seconds = self._environment.pause_timeout
+        self._environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
+        self._driving += 1
+        self._chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
+        self._driving -= 1
 
     def _hear(self, message: Message) -> None:
         """Take a message of the client."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -97,7 +96,7 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
 def response_headers(message: Message) -> HeaderMap:
     """The header map of an app's response start."""
     headers = HeaderMap([(b":status", b"%d" % message["status"])])
-    headers.pairs += [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+    headers.pairs += header_pairs(message)
     return headers
 
 
@@ -141,6 +140,6 @@ def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
     return _sendable(trailers)[0]
 
 
-def header_pairs(message: Message) -> Iterable[tuple[bytes, bytes]]:
+def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:
     """The pairs of a message, with names in lower case."""
     return [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]

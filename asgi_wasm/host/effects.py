@@ -53,6 +53,22 @@ class SetTickPeriod:
 
 
 @dataclass(frozen=True)
+class HttpCall:
+    """Send a request to a named upstream (`proxy_http_call`); the answer goes to ``root`` under ``token``.
+
+    ``timeout_milliseconds`` is 0 for none. ``headers`` include ``:method``, ``:path`` and ``:authority``.
+    """
+
+    root: RootContext
+    token: int
+    upstream: str
+    headers: Pairs
+    body: bytes
+    trailers: Pairs
+    timeout_milliseconds: int
+
+
+@dataclass(frozen=True)
 class DeleteRoot:
     """End a root context that has said `proxy_done`."""
 
@@ -60,4 +76,5 @@ class DeleteRoot:
 
 
 StreamEffect = ContinueStream | CloseStream | LocalResponse
-Effect = StreamEffect | SetTickPeriod | DeleteRoot
+RootEffect = SetTickPeriod | HttpCall
+Effect = StreamEffect | RootEffect | DeleteRoot

@@ -14,7 +14,7 @@ from asgi_wasm.host.wire import PropertyValue
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import RootContext
-    from asgi_wasm.host.effects import SetTickPeriod
+    from asgi_wasm.host.effects import RootEffect
 
 
 class Log(Protocol):
@@ -110,7 +110,10 @@ ForeignFunction = Callable[[bytes], "bytes | None"]
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything a VM may ask. ``tick`` takes the one effect that concerns a root context and no stream."""
+    """Everything a VM may ask.
+
+    ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called.
+    """
 
     log: Log
     clock: Clock
@@ -119,4 +122,5 @@ class Ports:
     queues: SharedQueues
     metrics: Metrics
     foreign_functions: Mapping[str, ForeignFunction]
-    tick: Callable[[SetTickPeriod], None]
+    start: Callable[[RootEffect], None]
+    upstreams: frozenset[str] = frozenset()

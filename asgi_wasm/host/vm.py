@@ -11,7 +11,7 @@ from asgi_wasm.engines.base import GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, LinkError, TrapError
 from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, callbacks
-from asgi_wasm.host.effects import DeleteRoot, Effect, SetTickPeriod
+from asgi_wasm.host.effects import DeleteRoot, Effect, HttpCall, SetTickPeriod
 from asgi_wasm.host.memory import GuestMemory
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class WasmVM:
         self.current: Context | None = None
         self._effective: Context | None = None
         self._last_context_id = 0
+        self._last_http_call = 0
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
@@ -150,8 +151,8 @@ class WasmVM:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
         while self.effects:
             effect = self.effects.pop(0)
-            if isinstance(effect, SetTickPeriod):
-                self.ports.tick(effect)
+            if isinstance(effect, (SetTickPeriod, HttpCall)):
+                self.ports.start(effect)
             elif isinstance(effect, DeleteRoot):
                 lifecycle.delete(effect.root)
             else:
@@ -181,6 +182,11 @@ class WasmVM:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
         self._last_context_id += 1
         return self._last_context_id
+
+    def next_http_call_token(self) -> int:
+        """4, 8, 12, …: in Envoy the low two bits of a token tell HTTP calls from gRPC's."""
+        self._last_http_call += 4
+        return self._last_http_call
 
     def forget(self, context: Context) -> None:
         """Drop a context after its `on_delete`."""

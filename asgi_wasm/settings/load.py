@@ -129,7 +129,7 @@ class _Merge:
         routes = tuple(self._routes())
         upstreams = tuple(found for name in self._upstreams if (found := self._upstream(name)) is not None)
         limits = self._model(Limits, "limits", {})
-        top = self._top({key: self._values[key][0] for key in ("engine", "cache_dir") if key in self._values})
+        top = self._top({key: self._values[key][0] for key in _TOP_VALUES if key in self._values})
         if self.mistakes or limits is None or top is None:
             raise SettingsError("\n".join(self.mistakes))
         return specs.HostSpec(
@@ -139,6 +139,7 @@ class _Merge:
             engine=top.engine,
             cache_dir=top.cache_dir,
             limits=specs.StreamLimits(limits.request_body, limits.response_body),
+            pause_timeout=top.pause_timeout,
         )
 
     def _plugin(self, name: str) -> specs.PluginSpec | None:
@@ -261,6 +262,7 @@ class _Merge:
         self.mistakes.append(f"{source.name if source else 'settings'}: {key}: {problem}")
 
 
+_TOP_VALUES = ("engine", "cache_dir", "pause_timeout")
 _SAME_IN_SPEC = (
     "priority",
     "conf",

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.settings import names
-from asgi_wasm.specs import DEFAULT_BODY_LIMIT, DEFAULT_MEMORY_LIMIT, FailurePolicy
+from asgi_wasm.specs import DEFAULT_BODY_LIMIT, DEFAULT_MEMORY_LIMIT, DEFAULT_PAUSE_TIMEOUT, FailurePolicy
 
 ENGINES = ("auto", "wasmtime", "wasmer")
 # A plugin's name becomes part of a logger's name and of settings' keys.
@@ -195,6 +195,7 @@ class Settings(BaseSettings):
     engine: str = "auto"
     cache_dir: Path | None = None
     limits: Limits = Field(default_factory=Limits)
+    pause_timeout: PositiveFloat = DEFAULT_PAUSE_TIMEOUT
 
     @field_validator("engine")
     @classmethod

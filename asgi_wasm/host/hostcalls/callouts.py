@@ -1,7 +1,7 @@
 """Spec chapters "HTTP calls" and "gRPC calls".
 
-No upstream is known to this host yet, so every call is answered as Envoy answers for a cluster it does not know;
-the arguments are read and checked all the same.
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`httpCall`, `grpcSend`, `grpcClose`). No gRPC service is
+known to this host, so gRPC calls are answered as Envoy answers for a cluster that it does not know.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import ProxyStatus
+from asgi_wasm.host.effects import HttpCall
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.wire import decode_pairs
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -18,6 +22,9 @@ __all__ = ["grpc_call", "grpc_cancel", "grpc_close", "grpc_send", "grpc_stream",
 # Envoy's gRPC ids: the low two bits tell calls (1) and streams (2) from HTTP calls (0).
 _ID_MASK = 3
 _GRPC_CALL, _GRPC_STREAM = 1, 2
+_NEEDED_HEADERS = (b":method", b":path", b":authority")
+# The timeout is a signed number in the ABI; more than this is less than nothing.
+_MAX_TIMEOUT = 0x7FFF_FFFF
 
 
 def _read_ranges(vm: WasmVM, numbers: tuple[int, ...]) -> None:
@@ -25,10 +32,39 @@ def _read_ranges(vm: WasmVM, numbers: tuple[int, ...]) -> None:
         vm.memory.read(data, size)
 
 
-def http_call(vm: WasmVM, *arguments: int) -> int | None:
-    """BAD_ARGUMENT: the upstream is unknown."""
-    _read_ranges(vm, arguments[:-2])
-    return ProxyStatus.BAD_ARGUMENT
+def http_call(
+    vm: WasmVM,
+    upstream_data: int,
+    upstream_size: int,
+    headers_data: int,
+    headers_size: int,
+    body_data: int,
+    body_size: int,
+    trailers_data: int,
+    trailers_size: int,
+    timeout_milliseconds: int,
+    return_token: int,
+) -> int | None:
+    """Send a request to a named upstream, after this callback; the answer comes by `on_http_call_response`.
+
+    BAD_ARGUMENT for an upstream that the settings do not name, for headers without ``:method``, ``:path`` or
+    ``:authority``, and for a negative timeout.
+    """
+    read = vm.memory.read
+    upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
+    headers = HeaderMap()
+    headers.replace_all(decode_pairs(read(headers_data, headers_size)))
+    body = read(body_data, body_size)
+    trailers = decode_pairs(read(trailers_data, trailers_size))
+    if upstream not in vm.ports.upstreams or not all(headers.get(name) for name in _NEEDED_HEADERS):
+        return ProxyStatus.BAD_ARGUMENT
+    if timeout_milliseconds > _MAX_TIMEOUT:
+        return ProxyStatus.BAD_ARGUMENT
+    token = vm.next_http_call_token()
+    vm.memory.write_u32(return_token, token)
+    root = acting_context(vm).root
+    vm.effects.append(HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds))
+    return None
 
 
 def grpc_call(vm: WasmVM, *arguments: int) -> int | None:
