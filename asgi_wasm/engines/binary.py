@@ -54,8 +54,7 @@ def check_signatures(code: bytes) -> None:
 
 def one_sentence(message: str) -> str:
     """The cause out of an engine's report of several lines."""
-    lines = [line.strip() for line in message.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("note: ")]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[-1] if lines else "the engine gives no reason"
 
 

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.linking import find_functions
-from asgi_wasm.errors import InvalidModuleError, LinkError, MemoryAccessError, TrapError
+from asgi_wasm.engines.traps import outside_memory
+from asgi_wasm.errors import InvalidModuleError, LinkError, TrapError
 
 __all__ = ["GuestFactory", "GuestTrap", "NullEngine", "NullHost", "NullMemory", "declare"]
 
@@ -91,7 +92,7 @@ class NullMemory:
 
     def _check(self, address: int, size: int) -> int:
         if address + size > self.size:
-            raise MemoryAccessError(f"{size} bytes at {address:#x} are outside the guest's {self.size} bytes of memory")
+            raise outside_memory(address, size, self.size)
         return address
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asgi_wasm.errors import TrapError
+from asgi_wasm.errors import MemoryAccessError, TrapError
 
 # Innermost functions tell where a guest failed; the rest is the way there.
 MAX_FRAMES = 8
@@ -42,6 +42,11 @@ def trap_error(reason: str, frames: Sequence[str], error: BaseException | None, 
     trap = TrapError(f"{reason}{where}")
     trap.__cause__ = error
     return trap
+
+
+def outside_memory(address: int, size: int, present: int) -> MemoryAccessError:
+    """What to raise for a range that leaves a memory of ``present`` bytes."""
+    return MemoryAccessError(f"{size} bytes at {address:#x} are outside the guest's {present} bytes of memory")
 
 
 def headroom(levels: int) -> None:

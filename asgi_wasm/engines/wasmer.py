@@ -18,8 +18,8 @@ from typing import Any
 from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
 from asgi_wasm.engines.linking import find_functions
-from asgi_wasm.engines.traps import Failure, trap_error
-from asgi_wasm.errors import EngineError, EngineUnavailableError, InvalidModuleError, LinkError, MemoryAccessError
+from asgi_wasm.engines.traps import Failure, outside_memory, trap_error
+from asgi_wasm.errors import EngineError, EngineUnavailableError, InvalidModuleError, LinkError
 
 __all__ = ["WasmerEngine", "WasmerModule"]
 
@@ -201,7 +201,7 @@ class WasmerMemory:
         view = memoryview(self._memory.buffer)
         end = address + size
         if end > len(view):
-            raise MemoryAccessError(f"{size} bytes at {address:#x} are outside the guest's {len(view)} bytes of memory")
+            raise outside_memory(address, size, len(view))
         return view[address:end]
 
 

@@ -109,8 +109,8 @@ def _abort(vm: WasmVM) -> HostFunction:
     def text(address: int) -> str:
         if address < 4:
             return "unknown"
-        size = int.from_bytes(vm.instance.memory.read(address - 4, 4), "little")
-        return vm.instance.memory.read(address, min(size, 4096)).decode("utf-16-le", "replace")
+        size = int.from_bytes(vm.memory.read(address - 4, 4), "little")
+        return vm.memory.read(address, min(size, 4096)).decode("utf-16-le", "replace")
 
     def abort(message: int = 0, file: int = 0, line: int = 0, column: int = 0) -> None:
         try:

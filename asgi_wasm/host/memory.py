@@ -8,7 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asgi_wasm.engines.base import Memory
+from asgi_wasm.errors import MemoryAccessError
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
+
+
+class _NoMemory:
+    """What a module's start section runs with: it runs before the host can reach its memory.
+
+    So its hostcalls answer INVALID_MEMORY_ACCESS, as with Envoy's V8; SDKs do their work in `_initialize` instead.
+    """
+
+    size = 0
+
+    def read(self, address: int, size: int) -> bytes:
+        raise MemoryAccessError("the start section runs before the module's memory can be reached")
+
+    def write(self, address: int, data: bytes) -> None:
+        self.read(address, len(data))
+
+    def write_u32(self, address: int, value: int) -> None:
+        self.read(address, 4)
+
+
+NO_MEMORY: Memory = _NoMemory()
 
 
 class GuestMemory:

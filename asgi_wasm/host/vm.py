@@ -12,7 +12,7 @@ from asgi_wasm.errors import EngineError, LinkError, TrapError
 from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, callbacks
 from asgi_wasm.host.effects import DeleteRoot, Effect, HttpCall, SetTickPeriod
-from asgi_wasm.host.memory import GuestMemory
+from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import Context, RootContext
@@ -51,6 +51,7 @@ class WasmVM:
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
+        self.memory = GuestMemory(NO_MEMORY, self._allocate)
         self.instance = self._instantiate(module)
         self.memory = GuestMemory(self.instance.memory, self._allocate)
         self._resolve(module)

@@ -41,7 +41,7 @@ def fd_write(vm: WasmVM, fd: int, iovs: int, count: int, return_written: int) ->
         return EBADF
     if count > MAX_IOVECS:
         return EINVAL
-    memory = vm.instance.memory
+    memory = vm.memory
     vectors = memory.read(iovs, 8 * count)
     numbers = [int.from_bytes(vectors[at : at + 4], "little") for at in range(0, len(vectors), 4)]
     text = b"".join(memory.read(address, size) for address, size in zip(numbers[::2], numbers[1::2], strict=True))
@@ -60,7 +60,7 @@ def fd_fdstat_get(vm: WasmVM, fd: int, return_stat: int) -> int:
     """24 bytes: all zero but the right to write."""
     if fd not in _OUTPUTS:
         return EBADF
-    vm.instance.memory.write(return_stat, bytes(8) + _RIGHTS_FD_WRITE.to_bytes(8, "little") + bytes(8))
+    vm.memory.write(return_stat, bytes(8) + _RIGHTS_FD_WRITE.to_bytes(8, "little") + bytes(8))
     return SUCCESS
 
 
@@ -72,7 +72,7 @@ def fd_tell(vm: WasmVM, fd: int, return_offset: int) -> int:
     """The outputs have no position."""
     if fd not in _OUTPUTS:
         return EBADF
-    vm.instance.memory.write(return_offset, bytes(8))
+    vm.memory.write(return_offset, bytes(8))
     return SUCCESS
 
 
@@ -93,14 +93,14 @@ def _answer(errno: int) -> WasiFunction:
 def environ_sizes_get(vm: WasmVM, return_count: int, return_size: int) -> int:
     """How many variables, and how many bytes they need."""
     entries = _environment(vm)
-    vm.instance.memory.write_u32(return_count, len(entries))
-    vm.instance.memory.write_u32(return_size, sum(map(len, entries)))
+    vm.memory.write_u32(return_count, len(entries))
+    vm.memory.write_u32(return_size, sum(map(len, entries)))
     return SUCCESS
 
 
 def environ_get(vm: WasmVM, addresses: int, area: int) -> int:
     """The configured variables, each ``name=value`` and a NUL; nothing of the process's own environment."""
-    memory = vm.instance.memory
+    memory = vm.memory
     for index, entry in enumerate(_environment(vm)):
         memory.write(area, entry)
         memory.write_u32(addresses + 4 * index, area)
@@ -114,8 +114,8 @@ def _environment(vm: WasmVM) -> list[bytes]:
 
 def args_sizes_get(vm: WasmVM, return_count: int, return_size: int) -> int:
     """No arguments."""
-    vm.instance.memory.write_u32(return_count, 0)
-    vm.instance.memory.write_u32(return_size, 0)
+    vm.memory.write_u32(return_count, 0)
+    vm.memory.write_u32(return_size, 0)
     return SUCCESS
 
 
@@ -125,7 +125,7 @@ def clock_time_get(vm: WasmVM, clock_id: int, _precision: int, return_time: int)
     if clock_id > 1:
         return ENOTSUP
     now = clock.monotonic() if clock_id else clock.realtime()
-    vm.instance.memory.write(return_time, now.to_bytes(8, "little"))
+    vm.memory.write(return_time, now.to_bytes(8, "little"))
     return SUCCESS
 
 
@@ -133,7 +133,7 @@ def clock_res_get(vm: WasmVM, clock_id: int, return_resolution: int) -> int:
     """One nanosecond."""
     if clock_id > 1:
         return ENOTSUP
-    vm.instance.memory.write(return_resolution, (1).to_bytes(8, "little"))
+    vm.memory.write(return_resolution, (1).to_bytes(8, "little"))
     return SUCCESS
 
 
@@ -141,13 +141,13 @@ def random_get(vm: WasmVM, address: int, size: int) -> int:
     """Random bytes, at most 64 KiB at a time."""
     if size > MAX_RANDOM:
         return EINVAL
-    vm.instance.memory.write(address, vm.ports.random(size))
+    vm.memory.write(address, vm.ports.random(size))
     return SUCCESS
 
 
 def poll_oneoff(vm: WasmVM, _subscriptions: int, _events: int, _count: int, return_events: int) -> int:
     """No event, at once: Go's runtime calls it while it idles, and nothing here may sleep."""
-    vm.instance.memory.write_u32(return_events, 0)
+    vm.memory.write_u32(return_events, 0)
     return SUCCESS
 
 

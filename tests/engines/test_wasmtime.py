@@ -9,10 +9,10 @@ import pytest
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from asgi_wasm.engines.base import Instance
+from asgi_wasm.engines.base import GuestFunction, Instance
 from asgi_wasm.engines.traps import trap_error
 from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, raw
-from asgi_wasm.errors import EngineError, MemoryAccessError
+from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError
 
 GUEST = bytes(
     wasmtime.wat2wasm("""(module (memory (export "memory") 1)
@@ -84,3 +84,45 @@ def test_a_closed_raw_instance_answers_with_errors_not_crashes() -> None:
 def test_long_backtraces_and_names_are_cut() -> None:
     message = str(trap_error("wasm trap: x", ["a" * 100, *"bcdefghij"], None, ""))
     assert message == f"wasm trap: x (in {'a' * 80}... < b < c < d < e < f < g < h < ...)"
+
+
+class Bad:
+    """An instance that differs from a good one in one function or in memory."""
+
+    def __init__(self, instance: Instance, changed: str) -> None:
+        self.instance = instance
+        self.changed = changed
+        self.memory = instance.memory
+        self.close = instance.close
+
+    def function(self, name: str) -> GuestFunction | None:
+        if name != self.changed:
+            return self.instance.function(name)
+        return None if name == "load" else lambda *_: 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"), [("load", "not found"), ("trap", "does not trap"), ("wide", "1 instead of")]
+)
+def test_the_proof_notices(changed: str, words: str) -> None:
+    module = WasmtimeEngine().compile(proof.CODE)
+    with pytest.raises(proof.ProofFailedError, match=words):
+        proof.prove(lambda functions, limit: Bad(module.instantiate(functions, memory_limit=limit), changed))
+
+
+def test_the_proof_notices_reads_outside_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.RawMemory, "_grown_to", lambda self, address, size: self._refresh())
+    module = WasmtimeEngine(raw=False).compile(proof.CODE)
+    linker = raw.RawLinker(module.engine.engine)
+    with pytest.raises(proof.ProofFailedError, match="outside memory"):
+        proof.prove(lambda functions, limit: module.link(linker, functions, limit))
+
+
+def test_items_that_are_neither_of_the_four_kinds_are_listed_too() -> None:
+    code = bytes(wasmtime.wat2wasm('(module (import "e" "t" (tag)) (export "t" (tag 0)))'))
+    try:
+        module = WasmtimeEngine().compile(code)
+    except InvalidModuleError as error:
+        pytest.skip(str(error))
+    assert module.imports[0].type is None
+    assert module.exports["t"].type is None

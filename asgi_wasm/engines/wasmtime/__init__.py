@@ -35,6 +35,9 @@ FLAGS = "cranelift-1"
 # All that a 32-bit memory can ever grow to. Only address space is reserved, not memory.
 RESERVED_FOR_MEMORY = 1 << 32
 
+# By how much a memory that may move grows in place.
+RESERVED_FOR_GROWTH = 1 << 20
+
 VALUE_TYPES = {0: base.I32, 1: base.I64, 2: base.F32, 3: base.F64}
 KINDS: dict[str, str] = {
     "FuncType": "func",
@@ -66,7 +69,8 @@ class WasmtimeEngine:
     @property
     def fingerprint(self) -> str:
         """See `base.Engine`."""
-        return f"wasmtime-{version('wasmtime')}-{FLAGS}-{sys.platform}-{platform.machine()}"
+        memory = "fixed" if self.uses_raw_api else "movable"
+        return f"wasmtime-{version('wasmtime')}-{FLAGS}-{memory}-{sys.platform}-{platform.machine()}"
 
     @property
     def uses_raw_api(self) -> bool:
@@ -109,18 +113,19 @@ class WasmtimeEngine:
         return made
 
     def _choose(self) -> tuple[wasmtime.Engine, Linker]:
-        engine = wasmtime.Engine(_config())
         if self._raw:
             try:
+                engine = wasmtime.Engine(_config(memory_may_move=False))
                 return engine, self._proven(engine)
             except Exception as error:
                 logger.warning(
-                    "wasmtime %s is not as asgi-wasm knows it (%s: %s): using its public API, which is about 50 times"
-                    " slower per call",
+                    "wasmtime %s does not work here as asgi-wasm knows it (%s: %s): using its public API,"
+                    " which is about 50 times slower per call",
                     version("wasmtime"),
                     type(error).__name__,
                     error,
                 )
+        engine = wasmtime.Engine(_config(memory_may_move=True))
         return engine, public.PublicLinker(engine)
 
     def _proven(self, engine: wasmtime.Engine) -> Linker:
@@ -136,7 +141,7 @@ class WasmtimeModule:
     """A compiled module and what it imports and exports."""
 
     def __init__(self, engine: WasmtimeEngine, module: wasmtime.Module) -> None:
-        self._engine = engine
+        self.engine = engine
         self.module = module
 
     @cached_property
@@ -153,7 +158,7 @@ class WasmtimeModule:
         self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int
     ) -> base.Instance:
         """See `base.Module`."""
-        return self.link(self._engine.linker, functions, memory_limit)
+        return self.link(self.engine.linker, functions, memory_limit)
 
     def link(
         self, linker: Linker, functions: Mapping[tuple[str, str], base.HostFunction], memory_limit: int
@@ -166,18 +171,19 @@ class WasmtimeModule:
         return bytes(self.module.serialize())
 
 
-def _config() -> wasmtime.Config:
+def _config(*, memory_may_move: bool) -> wasmtime.Config:
     config = wasmtime.Config()
     pointer = config.ptr()
-    # `raw` keeps the address of memory for as long as the instance lives.
-    ffi.wasmtime_config_memory_may_move_set(pointer, False)
-    ffi.wasmtime_config_memory_reservation_set(pointer, RESERVED_FOR_MEMORY)
+    # `raw` keeps the address of memory for as long as the instance lives. Where the address space is limited (ulimit
+    # -v) there is no such reservation, and the public API does without.
+    ffi.wasmtime_config_memory_may_move_set(pointer, memory_may_move)
+    ffi.wasmtime_config_memory_reservation_set(pointer, 0 if memory_may_move else RESERVED_FOR_MEMORY)
+    if memory_may_move:
+        ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
     ffi.wasmtime_config_wasm_memory64_set(pointer, False)
     # The C API aborts the process when asked about functions that take or return typed references.
-    for proposal in ("wasm_function_references", "wasm_gc"):
-        switch = getattr(ffi, f"wasmtime_config_{proposal}_set", None)
-        if switch is not None:
-            switch(pointer, False)
+    ffi.wasmtime_config_wasm_function_references_set(pointer, False)
+    ffi.wasmtime_config_wasm_gc_set(pointer, False)
     return config
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from wasmtime import _ffi as ffi
 
+from asgi_wasm.engines.traps import outside_memory
 from asgi_wasm.engines.wasmtime.calls import Context, store_context
-from asgi_wasm.errors import MemoryAccessError
 
 _pack_u32 = struct.Struct("<I").pack_into
 
@@ -77,6 +77,4 @@ class RawMemory:
     def _grown_to(self, address: int, size: int) -> None:
         self._refresh()
         if address + size > self._size:
-            raise MemoryAccessError(
-                f"{size} bytes at {address:#x} are outside the guest's {self._size} bytes of memory"
-            )
+            raise outside_memory(address, size, self._size)

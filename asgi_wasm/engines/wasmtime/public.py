@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 from asgi_wasm.engines import base
-from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom
+from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom, outside_memory
 from asgi_wasm.engines.wasmtime.reports import trap_from_report
-from asgi_wasm.errors import EngineError, LinkError, MemoryAccessError
+from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
     from asgi_wasm.engines.wasmtime import WasmtimeModule
@@ -137,7 +137,7 @@ class PublicMemory:
     def _check(self, address: int, size: int) -> None:
         present = self.size
         if address + size > present:
-            raise MemoryAccessError(f"{size} bytes at {address:#x} are outside the guest's {present} bytes of memory")
+            raise outside_memory(address, size, present)
 
 
 _ENDINGS = (wasmtime.Trap, wasmtime.WasmtimeError, _HostFunctionFailed)

@@ -16,7 +16,7 @@ def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | N
     """Write one line under the plugin's name. BAD_ARGUMENT for an unknown level. Allowed at any time."""
     if level > LogLevel.CRITICAL:
         return ProxyStatus.BAD_ARGUMENT
-    message = vm.instance.memory.read(message_data, message_size)
+    message = vm.memory.read(message_data, message_size)
     vm.ports.log.plugin(vm.plugin_name(), LogLevel(level), message)
     return None
 
