@@ -11,8 +11,8 @@ import platform
 import re
 import struct
 import sys
+import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 from asgi_wasm.engines import base
@@ -63,7 +63,7 @@ class WasmerEngine:
         except RuntimeError as error:
             raise InvalidModuleError(f"wasmer refuses it: {one_sentence(str(error))}") from None
         check_signatures(code)
-        return WasmerModule(self._wasmer, self._store, module)
+        return self._module(module)
 
     def deserialize(self, compiled: bytes) -> WasmerModule:
         """See `base.Engine`."""
@@ -72,26 +72,36 @@ class WasmerEngine:
             module = self._wasmer.Module.deserialize(self._store, payload)
         except RuntimeError as error:
             raise InvalidModuleError(f"wasmer refuses the compiled code: {one_sentence(str(error))}") from None
+        return self._module(module)
+
+    def _module(self, module: Any) -> WasmerModule:
         return WasmerModule(self._wasmer, self._store, module)
 
 
 class WasmerModule:
-    """See `base.Module`."""
+    """See `base.Module`.
+
+    A module of wasmer's may be touched by no thread but the one that made it, or Python panics; and modules are
+    compiled on one thread and instantiated on another. So what is kept is compiled code, and each thread that
+    instantiates makes a module of it.
+    """
 
     def __init__(self, wasmer: Any, store: Any, module: Any) -> None:
         self._wasmer = wasmer
         self._store = store
-        self._module = module
+        self._compiled = bytes(module.serialize())
+        self._of_thread: dict[int, Any] = {}
+        self.imports = tuple(base.Import(each.module, each.name, *self._describe(each.type)) for each in module.imports)
+        self.exports: Mapping[str, base.Export] = {
+            each.name: base.Export(each.name, *self._describe(each.type)) for each in module.exports
+        }
 
-    @cached_property
-    def imports(self) -> tuple[base.Import, ...]:
-        """See `base.Module`."""
-        return tuple(base.Import(each.module, each.name, *self._describe(each.type)) for each in self._module.imports)
-
-    @cached_property
-    def exports(self) -> Mapping[str, base.Export]:
-        """See `base.Module`."""
-        return {each.name: base.Export(each.name, *self._describe(each.type)) for each in self._module.exports}
+    def _module(self) -> Any:
+        thread = threading.get_ident()
+        module = self._of_thread.get(thread)
+        if module is None:
+            module = self._of_thread[thread] = self._wasmer.Module.deserialize(self._store, self._compiled)
+        return module
 
     def instantiate(
         self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int
@@ -99,11 +109,12 @@ class WasmerModule:
         """See `base.Module`. ``memory_limit`` is not enforced."""
         found = find_functions(self.imports, functions)
         failure = Failure()
+        module = self._module()
         # Wasmer finds imports by name, so a function that is imported twice needs one type for both.
         types: dict[tuple[str, str], base.FuncType] = {}
         bound: list[_Bound] = []
         objects: dict[str, dict[str, Any]] = {}
-        for imported, raw, function in zip(self.imports, self._module.imports, found, strict=True):
+        for imported, raw, function in zip(self.imports, module.imports, found, strict=True):
             assert imported.type is not None
             name = (imported.module, imported.name)
             if types.setdefault(name, imported.type) != imported.type:
@@ -112,7 +123,7 @@ class WasmerModule:
             type_ = self._wasmer.FunctionType(raw.type.params, raw.type.results)
             objects.setdefault(name[0], {})[name[1]] = self._wasmer.Function(self._store, bound[-1].callback(), type_)
         try:
-            instance = self._wasmer.Instance(self._module, objects)
+            instance = self._wasmer.Instance(module, objects)
         except (RuntimeError, _HostFunctionFailed) as error:
             kept = failure.take()
             if kept is None and not str(error).startswith("RuntimeError: "):
@@ -122,8 +133,7 @@ class WasmerModule:
 
     def serialize(self) -> bytes:
         """See `base.Module`."""
-        payload = bytes(self._module.serialize())
-        return SEAL + hashlib.sha256(payload).digest() + payload
+        return SEAL + hashlib.sha256(self._compiled).digest() + self._compiled
 
     def _describe(self, type_: Any) -> tuple[str, base.FuncType | None]:
         kind = KINDS.get(type(type_).__name__, type(type_).__name__)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import wasmtime
 
-from asgi_wasm.engines.base import Engine, Export, FuncType, GuestFunction, HostFunction, Import, Instance
+from asgi_wasm.engines.base import Engine, Export, FuncType, GuestFunction, HostFunction, Import, Instance, Module
 from asgi_wasm.errors import EngineError, InvalidModuleError, LinkError, MemoryAccessError, TrapError
 
 PAGE = 65536
@@ -678,3 +678,15 @@ def test_modules_are_compiled_on_any_thread(engine: Engine) -> None:
 def test_the_fingerprint_is_a_line_that_names_the_engine(engine: Engine) -> None:
     assert engine.fingerprint.startswith(engine.name)
     assert "\n" not in engine.fingerprint
+
+
+def test_compiled_on_one_thread_and_used_on_another(engine: Engine) -> None:
+    made: list[Module] = []
+    text = '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 7)))'
+    thread = threading.Thread(target=lambda: made.append(engine.compile(wasm(text))))
+    thread.start()
+    thread.join()
+    assert set(made[0].exports) == {"memory", "f"}
+    instance = made[0].instantiate({}, memory_limit=LIMIT)
+    assert get(instance, "f")() == 7
+    assert engine.deserialize(made[0].serialize()).exports == made[0].exports

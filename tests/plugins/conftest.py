@@ -1,0 +1,32 @@
+"""Every engine that this Python has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import ASGIApp
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+ENGINES = ["wasmtime"] + (["wasmer"] if find_spec("wasmer_compiler_cranelift") else [])
+Wrap = Callable[..., WasmMiddleware]
+
+
+@pytest.fixture(params=ENGINES)
+def wrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Wrap:
+    """Puts one plugin before an app: ``wrap(app, "counter/assemblyscript", conf=…)``."""
+    # One cache for the whole run: a Go plugin takes seconds to compile.
+    cache = tmp_path_factory.getbasetemp() / f"compiled-{request.param}"
+
+    def wrap(app: ASGIApp, file: str, **entry: Any) -> WasmMiddleware:
+        plugin = {"name": file.partition("/")[0], "file": PLUGINS / f"{file}.wasm", **entry}
+        return WasmMiddleware(
+            app, settings={"plugins": [plugin], "engine": request.param, "cache_dir": str(cache), "routes": []}
+        )
+
+    return wrap
