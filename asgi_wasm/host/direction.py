@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.header_map import HeaderMap
 
 REQUEST, RESPONSE = 0, 1
+_PASSING = frozenset({State.CONTINUE, State.CLOSED})
 
 
 class Sink(Protocol):
@@ -109,6 +110,10 @@ class Direction:
                 if action is not Action.IGNORE:
                     self._let_go(stage, replay=action is Action.REPLAY)
 
+    def held_by(self, context: StreamContext) -> bool:
+        """Whether this filter holds something back."""
+        return any(stage.context is context and stage.state not in _PASSING for stage in self.stages)
+
     def close(self) -> None:
         """Nothing passes any more."""
         self.closed = True
@@ -122,7 +127,7 @@ class Direction:
     def paused_by(self) -> StreamContext | None:
         """The first filter that holds something back."""
         for stage in self.stages:
-            if stage.state not in (State.CONTINUE, State.CLOSED):
+            if stage.state not in _PASSING:
                 return stage.context
         return None
 

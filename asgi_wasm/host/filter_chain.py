@@ -124,6 +124,15 @@ class FilterChain:
         self._log_failure(context)
         context.failed = True
         self._apply_policy(context.root.spec.failure_policy, context.root.spec.name)
+        context.vm.abandon_streams()
+
+    def abandoned(self, context: StreamContext) -> None:
+        """The context's VM failed elsewhere: what it holds here would be held for ever."""
+        directions = [way for way in (self.request, self.response) if way is not None and way.held_by(context)]
+        if directions and not context.failed:
+            self.failed(context)
+            for direction in directions:
+                direction.resume(context)
 
     def overflow(self, direction: int) -> None:
         """Envoy answers 413 to a request, and 500 to a response, whose held body is over the limit."""

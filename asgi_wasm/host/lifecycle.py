@@ -72,6 +72,7 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
         vm.perform()
     except VmFailedError as error:
         vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
+        vm.abandon_streams()
 
 
 def deliver_http_response(root: RootContext, token: int, headers: HeaderMap, body: bytes) -> None:

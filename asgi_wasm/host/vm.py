@@ -148,6 +148,13 @@ class WasmVM:
             self.failure = reason or type(error).__name__
             self.effects.clear()
 
+    def abandon_streams(self) -> None:
+        """After a failure: let every stream that waits for this VM have its failure policy."""
+        contexts, self.contexts = self.contexts, {}
+        for context in contexts.values():
+            if context.stream is not None:
+                context.stream.chain.abandoned(context.stream)
+
     def perform(self) -> None:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
         while self.effects:

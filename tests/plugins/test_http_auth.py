@@ -1,0 +1,229 @@
+"""`proxy_http_call` by a plugin from the Rust SDK, against a real server on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from tests.driving import Response, answering, http_scope, request, run
+from tests.plugins.conftest import PLUGINS
+from tests.serving import free_port
+
+Answer = Callable[[bytes, dict[bytes, bytes], bytes], bytes | None]
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\nalice"
+
+
+@asynccontextmanager
+async def upstream(answer: Answer) -> AsyncIterator[int]:
+    """A server that gives ``answer(request line, headers, body)`` and closes; None says nothing at all."""
+
+    over = asyncio.Event()
+    handlers: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.add(task)
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, *fields = head[:-4].split(b"\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (field.partition(b":") for field in fields)}
+        body = await reader.readexactly(int(headers.get(b"content-length", b"0")))
+        reply = answer(line, headers, body)
+        if reply is None:
+            await over.wait()
+        else:
+            writer.write(reply)
+            with suppress(OSError):
+                await writer.drain()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        over.set()
+        server.close()
+        await asyncio.gather(*handlers)
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def guarded(port: int, app: Any = None, **conf: Any) -> AsyncIterator[WasmMiddleware]:
+    settings = {
+        "plugins": [{"name": "http_auth", "file": PLUGINS / "http_auth/rust.wasm", "conf": conf}],
+        "upstreams": {"auth": f"http://127.0.0.1:{port}"},
+    }
+    middleware = WasmMiddleware(app or answering(b"app"), settings=settings)
+    await middleware.start()
+    try:
+        yield middleware
+    finally:
+        await middleware.stop()
+
+
+def test_asks_and_lets_pass() -> None:
+    asked: list[tuple[bytes, dict[bytes, bytes], bytes]] = []
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["headers"])
+        await answering(b"app")(scope, receive, send)
+
+    def answer(*what: Any) -> bytes:
+        asked.append(what)
+        return OK
+
+    async def main() -> Response:
+        async with upstream(answer) as port, guarded(port, app, path="/check?a=%2F") as middleware:
+            return await request(middleware, "POST", headers=[(b"x-user", b"alice")], body=[b"kept ", b"back"])
+
+    response = run(main)
+    assert (response.status, response.body) == (200, b"app")
+    ((line, headers, body),) = asked
+    assert (line, body) == (b"POST /check?a=%2F HTTP/1.1", b"alice")
+    # Nothing of httpx's own is added to what the plugin asked for.
+    assert headers == {b"host": b"auth.test", b"x-user": b"alice", b"content-length": b"5"}
+    assert (b"x-auth", b"alice") in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", b"401"),
+        (b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n", b"302"),
+        (None, b"504"),
+    ],
+    ids=["denied", "redirects-are-not-followed", "timeout"],
+)
+def test_denies(reply: bytes | None, status: bytes) -> None:
+    async def main() -> Response:
+        async with upstream(lambda *_: reply) as port, guarded(port, timeout_ms=200) as middleware:
+            return await request(middleware)
+
+    response = run(main)
+    assert (response.status, response.body) == (403, b"denied")
+    assert response.header(b"x-auth-status") == status
+
+
+def test_connection_refused_is_a_503_answer() -> None:
+    async def main() -> Response:
+        async with guarded(free_port()) as middleware:
+            return await request(middleware)
+
+    assert run(main).header(b"x-auth-status") == b"503"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"nonsense\r\n\r\n", OK[:15]],
+    ids=["body-cut", "no-http", "head-cut"],
+)
+def test_broken_answer_is_a_failure(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> Response:
+        async with upstream(lambda *_: reply) as port, guarded(port) as middleware:
+            return await request(middleware)
+
+    response = run(main)
+    assert (response.status, response.body) == (502, b"no answer")
+    assert "HTTP call to 'auth' of plugin 'http_auth'" in caplog.text
+
+
+def test_answer_over_the_bound_is_a_failure() -> None:
+    large = b"HTTP/1.1 200 OK\r\ncontent-length: 2000000\r\n\r\n" + b"x" * 2_000_000
+
+    async def main() -> Response:
+        async with upstream(lambda *_: large) as port, guarded(port) as middleware:
+            return await request(middleware)
+
+    assert run(main).status == 502
+
+
+def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> Response:
+        async with guarded(free_port(), upstream="other") as middleware:
+            return await request(middleware)
+
+    with caplog.at_level(logging.INFO):
+        assert run(main).status == 500
+    assert "http_auth: cannot ask: BadArgument" in caplog.text
+
+
+def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with upstream(lambda *_: OK) as port, guarded(port, fetch="/keys"):
+            await until(lambda: "http_auth: fetched 4 headers, 5 bytes" in caplog.text)
+
+    with caplog.at_level(logging.INFO):
+        run(main)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_many_at_once_do_not_wait_for_one_another() -> None:
+    """While one request waits for a slow answer, others are served."""
+
+    async def main() -> None:
+        def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes | None:
+            return None if body == b"slow" else OK
+
+        async with upstream(answer) as port, guarded(port, timeout_ms=1500) as middleware:
+            slow = asyncio.ensure_future(request(middleware, headers=[(b"x-user", b"slow")]))
+            fast = await asyncio.gather(*(request(middleware, headers=[(b"x-user", b"u")]) for _ in range(50)))
+            assert [response.body for response in fast] == [b"app"] * 50
+            assert not slow.done()
+            assert (await slow).header(b"x-auth-status") == b"504"
+
+    run(main)
+
+
+def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+
+        async def receive() -> Message:
+            await asyncio.sleep(0)
+            return next(incoming)
+
+        async def send(message: Message) -> None:
+            raise AssertionError("nobody is there")
+
+        incoming = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+        async with upstream(lambda *_: OK) as port, guarded(port) as middleware:
+            await asyncio.wait_for(middleware(http_scope(), receive, send), 5)
+            # The answer finds no stream any more, and the VM lives on.
+            assert (await request(middleware)).body == b"app"
+
+    run(main)
+    assert "VM failed" not in caplog.text
+
+
+def test_pause_that_nothing_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> Response:
+        async with upstream(lambda *_: None) as port:
+            settings = {
+                "plugins": [{"name": "stuck", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"timeout_ms": 5000}}],
+                "upstreams": {"auth": f"http://127.0.0.1:{port}"},
+                "pause_timeout": 0.1,
+            }
+            middleware = WasmMiddleware(answering(b"app"), settings=settings)
+            await middleware.start()
+            response = await request(middleware)
+            await middleware.stop()
+            return response
+
+    assert run(main).status == 504
+    assert "plugin 'stuck': paused a stream for 0.1 s: it is answered 504" in caplog.text
