@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -201,7 +201,9 @@ def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytest.LogC
         async def send(message: Message) -> None:
             raise AssertionError("nobody is there")
 
-        incoming = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+        incoming: Iterator[Message] = iter(
+            [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+        )
         async with upstream(lambda *_: OK) as port, guarded(port) as middleware:
             await asyncio.wait_for(middleware(http_scope(), receive, send), 5)
             # The answer finds no stream any more, and the VM lives on.
