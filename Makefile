@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test conformance conformance-tables check format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: $(VENV)/.samples ## serve the FastAPI sample on 127.0.0.1 (PORT=8000)
 	@echo
@@ -20,8 +20,14 @@ demo: $(VENV)/.samples ## serve the FastAPI sample on 127.0.0.1 (PORT=8000)
 	@exec $(BIN)/python -m uvicorn sample_apps.fastapi_app.main:app --host 127.0.0.1 --port $(PORT)
 
 test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer where one is found
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
 	.ci/second-interpreter
+
+conformance: $(VENV)/.check ## run the same plugins in the real Envoy and here, and compare
+	$(BIN)/python -m pytest tests/conformance
+
+conformance-tables: $(VENV)/.check ## write the tables of the README that such a run makes
+	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

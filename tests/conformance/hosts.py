@@ -1,0 +1,147 @@
+"""Both hosts around the same app, side by side: Envoy before a plain uvicorn, and uvicorn with asgi-wasm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from tests.conformance.chains import Chain
+from tests.conformance.envoy import Envoy, LogLine, envoy
+from tests.serving import ROOT
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+_QUIET_SECONDS = 0.1
+_LEVELS = {"Level 5": "trace", "DEBUG": "debug", "INFO": "info", "WARNING": "warning", "ERROR": "error"}
+_LEVELS["CRITICAL"] = "critical"
+_PLUGIN_LOGGER = "asgi_wasm.plugin."
+
+
+class Host(Protocol):
+    """One of the two, as a case sees it."""
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Where each chain is served, on 127.0.0.1."""
+        ...
+
+    def log_lines(self) -> list[LogLine]:
+        """What plugins logged so far."""
+        ...
+
+
+class AsgiWasm:
+    """The process of `tests.conformance.app`: asgi-wasm on ``ports``, the plain app for Envoy on ``app_ports``."""
+
+    def __init__(self, chains: Sequence[Chain], ports: Sequence[int], log: Path) -> None:
+        names = [chain.name for chain in chains]
+        self.control = f"http://127.0.0.1:{ports[0]}"
+        self.app_ports = dict(zip(names, ports[1 : 1 + len(names)], strict=True))
+        self.ports = dict(zip(names, ports[1 + len(names) :], strict=True))
+        self._log = log
+
+    def log_text(self) -> str:
+        """All that it logged so far."""
+        return self._log.read_text("utf-8")
+
+    def log_lines(self) -> list[LogLine]:
+        """What plugins logged so far."""
+        records = [json.loads(line) for line in self.log_text().splitlines()]
+        return [
+            LogLine((logger.removeprefix(_PLUGIN_LOGGER),), _LEVELS[level], text)
+            for logger, level, text in records
+            if logger.startswith(_PLUGIN_LOGGER)
+        ]
+
+    def take_seen(self) -> dict[int, list[dict[str, Any]]]:
+        """What the app saw since the last time, by port: of both hosts."""
+        return {int(port): records for port, records in httpx.get(self.control).json().items()}
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Both, around the same app."""
+
+    envoy: Envoy
+    asgi_wasm: AsgiWasm
+
+
+@contextmanager
+def both(
+    chains: Sequence[Chain], clusters: Mapping[str, int] | None = None, *, log_level: str = "info"
+) -> Iterator[Hosts]:
+    """Both hosts with these chains. ``clusters`` are named upstreams, as ports on 127.0.0.1."""
+    with (
+        asgi_wasm(chains, clusters or {}, log_level) as ours,
+        envoy(chains, ours.app_ports, clusters, log_level=log_level) as theirs,
+    ):
+        yield Hosts(theirs, ours)
+
+
+@contextmanager
+def asgi_wasm(chains: Sequence[Chain], clusters: Mapping[str, int], log_level: str) -> Iterator[AsgiWasm]:
+    """asgi-wasm alone. Raises RuntimeError when it does not come up."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan, ports, log, output = (Path(folder, name) for name in ("plan.json", "ports.json", "log", "output"))
+        level = 5 if log_level == "trace" else log_level.upper()
+        settings = {chain.name: _settings(chain, clusters, folder) for chain in chains}
+        plan.write_text(json.dumps({"chains": settings, "ports": str(ports), "log": str(log), "log_level": level}))
+        command = [sys.executable, "-m", "tests.conformance.app", str(plan)]
+        with output.open("wb") as stream:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream)
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            while not (ports.exists() and ports.read_text()):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"asgi-wasm did not start:\n{output.read_text()}\n{log.read_text()}")
+                time.sleep(0.02)
+            yield AsgiWasm(chains, json.loads(ports.read_text()), log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[str, Any]:
+    count = len(chain.plugins)
+    plugins = [
+        {
+            "name": entry.name,
+            "priority": count - index,
+            "file": str(entry.path),
+            "conf": entry.conf,
+            "root_id": entry.root_id,
+            "vm_id": chain.name,
+            "vm_conf": entry.vm_conf,
+            "env": dict(entry.env),
+            "failure_policy": entry.failure_policy,
+            "allow_on_headers_stop_iteration": entry.allow_on_headers_stop_iteration,
+        }
+        for index, entry in enumerate(chain.plugins)
+    ]
+    upstreams = {name: f"http://127.0.0.1:{port}" for name, port in clusters.items()}
+    return {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled"}
+
+
+def settle(host: Host, seconds: float = _QUIET_SECONDS) -> list[LogLine]:
+    """The log, once nothing was added to it for a while."""
+    lines = host.log_lines()
+    while True:
+        time.sleep(seconds)
+        now = host.log_lines()
+        if len(now) == len(lines):
+            return now
+        lines = now
