@@ -15,7 +15,7 @@ from asgi_wasm.errors import (
     SettingsError,
     TrapError,
 )
-from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.middleware import WasmMiddleware, metrics_app
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "TrapError",
     "Upstream",
     "WasmMiddleware",
+    "metrics_app",
 ]

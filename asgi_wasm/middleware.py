@@ -7,17 +7,19 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
 from asgi_wasm.asgi.exchange import Environment, HttpExchange
 from asgi_wasm.asgi.lifespan import Lifespan
+from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
-from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.errors import AsgiWasmError, MissingExtraError
 from asgi_wasm.host.effects import HttpCall, RootEffect
-from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
 from asgi_wasm.loading import Loader, Plugins
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.http_calls import HttpCalls
@@ -28,7 +30,7 @@ from asgi_wasm.services.ticks import Ticks
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.routing import Filters
-    from asgi_wasm.specs import HostSpec
+    from asgi_wasm.specs import HostSpec, MetricsSpec
 
 logger = logging.getLogger("asgi_wasm.host")
 
@@ -53,6 +55,7 @@ class WasmMiddleware:
         routes: Sequence[Any] | None = None,
         engine: str | None = None,
         cache_dir: str | Path | None = None,
+        metrics: Any = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         """``settings`` is a `Settings`, a mapping, or the path of a YAML or TOML file; without it the environment and
@@ -68,6 +71,7 @@ class WasmMiddleware:
             upstreams=upstreams,
             engine=engine,
             cache_dir=cache_dir,
+            metrics=metrics,
         )
         self._foreign_functions = dict(foreign_functions or {})
         self._worker: _Worker | None = None
@@ -130,7 +134,11 @@ class WasmMiddleware:
     async def _make_worker(self) -> _Worker:
         spec = self._load_settings()
         worker = _Worker(self.app, spec, self._foreign_functions)
-        await worker.start(spec)
+        try:
+            await worker.start(spec)
+        except AsgiWasmError:
+            await worker.stop()
+            raise
         return worker
 
 
@@ -141,18 +149,21 @@ class _Worker:
         log = StandardLog()
         self._ticks = Ticks()
         self._http_calls = HttpCalls(spec.upstreams)
+        clock = SystemClock()
+        self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())
         ports = Ports(
             log=log,
-            clock=SystemClock(),
+            clock=clock,
             random=os.urandom,
             shared_data=MemorySharedData(),
             queues=MemoryQueues(_soon),
-            metrics=MemoryMetrics(),
+            metrics=self._telemetry.metrics,
             foreign_functions=foreign_functions,
             start=self._start_effect,
             upstreams=self._http_calls.names,
+            host_metrics=self._telemetry.host_metrics,
         )
-        self.environment = Environment(app, spec.limits, log, spec.pause_timeout)
+        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
         self.plugins = Plugins((), ())
 
@@ -172,6 +183,7 @@ class _Worker:
         await self._http_calls.close()
         self.plugins.stop()
         self._loader.close()
+        self._telemetry.close()
 
     def filters(self, scope: Scope) -> Filters:
         """The plugins that run on this request."""
@@ -180,6 +192,45 @@ class _Worker:
             return router.default
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
+
+
+class _Telemetry:
+    """What plugins and host count, exported where the settings say so; else nothing is loaded or called."""
+
+    def __init__(self, spec: MetricsSpec, clock: SystemClock, inner: Metrics) -> None:
+        """Raises `MissingExtraError`, or `SettingsError` for a multi-process directory that is not there."""
+        self.metrics = inner
+        self.host_metrics: HostMetrics = NO_HOST_METRICS
+        self._closing: list[Callable[[], None]] = []
+        if not spec.enabled:
+            return
+        _require_prometheus("the settings say 'metrics'")
+        from asgi_wasm.services.metric_store import process_store
+        from asgi_wasm.services.metrics import ExportedMetrics, PrometheusHostMetrics
+
+        self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
+        self.metrics = exported = ExportedMetrics(inner, process_store(), spec)
+        self._closing += [exported.close, host_metrics.close]
+
+    def close(self) -> None:
+        """Withdraw what describes the present: gauges."""
+        for close in self._closing:
+            close()
+
+
+def _require_prometheus(why: str) -> None:
+    if find_spec("prometheus_client") is None:
+        raise MissingExtraError(f"{why}: pip install 'asgi-wasm[metrics]'")
+
+
+async def _expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    _require_prometheus("metrics are asked for")
+    from asgi_wasm.services.metric_store import expose
+
+    return await expose(accept, compress)
+
+
+metrics_app = MetricsApp(_expose)
 
 
 def _without_port(host: bytes) -> str:

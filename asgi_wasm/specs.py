@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,11 @@ DEFAULT_BODY_LIMIT = 1024 * 1024
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
 DEFAULT_PAUSE_TIMEOUT = 300.0
+# Envoy `source/common/stats/histogram_impl.cc` (`defaultBuckets`): plugins are written for these, in milliseconds.
+DEFAULT_BUCKETS = (
+    *(0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0),
+    *(10_000.0, 30_000.0, 60_000.0, 300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0),
+)
 
 
 class FailurePolicy(str, Enum):
@@ -83,6 +89,28 @@ class UpstreamSpec:
 
 
 @dataclass(frozen=True)
+class TagRule:
+    """How a label is got from a metric's name (Envoy: ``TagSpecifier``).
+
+    What ``regex``'s first group matches leaves the name; its second group, or else the first, is the label's value.
+    A rule with ``value`` instead gives every metric that label.
+    """
+
+    tag: str
+    regex: re.Pattern[str] | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class MetricsSpec:
+    """Whether and how metrics are exported. ``buckets`` are upper bounds of the plugins' histograms."""
+
+    enabled: bool = False
+    rules: tuple[TagRule, ...] = ()
+    buckets: tuple[float, ...] = DEFAULT_BUCKETS
+
+
+@dataclass(frozen=True)
 class HostSpec:
     """The whole configuration of one middleware."""
 
@@ -93,3 +121,4 @@ class HostSpec:
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
     pause_timeout: float = DEFAULT_PAUSE_TIMEOUT
+    metrics: MetricsSpec = MetricsSpec()

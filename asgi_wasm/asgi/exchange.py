@@ -14,6 +14,7 @@ from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Environment:
     log: Log
     # Seconds that a paused stream waits for anything to happen.
     pause_timeout: float
+    host_metrics: HostMetrics = NO_HOST_METRICS
 
 
 def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
@@ -66,7 +68,13 @@ class HttpExchange:
         self._to_client = ResponseSide(self._wake, self._headers_dropped, trailers=trailers)
         self._attributes = ScopeAttributes(scope)
         self._chain = FilterChain(
-            filters, self._to_app, self._to_client, self._attributes, environment.limits, environment.log
+            filters,
+            self._to_app,
+            self._to_client,
+            self._attributes,
+            environment.limits,
+            environment.log,
+            environment.host_metrics,
         )
         self._attributes.chain = self._chain
         # The client's side.

@@ -42,7 +42,13 @@ class WebSocketHandshake:
         self._to_client = ResponseSide(self._change.set, lambda _names: None, trailers=False)
         attributes = ScopeAttributes(self._server_scope)
         self._chain = FilterChain(
-            filters, self._to_app, self._to_client, attributes, environment.limits, environment.log
+            filters,
+            self._to_app,
+            self._to_client,
+            attributes,
+            environment.limits,
+            environment.log,
+            environment.host_metrics,
         )
         attributes.chain = self._chain
         self._connect: Message | None = None

@@ -15,6 +15,7 @@ from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction, Sink, Stage
 from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.local_reply import local_reply
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.vm import VmFailedError
 from asgi_wasm.specs import FailurePolicy, StreamLimits
 
@@ -54,6 +55,7 @@ class FilterChain:
         attributes: Attributes,
         limits: StreamLimits,
         log: Log,
+        host_metrics: HostMetrics = NO_HOST_METRICS,
     ) -> None:
         self.attributes = attributes
         # What plugins set by `proxy_set_property`, for later plugins and for the app.
@@ -70,6 +72,9 @@ class FilterChain:
         self._response_sink = response_sink
         self._limits = limits
         self._log = log
+        self._host_metrics = host_metrics
+        self._answered_by = "app"
+        self._finished = False
 
     # --- the two directions
 
@@ -93,6 +98,9 @@ class FilterChain:
                 lifecycle.finish_stream(context)
             except VmFailedError:
                 self._log_failure(context)
+        if not self._finished:
+            self._finished = True
+            self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -141,6 +149,7 @@ class FilterChain:
         self.answer(status, body, [], None, details=b"body_over_limit")
 
     def _apply_policy(self, policy: FailurePolicy, plugin: str) -> None:
+        self._host_metrics.policy_applied(plugin, policy.value)
         if policy is not FailurePolicy.FAIL_OPEN:
             # Envoy's `failStream`: an empty 503.
             self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"wasm_fail_stream")
@@ -155,7 +164,8 @@ class FilterChain:
     def apply(self, effect: StreamEffect) -> None:
         """Carry out what a plugin asked for on this stream."""
         if isinstance(effect, LocalResponse):
-            self.answer(effect.status_code, effect.body, effect.headers, effect.grpc_status, details=effect.details)
+            reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
+            self.answer(*reply, details=effect.details, by="plugin")
         elif isinstance(effect, ContinueStream):
             direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
             if direction is not None:
@@ -163,7 +173,16 @@ class FilterChain:
         else:
             self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
 
-    def answer(self, status: int, body: bytes, headers: Pairs, grpc_status: int | None, *, details: bytes) -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Pairs,
+        grpc_status: int | None,
+        *,
+        details: bytes,
+        by: str = "host",
+    ) -> None:
         """Answer in the app's stead, if that is still possible. A second answer is not looked at.
 
         Before any response, the answer goes through the response callbacks of the plugins that saw the request.
@@ -173,6 +192,7 @@ class FilterChain:
         if self.answered_locally:
             return
         self.answered_locally = True
+        self._answered_by = by
         self.local_details = details
         self.request.close()
         reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
@@ -192,6 +212,7 @@ class FilterChain:
     def reset(self, reason: str) -> None:
         """End both directions and the client's connection."""
         self.answered_locally = True
+        self._answered_by = "nobody"
         self.request.close()
         if self.response is not None:
             self.response.close()

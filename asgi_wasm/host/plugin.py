@@ -79,6 +79,7 @@ class VmPool:
             vm = WasmVM(code.module, code.version, spec, self.ports)
             vm.start()
             self._vms[key] = vm
+            self.ports.host_metrics.vm_started(vm)
         return vm
 
     def close(self) -> None:

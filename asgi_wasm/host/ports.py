@@ -15,6 +15,7 @@ from asgi_wasm.host.wire import PropertyValue
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import RootContext
     from asgi_wasm.host.effects import RootEffect
+    from asgi_wasm.host.vm import WasmVM
 
 
 class Log(Protocol):
@@ -97,6 +98,79 @@ class Metrics(Protocol):
         ...
 
 
+class CallbackMeter(Protocol):
+    """Counts one callback of one plugin. It is on every call's way, and must not raise."""
+
+    def took(self, nanoseconds: int) -> None:
+        """The callback ran once, to its end or into a trap."""
+        ...
+
+    def decided(self, action: str) -> None:
+        """What the plugin decided there: a value of `host.watching.ACTIONS`."""
+        ...
+
+
+class HostMetrics(Protocol):
+    """Where the host counts what it does itself. No method may raise."""
+
+    @property
+    def enabled(self) -> bool:
+        """False when nobody counts: then callbacks are not watched at all."""
+        ...
+
+    def callback(self, plugin: str, name: str) -> CallbackMeter:
+        """The meter of this plugin's callback, to be kept."""
+        ...
+
+    def request_ended(self, answered_by: str) -> None:
+        """A request has passed its plugins; it was answered by the "app", a "plugin", the "host" or "nobody"."""
+        ...
+
+    def vm_started(self, vm: WasmVM) -> None:
+        """A VM is ready. It may be kept weakly, to ask it for the size of its memory."""
+        ...
+
+    def trapped(self, plugin: str) -> None:
+        """A VM failed while it acted for this plugin."""
+        ...
+
+    def policy_applied(self, plugin: str, policy: str) -> None:
+        """A request met a failed plugin and got this failure policy."""
+        ...
+
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
+        """A call to an upstream is over: "response", "timeout", "connection_failure" or "failure"."""
+        ...
+
+
+class NoHostMetrics:
+    """`HostMetrics` that counts nothing."""
+
+    enabled = False
+
+    def callback(self, plugin: str, name: str) -> CallbackMeter:
+        """Never asked for, since callbacks are not watched."""
+        raise NotImplementedError
+
+    def request_ended(self, answered_by: str) -> None:
+        """Nothing."""
+
+    def vm_started(self, vm: WasmVM) -> None:
+        """Nothing."""
+
+    def trapped(self, plugin: str) -> None:
+        """Nothing."""
+
+    def policy_applied(self, plugin: str, policy: str) -> None:
+        """Nothing."""
+
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
+        """Nothing."""
+
+
+NO_HOST_METRICS: HostMetrics = NoHostMetrics()
+
+
 class Attributes(Protocol):
     """The properties of one request and response that the ASGI border knows."""
 
@@ -124,3 +198,4 @@ class Ports:
     foreign_functions: Mapping[str, ForeignFunction]
     start: Callable[[RootEffect], None]
     upstreams: frozenset[str] = frozenset()
+    host_metrics: HostMetrics = NO_HOST_METRICS

@@ -13,6 +13,7 @@ from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, callbacks
 from asgi_wasm.host.effects import DeleteRoot, Effect, HttpCall, SetTickPeriod
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
+from asgi_wasm.host.watching import watched
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import Context, RootContext
@@ -79,7 +80,7 @@ class WasmVM:
                 )
             function = self.instance.function(name)
             if function is not None:
-                self._functions[name] = function
+                self._functions[name] = watched(self, name, function)
         allocator = self.function("malloc") or self.function("proxy_on_memory_allocate")
         if allocator is None:
             raise LinkError("it exports neither malloc nor proxy_on_memory_allocate, so the host cannot hand it data")
@@ -147,6 +148,7 @@ class WasmVM:
             reason = str(error) if cause is None or isinstance(cause, TrapError) else f"{error} ({cause})"
             self.failure = reason or type(error).__name__
             self.effects.clear()
+            self.ports.host_metrics.trapped(self.plugin_name())
 
     def abandon_streams(self) -> None:
         """After a failure: let every stream that waits for this VM have its failure policy."""

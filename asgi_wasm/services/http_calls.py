@@ -62,16 +62,27 @@ class HttpCalls:
 
     async def _run(self, call: HttpCall) -> None:
         upstream = self._upstreams[call.upstream]
+        ports = call.root.vm.ports
+        began = ports.clock.monotonic()
+
+        def ended(outcome: str) -> None:
+            took = ports.clock.monotonic() - began
+            ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
+
         asked = call.timeout_milliseconds / _MILLISECONDS or None
         limits = [seconds for seconds in (asked, upstream.timeout) if seconds is not None]
         try:
             headers, body = await asyncio.wait_for(self._exchange(call, upstream), min(limits, default=None))
+            ended("response")
         except (asyncio.TimeoutError, httpx.TimeoutException):
+            ended("timeout")
             headers, body = _local_answer(*_TIMEOUT)
         except (httpx.ConnectError, httpx.UnsupportedProtocol):
+            ended("connection_failure")
             headers, body = _local_answer(*_CONNECT)
         except Exception as error:
             # Whatever it was: the plugin's token must be answered, once.
+            ended("failure")
             logger.warning("HTTP call to %r of plugin %r: %s", call.upstream, call.root.spec.name, _told(error))
             lifecycle.deliver_http_failure(call.root, call.token)
             return

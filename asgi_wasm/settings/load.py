@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from asgi_wasm import specs
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings import names
-from asgi_wasm.settings.models import Limits, Plugin, Route, Settings, Upstream
+from asgi_wasm.settings.models import Limits, Metrics, Plugin, Route, Settings, Upstream
 from asgi_wasm.settings.sources import Source, read_all
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -29,6 +30,7 @@ def load(
     upstreams: Mapping[str, Any] | None = None,
     engine: str | None = None,
     cache_dir: str | Path | None = None,
+    metrics: Any = None,
 ) -> specs.HostSpec:
     """Read, merge and check the settings.
 
@@ -37,7 +39,14 @@ def load(
     source and key. A plugin's file that is missing or no Wasm is no such error, but ``problem`` of its spec, so that
     the other plugins can run.
     """
-    given = {"plugins": plugins, "routes": routes, "upstreams": upstreams, "engine": engine, "cache_dir": cache_dir}
+    given = {
+        "plugins": plugins,
+        "routes": routes,
+        "upstreams": upstreams,
+        "engine": engine,
+        "cache_dir": cache_dir,
+        "metrics": metrics,
+    }
     arguments = Source("the arguments", {key: value for key, value in given.items() if value is not None}, Path.cwd())
     if settings is None:
         others: Iterable[Source] = read_all()
@@ -129,8 +138,9 @@ class _Merge:
         routes = tuple(self._routes())
         upstreams = tuple(found for name in self._upstreams if (found := self._upstream(name)) is not None)
         limits = self._model(Limits, "limits", {})
+        metrics = self._model(Metrics, "metrics", False)
         top = self._top({key: self._values[key][0] for key in _TOP_VALUES if key in self._values})
-        if self.mistakes or limits is None or top is None:
+        if self.mistakes or limits is None or metrics is None or top is None:
             raise SettingsError("\n".join(self.mistakes))
         return specs.HostSpec(
             plugins=plugins,
@@ -140,6 +150,7 @@ class _Merge:
             cache_dir=top.cache_dir,
             limits=specs.StreamLimits(limits.request_body, limits.response_body),
             pause_timeout=top.pause_timeout,
+            metrics=_metrics_spec(metrics),
         )
 
     def _plugin(self, name: str) -> specs.PluginSpec | None:
@@ -260,6 +271,14 @@ class _Merge:
 
     def _blame(self, source: Source | None, key: str, problem: str) -> None:
         self.mistakes.append(f"{source.name if source else 'settings'}: {key}: {problem}")
+
+
+def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
+    rules = tuple(
+        specs.TagRule(rule.tag, None if rule.regex is None else re.compile(rule.regex), rule.value)
+        for rule in metrics.rules
+    )
+    return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
 
 
 _TOP_VALUES = ("engine", "cache_dir", "pause_timeout")

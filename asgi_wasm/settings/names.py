@@ -21,6 +21,8 @@ PLUGIN = {
     "fail_strategy": "failure_policy",
     "failStrategy": "failure_policy",
 }
+METRICS = {"stats_tags": "rules", "statsTags": "rules"}
+TAG_RULE = {"tag_name": "tag", "tagName": "tag", "fixed_value": "value", "fixedValue": "value"}
 ROUTE = {"uris": "uri", "host": "hosts"}
 TOP: dict[str, str] = {}
 

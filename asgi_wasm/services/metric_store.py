@@ -1,0 +1,253 @@
+"""The metrics of this process, in prometheus_client's types; needs the extra ``metrics``, so it is imported late.
+
+prometheus_client keeps a value in memory, or, where ``PROMETHEUS_MULTIPROC_DIR`` is set when it is first imported, in
+that directory, in files of each process's own that any of the processes can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from asgi_wasm.errors import SettingsError
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+# The names of a family's samples: its own and these suffixes (OpenMetrics, "MetricFamily").
+_SUFFIXES = {
+    COUNTER: ("", "_total", "_created"),
+    GAUGE: ("",),
+    HISTOGRAM: ("", "_bucket", "_sum", "_count", "_created"),
+}
+DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class NameTakenError(Exception):
+    """Raised for a name whose samples would be mistaken for another family's."""
+
+
+class SharedGauge:
+    """One series of a gauge that several middlewares of this process may feed: their sum.
+
+    Values are ints until they are shown, because the difference of two great floats is not exact.
+    """
+
+    def __init__(self, family: Family, labels: Labels) -> None:
+        self._family = family
+        self._labels = labels
+        self._child = family.gauge(labels)
+        self._total = 0
+        self.shares = 0
+
+    def add(self, delta: int) -> None:
+        """Change the sum."""
+        self._total += delta
+        self._child.set(self._total)
+
+    def release(self) -> None:
+        """One feeder fewer; the series ends with the last one."""
+        self.shares -= 1
+        if not self.shares:
+            self._family.drop(self._labels)
+
+
+class GaugeShare:
+    """What one middleware adds to a `SharedGauge`."""
+
+    def __init__(self, gauge: SharedGauge) -> None:
+        self._gauge = gauge
+        self.value = 0
+        gauge.shares += 1
+
+    def set(self, value: int) -> None:
+        """Replace this share."""
+        self._gauge.add(value - self.value)
+        self.value = value
+
+    def close(self) -> None:
+        """Take this share back. Once."""
+        self.set(0)
+        self._gauge.release()
+
+
+class Family:
+    """The metrics of one name: one object of prometheus_client for each set of label names."""
+
+    def __init__(self, name: str, kind: str, documentation: str, buckets: Sequence[float]) -> None:
+        self.name = name
+        self.kind = kind
+        self.documentation = documentation
+        self._buckets = buckets
+        self._metrics: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+        self._gauges: dict[Labels, SharedGauge] = {}
+
+    def _metric(self, labels: Labels) -> Counter | Gauge | Histogram:
+        names = tuple(name for name, _ in labels)
+        metric = self._metrics.get(names)
+        if metric is None:
+            metric = self._metrics[names] = self._make(names)
+        return metric
+
+    def _make(self, names: tuple[str, ...]) -> Counter | Gauge | Histogram:
+        if self.kind == COUNTER:
+            return Counter(self.name, self.documentation, names, registry=None)
+        if self.kind == GAUGE:
+            # Each worker counts its own part (streams in flight, bytes of memory), and a dead one has none.
+            return Gauge(self.name, self.documentation, names, registry=None, multiprocess_mode="livesum")
+        return Histogram(self.name, self.documentation, names, registry=None, buckets=self._buckets)
+
+    def counter(self, labels: Labels) -> Counter:
+        """The counter with these labels."""
+        child = self._metric(labels).labels(**dict(labels))
+        assert isinstance(child, Counter)
+        return child
+
+    def gauge(self, labels: Labels) -> Gauge:
+        """The gauge with these labels."""
+        child = self._metric(labels).labels(**dict(labels))
+        assert isinstance(child, Gauge)
+        return child
+
+    def histogram(self, labels: Labels) -> Histogram:
+        """The histogram with these labels."""
+        child = self._metric(labels).labels(**dict(labels))
+        assert isinstance(child, Histogram)
+        return child
+
+    def share(self, labels: Labels) -> GaugeShare:
+        """A new share of the gauge with these labels."""
+        gauge = self._gauges.get(labels)
+        if gauge is None:
+            gauge = self._gauges[labels] = SharedGauge(self, labels)
+        return GaugeShare(gauge)
+
+    def drop(self, labels: Labels) -> None:
+        """Forget a gauge. In multi-process mode it stays, as zero: prometheus_client cannot take it out of the file."""
+        if directory() is None:
+            del self._gauges[labels]
+            self._metric(labels).remove(*(value for _, value in labels))
+
+    def collect(self) -> Metric:
+        """All its samples, but for the times of creation, which multi-process mode does not have either."""
+        collected = Metric(self.name, self.documentation, self.kind)
+        for metric in list(self._metrics.values()):
+            for part in metric.collect():
+                collected.samples += [sample for sample in part.samples if not sample.name.endswith("_created")]
+        return collected
+
+
+class Store:
+    """Every family of this process, and which names their samples use."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._owners: dict[str, Family] = {}
+        # Called before a scrape: sets what is only worth knowing then.
+        self.measures: list[Callable[[], None]] = []
+        self._lock = Lock()
+
+    def family(self, name: str, kind: str, documentation: str, buckets: Sequence[float] = ()) -> Family:
+        """The family, made if need be; the buckets are the first asker's.
+
+        Raises `NameTakenError`, also for a family that is described otherwise: a plugin's is never the host's.
+        """
+        with self._lock:
+            family = self._families.get(name)
+            if family is not None and (family.kind, family.documentation) == (kind, documentation):
+                return family
+            samples = [name + suffix for suffix in _SUFFIXES[kind]]
+            if any(sample in self._owners for sample in samples):
+                raise NameTakenError(name)
+            family = self._families[name] = Family(name, kind, documentation, buckets)
+            self._owners.update(dict.fromkeys(samples, family))
+            return family
+
+    def collect(self) -> Iterable[Metric]:
+        """prometheus_client's `Collector`: the families that have samples, as they are in this process's memory."""
+        with self._lock:
+            families = list(self._families.values())
+        return [metric for family in families if (metric := family.collect()).samples]
+
+
+@cache
+def process_store() -> Store:
+    """The one store of this process, the only state in asgi-wasm that no object owns.
+
+    As in Envoy, where all listeners and workers share one. The two things outside of us are one per process too: the
+    scrape, and the files of multi-process mode. A counter that a restarted middleware goes on with never falls.
+    """
+    return Store()
+
+
+def directory() -> Path | None:
+    """Where processes share their metrics; None when each is alone. Raises `SettingsError` when it is not there."""
+    value = os.environ.get(DIRECTORY_VARIABLE)
+    if not value:
+        return None
+    path = Path(value)
+    if not path.is_dir():
+        raise SettingsError(f"{DIRECTORY_VARIABLE}: {value} is no directory: make it, empty, before the server starts")
+    return path
+
+
+async def expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of a scrape: this process's metrics, or in multi-process mode those of all processes.
+
+    The files of all processes are read on a thread; the store belongs to the event loop's. Raises `SettingsError`.
+    """
+    shared = directory()
+    for measure in process_store().measures:
+        measure()
+    registry = CollectorRegistry(auto_describe=False)
+    if shared is None:
+        registry.register(process_store())
+        return _encode(registry, accept, compress)
+    _bury_the_dead(shared)
+    MultiProcessCollector(registry, str(shared))  # type: ignore[no-untyped-call]
+    return await asyncio.to_thread(_encode, registry, accept, compress)
+
+
+def _encode(registry: CollectorRegistry, accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    try:
+        encoder, content_type = choose_encoder(accept)
+        body = encoder(registry)
+    except (TypeError, ValueError):
+        # prometheus_client fails on a version that is no number, in a header that anybody may send.
+        encoder, content_type = choose_encoder("")
+        body = encoder(registry)
+    headers = [(b"content-type", content_type.encode("latin-1")), (b"vary", b"accept, accept-encoding")]
+    if compress:
+        headers.append((b"content-encoding", b"gzip"))
+        body = gzip.compress(body)
+    return headers, body
+
+
+def _bury_the_dead(shared: Path) -> None:
+    """Take the live gauges of killed workers out: uvicorn has no hook that could call `mark_process_dead` for them."""
+    # On Windows, signal 0 is Ctrl-C.
+    if os.name != "posix":
+        return
+    for pid in {path.stem.rpartition("_")[2] for path in shared.glob("gauge_live*_*.db")}:
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            mark_process_dead(int(pid), str(shared))  # type: ignore[no-untyped-call]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Another user's, but there.
+        return True
+    return True
