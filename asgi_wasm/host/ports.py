@@ -98,18 +98,6 @@ class Metrics(Protocol):
         ...
 
 
-class CallbackMeter(Protocol):
-    """Counts one callback of one plugin. It is on every call's way, and must not raise."""
-
-    def took(self, nanoseconds: int) -> None:
-        """The callback ran once, to its end or into a trap."""
-        ...
-
-    def decided(self, action: str) -> None:
-        """What the plugin decided there: a value of `host.watching.ACTIONS`."""
-        ...
-
-
 class HostMetrics(Protocol):
     """Where the host counts what it does itself. No method may raise."""
 
@@ -118,8 +106,12 @@ class HostMetrics(Protocol):
         """False when nobody counts: then callbacks are not watched at all."""
         ...
 
-    def callback(self, plugin: str, name: str) -> CallbackMeter:
-        """The meter of this plugin's callback, to be kept."""
+    def timer(self, plugin: str, callback: str) -> Callable[[float], object]:
+        """What is to be called with the seconds that each run of this callback took. To be kept: asking is slow."""
+        ...
+
+    def decision(self, plugin: str, callback: str, action: str) -> Callable[[], object]:
+        """What is to be called each time that the plugin decides this (of `host.watching.ACTIONS`). To be kept."""
         ...
 
     def request_ended(self, answered_by: str) -> None:
@@ -143,14 +135,22 @@ class HostMetrics(Protocol):
         ...
 
 
+def _ignore(*_: float) -> None:
+    """Count nothing."""
+
+
 class NoHostMetrics:
     """`HostMetrics` that counts nothing."""
 
     enabled = False
 
-    def callback(self, plugin: str, name: str) -> CallbackMeter:
-        """Never asked for, since callbacks are not watched."""
-        raise NotImplementedError
+    def timer(self, plugin: str, callback: str) -> Callable[[float], object]:
+        """Nothing; not asked for, since callbacks are not watched."""
+        return _ignore
+
+    def decision(self, plugin: str, callback: str, action: str) -> Callable[[], object]:
+        """Nothing; not asked for either."""
+        return _ignore
 
     def request_ended(self, answered_by: str) -> None:
         """Nothing."""

@@ -233,9 +233,12 @@ def _encode(registry: CollectorRegistry, accept: str, compress: bool) -> tuple[l
 
 
 def _bury_the_dead(shared: Path) -> None:
-    """Take the live gauges of killed workers out: uvicorn has no hook that could call `mark_process_dead` for them."""
-    # On Windows, signal 0 is Ctrl-C.
-    if os.name != "posix":
+    """Take the live gauges of killed workers out: uvicorn has no hook that could call `mark_process_dead` for them.
+
+    Not on Windows, where signal 0 is Ctrl-C; and only where our own files bear our process id, since prometheus_client
+    can be told to name processes otherwise.
+    """
+    if os.name != "posix" or not any(shared.glob(f"*_{os.getpid()}.db")):
         return
     for pid in {path.stem.rpartition("_")[2] for path in shared.glob("gauge_live*_*.db")}:
         if pid.isdecimal() and not _is_alive(int(pid)):
@@ -245,9 +248,7 @@ def _bury_the_dead(shared: Path) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Another user's, but there.
-        return True
+    except OSError as error:
+        # Another user's process may not be asked, but is there.
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from prometheus_client import Counter, Histogram
 
 from asgi_wasm.host.abi import MetricType
-from asgi_wasm.host.ports import CallbackMeter, Clock, Metrics
+from asgi_wasm.host.ports import Clock, Metrics
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.services.metric_names import legal_name, series_of
 from asgi_wasm.services.metric_store import (
@@ -167,27 +167,6 @@ class ExportedMetrics:
             logger.warning("plugin %r: %s", plugin, problem)
 
 
-class _CallbackMeter:
-    """`host.ports.CallbackMeter` of one callback of one plugin."""
-
-    def __init__(self, plugin: str, callback: str, seconds: Family, actions: Family) -> None:
-        self._labels: Labels = (("plugin", plugin), ("callback", callback))
-        self._observe = seconds.histogram(self._labels).observe
-        self._family = actions
-        self._actions: dict[str, Counter] = {}
-
-    def took(self, nanoseconds: int) -> None:
-        """One call."""
-        self._observe(nanoseconds * _SECONDS)
-
-    def decided(self, action: str) -> None:
-        """One decision."""
-        counter = self._actions.get(action)
-        if counter is None:
-            counter = self._actions[action] = self._family.counter((*self._labels, ("action", action)))
-        counter.inc()
-
-
 class PrometheusHostMetrics:
     """`host.ports.HostMetrics` of one middleware."""
 
@@ -209,6 +188,8 @@ class PrometheusHostMetrics:
         )
         self._starts = family("asgi_wasm_vm_starts", COUNTER, "VMs started.")
         self._memory = family("asgi_wasm_vm_memory_bytes", GAUGE, "Linear memory of the plugin's VMs.")
+        # By who answered; kept, since looking a child up costs more than counting.
+        self._answers: dict[str, Callable[[], object]] = {}
         self._vms: WeakSet[WasmVM] = WeakSet()
         self._shares: dict[str, GaugeShare] = {}
         self._measured = 0
@@ -216,13 +197,20 @@ class PrometheusHostMetrics:
         self._store = store
         store.measures.append(self.measure)
 
-    def callback(self, plugin: str, name: str) -> CallbackMeter:
-        """The meter of a callback; its label is without ``proxy_``."""
-        return _CallbackMeter(plugin, name.removeprefix("proxy_"), self._seconds, self._actions)
+    def timer(self, plugin: str, callback: str) -> Callable[[float], object]:
+        """The histogram's own method."""
+        return self._seconds.histogram((("plugin", plugin), ("callback", callback))).observe
+
+    def decision(self, plugin: str, callback: str, action: str) -> Callable[[], object]:
+        """The counter's own method."""
+        return self._actions.counter((("plugin", plugin), ("callback", callback), ("action", action))).inc
 
     def request_ended(self, answered_by: str) -> None:
         """Count it; and now and then measure memory, where a scrape of another process cannot ask us for it."""
-        self._requests.counter((("answered_by", answered_by),)).inc()
+        count = self._answers.get(answered_by)
+        if count is None:
+            count = self._answers[answered_by] = self._requests.counter((("answered_by", answered_by),)).inc
+        count()
         if self._multiprocess and self._clock.monotonic() - self._measured > _MEMORY_PERIOD:
             self.measure()
 

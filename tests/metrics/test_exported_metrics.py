@@ -108,6 +108,7 @@ def test_taken_twice_over(metrics: ExportedMetrics, caplog: pytest.LogCaptureFix
     metrics.gauge_set("p", "thing", 3)
     assert metrics.value("p", MetricType.GAUGE, "thing") == 3
     assert scraped().names == {"thing_total", "thing_gauge_total"}
+    metrics.close()
     assert caplog.messages == ["plugin 'p': metric 'thing' is not exported: its name is another metric's already"]
 
 

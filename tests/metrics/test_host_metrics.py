@@ -11,6 +11,8 @@ import wasmtime
 
 from asgi_wasm import EngineUnavailableError, WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.host.ports import NO_HOST_METRICS
+from asgi_wasm.host.watching import watched
 from asgi_wasm.services.metric_store import Store
 from tests.driving import answering, http_scope, request, run
 from tests.metrics.scraping import Scrape, scrape
@@ -34,6 +36,21 @@ WAT = """(module
     (if (call $has (i32.const 102)) (then (drop (call $close (i32.const 0)))))
     (i32.const 0)))"""
 PAGE = 65536
+# Defines a metric of each type under the name in its conf, and records 3; any status but OK fails the start.
+DEFINING = """(module
+  (import "env" "proxy_get_buffer_bytes" (func $conf (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+  (func $both (param $type i32) (result i32)
+    (i32.or
+      (call $define (local.get $type) (i32.load (i32.const 0)) (i32.load (i32.const 4)) (i32.const 8))
+      (call $record (i32.load (i32.const 8)) (i64.const 3))))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (drop (call $conf (i32.const 7) (i32.const 0) (local.get 1) (i32.const 0) (i32.const 4)))
+    (i32.eqz (i32.or (call $both (i32.const 0)) (i32.or (call $both (i32.const 1)) (call $both (i32.const 2)))))))"""
 
 
 @pytest.fixture
@@ -149,6 +166,25 @@ def test_memory_as_it_is_at_the_scrape(probe: Path) -> None:
         assert (await scrape()).get("asgi_wasm_vm_memory_bytes", plugin="probe") == 2 * PAGE
         await app.stop()
         assert (await scrape()).all("asgi_wasm_vm_memory_bytes") == {}
+
+    run(main)
+
+
+@pytest.mark.parametrize(("period", "pages"), [(-1, 2), (10**12, 1)], ids=["after-a-while", "at-once"])
+def test_memory_without_a_scrape(
+    probe: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, period: int, pages: int
+) -> None:
+    """In multi-process mode another process answers the scrape: it finds what was measured while requests ended."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("asgi_wasm.services.metrics._MEMORY_PERIOD", period)
+
+    async def main() -> None:
+        app = wrapped(answering(b"app"), plugin("probe", probe))
+        await app.start()
+        await request(app, headers=[(b"g", b"")])
+        (memory,) = [family for family in store.collect() if family.name == "asgi_wasm_vm_memory_bytes"]
+        assert [sample.value for sample in memory.samples] == [pages * PAGE]
+        await app.stop()
 
     run(main)
 
@@ -300,6 +336,71 @@ def test_off(store: Store, metrics: Any) -> None:
 
     run(main)
     assert store.measures == []
+
+
+@pytest.mark.parametrize(("metrics", "same"), [(False, True), (True, False)])
+def test_callbacks_are_wrapped_only_when_somebody_counts(metrics: bool, same: bool) -> None:
+    async def main() -> None:
+        app = wrapped(answering(b"app"), plugin("counter", "counter/assemblyscript.wasm"), metrics=metrics)
+        await app.start()
+        assert app._worker is not None
+        vm = app._worker.plugins.router.default[0].root().vm
+        for name, wrappable in (("proxy_on_log", True), ("malloc", False), ("proxy_on_memory_allocate", False)):
+            function = vm.function("proxy_on_log")
+            assert function is not None
+            assert (watched(vm, name, function) is function) is (same or not wrappable)
+        await app.stop()
+
+    run(main)
+
+
+def test_nobody_counts_without_a_word() -> None:
+    NO_HOST_METRICS.timer("p", "on_log")(0.1)
+    NO_HOST_METRICS.decision("p", "on_request_headers", "continue")()
+    NO_HOST_METRICS.callout_ended("p", "auth", "response", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "exported"),
+    [
+        (b"plain", {"plain_total", "plain_gauge", "plain_histogram_sum"}),
+        (b"", {"__total", "__gauge", "__histogram_sum"}),
+        (b'a\nb{x="1"} 5\xff\x00', {"a_b_x__1___5___total"}),
+        (b"asgi_wasm_traps", {"asgi_wasm_traps_counter_total", "asgi_wasm_traps_gauge"}),
+        (b"x" * 5000, set()),
+    ],
+    ids=["plain", "empty", "forged", "the-hosts", "long"],
+)
+def test_any_name_in_every_type_from_a_guest(tmp_path: Path, name: bytes, exported: set[str]) -> None:
+    (tmp_path / "defining.wasm").write_bytes(wasmtime.wat2wasm(DEFINING))
+
+    async def main() -> None:
+        app = wrapped(answering(b"app"), plugin("defining", tmp_path / "defining.wasm", conf=name))
+        await app.start()
+        for openmetrics in (False, True):
+            found = await scrape(openmetrics=openmetrics)
+            assert {found.get(sample, plugin="defining") for sample in exported} <= {3}
+            own = {sample for sample in found.names if not sample.startswith("asgi_wasm_")}
+            assert bool(own) is bool(exported) or name == b"asgi_wasm_traps"
+        await app.stop()
+
+    run(main)
+
+
+def test_istios_names_from_a_guest() -> None:
+    async def main() -> None:
+        tags = ("reporter", "response_code")
+        metrics = {"stats_tags": [{"tag_name": tag, "regex": rf"({tag}=\.=(.*?);\.;)"} for tag in tags]}
+        conf = "reporter=.=destination;.;response_code=.=200;.;istio"
+        entry = plugin("counter", "counter/assemblyscript.wasm", conf=conf)
+        app = wrapped(answering(b"app"), entry, metrics=metrics)
+        await app.start()
+        await request(app)
+        labels = {"plugin": "counter", "reporter": "destination", "response_code": "200"}
+        assert (await scrape()).get("istio_requests_total", **labels) == 1
+        await app.stop()
+
+    run(main)
 
 
 def test_rules_of_the_settings() -> None:

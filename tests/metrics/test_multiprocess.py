@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.metrics import scraping
 from tests.metrics.scraping import Scrape
 from tests.serving import Server, serve
 
@@ -106,15 +109,37 @@ asyncio.run(main())
 """
 
 
-def test_restart_in_one_process(directory: Path) -> None:
-    """A stopped middleware's gauges are zero: prometheus_client cannot take them out of the file."""
+def run_one_process(directory: Path) -> Scrape:
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
     command = [sys.executable, "-W", "error::UserWarning", "-c", SCRIPT]
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
-    found = Scrape(result.stdout)
+    return Scrape(result.stdout)
+
+
+def test_restart_in_one_process(directory: Path) -> None:
+    """A stopped middleware's gauges are zero: prometheus_client cannot take them out of the file."""
+    found = run_one_process(directory)
     assert found.get("c_requests_total", plugin="counter") == 2
     assert found.get("c_in_flight", plugin="counter") == 0
     assert found.get("asgi_wasm_vm_memory_bytes", plugin="counter") == 0
+
+
+@pytest.mark.parametrize("named_by_pid", [True, False])
+def test_scrape_by_another_process(directory: Path, monkeypatch: pytest.MonkeyPatch, named_by_pid: bool) -> None:
+    """Only a process whose own files bear its id takes ids of others for ids of processes."""
+    run_one_process(directory)
+    (dead,) = directory.glob("gauge_livesum_*.db")
+    others = [directory / f"gauge_livesum_{name}.db" for name in ("worker-1", os.getppid())]
+    if named_by_pid:
+        others.append(directory / f"gauge_livesum_{os.getpid()}.db")
+    for other in others:
+        shutil.copy(dead, other)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
+    found = asyncio.run(scraping.scrape(openmetrics=True))
+    assert found.get("c_requests_total", plugin="counter") == 2
+    assert found.get("c_in_flight", plugin="counter") == 0
+    assert dead.exists() is not named_by_pid
+    assert all(other.exists() for other in others)
 
 
 def test_directory_that_is_not_there_fails_the_start(tmp_path: Path) -> None:
