@@ -142,7 +142,7 @@ class Family:
         collected = Metric(self.name, self.documentation, self.kind)
         for metric in list(self._metrics.values()):
             for part in metric.collect():
-                collected.samples += [sample for sample in part.samples if not sample.name.endswith("_created")]
+                collected.samples += [sample for sample in part.samples if sample.name != f"{self.name}_created"]
         return collected
 
 

@@ -91,6 +91,7 @@ def test_one_name_with_several_types(metrics: ExportedMetrics) -> None:
     metrics.gauge_set("p", "thing_total", 3)
     metrics.observe("p", "thing", 4)
     metrics.gauge_set("p", "other_count", 5)
+    metrics.gauge_set("p", "last_created", 7)
     metrics.observe("p", "other", 6)
     found = scraped(openmetrics=True)
     assert found.get("thing_total", plugin="p") == 1
@@ -98,6 +99,7 @@ def test_one_name_with_several_types(metrics: ExportedMetrics) -> None:
     assert found.get("thing_total_gauge", plugin="p") == 3
     assert found.get("thing_histogram_sum", plugin="p") == 4
     assert found.get("other_count", plugin="p") == 5
+    assert found.get("last_created", plugin="p") == 7
     assert found.get("other_histogram_sum", plugin="p") == 6
 
 

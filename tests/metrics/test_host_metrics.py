@@ -10,10 +10,17 @@ import pytest
 import wasmtime
 
 from asgi_wasm import EngineUnavailableError, WasmMiddleware
+from asgi_wasm.asgi.properties import ScopeAttributes
+from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.ports import NO_HOST_METRICS
 from asgi_wasm.host.watching import watched
+from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.metric_store import Store
+from asgi_wasm.services.metrics import PrometheusHostMetrics
+from asgi_wasm.specs import StreamLimits
 from tests.driving import answering, http_scope, request, run
 from tests.metrics.scraping import Scrape, scrape
 from tests.plugins.conftest import PLUGINS
@@ -208,6 +215,16 @@ def test_answered_by_nobody(probe: Path) -> None:
         await app.stop()
 
     run(main)
+
+
+def test_a_request_ends_once(store: Store) -> None:
+    host_metrics = PrometheusHostMetrics(store, SystemClock())
+    sides = RequestSide(lambda: None), ResponseSide(lambda: None, lambda _: None, trailers=False)
+    chain = FilterChain([], *sides, ScopeAttributes(http_scope()), StreamLimits(), StandardLog(), host_metrics)
+    chain.finish()
+    chain.finish()
+    host_metrics.close()
+    assert run(scrape).get("asgi_wasm_requests_total", answered_by="nobody") == 1
 
 
 async def nothing() -> Message:

@@ -61,12 +61,21 @@ def test_coraza() -> None:
     [
         (r"^wasmcustom\.((.*?)\.)", "eu.hits", "hits", "eu"),
         (r"(\.x)", "a.x.b", "a_b", ".x"),
+        (r"code(=\d+)", "a.code=5.b", "a_code_b", "=5"),
         (r"a(\.x)?", "a.b", "a_b", None),
         (r"(\.(x)?y)", "a.y", "a", ""),
         (r"(_r=(.*))", "hits_r=", "hits", ""),
         (r"(.*)", "anything", "_", "wasmcustom.anything"),
     ],
-    ids=["sees-envoys-prefix", "one-group", "group-not-there", "value-not-there", "empty-value", "all-removed"],
+    ids=[
+        "sees-envoys-prefix",
+        "one-group",
+        "more-than-the-group",
+        "group-not-there",
+        "value-not-there",
+        "empty-value",
+        "all-removed",
+    ],
 )
 def test_groups(pattern: str, name: str, expected: str, label: str | None) -> None:
     found, labels = exported(name, [TagRule("tag", re.compile(pattern))])
