@@ -16,7 +16,7 @@ from threading import Lock
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from asgi_wasm.errors import SettingsError
 
@@ -213,7 +213,7 @@ async def expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]]
         registry.register(process_store())
         return _encode(registry, accept, compress)
     _bury_the_dead(shared)
-    MultiProcessCollector(registry, str(shared))  # type: ignore[no-untyped-call]
+    registry.register(_SharedFiles(shared))
     return await asyncio.to_thread(_encode, registry, accept, compress)
 
 
@@ -232,17 +232,39 @@ def _encode(registry: CollectorRegistry, accept: str, compress: bool) -> tuple[l
     return headers, body
 
 
+class _SharedFiles:
+    """`MultiProcessCollector`, but for files that another process has made and not yet filled: those it fails on."""
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of all processes, summed."""
+        files = [str(path) for path in self._shared.glob("*.db") if _size(path)]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _bury_the_dead(shared: Path) -> None:
     """Take the live gauges of killed workers out: uvicorn has no hook that could call `mark_process_dead` for them.
 
-    Not on Windows, where signal 0 is Ctrl-C; and only where our own files bear our process id, since prometheus_client
-    can be told to name processes otherwise.
+    That function is not used here either, since it fails when two workers do this at once. Not on Windows, where
+    signal 0 is Ctrl-C; and only where our own files bear our process id, since prometheus_client can be told to name
+    processes otherwise.
     """
     if os.name != "posix" or not any(shared.glob(f"*_{os.getpid()}.db")):
         return
-    for pid in {path.stem.rpartition("_")[2] for path in shared.glob("gauge_live*_*.db")}:
+    for path in shared.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
         if pid.isdecimal() and not _is_alive(int(pid)):
-            mark_process_dead(int(pid), str(shared))  # type: ignore[no-untyped-call]
+            path.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -38,7 +38,9 @@ def server(directory: Path) -> Iterator[Server]:
 
 
 def scrape(server: Server) -> Scrape:
-    return Scrape(httpx.get(f"{server.url}/metrics/", trust_env=False, timeout=10).raise_for_status().text)
+    response = httpx.get(f"{server.url}/metrics/", trust_env=False, timeout=10)
+    assert response.status_code == 200, server.log()
+    return Scrape(response.text)
 
 
 def ask(server: Server) -> int:
@@ -140,6 +142,14 @@ def test_scrape_by_another_process(directory: Path, monkeypatch: pytest.MonkeyPa
     assert found.get("c_in_flight", plugin="counter") == 0
     assert dead.exists() is not named_by_pid
     assert all(other.exists() for other in others)
+
+
+def test_file_that_another_process_is_just_making(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_one_process(directory)
+    (directory / "counter_1.db").touch()
+    (directory / "gauge_livesum_1.db").symlink_to(directory / "gone")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
+    assert asyncio.run(scraping.scrape()).get("c_requests_total", plugin="counter") == 2
 
 
 def test_directory_that_is_not_there_fails_the_start(tmp_path: Path) -> None:
