@@ -5,6 +5,7 @@ from asgi_wasm.errors import (
     AsgiWasmError,
     EngineError,
     EngineUnavailableError,
+    ForeignFunctionError,
     InvalidModuleError,
     LinkError,
     MemoryAccessError,
@@ -15,6 +16,8 @@ from asgi_wasm.errors import (
     SettingsError,
     TrapError,
 )
+from asgi_wasm.foreign import foreign_function
+from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.middleware import WasmMiddleware, metrics_app
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream
 
@@ -22,6 +25,7 @@ __all__ = [
     "AsgiWasmError",
     "EngineError",
     "EngineUnavailableError",
+    "ForeignFunctionError",
     "InvalidModuleError",
     "LinkError",
     "MemoryAccessError",
@@ -31,11 +35,13 @@ __all__ = [
     "PluginLoadError",
     "PluginProperties",
     "PluginStartError",
+    "ProxyStatus",
     "Route",
     "Settings",
     "SettingsError",
     "TrapError",
     "Upstream",
     "WasmMiddleware",
+    "foreign_function",
     "metrics_app",
 ]

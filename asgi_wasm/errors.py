@@ -9,6 +9,7 @@
         * LinkError                 the module's imports cannot be satisfied
         * TrapError                 the guest trapped; ``__cause__`` is a host function's exception, if any
         * MemoryAccessError         an address range lies outside the guest's memory
+    * ForeignFunctionError      raised by a foreign function, to answer another status than OK
     * PluginError               blame: one plugin; carries ``plugin`` and ``file``
         * PluginLoadError           the file cannot be made into a running VM
         * PluginStartError          ``on_vm_start`` or ``on_configure`` failed, or trapped
@@ -53,6 +54,20 @@ class TrapError(EngineError):
 
 class MemoryAccessError(EngineError):
     """Raised when a read or write leaves the guest's linear memory."""
+
+
+class ForeignFunctionError(AsgiWasmError):
+    """To be raised by a foreign function that wants to answer another status than OK.
+
+    ``status`` is a `ProxyStatus`; what is none counts as INTERNAL_FAILURE. Plugins of the Rust SDK take NOT_FOUND,
+    BAD_ARGUMENT, SERIALIZATION_FAILURE and INTERNAL_FAILURE, and abort on any other. ``message`` is for the plugin, and
+    reaches it from an asynchronous function only.
+    """
+
+    def __init__(self, status: int, message: str = "") -> None:
+        super().__init__(message or f"status {int(status)}")
+        self.status = status
+        self.message = message
 
 
 class PluginError(AsgiWasmError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +18,17 @@ from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.errors import AsgiWasmError, MissingExtraError
-from asgi_wasm.host.effects import HttpCall, RootEffect
+from asgi_wasm.foreign import PythonFunction, collect
+from asgi_wasm.host.effects import ForeignCall, HttpCall, RootEffect
+from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
 from asgi_wasm.loading import Loader, Plugins
 from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.foreign_calls import ForeignCalls
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.signatures import Signatures
 from asgi_wasm.services.ticks import Ticks
 
 if TYPE_CHECKING:
@@ -56,11 +60,11 @@ class WasmMiddleware:
         engine: str | None = None,
         cache_dir: str | Path | None = None,
         metrics: Any = None,
-        foreign_functions: Mapping[str, ForeignFunction] | None = None,
+        foreign_functions: Mapping[str, PythonFunction] | Iterable[PythonFunction] = (),
     ) -> None:
         """``settings`` is a `Settings`, a mapping, or the path of a YAML or TOML file; without it the environment and
-        the usual files are read. The other arguments win over it. ``foreign_functions`` are Python callables that
-        plugins call by name, with and for bytes.
+        the usual files are read. The other arguments win over it. ``foreign_functions`` are Python functions that
+        plugins call by name: decorated ones (`foreign_function`), or a mapping. They win over Envoy's of the same name.
         """
         self.app = app
         self._load_settings = partial(
@@ -73,7 +77,7 @@ class WasmMiddleware:
             cache_dir=cache_dir,
             metrics=metrics,
         )
-        self._foreign_functions = dict(foreign_functions or {})
+        self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
         self._worker: _Worker | None = None
         self._start_lock: asyncio.Lock | None = None
 
@@ -133,7 +137,7 @@ class WasmMiddleware:
 
     async def _make_worker(self) -> _Worker:
         spec = self._load_settings()
-        worker = _Worker(self.app, spec, self._foreign_functions)
+        worker = _Worker(self.app, spec, collect(self._foreign_functions))
         try:
             await worker.start(spec)
         except AsgiWasmError:
@@ -149,6 +153,7 @@ class _Worker:
         log = StandardLog()
         self._ticks = Ticks()
         self._http_calls = HttpCalls(spec.upstreams)
+        self._foreign_calls = ForeignCalls()
         clock = SystemClock()
         self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())
         ports = Ports(
@@ -158,7 +163,7 @@ class _Worker:
             shared_data=MemorySharedData(),
             queues=MemoryQueues(_soon),
             metrics=self._telemetry.metrics,
-            foreign_functions=foreign_functions,
+            foreign_functions={**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions},
             start=self._start_effect,
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
@@ -170,6 +175,8 @@ class _Worker:
     def _start_effect(self, effect: RootEffect) -> None:
         if isinstance(effect, HttpCall):
             self._http_calls.start(effect)
+        elif isinstance(effect, ForeignCall):
+            self._foreign_calls.start(effect)
         else:
             self._ticks.set(effect)
 
@@ -181,6 +188,7 @@ class _Worker:
         """End every plugin, then free the VMs."""
         self._ticks.close()
         await self._http_calls.close()
+        await self._foreign_calls.close()
         self.plugins.stop()
         self._loader.close()
         self._telemetry.close()

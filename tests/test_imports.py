@@ -18,15 +18,28 @@ ARROWS = {
     "asgi": ("host", "errors", "specs"),
     "services": ("host", "errors", "specs"),
     "settings": ("errors", "specs"),
+    "foreign": ("host", "errors"),
     "routing": ("host", "errors", "specs"),
     "loading": ("engines", "host", "routing", "errors", "specs"),
-    "middleware": ("asgi", "engines", "host", "loading", "routing", "services", "settings", "errors", "specs"),
-    "__init__": ("asgi.properties", "errors", "middleware", "settings"),
+    "middleware": (
+        "asgi",
+        "engines",
+        "foreign",
+        "host",
+        "loading",
+        "routing",
+        "services",
+        "settings",
+        "errors",
+        "specs",
+    ),
+    "__init__": ("asgi.properties", "errors", "foreign", "host.abi", "middleware", "settings"),
 }
 # No I/O, clock, chance, log or event loop in the host: they are handed in.
 FORBIDDEN = {
     "host": {
         "asyncio",
+        "cryptography",
         "httpx",
         "logging",
         "os",

@@ -36,6 +36,8 @@ class RootContext:
     # True between an `on_done` that answered false and the `proxy_done` it asked us to wait for.
     awaiting_done: bool = False
     deleted: bool = False
+    # By the foreign function `declare_property`: whether each is read-only once set.
+    declared_properties: dict[bytes, bool] = field(default_factory=dict)
 
     @property
     def root(self) -> RootContext:
@@ -56,7 +58,19 @@ class StreamContext:
     pointers then.
     """
 
-    __slots__ = ("_may_make_trailers", "bodies", "chain", "deleted", "failed", "id", "logging", "maps", "root", "vm")
+    __slots__ = (
+        "_may_make_trailers",
+        "bodies",
+        "chain",
+        "declared_properties",
+        "deleted",
+        "failed",
+        "id",
+        "logging",
+        "maps",
+        "root",
+        "vm",
+    )
 
     def __init__(self, context_id: int, root: RootContext, chain: FilterChain) -> None:
         self.id = context_id
@@ -69,6 +83,8 @@ class StreamContext:
         self.failed = False
         self.logging = False
         self.deleted = False
+        # Remembered for the sake of a second declaration's status: only those of the root context count.
+        self.declared_properties: dict[bytes, bool] = {}
 
     @property
     def stream(self) -> StreamContext | None:

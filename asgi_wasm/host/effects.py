@@ -6,6 +6,7 @@ Followed: proxy-wasm-cpp-host `WasmBase::addAfterVmCallAction`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,17 @@ class HttpCall:
 
 
 @dataclass(frozen=True)
+class ForeignCall:
+    """Run an asynchronous foreign function. Its answer goes to ``root`` under ``function_id``."""
+
+    root: RootContext
+    function_id: int
+    name: str
+    function: Callable[[bytes], Awaitable[bytes | None]]
+    arguments: bytes
+
+
+@dataclass(frozen=True)
 class DeleteRoot:
     """End a root context that has said `proxy_done`."""
 
@@ -76,5 +88,5 @@ class DeleteRoot:
 
 
 StreamEffect = ContinueStream | CloseStream | LocalResponse
-RootEffect = SetTickPeriod | HttpCall
+RootEffect = SetTickPeriod | HttpCall | ForeignCall
 Effect = StreamEffect | RootEffect | DeleteRoot

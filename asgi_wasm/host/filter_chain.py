@@ -60,6 +60,7 @@ class FilterChain:
         self.attributes = attributes
         # What plugins set by `proxy_set_property`, for later plugins and for the app.
         self.properties: dict[bytes, bytes] = {}
+        self.read_only_properties: set[bytes] = set()
         self.contexts: list[StreamContext] = []
         # A plugin (or a failure policy) answered: whatever the app still says is not for the client.
         self.answered_locally = False

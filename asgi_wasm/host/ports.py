@@ -179,7 +179,9 @@ class Attributes(Protocol):
         ...
 
 
-ForeignFunction = Callable[[bytes], "bytes | None"]
+# What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
+# `HostcallError` to answer another status than OK.
+ForeignFunction = Callable[["WasmVM", bytes], "bytes | None"]
 
 
 @dataclass(frozen=True)

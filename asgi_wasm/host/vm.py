@@ -11,7 +11,7 @@ from asgi_wasm.engines.base import GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, LinkError, TrapError
 from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, callbacks
-from asgi_wasm.host.effects import DeleteRoot, Effect, HttpCall, SetTickPeriod
+from asgi_wasm.host.effects import DeleteRoot, Effect, ForeignCall, HttpCall, SetTickPeriod
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
 from asgi_wasm.host.watching import watched
 
@@ -49,6 +49,7 @@ class WasmVM:
         self._effective: Context | None = None
         self._last_context_id = 0
         self._last_http_call = 0
+        self._last_function_id = 0
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
@@ -161,7 +162,7 @@ class WasmVM:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
         while self.effects:
             effect = self.effects.pop(0)
-            if isinstance(effect, (SetTickPeriod, HttpCall)):
+            if isinstance(effect, (SetTickPeriod, HttpCall, ForeignCall)):
                 self.ports.start(effect)
             elif isinstance(effect, DeleteRoot):
                 lifecycle.delete(effect.root)
@@ -197,6 +198,11 @@ class WasmVM:
         """4, 8, 12, …: in Envoy the low two bits of a token tell HTTP calls from gRPC's."""
         self._last_http_call += 4
         return self._last_http_call
+
+    def next_function_id(self) -> int:
+        """Under which an asynchronous foreign function will answer; a number that this VM has not used before."""
+        self._last_function_id += 1
+        return self._last_function_id
 
     def forget(self, context: Context) -> None:
         """Drop a context after its `on_delete`."""

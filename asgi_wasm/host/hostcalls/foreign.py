@@ -1,10 +1,13 @@
-"""Spec chapter "Foreign functions": Python callables that plugins call by name."""
+"""Spec chapter "Foreign functions": what plugins call by name.
+
+Followed: proxy-wasm-cpp-host `src/exports.cc` (`call_foreign_function`).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import ProxyStatus
+from asgi_wasm.host.abi import HostcallError, ProxyStatus
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -23,14 +26,21 @@ def call_foreign_function(
 ) -> int | None:
     """Call it with the argument bytes and hand over its result bytes. NOT_FOUND for an unknown name.
 
-    The function may raise `HostcallError` to answer another status. Null result pointers mean that the guest does
+    A function that answers another status than OK has the empty result. Null result pointers mean that the guest does
     not want the result.
     """
     name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
+    arguments = vm.memory.read(arguments_data, arguments_size)
     function = vm.ports.foreign_functions.get(name)
     if function is None:
         return ProxyStatus.NOT_FOUND
-    result = function(vm.memory.read(arguments_data, arguments_size)) or b""
+    result, status = b"", None
+    try:
+        result = function(vm, arguments) or b""
+    except HostcallError as error:
+        status = error.status
     if return_results_data and return_results_size:
         vm.memory.give(result, return_results_data, return_results_size)
-    return None
+    elif return_results_size:
+        vm.memory.write_u32(return_results_size, len(result))
+    return status

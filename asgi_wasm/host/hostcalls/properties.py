@@ -34,13 +34,21 @@ def get_property(
 
 
 def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, value_size: int) -> int | None:
-    """Keep a value for the later plugins of this stream, and for the app. NOT_FOUND without a stream, as in Envoy."""
+    """Keep a value for the later plugins of this stream, and for the app.
+
+    NOT_FOUND without a stream, as in Envoy; BAD_ARGUMENT for one that was declared read-only, and is set.
+    """
     path = vm.memory.read(path_data, path_size)
     value = vm.memory.read(value_data, value_size)
-    stream = acting_context(vm).stream
-    if stream is None:
+    context = acting_context(vm)
+    if context.stream is None:
         return ProxyStatus.NOT_FOUND
-    stream.chain.properties[path.removesuffix(b"\0")] = value
+    chain, key = context.stream.chain, path.removesuffix(b"\0")
+    if key in chain.read_only_properties:
+        return ProxyStatus.BAD_ARGUMENT
+    if key not in chain.properties and context.root.declared_properties.get(path):
+        chain.read_only_properties.add(key)
+    chain.properties[key] = value
     return None
 
 

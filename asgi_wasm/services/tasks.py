@@ -1,0 +1,43 @@
+"""Tasks that end with the service that started them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+# Seconds that a cancelled task may take to clean up before the server's stop goes on without it.
+STOP_SECONDS = 5.0
+
+logger = logging.getLogger("asgi_wasm.host")
+
+
+class Tasks:
+    """A set of tasks of the running event loop."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it. After `close` it is dropped: a plugin that is told of its end may still ask for something."""
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait for it."""
+        self._closed = True
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            _, pending = await asyncio.wait(running, timeout=STOP_SECONDS)
+            if pending:
+                logger.warning(
+                    "%d calls of plugins went on for %g s after they were cancelled", len(pending), STOP_SECONDS
+                )
