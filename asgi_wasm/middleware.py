@@ -152,7 +152,7 @@ class _Worker:
     def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
         log = StandardLog()
         self._ticks = Ticks()
-        self._http_calls = HttpCalls(spec.upstreams)
+        self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
         clock = SystemClock()
         self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())

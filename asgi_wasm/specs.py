@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Envoy's `per_connection_buffer_limit_bytes` defaults to 1 MiB; a paused body beyond it is answered 413 or 500.
 DEFAULT_BODY_LIMIT = 1024 * 1024
+# Envoy's `http.async_response_buffer_limit` defaults to 32 MiB; a larger answer of an HTTP call is a failure.
+DEFAULT_CALL_RESPONSE_LIMIT = 32 * 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
@@ -78,12 +80,15 @@ class RouteSpec:
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """A named target of HTTP calls. ``url`` is ``http://`` or ``https://`` with a host; ``timeout`` is in seconds."""
+    """A named target of HTTP calls. ``url`` is ``http://`` or ``https://`` with a host; ``timeout`` is in seconds.
+
+    ``verify`` may be the path of the certificates to trust.
+    """
 
     name: str
     url: str
     timeout: float | None = None
-    verify: bool = True
+    verify: bool | Path = True
     headers: tuple[tuple[str, str], ...] = ()
     http2: bool = False
 
@@ -120,5 +125,6 @@ class HostSpec:
     engine: str = "auto"
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
+    call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT
     pause_timeout: float = DEFAULT_PAUSE_TIMEOUT
     metrics: MetricsSpec = MetricsSpec()

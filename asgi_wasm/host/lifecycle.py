@@ -36,6 +36,9 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
     for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
         callback = vm.function(name)
         if callback is not None and not vm.call(root, callback, root.id, size):
+            # What it asked for while it started is not to be answered to nobody.
+            vm.effects.clear()
+            root.deleted = True
             vm.contexts.pop(root.id)
             raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
     root.configuring = False

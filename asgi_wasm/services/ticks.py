@@ -1,4 +1,7 @@
-"""`proxy_on_tick` by the event loop's timers."""
+"""`proxy_on_tick` by the event loop's timers.
+
+Followed: Envoy `source/extensions/common/wasm/wasm.cc` (`setTimerPeriod`, `tickHandler`).
+"""
 
 from __future__ import annotations
 
@@ -12,34 +15,45 @@ _MILLISECONDS = 1000
 
 
 class Ticks:
-    """One timer for each root context that asked for one. First tick one period after it asked."""
+    """One timer for each root context that asked for one.
+
+    A tick comes one period after it was asked for, or after the last one was over. Periods belong to the root context:
+    the one that takes its place after its VM failed has none until it asks.
+    """
 
     def __init__(self) -> None:
+        self._periods: dict[RootContext, float] = {}
         self._timers: dict[RootContext, asyncio.TimerHandle] = {}
+        self._closed = False
 
     def set(self, effect: SetTickPeriod) -> None:
         """Start, change or (by 0) stop the ticks of a root context. Needs a running event loop."""
-        timer = self._timers.pop(effect.root, None)
+        root = effect.root
+        self._forget(root)
+        if effect.milliseconds and not self._closed:
+            self._periods[root] = effect.milliseconds / _MILLISECONDS
+            self._arm(root)
+
+    def _arm(self, root: RootContext) -> None:
+        self._timers[root] = asyncio.get_running_loop().call_later(self._periods[root], self._tick, root)
+
+    def _tick(self, root: RootContext) -> None:
+        del self._timers[root]
+        lifecycle.notify(root, "proxy_on_tick")
+        if root.deleted or root.vm.failure is not None:
+            self._forget(root)
+        elif root in self._periods and root not in self._timers:
+            # Neither stopped nor changed by the callback itself.
+            self._arm(root)
+
+    def _forget(self, root: RootContext) -> None:
+        self._periods.pop(root, None)
+        timer = self._timers.pop(root, None)
         if timer is not None:
             timer.cancel()
-        if effect.milliseconds:
-            self._schedule(effect)
-
-    def _schedule(self, effect: SetTickPeriod) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers[effect.root] = loop.call_later(effect.milliseconds / _MILLISECONDS, self._tick, effect)
-
-    def _tick(self, effect: SetTickPeriod) -> None:
-        root = effect.root
-        if root.deleted or root.vm.failure is not None:
-            del self._timers[root]
-            return
-        # Scheduled before the callback, which may change or stop it.
-        self._schedule(effect)
-        lifecycle.notify(root, "proxy_on_tick")
 
     def close(self) -> None:
-        """Stop all of them."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        """Stop all of them, for good."""
+        self._closed = True
+        for root in list(self._periods):
+            self._forget(root)

@@ -149,6 +149,7 @@ class _Merge:
             engine=top.engine,
             cache_dir=top.cache_dir,
             limits=specs.StreamLimits(limits.request_body, limits.response_body),
+            call_response_limit=limits.call_response,
             pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
         )
@@ -219,8 +220,15 @@ class _Merge:
         upstream = self._check(Upstream, data, f"upstreams.{name}", {}, source)
         if upstream is None:
             return None
+        verify = upstream.verify
+        if isinstance(verify, Path):
+            verify = source.folder / verify.expanduser()
+            if not verify.is_file():
+                self._blame(
+                    source, f"upstreams.{name}.verify", "is no file: give true, false, or a file of certificates"
+                )
         headers = tuple(upstream.headers.items())
-        return specs.UpstreamSpec(name, upstream.url, upstream.timeout, upstream.verify, headers, upstream.http2)
+        return specs.UpstreamSpec(name, upstream.url, upstream.timeout, verify, headers, upstream.http2)
 
     def _top(self, values: dict[str, Any]) -> Settings | None:
         return self._check(Settings, values, "", {key: source for key, (_, source) in self._values.items()})

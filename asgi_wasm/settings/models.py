@@ -26,6 +26,7 @@ from asgi_wasm.settings import names
 from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_BUCKETS,
+    DEFAULT_CALL_RESPONSE_LIMIT,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     FailurePolicy,
@@ -38,6 +39,10 @@ _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Taken: by us, by prometheus_client's gauges of several processes, and by Prometheus's histograms and summaries.
 _TAKEN_LABELS = ("plugin", "pid", "le", "quantile")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# RFC 9110 5.6.2 and 5.5, as latin-1.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
 def encode_conf(value: object) -> bytes | None:
@@ -84,10 +89,11 @@ class PluginLimits(_Entry):
 
 
 class Limits(_Entry):
-    """Bytes of a body that may be held while a plugin pauses."""
+    """Bytes of a body that may be held while a plugin pauses, and of the answer to an HTTP call."""
 
     request_body: PositiveInt = DEFAULT_BODY_LIMIT
     response_body: PositiveInt = DEFAULT_BODY_LIMIT
+    call_response: PositiveInt = DEFAULT_CALL_RESPONSE_LIMIT
 
 
 class Plugin(_Entry):
@@ -168,11 +174,15 @@ class Route(_Entry):
 
 
 class Upstream(_Entry):
-    """A named target of HTTP calls; ``timeout`` in seconds."""
+    """A named target of HTTP calls.
+
+    ``timeout`` bounds every call, in seconds; ``verify`` may be a file of certificates to trust; ``headers`` replace
+    the plugin's; ``http2`` is by ALPN on https, and without asking on http.
+    """
 
     url: str
     timeout: PositiveFloat | None = None
-    verify: bool = True
+    verify: bool | Path = True
     headers: dict[str, str] = Field(default_factory=dict)
     http2: bool = False
 
@@ -191,6 +201,28 @@ class Upstream(_Entry):
             valid = False
         if not valid:
             raise ValueError(f"{value!r} is no upstream: write http://host:port or https://host")
+        if "@" in parts.netloc:
+            raise ValueError("holds a user name: put an authorization header into headers instead")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"{value!r} has more than a host: the plugin's :path is the whole path of a call")
+        return value
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _bool_or_path(cls, value: Any) -> Any:
+        """The environment has words only."""
+        return _BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no header name")
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"{name!r} is made from the body of each call: leave it out")
+            if not _HEADER_VALUE.fullmatch(text):
+                raise ValueError(f"the value of {name!r} has characters that no header can carry")
         return value
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,52 +15,19 @@ from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.driving import Response, answering, http_scope, request, run
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
+from tests.upstreams import upstream
 
-Answer = Callable[[bytes, dict[bytes, bytes], bytes], bytes | None]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\nalice"
 
 
 @asynccontextmanager
-async def upstream(answer: Answer) -> AsyncIterator[int]:
-    """A server that gives ``answer(request line, headers, body)`` and closes; None says nothing at all."""
-
-    over = asyncio.Event()
-    handlers: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
-        head = await reader.readuntil(b"\r\n\r\n")
-        line, *fields = head[:-4].split(b"\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (field.partition(b":") for field in fields)}
-        body = await reader.readexactly(int(headers.get(b"content-length", b"0")))
-        reply = answer(line, headers, body)
-        if reply is None:
-            await over.wait()
-        else:
-            writer.write(reply)
-            with suppress(OSError):
-                await writer.drain()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        over.set()
-        server.close()
-        await asyncio.gather(*handlers)
-        await server.wait_closed()
-
-
-@asynccontextmanager
-async def guarded(port: int, app: Any = None, **conf: Any) -> AsyncIterator[WasmMiddleware]:
+async def guarded(
+    port: int, app: Any = None, limits: Mapping[str, int] | None = None, **conf: Any
+) -> AsyncIterator[WasmMiddleware]:
     settings = {
         "plugins": [{"name": "http_auth", "file": PLUGINS / "http_auth/rust.wasm", "conf": conf}],
         "upstreams": {"auth": f"http://127.0.0.1:{port}"},
+        "limits": limits or {},
     }
     middleware = WasmMiddleware(app or answering(b"app"), settings=settings)
     await middleware.start()
@@ -122,29 +89,16 @@ def test_connection_refused_is_a_503_answer() -> None:
     assert run(main).header(b"x-auth-status") == b"503"
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"nonsense\r\n\r\n", OK[:15]],
-    ids=["body-cut", "no-http", "head-cut"],
-)
-def test_broken_answer_is_a_failure(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_answer_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut"
+
     async def main() -> Response:
-        async with upstream(lambda *_: reply) as port, guarded(port) as middleware:
+        async with upstream(lambda *_: cut) as port, guarded(port) as middleware:
             return await request(middleware)
 
     response = run(main)
     assert (response.status, response.body) == (502, b"no answer")
     assert "HTTP call to 'auth' of plugin 'http_auth'" in caplog.text
-
-
-def test_answer_over_the_bound_is_a_failure() -> None:
-    large = b"HTTP/1.1 200 OK\r\ncontent-length: 2000000\r\n\r\n" + b"x" * 2_000_000
-
-    async def main() -> Response:
-        async with upstream(lambda *_: large) as port, guarded(port) as middleware:
-            return await request(middleware)
-
-    assert run(main).status == 502
 
 
 def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) -> None:

@@ -53,10 +53,12 @@ def http_call(
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
     headers = HeaderMap()
-    headers.replace_all(decode_pairs(read(headers_data, headers_size)))
+    # In Envoy's header maps "host" is another name of ":authority".
+    pairs = decode_pairs(read(headers_data, headers_size))
+    headers.replace_all((b":authority" if name.lower() == b"host" else name, value) for name, value in pairs)
     body = read(body_data, body_size)
     trailers = decode_pairs(read(trailers_data, trailers_size))
-    if upstream not in vm.ports.upstreams or not all(headers.get(name) for name in _NEEDED_HEADERS):
+    if upstream not in vm.ports.upstreams or any(headers.get(name) is None for name in _NEEDED_HEADERS):
         return ProxyStatus.BAD_ARGUMENT
     if timeout_milliseconds > _MAX_TIMEOUT:
         return ProxyStatus.BAD_ARGUMENT
