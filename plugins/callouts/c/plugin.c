@@ -7,6 +7,7 @@
  *     request_headers foreign compress <arguments>
  *     request_headers pause
  *     answer resume 0
+ *     configure refuse
  *
  * Arguments that may hold anything are hexadecimal, "-" for empty; so are results in the log. A step that is about a
  * stream (resume, reply, header, get, set) acts for the stream whose call was answered, else for the newest one. */
@@ -179,9 +180,9 @@ static void queue_step(bytes action, bytes arguments) {
     free(value.data);
 }
 
-/* 1 when the callback is to answer "pause". */
+/* 1 when the callback is to answer "pause", or in on_configure "no". */
 static uint32_t step(bytes action, bytes arguments, uint32_t context) {
-    if (is(action, "pause")) {
+    if (is(action, "pause") || is(action, "refuse")) {
         put_text("0");
         return ACTION_PAUSE;
     }
@@ -250,8 +251,7 @@ uint32_t EXPORT(proxy_on_vm_start)(uint32_t root, size_t size) {
 
 uint32_t EXPORT(proxy_on_configure)(uint32_t root, size_t size) {
     proxy_get_buffer_bytes(BUFFER_PLUGIN_CONFIGURATION, 0, size, &conf.data, &conf.size);
-    run("configure", 0);
-    return 1;
+    return run("configure", 0) == ACTION_CONTINUE;
 }
 
 void EXPORT(proxy_on_tick)(uint32_t root) { run("tick", 0); }
