@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _HASHES = (b"sha1", b"sha224", b"sha256", b"sha384", b"sha512")
 _NO_PRIVATE_KEY = b"Invalid key type: private key required for signing operation."
 _NO_SIGNING_KEY = b"Invalid private key: key data is corrupted or malformed."
-_NOT_SIGNED = b"Failed to create signature."
 _NO_PUBLIC_KEY = b"Failed to initialize digest verify."
 _WRONG = b"Failed to verify digest. Error code: 0"
 
@@ -119,14 +118,10 @@ def _public_key(der: bytes, pem: bytes) -> Any:
 def _sign(algorithm: HashAlgorithm, key: Any, signed: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-    try:
-        if isinstance(key, rsa.RSAPrivateKey):
-            return key.sign(signed, padding.PKCS1v15(), algorithm)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key.sign(signed, ec.ECDSA(algorithm))
-    except ValueError:
-        # The digest does not fit into so small a key.
-        raise _RefusedError(_NOT_SIGNED) from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(signed, padding.PKCS1v15(), algorithm)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(signed, ec.ECDSA(algorithm))
     raise _RefusedError(_NO_SIGNING_KEY)
 
 

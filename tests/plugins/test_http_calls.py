@@ -412,17 +412,6 @@ def test_http2(caplog: pytest.LogCaptureFixture, tmp_path: Path, http2: bool, se
     assert "answer header x-a: 1" in lines
 
 
-def test_http2_to_a_server_of_http1(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n", closes=True) as (port, _):
-            upstreams = {"up": {"url": f"http://127.0.0.1:{port}", "http2": True}}
-            async with plugged(conf(configure=[http()]), upstreams=upstreams):
-                await until(lambda: said(caplog, "answer body"))
-
-    run(main)
-    assert said(caplog, "^answer") == local_answer(502, RESET + "protocol error")
-
-
 @pytest.mark.parametrize(
     ("verify", "status"), [(True, 503), (False, 200), ("own", 200)], ids=["unknown-ca", "not-verified", "own-ca"]
 )
