@@ -11,9 +11,11 @@ import logging
 import sys
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
@@ -318,6 +320,39 @@ def test_mistakes(functions: Any, problem: str) -> None:
 def test_decorator_without_a_name() -> None:
     with pytest.raises(TypeError, match='@foreign_function\\("name"\\)'):
         foreign_function(upper)  # type: ignore[arg-type]
+
+
+NULL_POINTERS = """
+(module
+  (import "env" "proxy_call_foreign_function" (func $call (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "upper")
+  (data (i32.const 32) "abc")
+  (func (export "proxy_abi_version_0_2_1"))
+  ;; Nothing may be allocated for results that nobody wants.
+  (func (export "malloc") (param i32) (result i32) unreachable)
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (if (call $call (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 3) (i32.const 0) (i32.const 0))
+      (then (return (i32.const 0))))
+    (if (call $call (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 3) (i32.const 0) (i32.const 64))
+      (then (return (i32.const 0))))
+    (i32.and
+      (i32.eq (i32.load (i32.const 0)) (i32.const 0))
+      (i32.eq (i32.load (i32.const 64)) (i32.const 3)))))
+"""
+
+
+def test_result_that_the_plugin_does_not_want(tmp_path: Path) -> None:
+    file = tmp_path / "null_pointers.wasm"
+    file.write_bytes(wasmtime.wat2wasm(NULL_POINTERS))
+
+    async def main() -> None:
+        settings = {"plugins": [{"name": "p", "file": file}]}
+        middleware = WasmMiddleware(answering(), settings=settings, foreign_functions=[upper])
+        await middleware.start()
+        await middleware.stop()
+
+    run(main)
 
 
 # --- Envoy's

@@ -138,7 +138,7 @@ def test_pause_of_a_body_whose_head_is_out_ends_in_a_cut(caplog: pytest.LogCaptu
             return await request(middleware)
 
     response = run(main)
-    assert (response.status, response.complete) == (200, False)
+    assert (response.status, response.chunks) == (200, [])
     assert "a response was cut off" in caplog.text
 
 

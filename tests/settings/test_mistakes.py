@@ -99,6 +99,27 @@ def test_bad_upstream(url: str) -> None:
     assert f"the arguments: upstreams.auth.url: {url!r} is no upstream" in mistake(upstreams={"auth": url})
 
 
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"url": "http://u:p@a"}, "url: holds a user name: put an authorization header into headers instead"),
+        ({"url": "http://a/base"}, "url: 'http://a/base' has more than a host: the plugin's :path is the whole path"),
+        ({"url": "http://a?q"}, "url: 'http://a?q' has more than a host"),
+        ({"headers": {"x y": "1"}}, "headers: 'x y' is no header name"),
+        ({"headers": {":path": "/"}}, "headers: ':path' is no header name"),
+        ({"headers": {"Content-Length": "1"}}, "headers: 'Content-Length' is made from the body of each call"),
+        ({"headers": {"x": "a\nb"}}, "headers: the value of 'x' has characters that no header can carry"),
+        ({"headers": {"x": "\u20ac"}}, "headers: the value of 'x' has characters that no header can carry"),
+        ({"verify": "absent.pem"}, "verify: is no file: give true, false, or a file of certificates"),
+        ({"timeout": 0}, "timeout: input should be greater than 0"),
+    ],
+)
+def test_in_an_upstream(entry: dict[str, Any], expected: str) -> None:
+    text = mistake(upstreams={"auth": {"url": "http://a", **entry}})
+    assert text.startswith(f"the arguments: upstreams.auth.{expected}")
+    assert "\n" not in text
+
+
 @pytest.mark.parametrize("uri", ["a", "", "/a*b", "/*/a"])
 def test_bad_route(uri: str) -> None:
     text = mistake(plugins=[WAF], routes=[{"uri": uri, "plugins": {"waf": {}}}])

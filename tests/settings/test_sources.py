@@ -106,6 +106,22 @@ def test_settings_object_and_mapping_replace_other_sources(folder: Path) -> None
     settings = Settings(plugins=[Plugin(name="auth", file="auth.wasm")], upstreams={"a": Upstream(url="http://a")})
     assert [plugin.name for plugin in load(settings).plugins] == ["auth"]
     assert load(settings).upstreams[0].url == "http://a"
+
+
+@pytest.mark.parametrize(
+    ("word", "verify"), [("false", False), ("0", False), ("TRUE", True), ("yes", True), ("ca.pem", Path("ca.pem"))]
+)
+def test_verify_from_words(tmp_path: Path, word: str, verify: bool | Path) -> None:
+    """The environment has words only; a file is relative to the file that names it."""
+    (tmp_path / "ca.pem").touch()
+    (tmp_path / "some.yaml").write_text(f"upstreams: {{a: {{url: 'https://a', verify: '{word}'}}}}")
+    (upstream,) = load(tmp_path / "some.yaml").upstreams
+    assert upstream.verify == (tmp_path / verify if isinstance(verify, Path) else verify)
+
+
+def test_limit_of_a_calls_answer() -> None:
+    assert load({}).call_response_limit == 32 * 1024 * 1024
+    assert load({"limits": {"call_response": 5}}).call_response_limit == 5
     assert [plugin.name for plugin in load({"plugins": LIST[:1]}).plugins] == ["waf"]
 
 
