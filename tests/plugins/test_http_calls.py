@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from asgi_wasm import PluginStartError
+from asgi_wasm import MissingExtraError, PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.services.upstreams import Upstream
 from tests.driving import Response, request, run
 from tests.plugins.callouts import conf, http, plugged, raw_http, said, until
 from tests.serving import free_port
@@ -631,5 +634,28 @@ def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCa
                     raise AssertionError("it did not refuse")
             await asyncio.sleep(0.05)
             assert seen.heads == []
+
+    run(main)
+
+
+def test_call_that_fails_for_no_known_reason_is_answered_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(upstream: Upstream, call: HttpCall) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Upstream, "request", broken)
+    lines, _ = call_once(caplog, http())
+    assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
+    assert "HTTP call to 'up' of plugin 'callouts': RuntimeError: a bug" in caplog.text
+
+
+def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+
+    async def main() -> None:
+        with pytest.raises(MissingExtraError, match="upstream 'up' wants http2: pip install 'asgi-wasm\\[http2\\]'"):
+            async with plugged("", upstreams={"up": {"url": "http://127.0.0.1:9", "http2": True}}):
+                raise AssertionError("it started")
 
     run(main)
