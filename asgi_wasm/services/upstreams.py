@@ -25,8 +25,6 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 # How a message ends is the client's affair: the whole body is known.
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-# RFC 9113 8.2.2: malformed in HTTP/2.
-_CONNECTION_SPECIFIC = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"upgrade"})
 # Envoy's codec announces an empty body for any other method.
 _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"TRACE"})
 
@@ -55,7 +53,6 @@ class Upstream:
         self._own = HeaderMap()
         for name, value in spec.headers:
             self._own.add(name.encode("latin-1"), value.encode("latin-1"))
-        self._dropped = _FRAMING | (_CONNECTION_SPECIFIC if spec.http2 else frozenset())
         self.transport = httpx.AsyncHTTPTransport(
             http1=secure or not spec.http2,
             http2=spec.http2,
@@ -75,9 +72,9 @@ class Upstream:
         headers = HeaderMap(call.headers)
         method, target = headers.get(b":method") or b"", headers.get(b":path") or b""
         authority = self._own.get(b"host") or headers.get(b":authority") or b""
-        own = {name for name, _ in self._own.pairs}
+        replaced = _FRAMING.union(name for name, _ in self._own.pairs)
         fields = [(b"host", authority)]
-        fields += [pair for pair in headers.pairs if not (pair[0] in own or pair[0] in self._dropped)]
+        fields += [pair for pair in headers.pairs if pair[0] not in replaced]
         fields += [pair for pair in self._own.pairs if pair[0] != b"host"]
         fields = [(name, value.strip(b" \t")) for name, value in fields if name and not name.startswith(b":")]
         if call.body or method not in _WITHOUT_BODY:

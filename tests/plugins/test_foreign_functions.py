@@ -24,7 +24,8 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.foreign import envoy
 from asgi_wasm.host.protobuf import encode
 from tests.driving import answering, request, run
-from tests.plugins.callouts import conf, foreign, get, plugged, put, said, until
+from tests.plugins.callouts import conf, foreign, get, http, plugged, put, said, until
+from tests.upstreams import raw
 
 OK, NOT_FOUND, BAD_ARGUMENT, SERIALIZATION_FAILURE, INTERNAL_FAILURE = 0, 1, 2, 3, 10
 
@@ -205,6 +206,21 @@ def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(caplog: p
         "plugin 'callouts': foreign function 'broken' raised ValueError: the shelf is empty",
         "plugin 'callouts': foreign function 'text' raised TypeError: it returned str, not bytes or None",
     ]
+
+
+def test_status_of_a_callout_outlives_a_foreign_answer(caplog: pytest.LogCaptureFixture) -> None:
+    def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes:
+        cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
+        return cut if b"/cut" in line else b"HTTP/1.1 204 OK\r\n\r\n"
+
+    async def main() -> None:
+        script = conf(configure=[http(b"/cut")], answer=[foreign("later")], foreign_function=[http(b"/ok")])
+        async with raw(answer, closes=True) as (port, _), plugged(script, port, foreign_functions=[later]):
+            await until(lambda: len(said(caplog, "^answer status")) >= 2)
+
+    run(main)
+    assert said(caplog, "^answer status")[:2] == ["answer status 11 reset", "answer status 11 "]
+    assert "foreign_function status 0 " in answers(caplog)
 
 
 def test_paused_stream_is_resumed_by_the_answer_and_nobody_else_waits(caplog: pytest.LogCaptureFixture) -> None:
@@ -459,14 +475,17 @@ def test_property_declared_after_it_was_set_stays_writable(caplog: pytest.LogCap
     steps = [put(b"p", b"1"), put(b"p", b"2")]
 
     async def main() -> None:
-        script = conf(request_headers=[*steps, "period 1"], tick=[declaration(b"p", read_only=True), "period 0"])
+        script = conf(
+            request_headers=[*steps, "period 5", "pause"],
+            tick=[declaration(b"p", read_only=True), "stream", *steps, "resume 0", "period 0"],
+        )
         async with plugged(script) as middleware:
             await request(middleware)
-            await until(lambda: results(caplog, "tick"))
             await request(middleware)
 
     run(main)
     assert [status for status, _ in results(caplog, "request_headers")] == [OK, OK, OK, BAD_ARGUMENT]
+    assert [status for status, _ in results(caplog, "tick")] == [OK, OK, OK, *[BAD_ARGUMENT] * 3]
 
 
 def filter_state(key: bytes, value: bytes) -> str:

@@ -22,6 +22,7 @@ from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services.upstreams import Upstream
 from tests.driving import Response, request, run
 from tests.plugins.callouts import conf, http, plugged, raw_http, said, until
+from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 from tests.upstreams import Certificate, hypercorn, raw
 
@@ -629,13 +630,22 @@ def test_answers_to_a_vm_that_failed_are_dropped(caplog: pytest.LogCaptureFixtur
 def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with raw(lambda *_: OK) as (port, seen):
+            script = conf(configure=[http(), "refuse"])
             with pytest.raises(PluginStartError, match="on_configure answered false"):
-                async with plugged(conf(configure=[http(), "refuse"]), port):
+                async with plugged(script, port):
                     raise AssertionError("it did not refuse")
-            await asyncio.sleep(0.05)
+            # Another plugin of the same VM starts: what the first one asked for must be forgotten by then.
+            file = str(PLUGINS / "callouts/c.wasm")
+            plugins = [
+                {"name": "refusing", "file": file, "conf": script, "failure_policy": "fail_open"},
+                {"name": "callouts", "file": file, "conf": ""},
+            ]
+            async with plugged("", port, settings={"plugins": plugins}):
+                await asyncio.sleep(0.05)
             assert seen.heads == []
 
     run(main)
+    assert said(caplog, "http", plugin="refusing") == ["configure http up = 0 token 4"]
 
 
 def test_call_that_fails_for_no_known_reason_is_answered_too(

@@ -43,6 +43,17 @@ def test_period_of_zero_stops_them_from_inside_a_tick(caplog: pytest.LogCaptureF
 
     run(main)
     assert ticks(caplog) == 1
+    assert "Exception in callback" not in caplog.text
+
+
+def test_period_set_again_in_each_tick_makes_no_second_timer(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with plugged(conf(configure=["period 20"], tick=[TICK, "period 20"])):
+            await asyncio.sleep(0.3)
+
+    run(main)
+    # Two timers would become four, eight, …
+    assert 1 <= ticks(caplog) <= 15
 
 
 def test_period_changed_from_inside_a_tick(caplog: pytest.LogCaptureFixture) -> None:
