@@ -23,8 +23,8 @@ def foreign_function(name: str) -> Callable[[_Function], _Function]:
 
     It gets the argument bytes. A plain function answers at once, and holds everything while it runs. An ``async def``
     runs as a task: the plugin gets a function id (four bytes, little endian), and later the answer by
-    `proxy_on_foreign_function`, if it has that callback. `ForeignFunctionError` answers another status than OK; any other exception is
-    INTERNAL_FAILURE and a line in the log. Hand it to ``WasmMiddleware(foreign_functions=[…])``.
+    `proxy_on_foreign_function`, if it has that callback. `ForeignFunctionError` answers another status than OK; any
+    other exception is INTERNAL_FAILURE and a line in the log. Hand it to ``WasmMiddleware(foreign_functions=[…])``.
     """
     if not isinstance(name, str):
         raise TypeError('give the name that plugins call: @foreign_function("name")')
