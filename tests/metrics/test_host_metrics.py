@@ -24,8 +24,9 @@ from asgi_wasm.specs import StreamLimits
 from tests.driving import answering, http_scope, request, run
 from tests.metrics.scraping import Scrape, scrape
 from tests.plugins.conftest import PLUGINS
-from tests.plugins.test_http_auth import OK, upstream
+from tests.plugins.test_http_auth import OK
 from tests.serving import free_port
+from tests.upstreams import upstream
 
 # Per request header: "t" traps, "g" grows memory by a page, "c" closes the stream.
 WAT = """(module
