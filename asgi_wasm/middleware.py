@@ -18,10 +18,11 @@ from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.errors import AsgiWasmError, MissingExtraError
-from asgi_wasm.host.effects import HttpCall, RootEffect
+from asgi_wasm.host.effects import GrpcEffect, HttpCall, RootEffect
 from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
 from asgi_wasm.loading import Loader, Plugins
 from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
@@ -151,6 +152,7 @@ class _Worker:
         self._http_calls = HttpCalls(spec.upstreams)
         clock = SystemClock()
         self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())
+        self._grpc_calls = GrpcCalls(spec.upstreams)
         ports = Ports(
             log=log,
             clock=clock,
@@ -162,6 +164,7 @@ class _Worker:
             start=self._start_effect,
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
+            can_call_grpc=self._grpc_calls.can_call,
         )
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
@@ -170,6 +173,8 @@ class _Worker:
     def _start_effect(self, effect: RootEffect) -> None:
         if isinstance(effect, HttpCall):
             self._http_calls.start(effect)
+        elif isinstance(effect, GrpcEffect):
+            self._grpc_calls.start(effect)
         else:
             self._ticks.set(effect)
 
@@ -182,6 +187,7 @@ class _Worker:
         self._ticks.close()
         await self._http_calls.close()
         self.plugins.stop()
+        await self._grpc_calls.close()
         self._loader.close()
         self._telemetry.close()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 DEFAULT_BODY_LIMIT = 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+# gRPC's own default; Envoy's `max_receive_message_length` has none.
+DEFAULT_MESSAGE_LIMIT = 4 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
 DEFAULT_PAUSE_TIMEOUT = 300.0
 # Envoy `source/common/stats/histogram_impl.cc` (`defaultBuckets`): plugins are written for these, in milliseconds.
@@ -78,7 +80,10 @@ class RouteSpec:
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """A named target of HTTP calls. ``url`` is ``http://`` or ``https://`` with a host; ``timeout`` is in seconds."""
+    """A named target of HTTP and gRPC calls. ``url`` is ``http://`` or ``https://`` with a host.
+
+    ``timeout`` is in seconds; ``message_limit`` is the most bytes of a gRPC message from there.
+    """
 
     name: str
     url: str
@@ -86,6 +91,7 @@ class UpstreamSpec:
     verify: bool = True
     headers: tuple[tuple[str, str], ...] = ()
     http2: bool = False
+    message_limit: int = DEFAULT_MESSAGE_LIMIT
 
 
 @dataclass(frozen=True)

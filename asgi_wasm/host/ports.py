@@ -186,7 +186,8 @@ ForeignFunction = Callable[[bytes], "bytes | None"]
 class Ports:
     """Everything a VM may ask.
 
-    ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called.
+    ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called, and
+    ``can_call_grpc`` says of a name whether it can be called by gRPC.
     """
 
     log: Log
@@ -199,3 +200,4 @@ class Ports:
     start: Callable[[RootEffect], None]
     upstreams: frozenset[str] = frozenset()
     host_metrics: HostMetrics = NO_HOST_METRICS
+    can_call_grpc: Callable[[str], bool] = lambda _name: False

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import httpx
 
 from asgi_wasm.errors import MissingExtraError
-from asgi_wasm.host import lifecycle
+from asgi_wasm.host import callouts
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.specs import UpstreamSpec
@@ -84,9 +84,9 @@ class HttpCalls:
             # Whatever it was: the plugin's token must be answered, once.
             ended("failure")
             logger.warning("HTTP call to %r of plugin %r: %s", call.upstream, call.root.spec.name, _told(error))
-            lifecycle.deliver_http_failure(call.root, call.token)
+            callouts.deliver_http_failure(call.root, call.token)
             return
-        lifecycle.deliver_http_response(call.root, call.token, headers, body)
+        callouts.deliver_http_response(call.root, call.token, headers, body)
 
     async def _exchange(self, call: HttpCall, upstream: UpstreamSpec) -> _Answer:
         client = self._client(upstream)

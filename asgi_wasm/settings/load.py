@@ -220,7 +220,7 @@ class _Merge:
         if upstream is None:
             return None
         headers = tuple(upstream.headers.items())
-        return specs.UpstreamSpec(name, upstream.url, upstream.timeout, upstream.verify, headers, upstream.http2)
+        return specs.UpstreamSpec(name, **{**dict(upstream), "headers": headers})
 
     def _top(self, values: dict[str, Any]) -> Settings | None:
         return self._check(Settings, values, "", {key: source for key, (_, source) in self._values.items()})

@@ -27,6 +27,7 @@ from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_BUCKETS,
     DEFAULT_MEMORY_LIMIT,
+    DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     FailurePolicy,
 )
@@ -168,13 +169,14 @@ class Route(_Entry):
 
 
 class Upstream(_Entry):
-    """A named target of HTTP calls; ``timeout`` in seconds."""
+    """A named target of HTTP and gRPC calls; ``timeout`` in seconds, ``message_limit`` in bytes of a gRPC message."""
 
     url: str
     timeout: PositiveFloat | None = None
     verify: bool = True
     headers: dict[str, str] = Field(default_factory=dict)
     http2: bool = False
+    message_limit: PositiveInt = DEFAULT_MESSAGE_LIMIT
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,58 @@
+"""Spec chapter "HTTP calls".
+
+Followed: Envoy `source/extensions/common/wasm/context.cc` (`httpCall`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import CalloutType, ProxyStatus
+from asgi_wasm.host.effects import HttpCall
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.wire import decode_pairs
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
+
+__all__ = ["http_call"]
+
+_NEEDED_HEADERS = (b":method", b":path", b":authority")
+# The timeout is a signed number in the ABI; more than this is less than nothing.
+_MAX_TIMEOUT = 0x7FFF_FFFF
+
+
+def http_call(
+    vm: WasmVM,
+    upstream_data: int,
+    upstream_size: int,
+    headers_data: int,
+    headers_size: int,
+    body_data: int,
+    body_size: int,
+    trailers_data: int,
+    trailers_size: int,
+    timeout_milliseconds: int,
+    return_token: int,
+) -> int | None:
+    """Send a request to a named upstream, after this callback; the answer comes by `on_http_call_response`.
+
+    BAD_ARGUMENT for an upstream that the settings do not name, for headers without ``:method``, ``:path`` or
+    ``:authority``, and for a negative timeout.
+    """
+    read = vm.memory.read
+    upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
+    headers = HeaderMap()
+    headers.replace_all(decode_pairs(read(headers_data, headers_size)))
+    body = read(body_data, body_size)
+    trailers = decode_pairs(read(trailers_data, trailers_size))
+    if upstream not in vm.ports.upstreams or not all(headers.get(name) for name in _NEEDED_HEADERS):
+        return ProxyStatus.BAD_ARGUMENT
+    if timeout_milliseconds > _MAX_TIMEOUT:
+        return ProxyStatus.BAD_ARGUMENT
+    token = vm.next_callout_token(CalloutType.HTTP_CALL)
+    vm.memory.write_u32(return_token, token)
+    root = acting_context(vm).root
+    vm.effects.append(HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds))
+    return None
