@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +129,14 @@ class _Handler(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
 
+@contextmanager
+def deaf_server() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        yield port
+
+
 @asynccontextmanager
 async def grpc_server(port: int = 0, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[Server]:
     """Serves `METHODS`."""
@@ -140,3 +150,11 @@ async def grpc_server(port: int = 0, credentials: grpc.ServerCredentials | None 
         yield server
     finally:
         await real.stop(None)
+
+
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+    """Whether the condition came true in time."""
+    deadline = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < deadline:  # noqa: ASYNC110  # what comes is a log line
+        await asyncio.sleep(0.01)
+    return bool(true)

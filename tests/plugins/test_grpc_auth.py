@@ -13,7 +13,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.driving import Response, answering, http_scope, request, run
-from tests.grpc_server import Server, grpc_server
+from tests.grpc_server import Server, grpc_server, until
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 
@@ -21,25 +21,20 @@ ALICE = [(b"x-user", b"alice")]
 
 
 @asynccontextmanager
-async def guarded(url: str, app: Any = None, upstream: dict[str, Any] | None = None, **conf: Any) -> AsyncIterator[Any]:
-    settings = {
+async def guarded(
+    url: str, app: Any = None, settings: dict[str, Any] | None = None, **conf: Any
+) -> AsyncIterator[WasmMiddleware]:
+    """The plugin before an app; ``settings`` are further ones of the upstream."""
+    whole = {
         "plugins": [{"name": "grpc_auth", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": conf}],
-        "upstreams": {"auth": {"url": url, **(upstream or {})}},
+        "upstreams": {"auth": {"url": url, **(settings or {})}},
     }
-    middleware = WasmMiddleware(app or answering(b"app"), settings=settings)
+    middleware = WasmMiddleware(app or answering(b"app"), settings=whole)
     await middleware.start()
     try:
         yield middleware
     finally:
         await middleware.stop()
-
-
-async def until(condition: Any) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
@@ -143,7 +138,7 @@ def test_many_messages_of_a_stream() -> None:
 def test_message_over_the_limit(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> tuple[Response, Response]:
         limit = {"message_limit": 1000}
-        async with grpc_server() as server, guarded(server.url, upstream=limit, method="Large") as middleware:
+        async with grpc_server() as server, guarded(server.url, settings=limit, method="Large") as middleware:
             small = await request(middleware, headers=[(b"x-user", b"1000")])
             return small, await request(middleware, headers=[(b"x-user", b"1001")])
 
@@ -156,27 +151,18 @@ def test_message_over_the_limit(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
 def test_unknown_upstream(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
     async def main() -> Response:
-        async with guarded("http://127.0.0.1:1", upstream=None, **{"stream": stream}) as middleware:
+        async with guarded("http://127.0.0.1:1", upstream="other", stream=stream) as middleware:
             return await request(middleware)
 
     with caplog.at_level(logging.INFO):
-        assert run(main).status == 403
-
-    async def other() -> Response:
-        settings = {
-            "plugins": [{"name": "grpc_auth", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": {"stream": stream}}]
-        }
-        return await request(WasmMiddleware(answering(), settings=settings))
-
-    with caplog.at_level(logging.INFO):
-        assert run(other).status == 500
+        assert run(main).status == 500
     assert "grpc_auth: cannot ask: ParseFailure" in caplog.text
 
 
 def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with grpc_server() as server, guarded(server.url, fetch="Check"):
-            await until(lambda: "grpc_auth: fetched 0 bytes, status 0" in caplog.text)
+            assert await until(lambda: "grpc_auth: fetched 0 bytes, status 0" in caplog.text)
 
     with caplog.at_level(logging.INFO):
         run(main)
@@ -184,14 +170,17 @@ def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptu
 
 def test_many_at_once_do_not_wait_for_one_another() -> None:
     async def main() -> None:
-        async with grpc_server() as server, guarded(server.url, timeout_ms=60_000) as middleware:
-            async with guarded(server.url, method="Silent", timeout_ms=60_000) as waiting:
-                slow = asyncio.ensure_future(request(waiting))
-                fast = await asyncio.gather(*(request(middleware, headers=ALICE) for _ in range(100)))
-                assert [response.body for response in fast] == [b"app"] * 100
-                assert not slow.done()
-                server.go.set()
-                assert (await slow).body == b"app"
+        async with (
+            grpc_server() as server,
+            guarded(server.url, timeout_ms=60_000) as middleware,
+            guarded(server.url, method="Silent", timeout_ms=60_000) as waiting,
+        ):
+            slow = asyncio.ensure_future(request(waiting))
+            fast = await asyncio.gather(*(request(middleware, headers=ALICE) for _ in range(100)))
+            assert [response.body for response in fast] == [b"app"] * 100
+            assert not slow.done()
+            server.go.set()
+            assert (await slow).body == b"app"
 
     run(main)
 
@@ -225,8 +214,8 @@ def test_stop_while_pending(caplog: pytest.LogCaptureFixture, stream: bool) -> N
         async with grpc_server() as server:
             async with guarded(server.url, method="Silent", stream=stream, timeout_ms=60_000) as middleware:
                 pending = asyncio.ensure_future(request(middleware))
-                await until(lambda: server.calls)
-            await until(lambda: server.cancelled == 1)
+                assert await until(lambda: server.calls)
+            assert await until(lambda: server.cancelled == 1)
             assert not pending.done()
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)
