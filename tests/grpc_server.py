@@ -18,7 +18,7 @@ Method = Callable[[AsyncIterator[bytes], Any, "Server"], AsyncIterator[bytes]]
 
 @dataclass
 class Server:
-    """What it was asked: ``calls`` are method, metadata and messages. ``cancelled`` counts those the client ended."""
+    """What it was asked: ``calls`` are method, metadata and messages. ``cancelled`` counts those the client reset."""
 
     port: int = 0
     calls: list[tuple[str, dict[str, str | bytes], list[bytes]]] = field(default_factory=list)
@@ -122,7 +122,7 @@ class _Handler(grpc.GenericRpcHandler):
             try:
                 async for answer in method(kept(), context, server):
                     yield answer
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
                 server.cancelled += 1
                 raise
 
