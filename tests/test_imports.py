@@ -27,6 +27,7 @@ ARROWS = {
 FORBIDDEN = {
     "host": {
         "asyncio",
+        "grpc",
         "httpx",
         "logging",
         "os",
@@ -39,10 +40,10 @@ FORBIDDEN = {
         "time",
         "yaml",
     },
-    "asgi": {"httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
+    "asgi": {"grpc", "httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
     "engines": {"asyncio", "httpx", "pydantic", "starlette"},
     "services": {"pydantic", "wasmer", "wasmtime"},
-    "settings": {"asyncio", "httpx", "starlette", "wasmer", "wasmtime"},
+    "settings": {"asyncio", "grpc", "httpx", "starlette", "wasmer", "wasmtime"},
 }
 
 

@@ -34,7 +34,10 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
     for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
         callback = vm.function(name)
         if callback is not None and not vm.call(root, callback, root.id, size):
-            vm.contexts.pop(root.id)
+            # What it asked for meanwhile is not carried out.
+            vm.effects.clear()
+            root.deleted = True
+            vm.forget(root)
             raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
     root.configuring = False
     vm.perform()

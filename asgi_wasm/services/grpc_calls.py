@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from asgi_wasm.host.wire import Pairs
     from asgi_wasm.services import grpc_channel
 
+    _FindChannel = Callable[[UpstreamSpec], Awaitable[grpc.aio.Channel]]
+
 _MILLISECONDS = 1000
 _DEADLINE_EXCEEDED, _INTERNAL, _UNAVAILABLE = 4, 13, 14
 # Envoy's router answers a timeout so, unless the server's own clock was faster.
@@ -38,6 +40,7 @@ class GrpcCalls:
     def __init__(self, upstreams: Iterable[UpstreamSpec]) -> None:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         self._conversations: dict[tuple[RootContext, int], _Conversation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._told_what_is_missing = False
 
@@ -74,20 +77,31 @@ class GrpcCalls:
             return
         key = effect.root, effect.token
         conversation = self._conversations[key] = _Conversation(effect, self._upstreams[effect.upstream])
-        conversation.task = asyncio.get_running_loop().create_task(conversation.run(self._channels))
-        conversation.task.add_done_callback(lambda _: self._conversations.pop(key, None))
+        task = conversation.task = asyncio.get_running_loop().create_task(conversation.run(self._channel))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._conversations.pop(key, None))
 
     def _cancel(self, root: RootContext, token: int) -> None:
         conversation = self._conversations.pop((root, token), None)
         if conversation is not None and conversation.task is not None:
             conversation.task.cancel()
 
+    async def _channel(self, upstream: UpstreamSpec) -> grpc.aio.Channel:
+        if upstream.name not in self._channels:
+            # On a thread, because the first import takes a tenth of a second.
+            await asyncio.to_thread(import_module, "asgi_wasm.services.grpc_channel")
+            from asgi_wasm.services import grpc_channel
+
+            if upstream.name not in self._channels:
+                self._channels[upstream.name] = grpc_channel.open_channel(upstream)
+        return self._channels[upstream.name]
+
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""
-        tasks = [item.task for item in self._conversations.values() if item.task is not None]
-        for task in tasks:
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
@@ -118,12 +132,12 @@ class _Conversation:
         while (message := await self._outgoing.get()) is not None:
             yield message
 
-    async def run(self, channels: dict[str, grpc.aio.Channel]) -> None:
+    async def run(self, find_channel: _FindChannel) -> None:
         """Converse, and deliver what comes. The plugin's token is answered once, whatever happens."""
         effect = self._effect
         metadata: Pairs = []
         try:
-            status = await self._converse(channels)
+            status = await self._converse(await find_channel(self._upstream))
         except Exception as error:
             plugin = effect.root.spec.name
             logger.warning("gRPC %s of %r by plugin %r: %r", effect.path, effect.upstream, plugin, error)
@@ -140,15 +154,10 @@ class _Conversation:
             # Success without a message is none (Envoy `AsyncRequestImpl::onRemoteClose`).
             callouts.deliver_grpc_close(effect.root, effect.token, code or _INTERNAL, message)
 
-    async def _converse(self, channels: dict[str, grpc.aio.Channel]) -> grpc_channel.Status:
-        # On a thread, because the first import takes a tenth of a second.
-        await asyncio.to_thread(import_module, "asgi_wasm.services.grpc_channel")
+    async def _converse(self, channel: grpc.aio.Channel) -> grpc_channel.Status:
         from asgi_wasm.services import grpc_channel
 
         upstream, effect = self._upstream, self._effect
-        channel = channels.get(upstream.name)
-        if channel is None:
-            channel = channels[upstream.name] = grpc_channel.open_channel(upstream)
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in upstream.headers]
         metadata = grpc_channel.sendable(effect.metadata + headers, effect.root.spec.name)
         timeout = self._timeout()

@@ -37,6 +37,7 @@ class Guest:
         self.seen: list[tuple[str, int, int]] = []
         self.effects: list[RootEffect] = []
         self.done = 1
+        self.configured = 1
         imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
         module = NullEngine({"guest": self._factory}, imports).compile(b"null:guest")
         ports = Ports(
@@ -69,6 +70,10 @@ class Guest:
             todo, self.todo = self.todo, lambda: None
             todo()
 
+        def proxy_on_configure(root: int, size: int) -> int:
+            proxy_on_tick(root)
+            return self.configured
+
         def proxy_on_done(context: int) -> int:
             return self.done
 
@@ -76,6 +81,7 @@ class Guest:
         return {
             "proxy_on_memory_allocate": host.allocate,
             "proxy_on_tick": proxy_on_tick,
+            "proxy_on_configure": proxy_on_configure,
             "proxy_on_done": proxy_on_done,
             **{f"proxy_on_grpc_{name}": did(name) for name in names},
         }
@@ -335,3 +341,16 @@ def test_closing_in_the_last_callback_is_fine_once() -> None:
     guest.todo = lambda: answers.extend(guest.ask("grpc_close", token) for _ in range(2))
     callouts.deliver_grpc_close(guest.root, token, 0, b"")
     assert answers == [0, ProxyStatus.NOT_FOUND]
+
+
+def test_a_root_that_refuses_to_start_asked_for_nothing() -> None:
+    guest = Guest()
+    guest.configured = 0
+    guest.todo = lambda: guest.ask("grpc_stream", *guest.host.store(b"auth") * 3, 0, 0, guest.host.allocate(4))
+    with pytest.raises(lifecycle.StartRefusedError):
+        lifecycle.start_root(guest.vm, guest.spec, b"")
+    guest.vm.perform()
+    assert [type(effect) for effect in guest.effects] == [EndCallouts]
+    # Another root context of the VM goes on.
+    assert guest.stream() == 10
+    assert guest.effects[1:] == [GrpcStream(guest.root, 10, "auth", "/s.S/M", [])]

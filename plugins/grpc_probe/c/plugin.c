@@ -3,9 +3,9 @@
  * Shows: what a plugin without an SDK sees of gRPC, callback by callback. Compiled twice: -DSHORT
  * imports the two hostcalls as the oldest SDKs do, without initial metadata.
  *
- * Each line of `conf` is `EVENT COMMAND ARGUMENT ...`. An event is `configure`, `tick` (50 ms later, once),
- * `request`, or a gRPC callback of one token: `initial:6`, `receive:5`, `trailing:6`, `close:6`. A line runs once,
- * when its event first comes. In an argument `%0a` is a byte, `_` alone is nothing.
+ * Each line of `conf` is `EVENT COMMAND ARGUMENT ...`. An event is `request`, or a gRPC callback of one token:
+ * `initial:6`, `receive:5`, `trailing:6`, `close:6`. A line runs once, when its event first comes. In an argument
+ * `%0a` is a byte, `_` alone is nothing.
  *
  *   call UPSTREAM SERVICE METHOD METADATA MESSAGE TIMEOUT      stream UPSTREAM SERVICE METHOD METADATA
  *   send TOKEN MESSAGE    end TOKEN MESSAGE    close TOKEN    cancel TOKEN    status    trap
@@ -35,7 +35,7 @@ IMPORT(proxy_grpc_cancel)(uint32_t token);
 IMPORT(proxy_get_status)(uint32_t *code, char **message, size_t *size);
 IMPORT(proxy_get_header_map_pairs)(uint32_t map, char **pairs, size_t *size);
 
-enum { TICK_MS = 50, MOST_LINES = 64, MOST_ARGUMENTS = 8, MAP_INITIAL = 4, MAP_TRAILING = 5, BUFFER_MESSAGE = 5 };
+enum { MOST_LINES = 64, MOST_ARGUMENTS = 8, MAP_INITIAL = 4, MAP_TRAILING = 5, BUFFER_MESSAGE = 5 };
 
 /* --- a line of the log, with everything unprintable as %xx ------------------------------ */
 
@@ -103,6 +103,7 @@ static size_t decode(char *text) {
     return size;
 }
 
+#if !defined(SHORT)
 static char pairs[4096];
 
 static void store(char *at, size_t number) {
@@ -142,6 +143,7 @@ static size_t encode_pairs(char *text) {
     }
     return size;
 }
+#endif
 
 static void log_status(const char *name, uint32_t status) {
     put(name);
@@ -159,12 +161,13 @@ static uint32_t number_of(const char *text) {
 
 static void open(char **argument, int is_stream) {
     uint32_t token = 0;
-    size_t pairs_size = encode_pairs(argument[4]);
     size_t sizes[MOST_ARGUMENTS];
     for (size_t i = 1; i < 4; i++) {
         sizes[i] = decode(argument[i]);
     }
-    (void)pairs_size;
+#if !defined(SHORT)
+    size_t pairs_size = encode_pairs(argument[4]);
+#endif
     if (is_stream) {
         log_status("stream", proxy_grpc_stream(argument[1], sizes[1], argument[2], sizes[2], argument[3], sizes[3],
                                                METADATA_ARGUMENTS & token));
@@ -251,14 +254,7 @@ uint32_t EXPORT(proxy_on_configure)(uint32_t root, size_t size) {
         }
         script[script_size++] = text;
     }
-    proxy_set_tick_period_milliseconds(TICK_MS);
-    event("configure", 0);
     return 1;
-}
-
-void EXPORT(proxy_on_tick)(uint32_t root) {
-    proxy_set_tick_period_milliseconds(0);
-    event("tick", 0);
 }
 
 uint32_t EXPORT(proxy_on_request_headers)(uint32_t id, uint32_t headers, uint32_t end) {
