@@ -99,6 +99,11 @@ def test_bad_upstream(url: str) -> None:
     assert f"the arguments: upstreams.auth.url: {url!r} is no upstream" in mistake(upstreams={"auth": url})
 
 
+def test_bad_message_limit() -> None:
+    text = mistake(upstreams={"auth": {"url": "http://a", "message_limit": 0}})
+    assert text == "the arguments: upstreams.auth.message_limit: input should be greater than 0"
+
+
 @pytest.mark.parametrize("uri", ["a", "", "/a*b", "/*/a"])
 def test_bad_route(uri: str) -> None:
     text = mistake(plugins=[WAF], routes=[{"uri": uri, "plugins": {"waf": {}}}])
