@@ -81,6 +81,12 @@ async def _hello(messages: AsyncIterator[bytes], context: Any, server: Server) -
     yield b"bye"
 
 
+async def _wide(messages: AsyncIterator[bytes], context: Any, server: Server) -> AsyncIterator[bytes]:
+    """Metadata of 30 kB."""
+    await context.send_initial_metadata([("x-wide", "w" * 30_000)])
+    yield b"wide"
+
+
 async def _empty(messages: AsyncIterator[bytes], context: Any, server: Server) -> AsyncIterator[bytes]:
     """Success without a message."""
     return
@@ -95,6 +101,7 @@ METHODS: dict[str, Method] = {
     "/test.Auth/Cut": _cut,
     "/test.Auth/Silent": _silent,
     "/test.Auth/Hello": _hello,
+    "/test.Auth/Wide": _wide,
     "/test.Auth/Empty": _empty,
 }
 

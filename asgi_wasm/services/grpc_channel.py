@@ -51,12 +51,10 @@ def open_channel(upstream: UpstreamSpec) -> grpc.aio.Channel:
 
     Raises ValueError for an upstream that gRPC cannot be spoken to.
     """
-    parts = urlsplit(upstream.url)
-    is_secure = parts.scheme == "https"
+    is_secure = urlsplit(upstream.url).scheme == "https"
     if is_secure and not upstream.verify:
         raise ValueError("grpcio always verifies: gRPC needs an upstream without 'verify: false'")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    target = f"dns:///{host}:{parts.port or (443 if is_secure else 80)}"
+    target = f"dns:///{address(upstream.url)}"
     options = [
         # No retries that the plugin does not know of, no configuration from DNS, no proxy from the environment.
         ("grpc.enable_retries", 0),
@@ -76,6 +74,13 @@ def open_channel(upstream: UpstreamSpec) -> grpc.aio.Channel:
     if is_secure:
         return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options)
     return grpc.aio.insecure_channel(target, options)
+
+
+def address(url: str) -> str:
+    """Host and port. The path is of no use to gRPC."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"{f'[{host}]' if ':' in host else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 async def converse(

@@ -2,133 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-
 import pytest
 
-from asgi_wasm.engines.base import FuncType, GuestFunction, Import
-from asgi_wasm.engines.null import GuestTrap, NullEngine, NullHost, NullInstance
+from asgi_wasm.engines.base import FuncType
+from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host import callouts, lifecycle
-from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, MapType, ProxyStatus
+from asgi_wasm.host.abi import MapType, ProxyStatus
 from asgi_wasm.host.contexts import RootContext
-from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcClose, GrpcSend, GrpcStream, RootEffect
+from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcClose, GrpcSend, GrpcStream
 from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.protobuf import encode
-from asgi_wasm.host.vm import WasmVM
-from asgi_wasm.host.wire import decode_pairs, encode_pairs
-from asgi_wasm.services.clock import SystemClock
-from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
-from asgi_wasm.specs import PluginSpec
+from asgi_wasm.host.wire import encode_pairs
+from tests.host.grpc_guest import TYPES, Guest
 
 OUTSIDE = 0x7FFF_FFF0
-TYPES = {row.name: row.type for row in HOSTCALLS}
-IMPORTS = ("proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel")
-MORE_IMPORTS = ("proxy_get_status", "proxy_get_header_map_pairs", "proxy_get_buffer_bytes", "proxy_done")
-
-
-class Guest:
-    """A plugin whose next callback does ``todo``; ``seen`` are the gRPC callbacks that it got."""
-
-    def __init__(self, types: Mapping[str, FuncType] = TYPES, capabilities: frozenset[str] = frozenset()) -> None:
-        self.todo: Callable[[], object] = lambda: None
-        self.seen: list[tuple[str, int, int]] = []
-        self.effects: list[RootEffect] = []
-        self.done = 1
-        self.configured = 1
-        imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
-        module = NullEngine({"guest": self._factory}, imports).compile(b"null:guest")
-        ports = Ports(
-            log=StandardLog(),
-            clock=SystemClock(),
-            random=bytes,
-            shared_data=MemorySharedData(),
-            queues=MemoryQueues(lambda callback: callback()),
-            metrics=MemoryMetrics(),
-            foreign_functions={},
-            start=self.effects.append,
-            can_call_grpc={"auth"}.__contains__,
-        )
-        self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities)
-        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports)
-        assert isinstance(self.vm.instance, NullInstance)
-        self.host = self.vm.instance.host
-        self.root = lifecycle.start_root(self.vm, self.spec, b"")
-
-    def _factory(self, host: NullHost) -> Mapping[str, GuestFunction]:
-        def did(name: str) -> GuestFunction:
-            def callback(root: int, token: int, number: int) -> None:
-                todo, self.todo = self.todo, lambda: None
-                self.seen.append((name, token, number))
-                todo()
-
-            return callback
-
-        def proxy_on_tick(root: int) -> None:
-            todo, self.todo = self.todo, lambda: None
-            todo()
-
-        def proxy_on_configure(root: int, size: int) -> int:
-            proxy_on_tick(root)
-            return self.configured
-
-        def proxy_on_done(context: int) -> int:
-            return self.done
-
-        names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
-        return {
-            "proxy_on_memory_allocate": host.allocate,
-            "proxy_on_tick": proxy_on_tick,
-            "proxy_on_configure": proxy_on_configure,
-            "proxy_on_done": proxy_on_done,
-            **{f"proxy_on_grpc_{name}": did(name) for name in names},
-        }
-
-    def act(self, todo: Callable[[], int], root: RootContext | None = None) -> int:
-        """What a hostcall made in a callback of the root context answers."""
-        answers: list[int] = []
-        self.todo = lambda: answers.append(todo())
-        lifecycle.notify(root or self.root, "proxy_on_tick")
-        return answers[0]
-
-    def ask(self, name: str, *arguments: int) -> int:
-        """A hostcall, from within a callback."""
-        return self.host.call("env", f"proxy_{name}", *arguments)
-
-    def call(self, upstream: bytes = b"auth", metadata: bytes = b"", timeout: int = 0) -> tuple[int, int]:
-        """Status and token of a unary call."""
-        store, result = self.host.store, self.host.allocate(4)
-        texts = (*store(upstream), *store(b"s.S"), *store(b"M"), *store(metadata), *store(b"msg"))
-        status = self.act(lambda: self.ask("grpc_call", *texts, timeout, result))
-        return status, self.host.read_u32(result)
-
-    def stream(self, root: RootContext | None = None) -> int:
-        """Token of a new stream."""
-        store, result = self.host.store, self.host.allocate(4)
-        texts = (*store(b"auth"), *store(b"s.S"), *store(b"M"), 0, 0)
-        assert self.act(lambda: self.ask("grpc_stream", *texts, result), root) == 0
-        return self.host.read_u32(result)
-
-    def status(self) -> tuple[int, bytes]:
-        """`get_status`, from within a callback."""
-        at = self.host.allocate(12)
-        assert self.ask("get_status", at, at + 4, at + 8) == 0
-        code, address, size = (self.host.read_u32(at + offset) for offset in (0, 4, 8))
-        return code, self.host.memory.read(address, size)
-
-    def metadata(self, map_type: MapType) -> list[tuple[bytes, bytes]]:
-        """A metadata map, from within a callback."""
-        at = self.host.allocate(8)
-        assert self.ask("get_header_map_pairs", map_type, at, at + 4) == 0
-        return decode_pairs(self.host.memory.read(self.host.read_u32(at), self.host.read_u32(at + 4)))
-
-    def message(self) -> bytes | None:
-        """The message, from within a callback."""
-        at = self.host.allocate(8)
-        status = self.ask("get_buffer_bytes", 5, 0, 1000, at, at + 4)
-        return None if status else self.host.memory.read(self.host.read_u32(at), self.host.read_u32(at + 4))
 
 
 def test_effects_come_after_the_callback() -> None:
@@ -138,7 +25,7 @@ def test_effects_come_after_the_callback() -> None:
     def todo() -> int:
         result = guest.host.allocate(4)
         store = guest.host.store
-        status = guest.ask("grpc_stream", *store(b"auth"), *store(b"s.S"), *store(b"M"), 0, 0, result)
+        status = guest.ask("grpc_stream", *store(b"auth"), *store(b"test.Auth"), *store(b"M"), 0, 0, result)
         guest.ask("grpc_send", 6, *store(b"one"), 0)
         guest.ask("grpc_send", 6, *store(b"two"), 1)
         guest.ask("grpc_send", 6, *store(b"dropped"), 0)
@@ -148,7 +35,7 @@ def test_effects_come_after_the_callback() -> None:
     assert guest.act(todo) == 0
     assert during == [0]
     assert guest.effects == [
-        GrpcStream(guest.root, 6, "auth", "/s.S/M", []),
+        GrpcStream(guest.root, 6, "auth", "/test.Auth/M", []),
         GrpcSend(guest.root, 6, b"one", False),
         GrpcSend(guest.root, 6, b"two", True),
     ]
@@ -163,8 +50,8 @@ def test_call_with_metadata_of_its_own_and_of_the_service() -> None:
     assert guest.call(service, own, timeout=7) == (0, 9)
     metadata = [(b"x-service", b"1"), (b"x-own", b"2")]
     assert guest.effects == [
-        GrpcCall(guest.root, 5, "auth", "/s.S/M", metadata, b"msg", 2000),
-        GrpcCall(guest.root, 9, "auth", "/s.S/M", metadata, b"msg", 7),
+        GrpcCall(guest.root, 5, "auth", "/test.Auth/M", metadata, b"msg", 2000),
+        GrpcCall(guest.root, 9, "auth", "/test.Auth/M", metadata, b"msg", 7),
     ]
 
 
@@ -229,14 +116,14 @@ def test_the_shapes_without_metadata() -> None:
     }
     guest = Guest({**TYPES, **short})
     store, result = guest.host.store, guest.host.allocate(4)
-    texts = (*store(b"auth"), *store(b"s.S"), *store(b"M"))
+    texts = (*store(b"auth"), *store(b"test.Auth"), *store(b"M"))
     assert guest.act(lambda: guest.ask("grpc_call", *texts, *store(b"msg"), 5, result)) == 0
     assert guest.host.read_u32(result) == 5
     assert guest.act(lambda: guest.ask("grpc_stream", *texts, result)) == 0
     assert guest.host.read_u32(result) == 6
     assert guest.effects == [
-        GrpcCall(guest.root, 5, "auth", "/s.S/M", [], b"msg", 5),
-        GrpcStream(guest.root, 6, "auth", "/s.S/M", []),
+        GrpcCall(guest.root, 5, "auth", "/test.Auth/M", [], b"msg", 5),
+        GrpcStream(guest.root, 6, "auth", "/test.Auth/M", []),
     ]
 
 
@@ -353,4 +240,4 @@ def test_a_root_that_refuses_to_start_asked_for_nothing() -> None:
     assert [type(effect) for effect in guest.effects] == [EndCallouts]
     # Another root context of the VM goes on.
     assert guest.stream() == 10
-    assert guest.effects[1:] == [GrpcStream(guest.root, 10, "auth", "/s.S/M", [])]
+    assert guest.effects[1:] == [GrpcStream(guest.root, 10, "auth", "/test.Auth/M", [])]

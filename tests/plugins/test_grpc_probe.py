@@ -115,14 +115,9 @@ def test_no_deadline(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     assert server.deadlines == [None, None]
 
 
-def test_trap_ends_what_is_under_way(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    script = (
-        "request stream backend test.Auth Hello _\nrequest call backend test.Auth Silent _ hi 60000\nreceive:6 trap"
-    )
-    lines, server = probe(wrap, caplog, script, 4)
-    assert lines == ["stream = 0, token 6", "call = 0, token 5", *lines[2:3], "receive(6, 5) hello"]
-    assert server.cancelled == 2
-    assert "its VM failed in proxy_on_grpc_receive" in caplog.text
+def test_wide_metadata(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    lines, _ = probe(wrap, caplog, "request stream backend test.Auth Wide _", 5)
+    assert lines[1] == "initial(6, 1) x-wide=" + "w" * 30_000
 
 
 def test_many_at_once(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
