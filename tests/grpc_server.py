@@ -61,6 +61,12 @@ async def _denied(messages: AsyncIterator[bytes], context: Any, server: Server) 
     yield b""
 
 
+async def _cancelled(messages: AsyncIterator[bytes], context: Any, server: Server) -> AsyncIterator[bytes]:
+    """The status that a client's own cancel has, from the server."""
+    await context.abort(grpc.StatusCode.CANCELLED, "gone")
+    yield b""
+
+
 async def _cut(messages: AsyncIterator[bytes], context: Any, server: Server) -> AsyncIterator[bytes]:
     """One message, then an error."""
     yield b"one"
@@ -98,6 +104,7 @@ METHODS: dict[str, Method] = {
     "/test.Auth/Many": _many,
     "/test.Auth/Large": _large,
     "/test.Auth/Denied": _denied,
+    "/test.Auth/Cancelled": _cancelled,
     "/test.Auth/Cut": _cut,
     "/test.Auth/Silent": _silent,
     "/test.Auth/Hello": _hello,

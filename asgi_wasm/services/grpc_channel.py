@@ -6,7 +6,9 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -98,6 +100,8 @@ async def converse(
     fields = [(name.decode("ascii"), value) for name, value in metadata]
     method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
     rpc = method(messages, timeout=timeout, metadata=fields)
+    # Not typed, because it is grpcio's own.
+    rpc._cython_call = _LenientCall(rpc._cython_call)  # type: ignore[attr-defined]
     try:
         listener.initial(_pairs(await rpc.initial_metadata()))
         async for message in rpc:
@@ -109,6 +113,30 @@ async def converse(
         rpc.cancel()
     code, details = await rpc.code(), await rpc.details()
     return Status(code.value[0], (details or "").encode("utf-8", "replace"), _pairs(await rpc.trailing_metadata()))
+
+
+class _LenientCall:
+    """grpcio's call, to which a message that can no longer be sent is no failure.
+
+    When a server ends a stream while the client still sends, `grpc.aio` gives the failed write the last word: status
+    13, "Internal error from Core", in place of the server's own, which is still on its way.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    async def send_serialized_message(self, message: bytes) -> None:
+        """Send it, if that is still of use."""
+        with suppress(grpc.aio.InternalError):
+            await self._call.send_serialized_message(message)
+
+    async def send_receive_close(self) -> None:
+        """Half-close, likewise."""
+        with suppress(grpc.aio.InternalError):
+            await self._call.send_receive_close()
 
 
 def sendable(metadata: Pairs, plugin: str) -> Pairs:

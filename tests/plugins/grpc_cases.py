@@ -175,6 +175,13 @@ CASES: dict[str, Case] = {
             *["trailing(6) grpc-status=15 grpc-message=cut", "close(6, 15)", "status = 0, 15 cut"],
         ],
     ),
+    "stream, cancelled by the server": Case(
+        f"request stream backend {_S} Cancelled _\nrequest send 6 x\nclose:6 status",
+        [
+            *["stream = 0, token 6", "send = 0", "initial(6)", "trailing(6) grpc-status=1 grpc-message=gone"],
+            *["close(6, 1)", "status = 0, 1 gone"],
+        ],
+    ),
     "stream to a method that is not there": Case(
         f"request stream backend {_S} Nope _",
         [

@@ -107,6 +107,27 @@ def test_a_listener_that_fails_resets_the_call() -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "code", "message"), [("Denied", 7, "not you: ü"), ("Cancelled", 1, "gone"), ("Empty", 0, "")]
+)
+def test_status_of_a_server_that_ends_before_all_is_sent(method: str, code: int, message: str) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 1000
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with grpc_server() as server:
+            channel = open_channel(UpstreamSpec("auth", server.url))
+            ignored = Listener(lambda _: None, lambda _: None)
+            for _ in range(100):
+                status = await converse(channel, f"/test.Auth/{method}", [], messages(), 30.0, ignored)
+                assert (status.code, status.message.decode()) == (code, message)
+            await channel.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [("http://[::1]:50051/ignored", "[::1]:50051"), ("http://a", "a:80"), ("HTTPS://a", "a:443")],
 )
