@@ -41,7 +41,7 @@ FORBIDDEN = {
         "yaml",
     },
     "asgi": {"grpc", "httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
-    "engines": {"asyncio", "httpx", "pydantic", "starlette"},
+    "engines": {"asyncio", "grpc", "httpx", "pydantic", "starlette"},
     "services": {"pydantic", "wasmer", "wasmtime"},
     "settings": {"asyncio", "grpc", "httpx", "starlette", "wasmer", "wasmtime"},
 }

@@ -134,16 +134,19 @@ class _Conversation:
 
     async def run(self, find_channel: _FindChannel) -> None:
         """Converse, and deliver what comes. The plugin's token is answered once, whatever happens."""
-        effect = self._effect
+        effect, plugin = self._effect, self._effect.root.spec.name
+        ports = effect.root.vm.ports
+        began = ports.clock.monotonic()
         metadata: Pairs = []
         try:
             status = await self._converse(await find_channel(self._upstream))
         except Exception as error:
-            plugin = effect.root.spec.name
             logger.warning("gRPC %s of %r by plugin %r: %r", effect.path, effect.upstream, plugin, error)
-            code, message = _INTERNAL, type(error).__name__.encode()
+            code, message, outcome = _INTERNAL, type(error).__name__.encode(), "failure"
         else:
             code, message, metadata = status.code, status.message, status.metadata
+            outcome = _outcome(code, message)
+        ports.host_metrics.callout_ended(plugin, effect.upstream, outcome, ports.clock.monotonic() - began)
         if isinstance(effect, GrpcStream):
             trailing = HeaderMap([(b"grpc-status", b"%d" % code), (b"grpc-message", message), *metadata])
             callouts.deliver_grpc_trailing_metadata(effect.root, effect.token, trailing)
@@ -185,3 +188,10 @@ class _Conversation:
         else:
             # The last one counts, as in Envoy.
             self._answer = message
+
+
+def _outcome(code: int, message: bytes) -> str:
+    """For `HostMetrics.callout_ended`: a server's own error is a response too."""
+    if (code, message) == _TIMEOUT:
+        return "timeout"
+    return "connection_failure" if code == _UNAVAILABLE else "response"

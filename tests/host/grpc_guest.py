@@ -11,7 +11,7 @@ from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, MapType
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import RootEffect
-from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Ports
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.host.wire import decode_pairs
 from asgi_wasm.services.clock import SystemClock
@@ -33,6 +33,7 @@ class Guest:
         capabilities: frozenset[str] = frozenset(),
         start: Callable[[RootEffect], None] | None = None,
         method: bytes = b"M",
+        host_metrics: HostMetrics = NO_HOST_METRICS,
     ) -> None:
         self.method = method
         self.todo: Callable[[], object] = lambda: None
@@ -52,6 +53,7 @@ class Guest:
             foreign_functions={},
             start=start or self.effects.append,
             can_call_grpc={"auth"}.__contains__,
+            host_metrics=host_metrics,
         )
         self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities)
         self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports)

@@ -11,12 +11,14 @@ import pytest
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.effects import GrpcStream
+from asgi_wasm.host.ports import NoHostMetrics
 from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.grpc_channel import Listener, address, converse, open_channel
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run
 from tests.grpc_server import Server, grpc_server, until
 from tests.host.grpc_guest import Guest
+from tests.serving import free_port
 
 
 @asynccontextmanager
@@ -102,6 +104,42 @@ def test_a_listener_that_fails_resets_the_call() -> None:
                 await converse(channel, "/test.Auth/Hello", [], messages(), None, Listener(lambda _: None, fail))
             assert await until(lambda: server.cancelled == 1)
             await channel.close()
+
+    run(main)
+
+
+class Counted(NoHostMetrics):
+    """Keeps how calls ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[str, str, str]] = []
+
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
+        assert nanoseconds > 0
+        self.outcomes.append((plugin, upstream, outcome))
+
+
+@pytest.mark.parametrize(
+    ("url", "method", "outcome"),
+    [
+        ("", b"Check", "response"),
+        ("", b"Denied", "response"),
+        ("", b"Silent", "timeout"),
+        ("http://127.0.0.1:{dead}", b"Check", "connection_failure"),
+        ("https://127.0.0.1:1", b"Check", "failure"),
+    ],
+)
+def test_how_a_call_ended_is_counted(url: str, method: bytes, outcome: str) -> None:
+    async def main() -> None:
+        counted = Counted()
+        async with grpc_server() as server:
+            where = url.format(dead=free_port()) or server.url
+            calls = GrpcCalls([UpstreamSpec("auth", where, verify=False)])
+            guest = Guest(method=method, start=calls.start, host_metrics=counted)  # type: ignore[arg-type]
+            guest.call(timeout=200 if outcome == "timeout" else 20_000)
+            assert await until(lambda: guest.seen)
+            await calls.close()
+        assert counted.outcomes == [("guest", "auth", outcome)]
 
     run(main)
 
