@@ -19,12 +19,13 @@ from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.errors import AsgiWasmError, MissingExtraError
 from asgi_wasm.foreign import PythonFunction, collect
-from asgi_wasm.host.effects import ForeignCall, HttpCall, RootEffect
+from asgi_wasm.host.effects import ForeignCall, GrpcEffect, HttpCall, RootEffect
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
 from asgi_wasm.loading import Loader, Plugins
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.foreign_calls import ForeignCalls
+from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
@@ -156,6 +157,7 @@ class _Worker:
         self._foreign_calls = ForeignCalls()
         clock = SystemClock()
         self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())
+        self._grpc_calls = GrpcCalls(spec.upstreams)
         ports = Ports(
             log=log,
             clock=clock,
@@ -167,6 +169,7 @@ class _Worker:
             start=self._start_effect,
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
+            can_call_grpc=self._grpc_calls.can_call,
         )
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
@@ -177,6 +180,8 @@ class _Worker:
             self._http_calls.start(effect)
         elif isinstance(effect, ForeignCall):
             self._foreign_calls.start(effect)
+        elif isinstance(effect, GrpcEffect):
+            self._grpc_calls.start(effect)
         else:
             self._ticks.set(effect)
 
@@ -190,6 +195,7 @@ class _Worker:
         await self._http_calls.close()
         await self._foreign_calls.close()
         self.plugins.stop()
+        await self._grpc_calls.close()
         self._loader.close()
         self._telemetry.close()
 

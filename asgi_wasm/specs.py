@@ -14,6 +14,8 @@ DEFAULT_BODY_LIMIT = 1024 * 1024
 DEFAULT_CALL_RESPONSE_LIMIT = 32 * 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+# gRPC's own default; Envoy's `max_receive_message_length` has none.
+DEFAULT_MESSAGE_LIMIT = 4 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
 DEFAULT_PAUSE_TIMEOUT = 300.0
 # Envoy `source/common/stats/histogram_impl.cc` (`defaultBuckets`): plugins are written for these, in milliseconds.
@@ -80,9 +82,10 @@ class RouteSpec:
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """A named target of HTTP calls. ``url`` is ``http://`` or ``https://`` with a host; ``timeout`` is in seconds.
+    """A named target of HTTP and gRPC calls. ``url`` is ``http://`` or ``https://`` with a host.
 
-    ``verify`` may be the path of the certificates to trust.
+    ``timeout`` is in seconds; ``verify`` may be the path of the certificates to trust; ``message_limit`` is the most
+    bytes of a gRPC message from there.
     """
 
     name: str
@@ -91,6 +94,7 @@ class UpstreamSpec:
     verify: bool | Path = True
     headers: tuple[tuple[str, str], ...] = ()
     http2: bool = False
+    message_limit: int = DEFAULT_MESSAGE_LIMIT
 
 
 @dataclass(frozen=True)

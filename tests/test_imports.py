@@ -40,6 +40,7 @@ FORBIDDEN = {
     "host": {
         "asyncio",
         "cryptography",
+        "grpc",
         "httpx",
         "logging",
         "os",
@@ -52,10 +53,10 @@ FORBIDDEN = {
         "time",
         "yaml",
     },
-    "asgi": {"httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
-    "engines": {"asyncio", "httpx", "pydantic", "starlette"},
+    "asgi": {"grpc", "httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
+    "engines": {"asyncio", "grpc", "httpx", "pydantic", "starlette"},
     "services": {"pydantic", "wasmer", "wasmtime"},
-    "settings": {"asyncio", "httpx", "starlette", "wasmer", "wasmtime"},
+    "settings": {"asyncio", "grpc", "httpx", "starlette", "wasmer", "wasmtime"},
 }
 
 

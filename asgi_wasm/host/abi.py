@@ -97,6 +97,14 @@ class StreamType(IntEnum):
     UPSTREAM = 3
 
 
+class CalloutType(IntEnum):
+    """The low two bits of a callout's token (proxy-wasm-cpp-host `include/proxy-wasm/wasm.h`)."""
+
+    HTTP_CALL = 0
+    GRPC_CALL = 1
+    GRPC_STREAM = 2
+
+
 class MetricType(IntEnum):
     """`proxy_metric_type_t`."""
 
@@ -250,7 +258,9 @@ HOSTCALLS: tuple[Signature, ...] = (
     _row("emscripten_notify_memory_growth", "memory_index", None, anytime=True),
 )
 
-# Imported by the old AssemblyScript SDK before initial metadata existed: same calls, fewer parameters.
+# Imported by the old AssemblyScript SDK before initial metadata existed: the same calls without those two parameters,
+# which are the seventh and eighth.
+GRPC_METADATA_AT = 6
 SHORT_GRPC_TYPES = {
     "proxy_grpc_call": FuncType(("i32",) * 10, ("i32",)),
     "proxy_grpc_stream": FuncType(("i32",) * 7, ("i32",)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import MapType
 from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.grpc_tokens import GrpcTokens
 from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class RootContext:
     configuring: bool = False
     # What `proxy_get_status` answers: the last callout's status, while its callback runs.
     status: tuple[int, bytes] = (0, b"")
+    # The gRPC calls and streams that it waits for.
+    grpc_tokens: GrpcTokens = field(default_factory=GrpcTokens)
     # Maps 4 to 7 and buffers 4, 5 and 8: there while a callout's or foreign function's callback runs.
     maps: dict[int, HeaderMap] = field(default_factory=dict)
     buffers: dict[int, Buffer] = field(default_factory=dict)

@@ -81,6 +81,66 @@ class ForeignCall:
 
 
 @dataclass(frozen=True)
+class GrpcCall:
+    """Make a unary call of a named upstream (`proxy_grpc_call`); one answer goes to ``root`` under ``token``.
+
+    ``path`` is ``/service/method``; ``timeout_milliseconds`` is 0 for none.
+    """
+
+    root: RootContext
+    token: int
+    upstream: str
+    path: str
+    metadata: Pairs
+    message: bytes
+    timeout_milliseconds: int
+
+
+@dataclass(frozen=True)
+class GrpcStream:
+    """Open a stream to a named upstream (`proxy_grpc_stream`)."""
+
+    root: RootContext
+    token: int
+    upstream: str
+    path: str
+    metadata: Pairs
+
+
+@dataclass(frozen=True)
+class GrpcSend:
+    """Send a message on a stream, and half-close it if this is the last one (`proxy_grpc_send`)."""
+
+    root: RootContext
+    token: int
+    message: bytes
+    end_stream: bool
+
+
+@dataclass(frozen=True)
+class GrpcClose:
+    """Half-close a stream (`proxy_grpc_close`)."""
+
+    root: RootContext
+    token: int
+
+
+@dataclass(frozen=True)
+class GrpcCancel:
+    """Reset a call or stream (`proxy_grpc_cancel`): nothing more is delivered."""
+
+    root: RootContext
+    token: int
+
+
+@dataclass(frozen=True)
+class EndCallouts:
+    """Cancel the gRPC calls and streams of a root context that is gone."""
+
+    root: RootContext
+
+
+@dataclass(frozen=True)
 class DeleteRoot:
     """End a root context that has said `proxy_done`."""
 
@@ -88,5 +148,6 @@ class DeleteRoot:
 
 
 StreamEffect = ContinueStream | CloseStream | LocalResponse
-RootEffect = SetTickPeriod | HttpCall | ForeignCall
+GrpcEffect = GrpcCall | GrpcStream | GrpcSend | GrpcClose | GrpcCancel | EndCallouts
+RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect
 Effect = StreamEffect | RootEffect | DeleteRoot

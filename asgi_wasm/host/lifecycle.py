@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import BufferType, LogLevel, MapType, ProxyStatus
-from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.contexts import Context, RootContext, StreamContext
-from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
             # What it asked for while it started is not to be answered to nobody.
             vm.effects.clear()
             root.deleted = True
-            vm.contexts.pop(root.id)
+            vm.forget(root)
             raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
     root.configuring = False
     vm.perform()
@@ -76,28 +74,6 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
     except VmFailedError as error:
         vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
         vm.abandon_streams()
-
-
-def deliver_http_response(root: RootContext, token: int, headers: HeaderMap, body: bytes) -> None:
-    """Hand the answer of an HTTP call to the plugin. Its SDK finds the stream that the token belongs to."""
-    root.maps = {
-        MapType.HTTP_CALL_RESPONSE_HEADERS: headers,
-        MapType.HTTP_CALL_RESPONSE_TRAILERS: HeaderMap(),
-    }
-    root.buffers = {BufferType.HTTP_CALL_RESPONSE_BODY: Buffer(body, writable=False)}
-    try:
-        notify(root, "proxy_on_http_call_response", token, len(headers), len(body), 0)
-    finally:
-        root.maps, root.buffers = {}, {}
-
-
-def deliver_http_failure(root: RootContext, token: int) -> None:
-    """Tell the plugin that its HTTP call was reset: all zero, and `get_status` says why (Envoy `onHttpCallFailure`)."""
-    root.status = (ProxyStatus.BROKEN_CONNECTION, b"reset")
-    try:
-        notify(root, "proxy_on_http_call_response", token, 0, 0, 0)
-    finally:
-        root.status = (root.status[0], b"")
 
 
 def create_stream(root: RootContext, chain: FilterChain) -> StreamContext:

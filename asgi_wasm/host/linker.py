@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 from asgi_wasm.engines.base import FuncType, HostFunction, Import, Module
 from asgi_wasm.errors import LinkError, MemoryAccessError, TrapError
 from asgi_wasm.host import wasi
-from asgi_wasm.host.abi import SHORT_GRPC_TYPES, HostcallError, LogLevel, ProxyStatus, Signature, hostcalls
+from asgi_wasm.host.abi import (
+    GRPC_METADATA_AT,
+    SHORT_GRPC_TYPES,
+    HostcallError,
+    LogLevel,
+    ProxyStatus,
+    Signature,
+    hostcalls,
+)
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -51,7 +59,14 @@ def _host_function(vm: WasmVM, item: Import, type_: FuncType, known: dict[str, S
     if allowed and row.name not in allowed:
         # cpp-host `_export_stub`: a restricted hostcall fails, it does not trap.
         return lambda *_: int(ProxyStatus.INTERNAL_FAILURE)
-    return _hostcall(vm, row)
+    function = _hostcall(vm, row)
+    return function if type_ == row.type else _without_metadata(function)
+
+
+def _without_metadata(function: HostFunction) -> HostFunction:
+    """The older shape of a gRPC hostcall: no initial metadata."""
+    at = GRPC_METADATA_AT
+    return lambda *args: function(*args[:at], 0, 0, *args[at:])
 
 
 def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:

@@ -188,7 +188,8 @@ ForeignFunction = Callable[["WasmVM", bytes], "bytes | None"]
 class Ports:
     """Everything a VM may ask.
 
-    ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called.
+    ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called, and
+    ``can_call_grpc`` says of a name whether it can be called by gRPC.
     """
 
     log: Log
@@ -201,3 +202,4 @@ class Ports:
     start: Callable[[RootEffect], None]
     upstreams: frozenset[str] = frozenset()
     host_metrics: HostMetrics = NO_HOST_METRICS
+    can_call_grpc: Callable[[str], bool] = lambda _name: False

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from asgi_wasm.engines.base import GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, LinkError, TrapError
 from asgi_wasm.host import lifecycle, linker
-from asgi_wasm.host.abi import AbiVersion, callbacks
-from asgi_wasm.host.effects import DeleteRoot, Effect, ForeignCall, HttpCall, SetTickPeriod
+from asgi_wasm.host.abi import AbiVersion, CalloutType, callbacks
+from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
 from asgi_wasm.host.watching import watched
 
@@ -48,7 +48,7 @@ class WasmVM:
         self.current: Context | None = None
         self._effective: Context | None = None
         self._last_context_id = 0
-        self._last_http_call = 0
+        self._last_tokens: dict[CalloutType, int] = {kind: int(kind) for kind in CalloutType}
         self._last_function_id = 0
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
@@ -150,6 +150,8 @@ class WasmVM:
             self.failure = reason or type(error).__name__
             self.effects.clear()
             self.ports.host_metrics.trapped(self.plugin_name())
+            for root in self.roots():
+                self._end_callouts(root)
 
     def abandon_streams(self) -> None:
         """After a failure: let every stream that waits for this VM have its failure policy."""
@@ -162,12 +164,12 @@ class WasmVM:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
         while self.effects:
             effect = self.effects.pop(0)
-            if isinstance(effect, (SetTickPeriod, HttpCall, ForeignCall)):
-                self.ports.start(effect)
+            if isinstance(effect, StreamEffect):
+                effect.context.chain.apply(effect)
             elif isinstance(effect, DeleteRoot):
                 lifecycle.delete(effect.root)
             else:
-                effect.context.chain.apply(effect)
+                self.ports.start(effect)
 
     def _allocate(self, size: int) -> int:
         # cpp-host `SaveRestoreContext`: the allocator runs without a context and may only log.
@@ -194,10 +196,10 @@ class WasmVM:
         self._last_context_id += 1
         return self._last_context_id
 
-    def next_http_call_token(self) -> int:
-        """4, 8, 12, …: in Envoy the low two bits of a token tell HTTP calls from gRPC's."""
-        self._last_http_call += 4
-        return self._last_http_call
+    def next_callout_token(self, kind: CalloutType) -> int:
+        """4, 8, … for HTTP calls, 5, 9, … and 6, 10, … for gRPC's: the low two bits are the kind."""
+        self._last_tokens[kind] += 4
+        return self._last_tokens[kind]
 
     def next_function_id(self) -> int:
         """Under which an asynchronous foreign function will answer; a number that this VM has not used before."""
@@ -209,6 +211,14 @@ class WasmVM:
         self.contexts.pop(context.id, None)
         if self._effective is context:
             self._effective = None
+        if context.root is context:
+            self._end_callouts(context.root)
+
+    def _end_callouts(self, root: RootContext) -> None:
+        # Envoy's `~Context` cancels what is under way; nothing may be delivered from here on.
+        if root.grpc_tokens:
+            root.grpc_tokens.clear()
+            self.ports.start(EndCallouts(root))
 
     def plugin_name(self) -> str:
         """Whose words a log line is."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from asgi_wasm.host import lifecycle
+from asgi_wasm.host import callouts
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.services.tasks import Tasks
@@ -93,11 +93,11 @@ class HttpCalls:
             told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {error}"
             if local is None:
                 logger.warning("%s", told)
-                lifecycle.deliver_http_failure(call.root, call.token)
+                callouts.deliver_http_failure(call.root, call.token)
                 return
             logger.info("%s", told)
             answer = local
-        lifecycle.deliver_http_response(call.root, call.token, answer.headers or HeaderMap(), bytes(answer.body))
+        callouts.deliver_http_response(call.root, call.token, answer.headers or HeaderMap(), bytes(answer.body))
 
     async def _exchange(self, call: HttpCall, upstream: Upstream, answer: _Answer) -> None:
         response = await upstream.transport.handle_async_request(upstream.request(call))

@@ -228,7 +228,7 @@ class _Merge:
                     source, f"upstreams.{name}.verify", "is no file: give true, false, or a file of certificates"
                 )
         headers = tuple(upstream.headers.items())
-        return specs.UpstreamSpec(name, upstream.url, upstream.timeout, verify, headers, upstream.http2)
+        return specs.UpstreamSpec(name, **{**dict(upstream), "headers": headers, "verify": verify})
 
     def _top(self, values: dict[str, Any]) -> Settings | None:
         return self._check(Settings, values, "", {key: source for key, (_, source) in self._values.items()})

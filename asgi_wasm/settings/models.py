@@ -28,6 +28,7 @@ from asgi_wasm.specs import (
     DEFAULT_BUCKETS,
     DEFAULT_CALL_RESPONSE_LIMIT,
     DEFAULT_MEMORY_LIMIT,
+    DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     FailurePolicy,
 )
@@ -174,10 +175,11 @@ class Route(_Entry):
 
 
 class Upstream(_Entry):
-    """A named target of HTTP calls.
+    """A named target of HTTP and gRPC calls.
 
     ``timeout`` bounds every call, in seconds; ``verify`` may be a file of certificates to trust; ``headers`` replace
-    the plugin's; ``http2`` is by ALPN on https, and without asking on http.
+    the plugin's; ``http2`` is by ALPN on https, and without asking on http; ``message_limit`` is in bytes of a gRPC
+    message.
     """
 
     url: str
@@ -185,6 +187,7 @@ class Upstream(_Entry):
     verify: bool | Path = True
     headers: dict[str, str] = Field(default_factory=dict)
     http2: bool = False
+    message_limit: PositiveInt = DEFAULT_MESSAGE_LIMIT
 
     @model_validator(mode="before")
     @classmethod

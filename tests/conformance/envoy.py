@@ -23,6 +23,12 @@ _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _TYPE = "type.googleapis.com/"
 _EXTENSIONS = f"{_TYPE}envoy.extensions."
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP2 = {
+    "typed_extension_protocol_options": {
+        _OPTIONS: {"@type": f"{_TYPE}{_OPTIONS}", "explicit_http_config": {"http2_protocol_options": {}}}
+    }
+}
 _POLICIES = {"fail_closed": "FAIL_CLOSED", "fail_open": "FAIL_OPEN", "fail_reload": "FAIL_RELOAD"}
 # `wasm log <plugin name> <root_id> <vm_id>: message`, where empty parts leave nothing (Envoy `Context::log`).
 _LOG_LINE = re.compile(r"^\[(\w+)\] wasm log ([^:]*): (.*)$")
@@ -66,17 +72,18 @@ def envoy(
     app_ports: Mapping[str, int],
     clusters: Mapping[str, int] | None = None,
     *,
+    grpc_clusters: Mapping[str, int] | None = None,
     log_level: str = "info",
 ) -> Iterator[Envoy]:
     """Envoy with a listener for each chain, in front of the app's port for that chain.
 
-    ``clusters`` are further named upstreams, as ports on 127.0.0.1. ``log_level`` is that of Envoy's Wasm code, which
-    is what plugins are told; at "trace" it logs every callback and hostcall. Raises RuntimeError when Envoy does not
-    come up.
+    ``clusters`` are further named upstreams, as ports on 127.0.0.1; ``grpc_clusters`` speak HTTP/2. ``log_level`` is
+    that of Envoy's Wasm code, which is what plugins are told; at "trace" it logs every callback and hostcall. Raises
+    RuntimeError when Envoy does not come up.
     """
     with tempfile.TemporaryDirectory() as folder:
         config, log, address = (Path(folder, name) for name in ("envoy.json", "log", "admin"))
-        config.write_text(json.dumps(_config(chains, app_ports, clusters or {})))
+        config.write_text(json.dumps(_config(chains, app_ports, clusters or {}, grpc_clusters or {})))
         command = [os.path.join(sysconfig.get_path("scripts"), "envoy"), "-c", str(config), "--concurrency", "1"]
         command += ["--disable-hot-restart", "--admin-address-path", str(address), "--log-format", "[%l] %v"]
         command += ["-l", "warning", "--component-log-level", f"wasm:{log_level}"]
@@ -109,13 +116,18 @@ def _started(process: subprocess.Popen[bytes], log: Path, address: Path) -> Envo
     raise RuntimeError(f"Envoy did not start:\n{log.read_text() if log.exists() else ''}")
 
 
-def _config(chains: Sequence[Chain], app_ports: Mapping[str, int], clusters: Mapping[str, int]) -> dict[str, Any]:
+def _config(
+    chains: Sequence[Chain], app_ports: Mapping[str, int], clusters: Mapping[str, int], grpc_clusters: Mapping[str, int]
+) -> dict[str, Any]:
     ports = {**{f"app-{name}": port for name, port in app_ports.items()}, **clusters}
     return {
         "admin": {"address": _address(0)},
         "static_resources": {
             "listeners": [_listener(chain) for chain in chains],
-            "clusters": [_cluster(name, port) for name, port in ports.items()],
+            "clusters": [
+                *(_cluster(name, port) for name, port in ports.items()),
+                *({**_cluster(name, port), **_HTTP2} for name, port in grpc_clusters.items()),
+            ],
         },
     }
 

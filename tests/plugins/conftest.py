@@ -23,10 +23,9 @@ def wrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     # One cache for the whole run: a Go plugin takes seconds to compile.
     cache = tmp_path_factory.getbasetemp() / f"compiled-{request.param}"
 
-    def wrap(app: ASGIApp, file: str, **entry: Any) -> WasmMiddleware:
+    def wrap(app: ASGIApp, file: str, upstreams: Any = None, **entry: Any) -> WasmMiddleware:
         plugin = {"name": file.partition("/")[0], "file": PLUGINS / f"{file}.wasm", **entry}
-        return WasmMiddleware(
-            app, settings={"plugins": [plugin], "engine": request.param, "cache_dir": str(cache), "routes": []}
-        )
+        settings = {"plugins": [plugin], "engine": request.param, "cache_dir": str(cache), "routes": []}
+        return WasmMiddleware(app, settings={**settings, "upstreams": upstreams or {}})
 
     return wrap

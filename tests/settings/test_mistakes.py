@@ -120,6 +120,11 @@ def test_in_an_upstream(entry: dict[str, Any], expected: str) -> None:
     assert "\n" not in text
 
 
+def test_bad_message_limit() -> None:
+    text = mistake(upstreams={"auth": {"url": "http://a", "message_limit": 0}})
+    assert text == "the arguments: upstreams.auth.message_limit: input should be greater than 0"
+
+
 @pytest.mark.parametrize("uri", ["a", "", "/a*b", "/*/a"])
 def test_bad_route(uri: str) -> None:
     text = mistake(plugins=[WAF], routes=[{"uri": uri, "plugins": {"waf": {}}}])

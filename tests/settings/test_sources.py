@@ -10,7 +10,7 @@ import pytest
 
 from asgi_wasm import Plugin, Settings
 from asgi_wasm.settings import Upstream, load
-from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
+from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, UpstreamSpec
 
 YAML = """
 plugins:
@@ -199,3 +199,9 @@ def test_routes() -> None:
     assert (first.uri, first.hosts, first.methods) == ("/a", ("example.com",), frozenset({"GET"}))
     assert first.plugins == {"waf": b'{"x":1}'}
     assert (second.uri, third.uri, third.plugins) == ("/b/*", "/c", {"waf": None})
+
+
+def test_every_key_of_an_upstream() -> None:
+    entry = {"url": "https://a", "timeout": 2, "verify": False, "headers": {"x-key": "1"}, "http2": True}
+    spec = load(upstreams={"auth": {**entry, "message_limit": 10}})
+    assert spec.upstreams == (UpstreamSpec("auth", "https://a", 2.0, False, (("x-key", "1"),), True, 10),)

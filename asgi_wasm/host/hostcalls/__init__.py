@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from asgi_wasm.host.hostcalls import (
     buffers,
-    callouts,
     foreign,
+    grpc_calls,
     header_maps,
+    http_calls,
     logging,
     metrics,
     properties,
@@ -25,9 +26,10 @@ from asgi_wasm.host.hostcalls import (
 
 _CHAPTERS = (
     buffers,
-    callouts,
     foreign,
+    grpc_calls,
     header_maps,
+    http_calls,
     logging,
     metrics,
     properties,

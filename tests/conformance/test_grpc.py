@@ -1,0 +1,88 @@
+"""What the real Envoy makes of the scripts that `tests/plugins/test_grpc_probe.py` runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.conformance.chains import Chain, PluginEntry
+from tests.conformance.envoy import Envoy, envoy
+from tests.grpc_server import Server, deaf_server, grpc_server
+from tests.plugins.grpc_cases import CASES, Case, normal
+from tests.serving import free_port
+
+_WAIT_SECONDS = 30.0
+_QUIET_SECONDS = 0.2
+
+
+@contextmanager
+def grpc_server_on_a_thread() -> Iterator[Server]:
+    """`grpc_server` on an event loop of its own."""
+    found: list[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]] = []
+    started = threading.Event()
+
+    async def serve() -> None:
+        async with grpc_server() as server:
+            over = asyncio.Event()
+            found.append((server, asyncio.get_running_loop(), over))
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(_WAIT_SECONDS)
+    server, loop, over = found[0]
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(_WAIT_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Envoy]:
+    """One Envoy with a chain for each case, each in a VM of its own."""
+    chains = [Chain(slug(name), (PluginEntry("probe", "grpc_probe/c", conf=CASES[name].script),)) for name in CASES]
+    with grpc_server_on_a_thread() as server, deaf_server() as deaf:
+        # No app: a request is answered 503, after the probe has seen it.
+        apps = dict.fromkeys(map(slug, CASES), free_port())
+        clusters = {"backend": server.port, "dead": free_port(), "deaf": deaf}
+        with envoy(chains, apps, grpc_clusters=clusters) as host:
+            yield host
+
+
+def slug(name: str) -> str:
+    """The name as one word: as the VM's id it stands in each line of the log."""
+    return name.replace(" ", "-")
+
+
+def lines(host: Envoy, name: str, count: int) -> list[str]:
+    """What the probe of this case logged: ``count`` lines, and whatever comes for a while after them."""
+
+    def found() -> list[str]:
+        return [line.text for line in host.log_lines() if line.names[-1] == slug(name)]
+
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while len(found()) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(_QUIET_SECONDS)
+    return found()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(running: Envoy, name: str) -> None:
+    case: Case = CASES[name]
+    expected = case.lines if case.envoy is None else case.envoy
+    httpx.get(f"http://127.0.0.1:{running.ports[slug(name)]}/")
+    assert normal(lines(running, name, len(expected))) == expected
+
+
+def test_every_difference_has_a_reason_and_is_one() -> None:
+    different = [case for case in CASES.values() if case.envoy is not None or case.why]
+    assert all(case.why and case.envoy != case.lines for case in different)

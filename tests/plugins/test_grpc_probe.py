@@ -1,0 +1,159 @@
+"""gRPC callback by callback, by a plugin without an SDK, against a real server: as the real Envoy has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.driving import answering, request, run
+from tests.grpc_server import Server, deaf_server, grpc_server, until
+from tests.plugins.conftest import Wrap
+from tests.plugins.grpc_cases import CASES, normal
+from tests.serving import free_port
+
+_QUIET_SECONDS = 0.1
+
+
+def probe(
+    wrap: Wrap,
+    caplog: pytest.LogCaptureFixture,
+    script: str,
+    count: int,
+    file: str = "grpc_probe/c",
+    **backend: Any,
+) -> tuple[list[str], Server]:
+    """What the probe logs of its script: ``count`` lines, and whatever comes for a while after them.
+
+    ``backend`` are settings of that upstream.
+    """
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.plugin.grpc_probe"]
+
+    async def main() -> Server:
+        with deaf_server() as deaf:
+            async with grpc_server() as server:
+                ports = {"backend": server.port, "dead": free_port(), "deaf": deaf}
+                upstreams: dict[str, Any] = {name: {"url": f"http://127.0.0.1:{port}"} for name, port in ports.items()}
+                upstreams["backend"].update(backend)
+                app = wrap(answering(), file, upstreams=upstreams, conf=script)
+                await app.start()
+                await request(app)
+                await until(lambda: len(lines()) >= count)
+                await asyncio.sleep(_QUIET_SECONDS)
+                await app.stop()
+                return server
+
+    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
+        server = run(main)
+    return lines(), server
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_in_envoy(wrap: Wrap, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    case = CASES[name]
+    lines, _ = probe(wrap, caplog, case.script, len(case.lines))
+    assert normal(lines) == case.lines
+
+
+@pytest.mark.parametrize("file", ["grpc_probe/c", "grpc_probe/short"])
+def test_both_shapes_of_the_imports(wrap: Wrap, caplog: pytest.LogCaptureFixture, file: str) -> None:
+    script = "request call backend test.Auth Check x-a=1 hi 1000\nreceive:5 stream backend test.Auth Many x-a=1\n"
+    lines, server = probe(wrap, caplog, f"{script}receive:5 end 6 2", 8, file)
+    assert [line for line in lines if "initial" not in line and "trailing" not in line] == [
+        *["call = 0, token 5", "receive(5, 2) hi", "stream = 0, token 6", "end = 0"],
+        *["receive(6, 1) 0", "receive(6, 1) 1", "close(6, 0)"],
+    ]
+    assert [(method, messages) for method, _, messages in server.calls] == [
+        ("/test.Auth/Check", [b"hi"]),
+        ("/test.Auth/Many", [b"2"]),
+    ]
+    assert [metadata.get("x-a") for _, metadata, _ in server.calls] == ["1" if file.endswith("/c") else None] * 2
+
+
+def test_metadata(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    """Any case, several of a name, bytes under `-bin`, the upstream's own; what gRPC cannot carry is left out."""
+    metadata = "X-Case=1&x-two=a&x-two=b&x-raw-bin=%00%ff&:authority=other&x-bad=%ff&a%20b=1&x-nl=a%0ab"
+    script = f"request call backend test.Auth Check {metadata} hi 1000"
+    _, server = probe(wrap, caplog, script, 2, headers={"X-Key": "secret"})
+    ((_, got, _),) = server.calls
+    assert {name: value for name, value in got.items() if name != "user-agent"} == {
+        "x-case": "1",
+        "x-two": "b",
+        "x-raw-bin": b"\x00\xff",
+        "x-key": "secret",
+    }
+    for name in (b":authority", b"x-bad", b"a b", b"x-nl"):
+        assert f"plugin 'grpc_probe': gRPC cannot carry the metadata {name!r}: it is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "least", "most"),
+    [(5000, {}, 3, 5), (0, {"timeout": 7}, 5, 7), (5000, {"timeout": 60}, 3, 5), (60_000, {"timeout": 7}, 5, 7)],
+    ids=["asked", "of-the-upstream", "asked-is-less", "of-the-upstream-is-less"],
+)
+def test_deadline_that_the_server_is_told(
+    wrap: Wrap, caplog: pytest.LogCaptureFixture, asked: int, settings: dict[str, Any], least: float, most: float
+) -> None:
+    script = f"request call backend test.Auth Check _ hi {asked}"
+    lines, server = probe(wrap, caplog, script, 2, **settings)
+    assert lines == ["call = 0, token 5", "receive(5, 2) hi"]
+    # gRPC rounds it up.
+    assert least < (server.deadlines[0] or 0) <= most + 0.5
+
+
+def test_no_deadline(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    script = (
+        "request call backend test.Auth Check _ hi 0\nreceive:5 stream backend test.Auth Check _\nreceive:5 close 6"
+    )
+    _, server = probe(wrap, caplog, script, 6)
+    assert server.deadlines == [None, None]
+
+
+def test_wide_metadata(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    lines, _ = probe(wrap, caplog, "request stream backend test.Auth Wide _", 5)
+    assert lines[1] == "initial(6, 1) x-wide=" + "w" * 30_000
+
+
+def test_many_at_once(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    opened = [f"request stream backend test.Auth Many _\nrequest end {6 + 4 * index} 50" for index in range(30)]
+    lines, _ = probe(wrap, caplog, "\n".join(opened), 30 * (2 + 1 + 50 + 2))
+    for token in range(6, 6 + 4 * 30, 4):
+        mine = [line for line in lines if f"({token}, " in line]
+        numbers = [f"receive({token}, {len(str(index))}) {index}" for index in range(50)]
+        assert mine[1:-2] == numbers
+        assert mine[0].startswith("initial") and mine[-2].startswith("trailing") and mine[-1] == f"close({token}, 0)"
+
+
+def test_an_upstream_that_must_not_be_verified(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    script = "request call backend test.Auth Check _ hi 1000\nclose:5 status"
+    lines, _ = probe(wrap, caplog, script, 3, url="https://127.0.0.1:1", verify=False)
+    assert lines == ["call = 0, token 5", "close(5, 13)", "status = 0, 13 ValueError"]
+    assert "grpcio always verifies: gRPC needs an upstream without 'verify: false'" in caplog.text
+
+
+def test_nothing_of_the_environment(
+    wrap: Wrap, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    lines, _ = probe(wrap, caplog, "request call backend test.Auth Check _ hi 1000", 2)
+    assert lines == ["call = 0, token 5", "receive(5, 2) hi"]
+
+
+def test_without_grpcio(wrap: Wrap, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    script = "request call backend test.Auth Check _ hi 1000\nrequest stream backend test.Auth Check _"
+    lines, _ = probe(wrap, caplog, script, 2)
+    assert lines == ["call = 4, token 0", "stream = 4, token 0"]
+    assert caplog.text.count("grpcio is not installed: pip install 'asgi-wasm[grpc]'") == 1
+
+
+def test_grpcio_is_imported_by_the_first_call_only() -> None:
+    code = "import sys, asgi_wasm.middleware; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
