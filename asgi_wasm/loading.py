@@ -42,6 +42,14 @@ class Plugins:
             return [plugin.spec.conf or b""]
         return [item.conf for item in self.router.every_filter() if item.plugin is plugin]
 
+    def sharing_state(self) -> list[str]:
+        """Names of the running plugins that import a hostcall of shared data or shared queues."""
+        return [
+            plugin.spec.name
+            for plugin in self._plugins
+            if isinstance(plugin, Plugin) and any("_shared_" in item.name for item in plugin.code.module.imports)
+        ]
+
     def first_error(self) -> PluginError | None:
         """Why the middleware should not start: the first plugin that is broken and does not fail open."""
         for plugin in self._plugins:

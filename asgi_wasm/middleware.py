@@ -28,8 +28,10 @@ from asgi_wasm.services.foreign_calls import ForeignCalls
 from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.memory import MemoryMetrics
+from asgi_wasm.services.siblings import Siblings
 from asgi_wasm.services.signatures import Signatures
+from asgi_wasm.services.store import open_store
 from asgi_wasm.services.ticks import Ticks
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class WasmMiddleware:
         engine: str | None = None,
         cache_dir: str | Path | None = None,
         metrics: Any = None,
+        shared_data: str | None = None,
         foreign_functions: Mapping[str, PythonFunction] | Iterable[PythonFunction] = (),
     ) -> None:
         """``settings`` is a `Settings`, a mapping, or the path of a YAML or TOML file; without it the environment and
@@ -77,6 +80,7 @@ class WasmMiddleware:
             engine=engine,
             cache_dir=cache_dir,
             metrics=metrics,
+            shared_data=shared_data,
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
         self._worker: _Worker | None = None
@@ -141,7 +145,7 @@ class WasmMiddleware:
         worker = _Worker(self.app, spec, collect(self._foreign_functions))
         try:
             await worker.start(spec)
-        except AsgiWasmError:
+        except BaseException:
             await worker.stop()
             raise
         return worker
@@ -155,15 +159,18 @@ class _Worker:
         self._ticks = Ticks()
         self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
+        self._store = open_store(spec.store)
+        kept = self._store.metrics if spec.store.metrics else MemoryMetrics()
+        self._siblings = Siblings()
         clock = SystemClock()
-        self._telemetry = _Telemetry(spec.metrics, clock, MemoryMetrics())
+        self._telemetry = _Telemetry(spec.metrics, clock, kept)
         self._grpc_calls = GrpcCalls(spec.upstreams)
         ports = Ports(
             log=log,
             clock=clock,
             random=os.urandom,
-            shared_data=MemorySharedData(),
-            queues=MemoryQueues(_soon),
+            shared_data=self._store.shared_data,
+            queues=self._store.queues,
             metrics=self._telemetry.metrics,
             foreign_functions={**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions},
             start=self._start_effect,
@@ -187,7 +194,15 @@ class _Worker:
 
     async def start(self, spec: HostSpec) -> None:
         """Load and start every plugin; one that fails stays in the chain for its failure policy."""
+        await self._store.start()
         self.plugins = await self._loader.load(spec)
+        sharing = self.plugins.sharing_state()
+        if sharing and spec.store.scheme == "memory" and self._siblings.is_second():
+            logger.warning(
+                "several workers run, and plugin %s shares data or queues: with shared_data memory:// each worker has "
+                "its own; set shared_data to lmdb:///path (one machine) or redis://host (several)",
+                ", ".join(map(repr, sharing)),
+            )
 
     async def stop(self) -> None:
         """End every plugin, then free the VMs."""
@@ -198,6 +213,8 @@ class _Worker:
         await self._grpc_calls.close()
         self._loader.close()
         self._telemetry.close()
+        await self._store.stop()
+        self._siblings.leave()
 
     def filters(self, scope: Scope) -> Filters:
         """The plugins that run on this request."""
@@ -252,10 +269,6 @@ def _without_port(host: bytes) -> str:
     text = host.decode("latin-1").lower()
     name, colon, port = text.rpartition(":")
     return name if colon and port.isdigit() and not (":" in name and not name.endswith("]")) else text
-
-
-def _soon(callback: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(callback)
 
 
 async def _refuse(kind: str, receive: Receive, send: Send) -> None:

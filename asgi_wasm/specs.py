@@ -23,6 +23,11 @@ DEFAULT_BUCKETS = (
     *(0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0),
     *(10_000.0, 30_000.0, 60_000.0, 300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0),
 )
+# Bytes of address space, not of disk: the file grows as needed. 1 GiB holds a million counters and fits any container.
+DEFAULT_MAP_SIZE = 1024 * 1024 * 1024
+# Seconds that one hostcall may hold the event loop for Redis. It answers in less than a millisecond on one network.
+DEFAULT_REDIS_TIMEOUT = 0.05
+DEFAULT_REDIS_PREFIX = "asgi_wasm:"
 
 
 class FailurePolicy(str, Enum):
@@ -120,6 +125,24 @@ class MetricsSpec:
 
 
 @dataclass(frozen=True)
+class StoreSpec:
+    """Where shared data, shared queues and, when ``metrics`` is true, the plugins' metrics are kept.
+
+    ``label`` is the store's URL as a log may show it, while ``url`` is Redis's own, with its password. ``path`` and
+    ``map_size`` (bytes) are LMDB's; ``prefix`` of keys and ``timeout`` (seconds a hostcall may take) are Redis's.
+    """
+
+    scheme: str = "memory"
+    label: str = "memory://"
+    path: Path = Path()
+    map_size: int = DEFAULT_MAP_SIZE
+    url: str = field(default="", repr=False)
+    prefix: str = DEFAULT_REDIS_PREFIX
+    timeout: float = DEFAULT_REDIS_TIMEOUT
+    metrics: bool = False
+
+
+@dataclass(frozen=True)
 class HostSpec:
     """The whole configuration of one middleware."""
 
@@ -132,3 +155,4 @@ class HostSpec:
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT
     pause_timeout: float = DEFAULT_PAUSE_TIMEOUT
     metrics: MetricsSpec = MetricsSpec()
+    store: StoreSpec = StoreSpec()

@@ -20,6 +20,7 @@ from asgi_wasm.host.abi import (
     Signature,
     hostcalls,
 )
+from asgi_wasm.host.ports import PortError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -84,6 +85,8 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
             status = error.status
         except MemoryAccessError:
             status = ProxyStatus.INVALID_MEMORY_ACCESS
+        except PortError:
+            status = ProxyStatus.INTERNAL_FAILURE
         except (TrapError, GuestAbortError):
             # The allocator trapped inside us: the outer call must end too.
             raise

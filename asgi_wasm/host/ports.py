@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
 
 
+class PortError(Exception):
+    """Raised by a port that cannot answer now: the hostcall answers INTERNAL_FAILURE.
+
+    The port itself logs when that begins and when it ends, since it may be asked thousands of times in between.
+    """
+
+
 class Log(Protocol):
     """Where plugins and the host write lines."""
 
@@ -51,7 +58,7 @@ class Clock(Protocol):
 
 
 class SharedData(Protocol):
-    """A key-value store per vm_id, with compare-and-swap (spec: "Shared key-value store")."""
+    """A key-value store per vm_id, with compare-and-swap (spec: "Shared key-value store"). May raise `PortError`."""
 
     def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
         """The value and its CAS number (never 0), or None."""
@@ -63,7 +70,7 @@ class SharedData(Protocol):
 
 
 class SharedQueues(Protocol):
-    """Named FIFOs per vm_id (spec: "Shared queues"). Tokens are never 0."""
+    """Named FIFOs per vm_id (spec: "Shared queues"). Tokens are never 0. May raise `PortError`."""
 
     def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
         """The queue's token; makes it if need be. The last registrant is told when something arrives."""
@@ -83,7 +90,10 @@ class SharedQueues(Protocol):
 
 
 class Metrics(Protocol):
-    """Where the plugins' metrics are kept. One object may serve many VMs; ids are each VM's own."""
+    """Where the plugins' metrics are kept. One object may serve many VMs; ids are each VM's own.
+
+    May raise `PortError`.
+    """
 
     def counter_add(self, plugin: str, name: str, value: int) -> None: ...
 

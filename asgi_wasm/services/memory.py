@@ -5,6 +5,7 @@ Followed: proxy-wasm-cpp-host `src/shared_data.cc`, `src/shared_queue.cc`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,3 +117,22 @@ class MemoryMetrics:
         """The value of a counter or gauge."""
         kept = self.counters if kind is MetricType.COUNTER else self.gauges
         return kept.get((plugin, name), 0)
+
+
+class MemoryStore:
+    """`services.store.Store` of one process: each worker has its own."""
+
+    def __init__(self) -> None:
+        self.shared_data = MemorySharedData()
+        self.queues = MemoryQueues(_soon)
+        self.metrics = MemoryMetrics()
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def stop(self) -> None:
+        """Nothing to free."""
+
+
+def _soon(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings import names
 from asgi_wasm.settings.models import Limits, Metrics, Plugin, Route, Settings, Upstream
 from asgi_wasm.settings.sources import Source, read_all
+from asgi_wasm.settings.store_url import parse_store_url
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP_KEYS = sorted(Settings.model_fields)
@@ -31,6 +33,7 @@ def load(
     engine: str | None = None,
     cache_dir: str | Path | None = None,
     metrics: Any = None,
+    shared_data: str | None = None,
 ) -> specs.HostSpec:
     """Read, merge and check the settings.
 
@@ -46,6 +49,7 @@ def load(
         "engine": engine,
         "cache_dir": cache_dir,
         "metrics": metrics,
+        "shared_data": shared_data,
     }
     arguments = Source("the arguments", {key: value for key, value in given.items() if value is not None}, Path.cwd())
     if settings is None:
@@ -152,6 +156,7 @@ class _Merge:
             call_response_limit=limits.call_response,
             pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
+            store=replace(parse_store_url(top.shared_data), metrics=top.shared_metrics),
         )
 
     def _plugin(self, name: str) -> specs.PluginSpec | None:
@@ -289,7 +294,7 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
     return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
 
 
-_TOP_VALUES = ("engine", "cache_dir", "pause_timeout")
+_TOP_VALUES = ("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics")
 _SAME_IN_SPEC = (
     "priority",
     "conf",

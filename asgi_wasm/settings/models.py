@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.settings import names
+from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_BUCKETS,
@@ -305,6 +306,15 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     pause_timeout: PositiveFloat = DEFAULT_PAUSE_TIMEOUT
     metrics: Metrics = Field(default_factory=lambda: Metrics(enabled=False))
+    # It may hold a password.
+    shared_data: str = Field(default="memory://", repr=False)
+    shared_metrics: bool = False
+
+    @field_validator("shared_data")
+    @classmethod
+    def _check_shared_data(cls, value: str) -> str:
+        parse_store_url(value)
+        return value
 
     @field_validator("engine")
     @classmethod

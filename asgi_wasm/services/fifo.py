@@ -1,0 +1,78 @@
+"""Wake-ups between processes of one machine: a named FIFO for each worker, read by its event loop.
+
+A FIFO tells by itself whether its worker lives: without a reader, opening it for writing fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+_TOKEN = struct.Struct("<I")
+# Four bytes are written whole or not at all. Linux's FIFOs hold 64 KiB, hence 16,384 tokens that nobody read yet.
+_READ_BYTES = 65536
+
+
+class WakeFifo:
+    """The FIFO of one worker, in a folder that all of them know."""
+
+    def __init__(self, folder: Path, worker: bytes, wake: Callable[[int], None]) -> None:
+        """``wake`` is called on the event loop, in no plugin's callback, with each token that arrives."""
+        self._path = folder / worker.hex()
+        self._wake = wake
+        self._file: int | None = None
+
+    def open(self) -> None:
+        """Begin to listen. Raises OSError."""
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        sweep(self._path.parent)
+        # Made under another name, since `sweep` takes a FIFO that nobody reads yet for a dead worker's.
+        hidden = self._path.with_name(f".{self._path.name}")
+        os.mkfifo(hidden, 0o600)
+        # Also for writing: otherwise it is at its end, and always ready, whenever no writer has it open.
+        self._file = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        hidden.rename(self._path)
+        asyncio.get_running_loop().add_reader(self._file, self._read, self._file)
+
+    def _read(self, file: int) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(BlockingIOError):
+            for (token,) in _TOKEN.iter_unpack(os.read(file, _READ_BYTES)):
+                loop.call_soon(self._wake, token)
+
+    def close(self) -> None:
+        """Stop listening. Idempotent."""
+        file, self._file = self._file, None
+        if file is not None:
+            asyncio.get_running_loop().remove_reader(file)
+            self._path.unlink(missing_ok=True)
+            os.close(file)
+
+
+def ring(folder: Path, worker: bytes, token: int) -> bool:
+    """Wake a worker. False when it is gone. One that is too busy to take another token is not told."""
+    path = folder / worker.hex()
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(file, _TOKEN.pack(token))
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(file)
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove the FIFOs of workers that were killed."""
+    for path in folder.glob("[!.]*"):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""Where state is kept that outlives a request: in this process, on this machine, or beyond it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.errors import MissingExtraError
+from asgi_wasm.services.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.ports import Metrics, SharedData, SharedQueues
+    from asgi_wasm.specs import StoreSpec
+
+
+class Store(Protocol):
+    """Three ports over one place. Between `start` and `stop` they belong to the thread of the running event loop."""
+
+    @property
+    def shared_data(self) -> SharedData: ...
+
+    @property
+    def queues(self) -> SharedQueues: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    async def start(self) -> None:
+        """Open or connect it. Raises `SettingsError` for a place that cannot be used."""
+        ...
+
+    async def stop(self) -> None:
+        """Hear of no queue any more, and free what it holds. Idempotent."""
+        ...
+
+
+def open_store(spec: StoreSpec) -> Store:
+    """The store that the settings name, not started. Raises `MissingExtraError`."""
+    if spec.scheme == "memory":
+        return MemoryStore()
+    try:
+        import_module(spec.scheme)
+    except ImportError:
+        raise MissingExtraError(
+            f"shared_data is {spec.label}, which needs a package more: pip install 'asgi-wasm[{spec.scheme}]'"
+        ) from None
+    if spec.scheme == "lmdb":
+        from asgi_wasm.services.lmdb import LmdbStore
+
+        return LmdbStore(spec)
+    from asgi_wasm.services.redis import RedisStore
+
+    return RedisStore(spec)

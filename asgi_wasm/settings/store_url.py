@@ -1,0 +1,73 @@
+"""The URL of the store that workers share: `memory://`, `lmdb:///path`, `redis://…` or `rediss://…`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+
+from asgi_wasm.specs import DEFAULT_MAP_SIZE, DEFAULT_REDIS_PREFIX, DEFAULT_REDIS_TIMEOUT, StoreSpec
+
+_FORMS = "memory://, lmdb:///path, redis://host:port/0 or rediss://host:port/0"
+# What redis-py itself may be told; its timeouts and retries are ours to set.
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+_OPTIONS = {"memory": (), "lmdb": ("map_size",), "redis": ("prefix", "timeout")}
+_OPTIONS["rediss"] = (*_OPTIONS["redis"], *_TLS_OPTIONS)
+
+_Number = TypeVar("_Number", int, float)
+
+
+def parse_store_url(text: str) -> StoreSpec:
+    """The store that the URL names. Raises ValueError: one sentence, without the password."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = SplitResult("", "", "", "", ""), None
+    shown = _without_password(text)
+    database = parts.path.removeprefix("/")
+    fits = {
+        "memory": not parts.netloc and not parts.path,
+        "lmdb": not parts.netloc and bool(database),
+        "redis": bool(parts.hostname) and port != 0 and (not database or database.isdigit()),
+    }
+    if not fits.get(parts.scheme.replace("rediss", "redis"), False):
+        raise ValueError(f"{shown!r} is no store: write {_FORMS}")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = _OPTIONS[parts.scheme]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{shown!r} has an unknown option {name!r}; known are: {', '.join(known) or 'none'}")
+    if parts.scheme == "memory":
+        return StoreSpec()
+    label = _without_password(parts._replace(query="", fragment="").geturl())
+    if parts.scheme == "lmdb":
+        size = _positive(int, options, "map_size", DEFAULT_MAP_SIZE)
+        return StoreSpec("lmdb", label, path=Path(unquote(parts.path)), map_size=size)
+    tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
+    return StoreSpec(
+        "redis",
+        label,
+        url=parts._replace(query=urlencode(tls), fragment="").geturl(),
+        prefix=options.get("prefix", DEFAULT_REDIS_PREFIX),
+        timeout=_positive(float, options, "timeout", DEFAULT_REDIS_TIMEOUT),
+    )
+
+
+def _positive(kind: Callable[[str], _Number], options: dict[str, str], name: str, default: _Number) -> _Number:
+    if name not in options:
+        return default
+    try:
+        value = kind(options[name])
+    except ValueError:
+        value = kind("0")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"its option {name}={options[name]} must be a number above 0")
+    return value
+
+
+def _without_password(url: str) -> str:
+    """Up to the last @, since a password that is not quoted may hold one itself."""
+    return re.sub(r"//.*@", "//…@", url)

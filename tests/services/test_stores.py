@@ -1,0 +1,185 @@
+"""The same semantics over every store (abi.md's sources: cpp-host `shared_data.cc`, `shared_queue.cc`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asgi_wasm.host.abi import MetricType
+from tests.driving import run
+from tests.services.conftest import Place
+from tests.services.listening import Listener, until
+
+LONG = b"k" * 2000
+U64 = (1 << 64) - 1
+
+
+def test_values_and_cas_numbers(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            data, seen = one.shared_data, other.shared_data
+            assert data.get("vm", b"key") is None
+            assert data.set("vm", b"key", b"1", 77), "a key that is missing takes any number"
+            found = seen.get("vm", b"key")
+            assert found is not None
+            value, cas = found
+            assert value == b"1"
+            assert 0 < cas < 1 << 32
+            assert seen.set("vm", b"key", b"2", cas)
+            assert not data.set("vm", b"key", b"3", cas), "the number is an old one now"
+            found = data.get("vm", b"key")
+            assert found is not None
+            assert found[0] == b"2"
+            assert found[1] not in (0, cas)
+            assert data.set("vm", b"key", b"4", 0), "0 does not compare"
+            assert (seen.get("vm", b"key") or (b"", 0))[0] == b"4"
+
+    run(main)
+
+
+@pytest.mark.parametrize("key", [b"", b"\0", b"a:b", b"\xff\xfe", LONG])
+@pytest.mark.parametrize("value", [b"", b"\0\r\n\xff", b"v" * 100_000])
+def test_any_bytes(place: Place, key: bytes, value: bytes) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            assert one.shared_data.set("vm", key, value, 0)
+            assert (other.shared_data.get("vm", key) or (None, 0))[0] == value
+            assert other.shared_data.get("vm", key + b"x") is None
+
+    run(main)
+
+
+def test_namespaces(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            for vm_id in ("", "a", "a:b", "a%3Ab", "ä"):
+                assert one.shared_data.set(vm_id, b"b:c", vm_id.encode(), 0)
+            for vm_id in ("", "a", "a:b", "a%3Ab", "ä"):
+                assert (other.shared_data.get(vm_id, b"b:c") or (None, 0))[0] == vm_id.encode()
+            assert other.shared_data.get("b", b"b:c") is None
+            tokens = [one.queues.register(vm_id, b"b:c", Listener(one).root) for vm_id in ("a", "a:b")]
+            assert tokens[0] != tokens[1]
+            assert other.queues.resolve("a:b", b"b:c") == tokens[1]
+
+    run(main)
+
+
+def test_queue(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            assert other.queues.resolve("vm", LONG) is None
+            token = one.queues.register("vm", LONG, Listener(one).root)
+            assert 0 < token < 1 << 31
+            assert other.queues.resolve("vm", LONG) == token
+            assert other.queues.dequeue(token) is None
+            values = [b"first", b"", b"\0\r\n", b"v" * 100_000, b"last"]
+            for value in values:
+                assert other.queues.enqueue(token, value)
+            assert [one.queues.dequeue(token) for _ in values] == values
+            assert one.queues.dequeue(token) is None
+            unknown = token % 1000 + 1
+            assert not one.queues.enqueue(unknown, b"x")
+            with pytest.raises(KeyError):
+                one.queues.dequeue(unknown)
+
+    run(main)
+
+
+def test_owner_is_told_once_for_each_value_and_never_inside_of_enqueue(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            owner = Listener(one)
+            token = one.queues.register("vm", b"q", owner.root)
+            for store in (one, other, other):
+                store.queues.enqueue(token, b"x")
+            assert owner.heard == []
+            await until(lambda: len(owner.heard) == 3)
+            await asyncio.sleep(0.05)
+            assert owner.heard == [token] * 3
+
+    run(main)
+
+
+def test_the_last_registrant_owns_and_finds_what_is_queued_untold(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            first, last = Listener(one), Listener(other)
+            token = one.queues.register("vm", b"q", first.root)
+            one.queues.enqueue(token, b"before")
+            await until(lambda: first.heard == [token])
+            assert other.queues.register("vm", b"q", last.root) == token
+            await asyncio.sleep(0.05)
+            assert last.heard == []
+            one.queues.enqueue(token, b"after")
+            await until(lambda: last.heard == [token])
+            assert [other.queues.dequeue(token), other.queues.dequeue(token)] == [b"before", b"after"]
+            # Registering once more takes it back.
+            one.queues.register("vm", b"q", first.root)
+            other.queues.enqueue(token, b"x")
+            await until(lambda: len(first.heard) == 2)
+            assert last.heard == [token]
+
+    run(main)
+
+
+def test_two_queues_at_one_place_get_two_tokens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes may meet; at the end of the range the next token is 1, not 0."""
+    for module in ("lmdb", "redis"):
+        monkeypatch.setattr(f"asgi_wasm.services.{module}.first_token", lambda identity: (1 << 31) - 1)
+
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            names = [b"a", b"b", b"c"]
+            tokens = [one.queues.register("vm", name, Listener(one).root) for name in names]
+            assert len(set(tokens)) == 3
+            assert all(tokens)
+            assert [other.queues.resolve("vm", name) for name in names] == tokens
+            assert other.queues.resolve("vm", b"d") is None
+
+    run(main)
+
+
+def test_metrics(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            assert one.metrics.value("p", MetricType.COUNTER, "n") == 0
+            one.metrics.counter_add("p", "n", 5)
+            other.metrics.counter_add("p", "n", 2)
+            one.metrics.gauge_set("p", "n", 10)
+            other.metrics.gauge_add("p", "n", -3)
+            for value in (4, U64):
+                other.metrics.observe("p", "n", value)
+            assert one.metrics.value("p", MetricType.COUNTER, "n") == 7
+            assert one.metrics.value("p", MetricType.GAUGE, "n") == 7
+            assert one.metrics.value("other", MetricType.GAUGE, "n") == 0
+
+    run(main)
+
+
+def test_metrics_wrap_at_64_bits(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            one.metrics.gauge_add("p", "below zero", -1)
+            assert other.metrics.value("p", MetricType.GAUGE, "below zero") == U64
+            one.metrics.gauge_set("p", "high", U64)
+            other.metrics.gauge_add("p", "high", 3)
+            assert one.metrics.value("p", MetricType.GAUGE, "high") == 2
+            one.metrics.counter_add("p", "high", (1 << 63) - 1)
+            other.metrics.counter_add("p", "high", 1)
+            assert one.metrics.value("p", MetricType.COUNTER, "high") == 1 << 63
+
+    run(main)
+
+
+def test_stop_twice_and_start_again(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores(1) as (store,):
+            store.shared_data.set("vm", b"k", b"v", 0)
+            await store.stop()
+            await store.stop()
+        async with place.stores(1) as (store,):
+            kept = store.shared_data.get("vm", b"k")
+            assert (kept is None) == place.in_memory
+
+    run(main)
