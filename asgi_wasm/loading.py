@@ -43,7 +43,10 @@ class Plugins:
         return [item.conf for item in self.router.every_filter() if item.plugin is plugin]
 
     def sharing_state(self) -> list[str]:
-        """Names of the running plugins that import a hostcall of shared data or shared queues."""
+        """Names of the running plugins that import a hostcall of shared data or shared queues.
+
+        They may never call it: what the Rust SDK builds always imports all of them.
+        """
         return [
             plugin.spec.name
             for plugin in self._plugins

@@ -199,8 +199,8 @@ class _Worker:
         sharing = self.plugins.sharing_state()
         if sharing and spec.store.scheme == "memory" and self._siblings.is_second():
             logger.warning(
-                "several workers run, and plugin %s shares data or queues: with shared_data memory:// each worker has "
-                "its own; set shared_data to lmdb:///path (one machine) or redis://host (several)",
+                "several workers run, and what plugin %s may keep in shared data or queues is each worker's own with "
+                "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
                 ", ".join(map(repr, sharing)),
             )
 

@@ -42,7 +42,7 @@ def parse_store_url(text: str) -> StoreSpec:
             raise ValueError(f"{shown!r} has an unknown option {name!r}; known are: {', '.join(known) or 'none'}")
     if parts.scheme == "memory":
         return StoreSpec()
-    label = _without_password(parts._replace(query="", fragment="").geturl())
+    label = shown.partition("?")[0]
     if parts.scheme == "lmdb":
         size = _positive(int, options, "map_size", DEFAULT_MAP_SIZE)
         return StoreSpec("lmdb", label, path=Path(unquote(parts.path)), map_size=size)

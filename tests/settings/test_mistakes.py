@@ -190,3 +190,32 @@ def test_structures_become_json_and_text_stays(value: object) -> None:
     assert json.loads(encoded) == value
     assert encode_conf(encoded.decode()) == encoded
     assert encode_conf(encoded) == encoded
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis", "'redis' is no store: write memory://, lmdb:///path, redis://host:port/0 or rediss://host:port/0"),
+        ("memcached://host", "'memcached://host' is no store: "),
+        ("memory://host", "'memory://host' is no store: "),
+        ("lmdb://relative/path", "'lmdb://relative/path' is no store: "),
+        ("lmdb://", "'lmdb://' is no store: "),
+        ("redis://", "'redis://' is no store: "),
+        ("redis://host/zero", "'redis://host/zero' is no store: "),
+        ("redis://host:99999999", "'redis://host:99999999' is no store: "),
+        ("redis://user:sec/ret@host:port", "'redis://…@host:port' is no store: "),
+        ("memory://?prefix=a", "'memory://?prefix=a' has an unknown option 'prefix'; known are: none"),
+        ("redis://:secret@host?socket_timeout=9", "'redis://…@host?socket_timeout=9' has an unknown option"),
+        ("redis://host?ssl_certfile=a", "known are: prefix, timeout"),
+        ("redis://host?timeout=soon", "its option timeout=soon must be a number above 0"),
+        ("redis://host?timeout=nan", "its option timeout=nan must be a number above 0"),
+        ("lmdb:///path?map_size=-1", "its option map_size=-1 must be a number above 0"),
+        ("lmdb:///path?map_size=1.5", "its option map_size=1.5 must be a number above 0"),
+    ],
+)
+def test_bad_store(url: str, expected: str) -> None:
+    text = mistake(shared_data=url)
+    assert text.startswith("the arguments: shared_data: ")
+    assert expected in text
+    assert "sec" not in text
+    assert len(text.splitlines()) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from asgi_wasm import Plugin, Settings
 from asgi_wasm.settings import Upstream, load
-from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, UpstreamSpec
+from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, StoreSpec, UpstreamSpec
 
 YAML = """
 plugins:
@@ -205,3 +205,21 @@ def test_every_key_of_an_upstream() -> None:
     entry = {"url": "https://a", "timeout": 2, "verify": False, "headers": {"x-key": "1"}, "http2": True}
     spec = load(upstreams={"auth": {**entry, "message_limit": 10}})
     assert spec.upstreams == (UpstreamSpec("auth", "https://a", 2.0, False, (("x-key", "1"),), True, 10),)
+
+
+def test_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "asgi-wasm.yaml").write_text("shared_data: lmdb:///run/my%20app?map_size=1000000\nshared_metrics: true\n")
+    store = load().store
+    assert (store.scheme, store.path, store.map_size) == ("lmdb", Path("/run/my app"), 1_000_000)
+    assert (store.label, store.metrics) == ("lmdb:///run/my%20app", True)
+    monkeypatch.setenv(
+        "ASGI_WASM_SHARED_DATA", "rediss://:se:c%40ret@host:6380/2?prefix=shop:&timeout=0.1&ssl_ca_certs=/ca"
+    )
+    store = load().store
+    assert store.scheme == "redis"
+    assert store.url == "rediss://:se:c%40ret@host:6380/2?ssl_ca_certs=%2Fca"
+    assert (store.prefix, store.timeout) == ("shop:", 0.1)
+    assert store.label == "rediss://…@host:6380/2"
+    assert "ret" not in repr(store)
+    assert "ret" not in repr(Settings(shared_data="redis://:secret@host"))
+    assert load(shared_data="memory://").store == StoreSpec(metrics=True)

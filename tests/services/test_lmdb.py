@@ -1,0 +1,133 @@
+"""What only LMDB does."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from asgi_wasm.errors import SettingsError
+from asgi_wasm.host.ports import PortError
+from asgi_wasm.services import fifo
+from asgi_wasm.services.store import open_store
+from asgi_wasm.settings.store_url import parse_store_url
+from tests.driving import run
+from tests.services.conftest import Place
+from tests.services.listening import Listener, until
+
+
+def test_a_full_database_refuses_writes_and_answers_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
+            assert store.shared_data.set("vm", b"small", b"1", 0)
+            for _ in range(3):
+                with pytest.raises(PortError):
+                    store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
+            assert store.shared_data.get("vm", b"small") == (b"1", 1)
+            assert store.shared_data.set("vm", b"small", b"2", 1)
+
+    run(main)
+    assert [record.levelname for record in caplog.records] == ["ERROR"], "it is said once"
+    assert "MDB_MAP_FULL" in caplog.text
+
+
+def test_an_outage_that_is_over_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wasm.services.lmdb._QUIET_SECONDS", 0.0)
+
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
+            with pytest.raises(PortError):
+                store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
+            for _ in range(3):
+                store.shared_data.set("vm", b"small", b"1", 0)
+
+    run(main)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_cas_numbers_wrap_past_0(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
+            from asgi_wasm.services.lmdb import LmdbStore, _key
+            from asgi_wasm.services.naming import scoped
+
+            assert isinstance(store, LmdbStore)
+            last = b"\xff\xff\xff\xff"
+            store._database().write(lambda transaction: transaction.put(_key(b"d", scoped("vm", b"k")), last + b"old"))
+            assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
+            assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
+            assert store.shared_data.get("vm", b"k") == (b"new", 1)
+
+    run(main)
+
+
+def test_not_open(tmp_path: Path) -> None:
+    store = open_store(parse_store_url(f"lmdb://{tmp_path}/state"))
+    with pytest.raises(PortError):
+        store.shared_data.get("vm", b"k")
+
+
+def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
+    async def start(url: str) -> None:
+        await open_store(parse_store_url(url)).start()
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"shared_data lmdb://.*/file cannot be opened"):
+        run(lambda: start(f"lmdb://{tmp_path}/file"))
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "data.mdb").write_bytes(b"garbage" * 1000)
+    with pytest.raises(SettingsError, match="mend or remove it"):
+        run(lambda: start(f"lmdb://{tmp_path}/garbage"))
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "wake").write_text("")
+    with pytest.raises(SettingsError, match="no FIFO can be made"):
+        run(lambda: start(f"lmdb://{tmp_path}/blocked"))
+
+
+def test_files_are_the_users_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/deep/state").stores(1):
+            for path in (tmp_path / "deep" / "state").rglob("*"):
+                assert path.stat().st_mode & 0o077 == 0, path
+
+    run(main)
+
+
+def test_fifos_of_the_killed_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    async def main() -> None:
+        folder = tmp_path / "state" / "wake"
+        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (first,):
+            os.mkfifo(folder / "0123")
+            async with Place(f"lmdb://{tmp_path}/state").stores(1) as (second,):
+                assert len(list(folder.iterdir())) == 2
+                owner = Listener(first)
+                token = first.queues.register("vm", b"q", owner.root)
+                second.queues.enqueue(token, b"x")
+                await until(lambda: owner.heard == [token])
+        assert list(folder.iterdir()) == []
+
+    run(main)
+
+
+def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        heard: list[int] = []
+        listening = fifo.WakeFifo(tmp_path, b"w", heard.append)
+        listening.open()
+        for token in range(1, 20_000):
+            assert fifo.ring(tmp_path, b"w", token)
+        await until(lambda: len(heard) >= 16_384)
+        assert heard == list(range(1, len(heard) + 1))
+        listening._read(listening._file or 0)
+        listening.close()
+        assert not fifo.ring(tmp_path, b"w", 1)
+
+    logging.disable()
+    try:
+        run(main)
+    finally:
+        logging.disable(logging.NOTSET)
