@@ -51,7 +51,6 @@ class RedisLink:
         self._outage = Outage(spec.label)
         self._client: Redis | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
         # Set when the first attempt to connect has ended, in one way or the other.
         self._tried = asyncio.Event()
         self._lost = asyncio.Event()
@@ -98,7 +97,6 @@ class RedisLink:
                 pause = _FIRST_PAUSE if loop.time() - began > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
                 await asyncio.sleep(pause)
         finally:
-            self._stopping = True
             self._close()
 
     async def _connected(self) -> None:
@@ -132,8 +130,6 @@ class RedisLink:
         try:
             client.ping()
             self._introduce(client)
-            if self._stopping:
-                raise RedisConnectionError("the worker stops")
         except BaseException:
             client.close()
             raise

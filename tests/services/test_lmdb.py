@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,34 @@ def test_a_full_database_refuses_writes_and_answers_reads(tmp_path: Path, caplog
     run(main)
     assert [record.levelname for record in caplog.records] == ["ERROR"], "it is said once"
     assert "MDB_MAP_FULL" in caplog.text
+
+
+READER = """
+import sys, lmdb
+transaction = lmdb.open(sys.argv[1], create=False).begin()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+def kill_a_reader(path: Path) -> None:
+    command = [sys.executable, "-c", READER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"reading\n"
+        process.kill()
+
+
+def test_a_reader_that_was_killed_holds_no_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/state?map_size=1048576").stores(1) as (store,):
+            assert store.shared_data.set("vm", b"k", b"x" * 100_000, 0)
+            kill_a_reader(tmp_path / "state")
+            for _ in range(50):
+                assert store.shared_data.set("vm", b"k", b"y" * 100_000, 0)
+
+    run(main)
+    assert caplog.records == []
 
 
 def test_an_outage_that_is_over_is_said_once(

@@ -212,3 +212,27 @@ def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
             assert store.shared_data.get("vm", b"k") == (b"new", 0xFFFFFFFF)
 
     run(main)
+
+
+def test_an_owner_that_cannot_introduce_itself_stays_out_until_it_can(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    from redis import Redis
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            with Redis.from_url(server.url) as operator:
+                operator.config_set("maxmemory", 1)
+                with pytest.raises(PortError):
+                    store.queues.enqueue(token, b"x")
+                await asyncio.sleep(1)
+                assert levels(caplog) == ["ERROR"]
+                operator.config_set("maxmemory", 0)
+            await until_it_answers(store)
+            store.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+
+    run(main)
+    assert levels(caplog) == ["ERROR", "WARNING"]
