@@ -241,6 +241,13 @@ class LmdbMetrics:
 
         self._database().write(add)
 
+    def histogram(self, plugin: str, name: str) -> tuple[int, int]:
+        """Count and sum of what was observed."""
+        key = _metric_key("histogram", plugin, name)
+        found = self._database().read(lambda transaction: _get(transaction, key))
+        count, total = _HISTOGRAM.unpack(found or bytes(_HISTOGRAM.size))
+        return count, total
+
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """The value of a counter or gauge."""
         key = _metric_key(kind.name.lower(), plugin, name)

@@ -111,7 +111,11 @@ class MemoryMetrics:
     def observe(self, plugin: str, name: str, value: int) -> None:
         """Add one observation to a histogram."""
         count, total = self.histograms[plugin, name]
-        self.histograms[plugin, name] = (count + 1, total + value)
+        self.histograms[plugin, name] = (count + 1, (total + value) & _U64)
+
+    def histogram(self, plugin: str, name: str) -> tuple[int, int]:
+        """Count and sum of what was observed."""
+        return self.histograms.get((plugin, name), (0, 0))
 
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """The value of a counter or gauge."""

@@ -178,6 +178,11 @@ class RedisMetrics:
         both = ("INCRBY", "i64", "#0", 1, "INCRBY", "i64", "#1", _signed(value))
         self._bitfield("histogram", plugin, name, *both)
 
+    def histogram(self, plugin: str, name: str) -> tuple[int, int]:
+        """Count and sum of what was observed."""
+        count, total = self._bitfield("histogram", plugin, name, "GET", "i64", "#0", "GET", "i64", "#1")
+        return count & _U64, total & _U64
+
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """The value of a counter or gauge."""
         (found,) = self._bitfield(kind.name.lower(), plugin, name, "GET", "i64", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -139,6 +140,25 @@ def test_fifos_of_the_killed_are_removed_and_those_of_the_living_stay(tmp_path: 
                 second.queues.enqueue(token, b"x")
                 await until(lambda: owner.heard == [token])
         assert list(folder.iterdir()) == []
+
+    run(main)
+
+
+def test_a_fifo_that_was_read_sleeps(tmp_path: Path) -> None:
+    async def main() -> None:
+        reads: list[int] = []
+
+        class Watched(fifo.WakeFifo):
+            def _read(self, file: int) -> None:
+                reads.append(file)
+                super()._read(file)
+
+        listening = Watched(tmp_path, b"w", lambda token: None)
+        listening.open()
+        assert fifo.ring(tmp_path, b"w", 1)
+        await asyncio.sleep(0.1)
+        assert len(reads) == 1
+        listening.close()
 
     run(main)
 

@@ -18,10 +18,13 @@ from tests.serving import ROOT
 
 async def count(store: Store, times: int) -> None:
     """Add one to a key, so many times; print a line whenever it was done."""
+    print("ready", flush=True)
+    sys.stdin.readline()
     for _ in range(times):
         while True:
             found = store.shared_data.get("vm", b"count")
-            value, cas = found or (b"0", 0)
+            # A missing key takes any number, and 0 would overwrite what another process sets first.
+            value, cas = found or (b"0", 0xFFFFFFFF)
             if store.shared_data.set("vm", b"count", b"%d" % (int(value) + 1), cas):
                 break
         store.metrics.counter_add("p", "count", 1)
@@ -49,7 +52,7 @@ async def main(url: str, task: str, number: str) -> None:
 def worker(url: str, *arguments: str, output: int | IO[bytes] = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """Such a process, killed at the end if it still runs."""
     command = [sys.executable, "-m", "tests.services.worker", url, *arguments]
-    with subprocess.Popen(command, stdout=output, cwd=Path(ROOT)) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, cwd=Path(ROOT)) as process:
         try:
             yield process
         finally:
