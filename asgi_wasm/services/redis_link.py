@@ -31,7 +31,8 @@ _START_SECONDS = 5.0
 # Between two attempts to connect: doubled up to the second one. The first again after a connection that held so long.
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
-# Silence after which the listening connection is asked whether it is still there.
+# Silence after which both are asked whether they are still there: Redis and firewalls drop connections that are idle,
+# and no hostcall shall be the one to find out.
 _SILENCE_SECONDS = 15.0
 
 
@@ -155,6 +156,8 @@ class RedisLink:
                 if asked:
                     raise RedisConnectionError("it does not answer a ping")
                 await subscription.ping()
+                with contextlib.suppress(PortError):
+                    self.call("PING")
             elif message["type"] == "message":
                 self._wake(message["data"])
             asked = message is None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from redis.asyncio.client import PubSub
 
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.store import Store
@@ -192,12 +193,45 @@ def test_a_silent_listener_is_asked_whether_it_is_there(
             await asyncio.sleep(0.5)
             assert levels(caplog) == []
             server.freeze()
-            # No hostcall is made: the listening connection notices.
+            # No hostcall is made: the silence is noticed.
             await until(lambda: levels(caplog) == ["ERROR"])
             assert failing_calls_seconds(store) < SLACK
 
     run(main)
+
+
+def test_a_listener_that_is_dead_while_hostcalls_are_answered(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a firewall forgot that one connection. Stood in for by a ping that gets lost."""
+    monkeypatch.setattr("asgi_wasm.services.redis_link._SILENCE_SECONDS", 0.1)
+
+    async def lost(subscription: PubSub) -> None:
+        pass
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+            monkeypatch.setattr(PubSub, "ping", lost)
+            await until(lambda: levels(caplog) == ["ERROR"])
+            monkeypatch.undo()
+            await until_it_answers(store)
+
+    run(main)
     assert "ping" in caplog.text
+
+
+def test_an_idle_connection_is_kept(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis's setting `timeout` closes what was idle for so many seconds."""
+    monkeypatch.setattr("asgi_wasm.services.redis_link._SILENCE_SECONDS", 0.2)
+
+    async def main(url: str) -> None:
+        async with Place(f"{url}?timeout=5").stores(1) as (store,):
+            await asyncio.sleep(3)
+            assert store.shared_data.get("vm", b"k") is None
+
+    with redis_server("--timeout", "1") as server:
+        run(lambda: main(server.url))
+    assert levels(caplog) == []
 
 
 def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
