@@ -193,6 +193,9 @@ class Direction:
             if trailers is not None:
                 made, made_at, end = trailers, stage.index + 1, False
             if not self._after_body(stage, event, buffer, end):
+                if made is not None and made_at > stage.index:
+                    # It made them and holds the body before them.
+                    stage.trailers, made = made, None
                 break
             data = buffer.data
             if self.closed:
