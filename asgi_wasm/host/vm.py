@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
-from asgi_wasm.errors import EngineError, LinkError, TrapError
+from asgi_wasm.errors import EngineError, LinkError
 from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, CalloutType, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
@@ -158,9 +158,8 @@ class WasmVM:
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
         if self.failure is None:
-            cause = error.__cause__
-            reason = str(error) if cause is None or isinstance(cause, TrapError) else f"{error} ({cause})"
-            self.failure = reason or type(error).__name__
+            # An engine's report names the host function that raised, if one did, and what.
+            self.failure = str(error) or type(error).__name__
             self.effects.clear()
             self.ports.host_metrics.trapped(self.plugin_name())
             for root in self.roots():
