@@ -24,7 +24,7 @@ from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import RootEffect
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.plugin import Code, Filter, Plugin, VmPool
+from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.host.wire import Pairs, PropertyValue
@@ -327,7 +327,7 @@ class Exchange:
     def __init__(
         self,
         world: World,
-        *plugins: Plugin,
+        *plugins: Plugin | BrokenPlugin,
         limits: StreamLimits | None = None,
         attributes: Mapping[tuple[bytes, ...], PropertyValue] | None = None,
         conf: bytes = b"conf",
