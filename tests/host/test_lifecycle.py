@@ -10,7 +10,7 @@ from asgi_wasm.engines.base import Export, FuncType, Module
 from asgi_wasm.engines.null import NullEngine, declare
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
 from asgi_wasm.host import lifecycle
-from asgi_wasm.host.abi import MARKERS, AbiVersion
+from asgi_wasm.host.abi import MARKERS, AbiVersion, ProxyStatus
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import VmFailedError
@@ -446,6 +446,48 @@ def test_a_broken_plugin_raises_what_loading_it_raised() -> None:
         Filter(broken, b"").root()
     assert caught.value is error
     broken.stop()
+
+
+def test_deleting_twice_is_deleting_once() -> None:
+    heard: list[str] = []
+    root = plugin(World(), diary(heard, "on_delete")).root(b"")
+    lifecycle.delete(root)
+    lifecycle.delete(root)
+    assert heard == ["on_delete(1,)"]
+    assert root.vm.contexts == {}
+
+
+def test_an_effective_context_that_is_forgotten_is_none() -> None:
+    vm = vm_of(plugin(World(), {}))
+    root = vm.roots()[0]
+    vm.set_effective_context(root)
+    assert vm.context is root
+    vm.forget(root)
+    assert vm.context is None
+
+
+def test_the_first_failure_is_the_one_that_is_told() -> None:
+    vm = vm_of(plugin(World(), {}))
+    vm.fail(EngineError("first"))
+    vm.fail(EngineError("second"))
+    assert vm.failure == "first"
+    silent = vm_of(plugin(World(), {}))
+    silent.fail(EngineError())
+    assert silent.failure == "EngineError"
+
+
+def test_a_hostcall_without_a_context_is_an_internal_failure() -> None:
+    answers: list[int] = []
+
+    def call(calls: Calls) -> None:
+        answers.append(calls.raw("proxy_set_tick_period_milliseconds", 1))
+
+    made = plugin(World(), {"own": call})
+    vm = vm_of(made)
+    function = vm.instance.function("own")
+    assert function is not None
+    vm.call(None, function)
+    assert answers == [ProxyStatus.INTERNAL_FAILURE]
 
 
 def test_whether_a_plugin_sees_response_bodies() -> None:

@@ -179,6 +179,20 @@ def test_restricted_while_it_starts(engine: Engine) -> None:
         made.root(b"")
 
 
+def test_a_start_section_runs_before_memory_can_be_reached(engine: Engine) -> None:
+    section = """(global $answers (mut i32) (i32.const 0))
+      (func $start
+        (global.set $answers (call $proxy_log (i32.const 2) (i32.const 0) (i32.const 1)))
+        (global.set $answers (i32.add (i32.mul (global.get $answers) (i32.const 256))
+          (call $proxy_get_current_time_nanoseconds (i32.const 0))))
+        (global.set $answers (i32.add (i32.mul (global.get $answers) (i32.const 256))
+          (call $poll_oneoff (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))))
+      (start $start)
+      (func (export "call_answers") (result i32) (global.get $answers))"""
+    guest = Guest(engine, wat(more=section))
+    assert guest.call("answers") == 0x06_06_15  # twice INVALID_MEMORY_ACCESS, then EFAULT
+
+
 def test_64_bits_travel_unharmed(engine: Engine) -> None:
     guest = Guest(engine)
     assert guest.call("proxy_define_metric", 1, *guest.store(16, b"g"), 64) == 0
