@@ -9,7 +9,7 @@ from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction, Import, Module
 from asgi_wasm.engines.null import NullEngine, NullHost, declare
-from asgi_wasm.host import lifecycle, wasi
+from asgi_wasm.host import callouts, lifecycle, wasi
 from asgi_wasm.host.abi import (
     HOSTCALLS,
     MARKERS,
@@ -425,7 +425,7 @@ def live(world: World, made: Plugin, attributes: Mapping[tuple[bytes, ...], Prop
     root = made.root(b"conf")
     lifecycle.notify(root, "proxy_on_tick")
     answer = HeaderMap([(b":status", b"200"), (b"x-answer", b"1")])
-    lifecycle.deliver_http_response(root, 4, answer, b"answer")
+    callouts.deliver_http_response(root, 4, answer, b"answer")
     exchange = Exchange(world, made, attributes=attributes)
     exchange.request(b"request ", b"body", trailers=[(b"x-end", b"1")])
     exchange.respond(b"response ", b"body", trailers=[(b"x-end", b"2")])

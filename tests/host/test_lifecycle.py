@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm.engines.base import Export, FuncType, Module
 from asgi_wasm.engines.null import NullEngine, declare
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
-from asgi_wasm.host import lifecycle
+from asgi_wasm.host import callouts, lifecycle
 from asgi_wasm.host.abi import MARKERS, AbiVersion, ProxyStatus
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool, abi_version
@@ -264,7 +264,7 @@ def test_a_notification_that_nobody_takes() -> None:
 def test_callout_answers_are_readable_only_then() -> None:
     heard: list[str] = []
     root = plugin(World(), diary(heard, "on_http_call_response")).root(b"")
-    lifecycle.deliver_http_failure(root, 4)
+    callouts.deliver_http_failure(root, 4)
     assert heard == ["on_http_call_response(1, 4, 0, 0, 0)"]
     assert (root.maps, root.buffers) == ({}, {})
 
