@@ -25,7 +25,7 @@ from asgi_wasm.host.effects import RootEffect
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
-from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.ports import ForeignFunction, Ports
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.host.wire import Pairs, PropertyValue
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
@@ -79,6 +79,10 @@ class StoppedClock:
         return 42
 
 
+def _of_bytes(function: Callable[[bytes], bytes | None]) -> ForeignFunction:
+    return lambda _vm, data: function(data)
+
+
 @dataclass
 class World:
     """The ports of a test, open to look at. ``posted`` is what waits for the present callback to be over."""
@@ -98,7 +102,7 @@ class World:
             shared_data=MemorySharedData(),
             queues=MemoryQueues(self.posted.append),
             metrics=self.metrics,
-            foreign_functions=self.foreign,
+            foreign_functions={name: _of_bytes(function) for name, function in self.foreign.items()},
             start=self.effects.append,
             upstreams=self.upstreams,
         )

@@ -48,7 +48,6 @@ def world() -> World:
         (b"unknown", (NOT_FOUND,)),
         (b"rever\xff", (NOT_FOUND,)),
         (b"broken", (INTERNAL_FAILURE,)),
-        (b"refusing", (ProxyStatus.BAD_EXPRESSION,)),
     ],
 )
 @pytest.mark.parametrize("phase", ["proxy_on_configure", "proxy_on_request_headers"])
@@ -57,6 +56,14 @@ def test_call(phase: str, name: bytes, answer: Any) -> None:
     assert in_phase(phase, lambda calls: calls(CALL, name, b"abc"), world=made) == answer
     if name == b"broken":
         assert made.log.hosts[0][2] == f"{CALL} failed: ZeroDivisionError: by the user"
+
+
+def test_a_function_that_answers_a_status_has_the_empty_result() -> None:
+    def act(calls: Calls) -> Any:
+        status = calls.raw(CALL, *calls.host.store(b"refusing"), 0, 0, 64, 68)
+        return status, bytes(calls.memory.data[64:73])
+
+    assert in_phase("proxy_on_tick", act, world=world()) == (ProxyStatus.BAD_EXPRESSION, bytes(8) + MARKER)
 
 
 def test_a_result_that_is_no_bytes_is_our_users_mistake() -> None:
