@@ -99,20 +99,33 @@ class NullMemory:
 class NullHost:
     """What a guest has of its host: the functions it imports and a memory."""
 
-    def __init__(self, functions: Mapping[tuple[str, str], base.HostFunction], memory: NullMemory) -> None:
+    def __init__(
+        self,
+        functions: Mapping[tuple[str, str], base.HostFunction],
+        memory: NullMemory,
+        imports: Sequence[base.Import] = (),
+    ) -> None:
         self.memory = memory
         self._functions = functions
+        self._masks = {
+            (each.module, each.name): [_MASKS[kind] for kind in each.type.params] for each in imports if each.type
+        }
         self._free = FIRST_FREE
         self._failure: BaseException | None = None
         self._source = ""
 
     def call(self, module: str, name: str, *arguments: int) -> int:
-        """Call a host function with i32s; 0 when it returns nothing. Its exception ends the guest's call."""
+        """Call a host function, with i32s unless the import is declared with other types; 0 when it returns nothing.
+
+        Its exception ends the guest's call.
+        """
         function = self._functions.get((module, name))
         if function is None:
             raise GuestTrap(f"import {module}.{name} was not linked")
+        masks = self._masks.get((module, name)) or [0xFFFFFFFF] * len(arguments)
+        values = [value & mask for value, mask in zip(arguments, masks, strict=True)]
         try:
-            return (function(*[value & 0xFFFFFFFF for value in arguments]) or 0) & 0xFFFFFFFF
+            return (function(*values) or 0) & 0xFFFFFFFF
         except BaseException as error:
             self._failure, self._source = error, f"{module}.{name}"
         raise _Unwinding
@@ -197,7 +210,7 @@ class NullModule:
         find_functions(self.imports, functions)
         if memory_limit < PAGE:
             raise LinkError(f"a null guest needs {PAGE} bytes of memory and may have {memory_limit}")
-        host = NullHost(functions, NullMemory(memory_limit))
+        host = NullHost(functions, NullMemory(memory_limit), self.imports)
         return NullInstance(host, host.run(self._factory, host))
 
     def serialize(self) -> bytes:

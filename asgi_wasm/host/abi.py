@@ -172,6 +172,12 @@ class Signature:
         return self.since <= version <= self.until
 
 
+def parameters(text: str) -> tuple[tuple[str, str], ...]:
+    """Names split by spaces, each an i32 unless it says ``name:i64``."""
+    parts = (param.partition(":") for param in text.split())
+    return tuple((name, kind or "i32") for name, _, kind in parts)
+
+
 def _row(
     name: str,
     params: str,
@@ -181,9 +187,7 @@ def _row(
     until: AbiVersion = AbiVersion.V0_2_1,
     anytime: bool = False,
 ) -> Signature:
-    """``params``: names split by spaces, each an i32 unless it says ``name:i64``."""
-    parts = (param.partition(":") for param in params.split())
-    return Signature(name, tuple((part, kind or "i32") for part, _, kind in parts), result, since, until, anytime)
+    return Signature(name, parameters(params), result, since, until, anytime)
 
 
 _020 = AbiVersion.V0_2_0

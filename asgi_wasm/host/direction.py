@@ -52,13 +52,26 @@ class Owner(Protocol):
 class Stage:
     """One filter in one direction: how far it is, and what it holds back."""
 
-    __slots__ = ("buffering", "context", "end", "headers_passed", "held", "index", "state", "trailers", "watermark")
+    __slots__ = (
+        "buffering",
+        "context",
+        "end",
+        "headers_ended",
+        "headers_passed",
+        "held",
+        "index",
+        "state",
+        "trailers",
+        "watermark",
+    )
 
     def __init__(self, index: int, context: StreamContext | None = None) -> None:
         self.index = index
         self.context = context
         self.state = State.CONTINUE
         self.headers_passed = False
+        # The headers that it holds were told to be the end.
+        self.headers_ended = False
         self.held = b""
         # The stream's end is behind what is held.
         self.end = False
@@ -151,7 +164,7 @@ class Direction:
         assert headers is not None
         for stage in self.stages[index:]:
             if stage.advance(self._run_headers(stage, headers, end)) is not Action.PASS:
-                stage.end = end
+                stage.end = stage.headers_ended = end
                 stage.watermark = stage.state is State.STOP_ALL_WATERMARK
                 self._settle(stage)
                 return
@@ -193,6 +206,9 @@ class Direction:
             if trailers is not None:
                 made, made_at, end = trailers, stage.index + 1, False
             if not self._after_body(stage, event, buffer, end):
+                if made is not None and made_at > stage.index:
+                    # It made them and holds the body before them.
+                    stage.trailers, made = made, None
                 break
             data = buffer.data
             if self.closed:
@@ -287,7 +303,8 @@ class Direction:
         stage.buffering = stage.watermark = False
         ended_by_headers = False
         if not stage.headers_passed:
-            ended_by_headers = end and not data and trailers is None
+            # A filter that was promised more than headers is to hear of the end, be it by an empty piece.
+            ended_by_headers = end and not data and trailers is None and (stage.headers_ended or not replay)
             self._pass_headers(stage, ended_by_headers)
         following = stage.index if replay else stage.index + 1
         if data or (end and not ended_by_headers):

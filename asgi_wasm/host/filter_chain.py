@@ -65,6 +65,8 @@ class FilterChain:
         # A plugin (or a failure policy) answered: whatever the app still says is not for the client.
         self.answered_locally = False
         self.local_details = b""
+        # The contexts are being logged and deleted: there is nobody left to answer.
+        self._finished = False
         self.request = Direction(
             REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
         )
@@ -75,7 +77,6 @@ class FilterChain:
         self._log = log
         self._host_metrics = host_metrics
         self._answered_by = "app"
-        self._finished = False
 
     # --- the two directions
 
@@ -91,6 +92,9 @@ class FilterChain:
 
     def finish(self) -> None:
         """Log, done, delete for every context, in the order of the request. Idempotent."""
+        if self._finished:
+            return
+        self._finished = True
         self.request.close()
         if self.response is not None:
             self.response.close()
@@ -99,9 +103,8 @@ class FilterChain:
                 lifecycle.finish_stream(context)
             except VmFailedError:
                 self._log_failure(context)
-        if not self._finished:
-            self._finished = True
-            self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+                context.vm.abandon_streams()
+        self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -124,6 +127,8 @@ class FilterChain:
             spec = plugin_filter.spec
             self._log.host(spec.name, LogLevel.ERROR, f"cannot serve a request: {error}")
             self._apply_policy(spec.failure_policy, spec.name)
+            if isinstance(error, VmFailedError):
+                root.vm.abandon_streams()
             return None
         self.contexts.append(context)
         return context
@@ -163,7 +168,9 @@ class FilterChain:
     # --- effects
 
     def apply(self, effect: StreamEffect) -> None:
-        """Carry out what a plugin asked for on this stream."""
+        """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
+        if self._finished:
+            return
         if isinstance(effect, LocalResponse):
             reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
             self.answer(*reply, details=effect.details, by="plugin")

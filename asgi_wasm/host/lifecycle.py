@@ -28,20 +28,30 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
     """
     root = RootContext(vm.next_context_id(), vm, spec, conf)
     vm.contexts[root.id] = root
-    root.configuring = True
-    if vm.on_context_create is not None:
-        vm.call(root, vm.on_context_create, root.id, 0)
-    for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
-        callback = vm.function(name)
-        if callback is not None and not vm.call(root, callback, root.id, size):
-            # What it asked for while it started is not to be answered to nobody.
-            vm.effects.clear()
-            root.deleted = True
-            vm.forget(root)
-            raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
-    root.configuring = False
-    vm.perform()
+    try:
+        if vm.on_context_create is not None:
+            root.configuring = True
+            vm.call(root, vm.on_context_create, root.id, 0)
+        for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
+            callback = vm.function(name)
+            # cpp-host `ContextBase::onStart`: the start of the VM is to be independent of the plugin.
+            root.configuring = name == "proxy_on_configure"
+            if callback is not None and not vm.call(root, callback, root.id, size):
+                _refuse(root)
+                raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
+        root.configuring = False
+        vm.perform()
+    except VmFailedError:
+        vm.abandon_streams()
+        raise
     return root
+
+
+def _refuse(root: RootContext) -> None:
+    """Forget a root context that would not start; what it asked for is not to be answered to nobody."""
+    root.deleted = True
+    root.vm.effects.clear()
+    root.vm.forget(root)
 
 
 def shut_down_root(root: RootContext) -> None:
@@ -55,8 +65,10 @@ def shut_down_root(root: RootContext) -> None:
         else:
             delete(root)
         vm.perform()
-    except VmFailedError:
+    except VmFailedError as error:
         root.deleted = True
+        vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed while it was stopped: {error}")
+        vm.abandon_streams()
 
 
 def notify(root: RootContext, callback_name: str, *arguments: int) -> None:

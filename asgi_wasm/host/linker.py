@@ -35,15 +35,22 @@ class GuestAbortError(Exception):
 def link(vm: WasmVM, module: Module) -> dict[tuple[str, str], HostFunction]:
     """A host function for each function that ``module`` imports.
 
-    Raises `LinkError` for a hostcall that is imported with another type than the ABI's. Imports that nobody
+    Raises `LinkError` for what is imported with another type than the ABI's or WASI's. Imports that nobody
     knows (vendor extensions) get a stub that answers UNIMPLEMENTED once called, and a warning now.
     """
     known = {row.name: row for row in hostcalls(vm.version)}
     return {
-        (item.module, item.name): _host_function(vm, item, item.type, known)
+        (item.module, item.name): _traced(vm, item, _host_function(vm, item, item.type, known), known)
         for item in module.imports
         if item.type is not None
     }
+
+
+def _traced(vm: WasmVM, item: Import, function: HostFunction, known: dict[str, Signature]) -> HostFunction:
+    if vm.trace is None:
+        return function
+    row = wasi.SIGNATURES.get(item.name) if item.module in WASI_MODULES else known.get(item.name)
+    return vm.trace.hostcall(item.name, row, function)
 
 
 def _host_function(vm: WasmVM, item: Import, type_: FuncType, known: dict[str, Signature]) -> HostFunction:
@@ -91,12 +98,16 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
             # The allocator trapped inside us: the outer call must end too.
             raise
         except Exception as error:
-            # A bug of ours, or of a port or foreign function: the guest gets a status, the log gets the rest.
-            vm.ports.log.host(vm.plugin_name(), LogLevel.ERROR, f"{row.name} failed: {type(error).__name__}: {error}")
+            _report(vm, row.name, error)
             status = ProxyStatus.INTERNAL_FAILURE
         return (status or 0) if has_result else None
 
     return hostcall
+
+
+def _report(vm: WasmVM, name: str, error: Exception) -> None:
+    """A bug of ours, or of a port or foreign function: the guest gets a number, the log gets the rest."""
+    vm.ports.log.host(vm.plugin_name(), LogLevel.ERROR, f"{name} failed: {type(error).__name__}: {error}")
 
 
 def _wasi_function(vm: WasmVM, name: str, type_: FuncType) -> HostFunction:
@@ -109,14 +120,19 @@ def _wasi_function(vm: WasmVM, name: str, type_: FuncType) -> HostFunction:
             vm.spec.name, LogLevel.WARN, f"imports the WASI function {name}, which no Proxy-Wasm host has"
         )
         return _stub(wasi.ENOSYS, type_)
-    has_result = bool(type_.results)
+    row = wasi.SIGNATURES[name]
+    if type_ != row.type:
+        raise LinkError(f"it imports {name} with type {type_}, but WASI has {row.type}")
 
     def function(*args: int) -> int | None:
         try:
             errno = implementation(vm, *args)
         except MemoryAccessError:
             errno = wasi.EFAULT
-        return errno if has_result else None
+        except Exception as error:
+            _report(vm, name, error)
+            errno = wasi.EIO
+        return errno if row.result else None
 
     return function
 

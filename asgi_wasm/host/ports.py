@@ -44,6 +44,10 @@ class Log(Protocol):
         """The plugin's own last few lines, for an error that says why it did not start."""
         ...
 
+    def trace(self) -> Callable[[str], None] | None:
+        """Where to write each callback and hostcall (`host.trace`), or None. Asked once a VM, when it is made."""
+        ...
+
 
 class Clock(Protocol):
     """Nanoseconds; never zero, since Go's runtime refuses to start on a zero clock."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgi_wasm.engines.base import GuestFunction, Instance, Module
-from asgi_wasm.errors import EngineError, LinkError, TrapError
+from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
+from asgi_wasm.errors import EngineError, LinkError
 from asgi_wasm.host import lifecycle, linker
-from asgi_wasm.host.abi import AbiVersion, CalloutType, callbacks
+from asgi_wasm.host.abi import AbiVersion, CalloutType, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
+from asgi_wasm.host.trace import Trace
 from asgi_wasm.host.watching import watched
 
 if TYPE_CHECKING:
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
     from asgi_wasm.specs import PluginSpec
 
-# Entry points of WASI; never restricted by capabilities.
-_ENTRY_POINTS = ("_initialize", "_start", "main", "__main_void", "malloc", "proxy_on_memory_allocate")
+# Entry points of WASI: those of a reactor, and that of a command. Like the allocator, never restricted by capabilities.
+_REACTOR = (
+    Signature("_initialize", (), None),
+    Signature("main", parameters("argc argv"), "i32"),
+    Signature("__main_void", (), "i32"),
+)
+_COMMAND = (Signature("_start", (), None),)
+_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
 _DIRECTIONS = ("request", "response")
 
 
@@ -53,6 +60,8 @@ class WasmVM:
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
+        write = ports.log.trace()
+        self.trace = None if write is None else Trace(write, self.plugin_name)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
         self.instance = self._instantiate(module)
         self.memory = GuestMemory(self.instance.memory, self._allocate)
@@ -68,20 +77,14 @@ class WasmVM:
         return instance
 
     def _resolve(self, module: Module) -> None:
-        known = callbacks(self.version)
         allowed = self.spec.allowed_capabilities
+        entry_points = _REACTOR if "_initialize" in module.exports else _COMMAND
         self._functions: dict[str, GuestFunction] = {}
-        for name in (*known, *_ENTRY_POINTS):
-            export = module.exports.get(name)
-            if export is None or (allowed and name not in allowed and name not in _ENTRY_POINTS):
-                continue
-            if name in known and export.type != known[name].type:
-                raise LinkError(
-                    f"its callback {name} has type {export.type}, but ABI {self.version} wants {known[name].type}"
-                )
-            function = self.instance.function(name)
-            if function is not None:
-                self._functions[name] = watched(self, name, function)
+        for row in (*callbacks(self.version).values(), *entry_points):
+            export = module.exports.get(row.name)
+            may_be_denied = row not in entry_points and row.name not in _ALLOCATORS
+            if export is not None and not (may_be_denied and allowed and row.name not in allowed):
+                self._functions[row.name] = self._callback(row, export)
         allocator = self.function("malloc") or self.function("proxy_on_memory_allocate")
         if allocator is None:
             raise LinkError("it exports neither malloc nor proxy_on_memory_allocate, so the host cannot hand it data")
@@ -94,6 +97,16 @@ class WasmVM:
         self.on_log = self.function("proxy_on_log")
         self.on_done = self.function("proxy_on_done")
         self.on_delete = self.function("proxy_on_delete")
+
+    def _callback(self, row: Signature, export: Export) -> GuestFunction:
+        function = self.instance.function(row.name)
+        if function is None:
+            raise LinkError(f"its export {row.name} is a {export.kind}, but ABI {self.version} has a function there")
+        if export.type != row.type:
+            raise LinkError(f"its callback {row.name} has type {export.type}, but ABI {self.version} wants {row.type}")
+        if self.trace is not None:
+            function = self.trace.callback(row, function)
+        return watched(self, row.name, function)
 
     def _headers_function(self, name: str) -> GuestFunction | None:
         function = self.function(name)
@@ -145,9 +158,8 @@ class WasmVM:
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
         if self.failure is None:
-            cause = error.__cause__
-            reason = str(error) if cause is None or isinstance(cause, TrapError) else f"{error} ({cause})"
-            self.failure = reason or type(error).__name__
+            # An engine's report names the host function that raised, if one did, and what.
+            self.failure = str(error) or type(error).__name__
             self.effects.clear()
             self.ports.host_metrics.trapped(self.plugin_name())
             for root in self.roots():
@@ -187,8 +199,8 @@ class WasmVM:
         """Whom a hostcall acts for: the effective context while it lives, else the one whose callback runs."""
         return self.current if self._effective is None else self._effective
 
-    def set_effective_context(self, context: Context) -> None:
-        """Let the later hostcalls of this callback act for another context."""
+    def set_effective_context(self, context: Context | None) -> None:
+        """Let the later hostcalls of this callback act for another context, or (None) for its own again."""
         self._effective = context
 
     def next_context_id(self) -> int:

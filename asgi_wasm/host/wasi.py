@@ -6,10 +6,10 @@ visible to a guest. Each function answers a WASI errno.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.abi import LogLevel, Signature, parameters
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -18,16 +18,19 @@ SUCCESS = 0
 EBADF = 8
 EFAULT = 21
 EINVAL = 28
+EIO = 29
 ENOENT = 44
 ENOSYS = 52
-ENOTDIR = 54
+# cpp-host answers 20, Linux's number, where WASI has 54.
+ENOTDIR = 20
 ENOTSUP = 58
 ENOTCAPABLE = 76
 
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_WASI_RANDOM_GET_MAX_SIZE_BYTES.
 MAX_RANDOM = 64 * 1024
-# Our own: no guest prints that many pieces in one write; bounds the loop below.
+# Our own: no guest prints that much, or that many pieces, in one write. The pieces may all be the same one.
 MAX_IOVECS = 1024
+MAX_WRITE = 1024 * 1024
 _OUTPUTS = {1: LogLevel.INFO, 2: LogLevel.ERROR}
 _RIGHTS_FD_WRITE = 64
 
@@ -44,7 +47,10 @@ def fd_write(vm: WasmVM, fd: int, iovs: int, count: int, return_written: int) ->
     memory = vm.memory
     vectors = memory.read(iovs, 8 * count)
     numbers = [int.from_bytes(vectors[at : at + 4], "little") for at in range(0, len(vectors), 4)]
-    text = b"".join(memory.read(address, size) for address, size in zip(numbers[::2], numbers[1::2], strict=True))
+    if sum(numbers[1::2]) > MAX_WRITE:
+        return EINVAL
+    pieces = (pair for pair in zip(numbers[::2], numbers[1::2], strict=True) if pair[1])
+    text = b"".join(memory.read(address, size) for address, size in pieces)
     if text.removesuffix(b"\n"):
         vm.ports.log.plugin(vm.plugin_name(), level, text.removesuffix(b"\n"))
     memory.write_u32(return_written, len(text))
@@ -74,6 +80,17 @@ def fd_tell(vm: WasmVM, fd: int, return_offset: int) -> int:
         return EBADF
     vm.memory.write(return_offset, bytes(8))
     return SUCCESS
+
+
+def fd_renumber(_vm: WasmVM, fd: int, to: int) -> int:
+    """The outputs stay where they are."""
+    return ENOTSUP if fd in _OUTPUTS and to in _OUTPUTS else EBADF
+
+
+def fd_readdir(vm: WasmVM, _fd: int, _buffer: int, _size: int, _cookie: int, return_size: int) -> int:
+    """There are no directories."""
+    vm.memory.write_u32(return_size, 0)
+    return ENOTDIR
 
 
 def _misuse(name: str) -> WasiFunction:
@@ -141,6 +158,8 @@ def random_get(vm: WasmVM, address: int, size: int) -> int:
     """Random bytes, at most 64 KiB at a time."""
     if size > MAX_RANDOM:
         return EINVAL
+    if size == 0:
+        return SUCCESS
     vm.memory.write(address, vm.ports.random(size))
     return SUCCESS
 
@@ -158,55 +177,78 @@ def proc_exit(vm: WasmVM, code: int) -> int:
     return SUCCESS
 
 
-def _each(errno: int, *names: str) -> dict[str, WasiFunction]:
-    return dict.fromkeys(names, _answer(errno))
+def _same(function: WasiFunction, rows: Mapping[str, str]) -> dict[str, tuple[str, WasiFunction]]:
+    return {name: (params, function) for name, params in rows.items()}
 
 
-FUNCTIONS: dict[str, WasiFunction] = {
-    "fd_write": fd_write,
-    "fd_pwrite": fd_pwrite,
-    "fd_fdstat_get": fd_fdstat_get,
-    "fd_tell": fd_tell,
-    "fd_seek": _misuse("fd_seek"),
-    "fd_close": _misuse("fd_close"),
-    "environ_sizes_get": environ_sizes_get,
-    "environ_get": environ_get,
-    "args_sizes_get": args_sizes_get,
-    "clock_time_get": clock_time_get,
-    "clock_res_get": clock_res_get,
-    "random_get": random_get,
-    "poll_oneoff": poll_oneoff,
-    "proc_exit": proc_exit,
-    **dict.fromkeys(
-        (
-            "fd_allocate",
-            "fd_datasync",
-            "fd_sync",
-            "fd_fdstat_set_rights",
-            "fd_filestat_set_size",
-            "fd_filestat_set_times",
-        ),
+# Name -> parameters, as in `host.abi`, and what is done.
+_TABLE: dict[str, tuple[str, WasiFunction]] = {
+    "fd_write": ("fd iovs iovs_count return_written", fd_write),
+    "fd_pwrite": ("fd iovs iovs_count offset:i64 return_written", fd_pwrite),
+    "fd_fdstat_get": ("fd return_stat", fd_fdstat_get),
+    "fd_tell": ("fd return_offset", fd_tell),
+    "fd_renumber": ("fd to", fd_renumber),
+    "fd_readdir": ("fd buffer buffer_size cookie:i64 return_size", fd_readdir),
+    "fd_seek": ("fd offset:i64 whence return_offset", _misuse("fd_seek")),
+    "fd_close": ("fd", _misuse("fd_close")),
+    "environ_sizes_get": ("return_count return_size", environ_sizes_get),
+    "environ_get": ("addresses area", environ_get),
+    "args_sizes_get": ("return_count return_size", args_sizes_get),
+    "clock_time_get": ("clock_id precision:i64 return_time", clock_time_get),
+    "clock_res_get": ("clock_id return_resolution", clock_res_get),
+    "random_get": ("buffer buffer_size", random_get),
+    "poll_oneoff": ("subscriptions events subscriptions_count return_events", poll_oneoff),
+    "proc_exit": ("code", proc_exit),
+    **_same(
         _on_outputs,
+        {
+            "fd_allocate": "fd offset:i64 size:i64",
+            "fd_datasync": "fd",
+            "fd_sync": "fd",
+            "fd_fdstat_set_rights": "fd rights:i64 rights_inheriting:i64",
+            "fd_filestat_set_size": "fd size:i64",
+            "fd_filestat_set_times": "fd accessed:i64 modified:i64 flags",
+        },
     ),
-    **_each(SUCCESS, "args_get", "sched_yield", "fd_advise"),
-    **_each(EBADF, "fd_prestat_get", "fd_filestat_get", "fd_renumber"),
-    **_each(ENOSYS, "fd_read", "fd_pread", "fd_prestat_dir_name", "fd_fdstat_set_flags"),
-    **_each(ENOTDIR, "fd_readdir"),
-    **_each(ENOENT, "path_open"),
-    **_each(
-        ENOTSUP,
-        "path_create_directory",
-        "path_filestat_get",
-        "path_filestat_set_times",
-        "path_link",
-        "path_readlink",
-        "path_remove_directory",
-        "path_rename",
-        "path_symlink",
-        "path_unlink_file",
-        "sock_accept",
-        "sock_recv",
-        "sock_send",
-        "sock_shutdown",
+    **_same(
+        _answer(SUCCESS),
+        {"args_get": "addresses area", "sched_yield": "", "fd_advise": "fd offset:i64 size:i64 advice"},
+    ),
+    **_same(_answer(EBADF), {"fd_prestat_get": "fd return_prestat", "fd_filestat_get": "fd return_stat"}),
+    **_same(
+        _answer(ENOSYS),
+        {
+            "fd_read": "fd iovs iovs_count return_size",
+            "fd_pread": "fd iovs iovs_count offset:i64 return_size",
+            "fd_prestat_dir_name": "fd path path_size",
+            "fd_fdstat_set_flags": "fd flags",
+        },
+    ),
+    "path_open": (
+        "fd lookup_flags path path_size open_flags rights:i64 rights_inheriting:i64 fd_flags return_fd",
+        _answer(ENOENT),
+    ),
+    **_same(
+        _answer(ENOTSUP),
+        {
+            "path_create_directory": "fd path path_size",
+            "path_filestat_get": "fd flags path path_size return_stat",
+            "path_filestat_set_times": "fd flags path path_size accessed:i64 modified:i64 times_flags",
+            "path_link": "fd flags path path_size new_fd new_path new_path_size",
+            "path_readlink": "fd path path_size buffer buffer_size return_size",
+            "path_remove_directory": "fd path path_size",
+            "path_rename": "fd path path_size new_fd new_path new_path_size",
+            "path_symlink": "path path_size fd new_path new_path_size",
+            "path_unlink_file": "fd path path_size",
+            "sock_accept": "fd flags return_fd",
+            "sock_recv": "fd iovs iovs_count flags return_size return_flags",
+            "sock_send": "fd iovs iovs_count flags return_size",
+            "sock_shutdown": "fd how",
+        },
     ),
 }
+SIGNATURES = {
+    name: Signature(name, parameters(params), None if name == "proc_exit" else "i32")
+    for name, (params, _) in _TABLE.items()
+}
+FUNCTIONS = {name: function for name, (_, function) in _TABLE.items()}

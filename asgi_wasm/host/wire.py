@@ -48,6 +48,8 @@ def decode_pairs(data: bytes) -> Pairs:
             return []
         parts.append(data[position:end])
         position = end + 1
+    if position != len(data):
+        return []
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from asgi_wasm.host.abi import LogLevel
 
@@ -33,7 +34,10 @@ def escape(message: bytes) -> str:
 
 
 class StandardLog:
-    """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's."""
+    """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's.
+
+    ``asgi_wasm.trace`` has the call log. It is on when that logger keeps level 5: DEBUG for everything does not flood.
+    """
 
     def __init__(self) -> None:
         self._loggers: dict[str, logging.Logger] = {}
@@ -61,6 +65,11 @@ class StandardLog:
     def last_lines(self, plugin: str) -> Sequence[str]:
         """What the plugin logged last."""
         return tuple(self._last[plugin])
+
+    def trace(self) -> Callable[[str], None] | None:
+        """Where the call log goes, or None when nobody wants it."""
+        logger = logging.getLogger("asgi_wasm.trace")
+        return partial(logger.log, _TRACE, "%s") if logger.isEnabledFor(_TRACE) else None
 
     def _logger(self, plugin: str) -> logging.Logger:
         logger = self._loggers.get(plugin)

@@ -152,12 +152,12 @@ def test_stream_from_beginning_to_end() -> None:
         ("receive_trailing_metadata", 6, 1),
         ("close", 6, 7),
     ]
-    # All of it is there during its own callback only; of the status the number stays, as in Envoy.
+    # All of it is there during its own callback only, and then empty; of the status the number stays, as in Envoy.
     guest.todo = lambda: found.extend([guest.metadata(initial), guest.metadata(trailing), guest.message()])
     lifecycle.notify(guest.root, "proxy_on_tick")
     guest.todo = lambda: found.append(guest.status())
     lifecycle.notify(guest.root, "proxy_on_tick")
-    assert found[4:] == [[], [], None, (7, b"")]
+    assert found[4:] == [[], [], b"", (7, b"")]
 
 
 def deliver_everything(root: RootContext, token: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["get_buffer_bytes", "get_buffer_status", "get_configuration", "set_buffer_bytes"]
 
-# A body outside its callback: there, empty, and not to be changed.
+# A body, or what a gRPC or foreign function's callback brings, outside its callback: there, empty, not to be changed.
 _NO_BODY = Buffer(writable=False)
 
 
@@ -36,9 +36,11 @@ def _buffer(vm: WasmVM, buffer_type: int) -> Buffer:
     if buffer_type == BufferType.PLUGIN_CONFIGURATION and root.configuring:
         return Buffer(root.conf, writable=False)
     found = root.buffers.get(buffer_type)
-    if found is None:
-        raise HostcallError(ProxyStatus.NOT_FOUND)
-    return found
+    if found is not None:
+        return found
+    if buffer_type in (BufferType.GRPC_RECEIVE_BUFFER, BufferType.CALL_DATA):
+        return _NO_BODY
+    raise HostcallError(ProxyStatus.NOT_FOUND)
 
 
 def get_buffer_bytes(

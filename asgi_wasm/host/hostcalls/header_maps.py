@@ -30,10 +30,13 @@ _LAST_STREAM_MAP = MapType.HTTP_RESPONSE_TRAILERS
 _LAST_MAP = MapType.HTTP_CALL_RESPONSE_TRAILERS
 
 
-def _readable(vm: WasmVM, map_type: int) -> HeaderMap | None:
-    """Raises `HostcallError` BAD_ARGUMENT for an unknown type."""
+def _check(map_type: int) -> None:
+    """Raises `HostcallError` BAD_ARGUMENT for an unknown type. cpp-host looks at it before it reads memory."""
     if map_type > _LAST_MAP:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+
+
+def _readable(vm: WasmVM, map_type: int) -> HeaderMap | None:
     context = acting_context(vm)
     if map_type > _LAST_STREAM_MAP:
         return context.root.maps.get(map_type)
@@ -41,7 +44,7 @@ def _readable(vm: WasmVM, map_type: int) -> HeaderMap | None:
 
 
 def _writable(vm: WasmVM, map_type: int) -> HeaderMap:
-    """Raises `HostcallError` BAD_ARGUMENT for an unknown type, and for a map that may not be changed now."""
+    """Raises `HostcallError` BAD_ARGUMENT for a map that may not be changed now."""
     stream = acting_context(vm).stream
     found = stream.writable(map_type) if stream is not None and map_type <= _LAST_STREAM_MAP else None
     if found is None:
@@ -52,12 +55,18 @@ def _writable(vm: WasmVM, map_type: int) -> HeaderMap:
 def get_header_map_value(
     vm: WasmVM, map_type: int, key_data: int, key_size: int, return_value_data: int, return_value_size: int
 ) -> int | None:
-    """The first value of a name. Missing: NOT_FOUND, but in 0.1.0 OK and empty."""
+    """The first value of a name. Missing: NOT_FOUND, but in 0.1.0 OK and empty.
+
+    In `on_log` a map that never was is as good as empty, elsewhere one that is not there is BAD_ARGUMENT.
+    """
+    _check(map_type)
     key = vm.memory.read(key_data, key_size)
     headers = _readable(vm, map_type)
     if headers is None:
-        return ProxyStatus.BAD_ARGUMENT
-    value = headers.get(key)
+        stream = acting_context(vm).stream
+        if stream is None or not stream.logging:
+            return ProxyStatus.BAD_ARGUMENT
+    value = None if headers is None else headers.get(key)
     if value is None:
         if vm.version > AbiVersion.V0_1_0:
             return ProxyStatus.NOT_FOUND
@@ -70,6 +79,7 @@ def add_header_map_value(
     vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
 ) -> int | None:
     """Append, keeping the values that are there."""
+    _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
     _writable(vm, map_type).add(key, value)
     return None
@@ -79,6 +89,7 @@ def replace_header_map_value(
     vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
 ) -> int | None:
     """Replace every value; makes the header when it is missing."""
+    _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
     _writable(vm, map_type).replace(key, value)
     return None
@@ -86,6 +97,7 @@ def replace_header_map_value(
 
 def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: int) -> int | None:
     """Remove every value. OK when there was none."""
+    _check(map_type)
     key = vm.memory.read(key_data, key_size)
     _writable(vm, map_type).remove(key)
     return None
@@ -93,6 +105,7 @@ def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: 
 
 def get_header_map_pairs(vm: WasmVM, map_type: int, return_pairs_data: int, return_pairs_size: int) -> int | None:
     """All pairs in order; (0, 0) for none and for a map that is not there."""
+    _check(map_type)
     headers = _readable(vm, map_type)
     vm.memory.give(b"" if headers is None else encode_pairs(headers.pairs), return_pairs_data, return_pairs_size)
     return None
@@ -100,6 +113,7 @@ def get_header_map_pairs(vm: WasmVM, map_type: int, return_pairs_data: int, retu
 
 def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size: int) -> int | None:
     """Replace everything. Malformed pairs are read as none, and then clear the map, as in Envoy."""
+    _check(map_type)
     pairs = decode_pairs(vm.memory.read(pairs_data, pairs_size))
     _writable(vm, map_type).replace_all(pairs)
     return None
@@ -107,6 +121,7 @@ def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size:
 
 def get_header_map_size(vm: WasmVM, map_type: int, return_size: int) -> int | None:
     """The bytes of all names and values: Envoy's answer. (The spec: of the serialized pairs.)"""
+    _check(map_type)
     headers = _readable(vm, map_type)
     if headers is None:
         return ProxyStatus.BAD_ARGUMENT

@@ -41,11 +41,11 @@ def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
 
 
 def close_stream(vm: WasmVM, stream_type: int) -> int | None:
-    """Reset the stream: the client's connection ends without a whole response."""
+    """Reset the stream: the client's connection ends without a whole response. Nothing for the types of TCP streams."""
     if stream_type > StreamType.UPSTREAM:
         return ProxyStatus.BAD_ARGUMENT
     stream = acting_context(vm).stream
-    if stream is not None:
+    if stream is not None and stream_type <= StreamType.HTTP_RESPONSE:
         vm.effects.append(CloseStream(stream, StreamType(stream_type)))
     return None
 

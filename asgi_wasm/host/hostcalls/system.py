@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.contexts import Context
     from asgi_wasm.host.vm import WasmVM
 
+_VM_ITSELF = 0
 UNPREFIXED = frozenset({"emscripten_notify_memory_growth", "pthread_equal"})
 __all__ = [
     "done",
@@ -52,9 +53,12 @@ def get_status(vm: WasmVM, return_code: int, return_message_data: int, return_me
 
 
 def set_effective_context(vm: WasmVM, context_id: int) -> int | None:
-    """Let the later hostcalls of this callback act for another context of this VM. BAD_ARGUMENT for an unknown id."""
+    """Let the later hostcalls of this callback act for another context of this VM. BAD_ARGUMENT for an unknown id.
+
+    0 is the VM itself, and to cpp-host the same as none: hostcalls act for whom the callback runs again.
+    """
     context = vm.contexts.get(context_id)
-    if context is None:
+    if context is None and context_id != _VM_ITSELF:
         return ProxyStatus.BAD_ARGUMENT
     vm.set_effective_context(context)
     return None
