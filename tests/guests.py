@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Api:
     def set_body(self, kind: int, data: bytes) -> None:
         self.ok("set_buffer_bytes", kind, 0, 0xFFFFFFFF, *self.host.store(data))
 
-    def reply(self, status: int, body: bytes = b"", headers: Pairs = ()) -> None:
+    def reply(self, status: int, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.ok("send_local_response", status, *self.host.store(b"told"), *self.host.store(body),
                 *self.host.store(encode_pairs(headers)), 0xFFFFFFFF)  # fmt: skip
 

@@ -5,54 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
+from asgi_wasm.asgi.environment import (
+    BYPASSING_EXTENSIONS,
+    Environment,
+    give_up,
+    guarded_scope,
+    headers_dropped,
+    paused_by,
+)
 from asgi_wasm.asgi.outlet import Outlet
-from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
+from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
-from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
-    from asgi_wasm.host.contexts import StreamContext
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.plugin import Filter
-    from asgi_wasm.host.ports import Log
 
 logger = logging.getLogger("asgi_wasm.host")
 
-_GATEWAY_TIMEOUT = 504
-# Extensions by which an app sends bytes that no plugin would see.
-_BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 # What an app sends after the head, by these or against the protocol.
-_BODY_MESSAGES = frozenset({"http.response.body", *_BYPASSING_EXTENSIONS})
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What every exchange of one middleware shares."""
-
-    app: ASGIApp
-    limits: StreamLimits
-    log: Log
-    # Seconds that a paused stream waits for anything to happen.
-    pause_timeout: float
-    host_metrics: HostMetrics = NO_HOST_METRICS
-
-
-def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
-    """Our own copy of the scope, with ``asgi_wasm`` in it, and without the extensions that would bypass a plugin."""
-    own = dict(scope)
-    own["asgi_wasm"] = PluginProperties(properties)
-    extensions = scope.get("extensions")
-    if extensions and any(plugin_filter.sees_response_body for plugin_filter in filters):
-        own["extensions"] = {name: value for name, value in extensions.items() if name not in _BYPASSING_EXTENSIONS}
-    return own
+_BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})
 
 
 class HttpExchange:
@@ -253,7 +230,7 @@ class HttpExchange:
             if self._reading is None:
                 self._reading = asyncio.ensure_future(self._server_receive())
             waiting.add(self._reading)
-        if self._paused_by is not None:
+        if paused_by(self._chain) is not None:
             self._watch_pause()
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         reading = self._reading
@@ -277,12 +254,6 @@ class HttpExchange:
             return not unread[-1].get("more_body", False)
         return self._client_ended or self._bypassed or self._chain.request.wants_data
 
-    @property
-    def _paused_by(self) -> StreamContext | None:
-        response = self._chain.response
-        paused_by = self._chain.request.paused_by
-        return response.paused_by if paused_by is None and response is not None else paused_by
-
     def _watch_pause(self) -> None:
         """A plugin holds something: give up when nothing more happens for too long."""
         self._forget_pause()
@@ -294,13 +265,8 @@ class HttpExchange:
             self._pause_timer = None
 
     def _give_up(self) -> None:
-        """End a pause that nothing ended."""
-        paused_by = self._paused_by
-        if paused_by is None or self._over:
-            return
-        plugin, seconds = paused_by.root.spec.name, self._environment.pause_timeout
-        self._environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
-        self._chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
+        if not self._over:
+            give_up(self._environment, self._chain)
 
     def _hear(self, message: Message) -> None:
         """Take a message of the client."""
@@ -361,6 +327,4 @@ class HttpExchange:
             logger.error("a response was cut off: %s", self._to_client.reset_reason)
 
     def _headers_dropped(self, names: list[bytes]) -> None:
-        shown = ", ".join(name.decode("latin-1") for name in names)
-        plugins = ", ".join(plugin_filter.spec.name for plugin_filter in self._filters)
-        self._environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")
+        headers_dropped(self._environment, self._filters, names)
