@@ -10,6 +10,7 @@ import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
+from tests.asgi.acting import Resumer, passing, pausing
 from tests.driving import Connection, answering, http_scope, request, run, settled, until
 from tests.guests import (
     CONTINUE,
@@ -32,41 +33,6 @@ START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
 def body(data: bytes, more: bool = False) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-class Resumer:
-    """Lets a test act inside of the plugin at a moment of its own: what it gives is done in the next tick."""
-
-    def __init__(self) -> None:
-        self.todo: list[Any] = []
-
-    def on_configure(self, api: Api, root: int, size: int) -> int:
-        api.tick(2)
-        return 1
-
-    def on_tick(self, api: Api, root: int) -> None:
-        for action in self.todo:
-            action(api)
-        self.todo.clear()
-
-    def later(self, action: Any) -> None:
-        self.todo.append(action)
-
-    async def done(self) -> None:
-        await until(lambda: not self.todo)
-        await settled()
-
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        return {"on_configure": self.on_configure, "on_tick": self.on_tick}
-
-
-def passing(*_: Any) -> int:
-    return CONTINUE
-
-
-def pausing(*_: Any) -> int:
-    return PAUSE
 
 
 # --- bodies pass as they come
