@@ -150,10 +150,9 @@ def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
     extensions: dict[str, Any] = {"http.response.trailers": {}}
     seen = read(serve_guests, "on_log", paths, app, extensions=extensions)
     assert seen == {"response.grpc_status": i64(7), "response.trailers.x-t": b"1"}
-    app = answering(b"", headers=[(b"grpc-status", b"3")])
-    assert read(serve_guests, "on_log", paths, app)["response.grpc_status"] == i64(3)
-    app = answering(b"", headers=[(b"grpc-status", b"nonsense")])
-    assert read(serve_guests, "on_log", paths, app)["response.grpc_status"] is None
+    for value, expected in ((b"3", i64(3)), (b"nonsense", None)):
+        in_headers = answering(b"", headers=[(b"grpc-status", value)])
+        assert read(serve_guests, "on_log", paths, in_headers)["response.grpc_status"] == expected
 
 
 def test_details_of_a_local_response(serve_guests: Serve) -> None:

@@ -304,8 +304,9 @@ def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str) -> N
         async with serve_guests(app, guest) as middleware:
             socket = Socket(middleware)
             await until(lambda: bool(socket.sent))
-            end = (lambda api: api.reply(403)) if way == "reply" else (lambda api: api.close(REQUEST))
-            resumer.later(lambda api: (api.act_for(guest.created[0]), end(api)))
+            resumer.later(
+                lambda api: (api.act_for(guest.created[0]), api.reply(403) if way == "reply" else api.close(REQUEST))
+            )
             sent = await socket.over()
             assert sent == [
                 {"type": "websocket.accept", "headers": []},
