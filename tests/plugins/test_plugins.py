@@ -147,17 +147,12 @@ def test_local_reply(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, c
     entry = {"conf": conf, "root_id": "local_reply"}
     app = answering(b"app", headers=[(b"content-length", b"3")])
     with caplog.at_level(logging.INFO, logger="asgi_wasm.plugin"):
-        response = asked(
-            wrap,
-            app,
-            "local_reply/assemblyscript",
-            {"conf": conf, "root_id": "local_reply"},
-            method="POST",
-            body=[b"x"],
-        )
+        response = asked(wrap, app, "local_reply/assemblyscript", entry, method="POST", body=[b"x"])
     assert (response.status, response.body, response.header(b"x-why")) == (403, b"no", b"1")
     assert response.header(b"content-length") == b"2"
-    said = [record.getMessage().removeprefix("local_reply: ") for record in caplog.records]
+    # (This SDK aborts in the `on_delete` of its root context, when all is over.)
+    lines = [record.getMessage().partition("local_reply: ") for record in caplog.records]
+    said = [line for before, found, line in lines if found and not before]
     assert said == callbacks
 
 
