@@ -214,11 +214,8 @@ def test_settings_that_fail_the_startup(serve_guests: Serve) -> None:
     async def main() -> None:
         async with serve_guests(speaking([]), lazily=True, nonsense=1) as middleware:
             answer = await Server(middleware).ask(STARTUP)
-            assert answer == {
-                "type": "lifespan.startup.failed",
-                "message": "argument settings: nonsense: unknown key 'nonsense'; known are cache_dir, engine, "
-                "limits, pause_timeout, plugins, routes, upstreams",
-            }
+            assert answer["type"] == "lifespan.startup.failed"
+            assert answer["message"].startswith("argument settings: nonsense: unknown key 'nonsense'; known are ")
 
     run(main)
 
