@@ -186,7 +186,7 @@ class HttpExchange:
 
     def _take_start(self, message: Message) -> None:
         headers = translate.response_headers(message)
-        self._to_client.original = message
+        self._to_client.original, self._to_client.original_headers = message, headers
         self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
         end = translate.response_ends_with_headers(self._server_scope["method"], headers)
         self._chain.respond(headers, end)

@@ -326,6 +326,45 @@ def test_plugin_that_closes_the_handshake(serve_guests: Serve) -> None:
     run(main)
 
 
+def test_client_gone_before_it_is_denied(serve_guests: Serve) -> None:
+    """Nobody is there to be told."""
+
+    def deny(api: Api, *_: int) -> int:
+        api.reply(401)
+        return PAUSE
+
+    async def main() -> None:
+        async with serve_guests(accepting(), Guest(on_request_headers=deny)) as middleware:
+            socket = Socket(middleware, **DENIAL)
+            socket.incoming.get_nowait()
+            socket.hang_up()
+            assert await socket.over() == []
+
+    run(main)
+
+
+def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> None:
+    """Its answer is held by a plugin when the client goes."""
+    resumer = Resumer()
+    guest = Guest(on_request_headers=pausing, **resumer.callbacks)
+    told: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        told.extend([(await receive())["type"], (await receive())["type"]])
+
+    async def main() -> None:
+        async with serve_guests(app, guest) as middleware:
+            socket = Socket(middleware)
+            await settled()
+            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+            await resumer.done()
+            socket.hang_up()
+            assert await socket.over() == []
+
+    run(main)
+    assert told == ["websocket.connect", "websocket.disconnect"]
+
+
 def test_messages_that_are_not_known_pass(serve_guests: Serve) -> None:
     early: Message = {"type": "websocket.novelty"}
 
