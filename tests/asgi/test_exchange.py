@@ -368,6 +368,42 @@ def test_slow_client_loses_nothing_when_the_app_ends_first(serve_guests: Serve) 
     run(main)
 
 
+def test_last_message_that_is_being_sent_is_waited_for(serve_guests: Serve) -> None:
+    """Nothing is left to be sent, and the last piece is not through yet: the exchange does not end under it."""
+    resumer = Resumer()
+    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
+    sent: list[Message] = []
+
+    async def main() -> None:
+        under_way, gate = asyncio.Event(), asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if not message.get("more_body", True):
+                under_way.set()
+                await gate.wait()
+            sent.append(message)
+
+        async def receive() -> Message:
+            if asked:
+                await asyncio.Event().wait()
+            asked.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        asked: list[bool] = []
+        async with serve_guests(answering(b"a"), guest) as middleware:
+            call = asyncio.ensure_future(middleware(http_scope(), receive, send))
+            await settled()
+            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+            await asyncio.wait_for(under_way.wait(), 5)
+            await settled()
+            assert not call.done()
+            gate.set()
+            await asyncio.wait_for(call, 5)
+
+    run(main)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
 def test_slow_client_slows_the_app(serve_guests: Serve) -> None:
     produced = 0
 

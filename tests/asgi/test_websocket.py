@@ -89,7 +89,11 @@ def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
         await accepting(subprotocol="chat", headers=[(b"x-app", b"1")])(scope, receive, send)
 
     async def main() -> None:
-        guest = Guest(on_request_headers=on_request_headers, on_response_headers=on_response_headers)
+        guest = Guest(
+            on_request_headers=on_request_headers,
+            on_response_headers=on_response_headers,
+            on_log=lambda api, context: seen.append(api.property(b"request\0duration") is not None),
+        )
         async with serve_guests(app, guest) as middleware:
             socket = Socket(middleware)
             socket.say("hello")
@@ -105,7 +109,7 @@ def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
             assert "asgi_wasm" not in socket.scope
 
     run(main)
-    assert seen == [b"GET", b"http", 0, b"101"]
+    assert seen == [b"GET", b"http", 0, b"101", True]
     (scope,) = scopes
     assert (b"x-user", b"alice") in scope["headers"]
     assert scope["asgi_wasm"]["user"] == b"alice"
