@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
-from asgi_wasm.asgi.exchange import Environment, HttpExchange
+from asgi_wasm.asgi.environment import Environment
+from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties

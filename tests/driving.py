@@ -41,7 +41,8 @@ class Response:
 
     @property
     def complete(self) -> bool:
-        return bool(self.messages) and not self.messages[-1].get("more_body", False)
+        bodies = [message for message in self.messages if message["type"] == "http.response.body"]
+        return bool(bodies) and not bodies[-1].get("more_body", False)
 
 
 def http_scope(method: str = "GET", path: str = "/", headers: Headers = (), **more: Any) -> dict[str, Any]:
@@ -116,6 +117,92 @@ def answering(*chunks: bytes, headers: Headers = (), status: int = 200) -> ASGIA
             await send({"type": "http.response.body", "body": chunk, "more_body": index < len(chunks) - 1})
 
     return app
+
+
+class Connection:
+    """One request, message by message: the test plays server and client, as strict as uvicorn.
+
+    ``open_gate`` false makes every `send` wait, as for a client that does not read.
+    """
+
+    def __init__(self, app: ASGIApp, method: str = "GET", path: str = "/", headers: Headers = (), **more: Any) -> None:
+        self.scope = http_scope(method, path, headers, **more)
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self.response = Response()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        # What the server gave out, and how often `receive` waits at this moment.
+        self.received = 0
+        self.receiving = 0
+        self.task = asyncio.ensure_future(self._run(app))
+
+    async def _run(self, app: ASGIApp) -> None:
+        await app(self.scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        self.receiving += 1
+        assert self.receiving == 1, "two tasks receive at once: a message can be lost"
+        try:
+            message = await self.incoming.get()
+        finally:
+            self.receiving -= 1
+        self.received += 1
+        return message
+
+    async def _send(self, message: Message) -> None:
+        await self.gate.wait()
+        kind = message["type"]
+        started = any(earlier["type"] == "http.response.start" for earlier in self.response.messages)
+        if kind == "http.response.start" and started:
+            raise RuntimeError("a second http.response.start")
+        if kind == "http.response.body" and not started:
+            raise RuntimeError("http.response.body before http.response.start")
+        if kind == "http.response.body" and self.response.complete:
+            raise RuntimeError("http.response.body after the response's end")
+        self.response.messages.append(message)
+
+    def feed(self, body: bytes = b"", *, more: bool = False) -> None:
+        """A chunk of the request's body."""
+        self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    def hang_up(self) -> None:
+        """The client goes."""
+        self.incoming.put_nowait({"type": "http.disconnect"})
+
+    async def sent(self, count: int) -> list[Message]:
+        """Wait until the client has this many messages."""
+
+        await until(lambda: len(self.response.messages) >= count or self.task.done())
+        if len(self.response.messages) < count:
+            await self.task
+            raise AssertionError(f"the app ended after {len(self.response.messages)} messages")
+        return self.response.messages
+
+    async def over(self) -> Response:
+        """Wait for the app's end. Raises what it raises."""
+        await asyncio.wait_for(self.task, SECONDS)
+        return self.response
+
+    async def cancel(self) -> None:
+        """What a server does at its own end."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        assert self.task.cancelled()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of."""
+    for _ in range(int(SECONDS / 0.001)):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+async def settled() -> None:
+    """Let everything that is ready to run do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> Any:

@@ -5,51 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
+from asgi_wasm.asgi.environment import (
+    BYPASSING_EXTENSIONS,
+    Environment,
+    give_up,
+    guarded_scope,
+    headers_dropped,
+    paused_by,
+)
+from asgi_wasm.asgi.outlet import Outlet
+from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
-from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
-    from asgi_wasm.host.contexts import StreamContext
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.plugin import Filter
-    from asgi_wasm.host.ports import Log
 
 logger = logging.getLogger("asgi_wasm.host")
 
-_GATEWAY_TIMEOUT = 504
-# Extensions by which an app sends bytes that no plugin would see.
-_BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What every exchange of one middleware shares."""
-
-    app: ASGIApp
-    limits: StreamLimits
-    log: Log
-    # Seconds that a paused stream waits for anything to happen.
-    pause_timeout: float
-    host_metrics: HostMetrics = NO_HOST_METRICS
-
-
-def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
-    """Our own copy of the scope, with ``asgi_wasm`` in it, and without the extensions that would bypass a plugin."""
-    own = dict(scope)
-    own["asgi_wasm"] = PluginProperties(properties)
-    extensions = scope.get("extensions")
-    if extensions and any(plugin_filter.sees_response_body for plugin_filter in filters):
-        own["extensions"] = {name: value for name, value in extensions.items() if name not in _BYPASSING_EXTENSIONS}
-    return own
+# What an app sends after the head, by these or against the protocol.
+_BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})
 
 
 class HttpExchange:
@@ -61,11 +41,11 @@ class HttpExchange:
         self._environment = environment
         self._server_scope = scope
         self._server_receive = receive
-        self._server_send = send
         self._filters = filters
         self._to_app = RequestSide(self._wake)
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         self._to_client = ResponseSide(self._wake, self._headers_dropped, trailers=trailers)
+        self._outlet = Outlet(send, self._to_client.messages, self._client_went)
         self._attributes = ScopeAttributes(scope)
         self._chain = FilterChain(
             filters,
@@ -80,15 +60,21 @@ class HttpExchange:
         # The client's side.
         self._client_ended = translate.request_ends_with_headers(scope)
         self._client_gone = False
+        # What the app may still read though it is not for the chain.
         self._unread: list[Message] = []
+        # A body that the chain need not see goes to the app directly.
+        self._bypassed = False
+        # The app has sent the last piece of a body, and the response has none or is at its end.
+        self._app_ended = False
         self._response_ended = False
         self._trailers: list[tuple[bytes, bytes]] = []
+        # Only one of them at a time: an app may receive in one task and send in another.
         self._reading: asyncio.Future[Message] | None = None
+        self._app_is_reading = False
         # Set while a resume, an answer or a piece of body that came from outside our own calls is not sent yet.
         self._change: asyncio.Future[None] | None = None
         self._driving = 0
-        self._flusher: asyncio.Task[None] | None = None
-        self._flush_lock = asyncio.Lock()
+        self._pause_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
@@ -99,12 +85,13 @@ class HttpExchange:
             self._driving -= 1
             while not (self._to_app.forwarded or self._chain.answered_locally or self._client_gone):
                 await self._step()
-            await self._flush()
+            await self._outlet.flush()
             if self._to_app.forwarded and not self._over:
                 await self._call_app(headers)
             while self._response_pending:
                 await self._step()
-                await self._flush()
+                await self._outlet.flush()
+            await self._outlet.flush()
         finally:
             self._attributes.finished = True
             self._chain.finish()
@@ -117,34 +104,34 @@ class HttpExchange:
         dropped = translate.apply_request_headers(scope, headers)
         if dropped:
             self._headers_dropped(dropped)
+        self._bypassed = not self._chain.request.reads_body
         try:
-            await self._environment.app(scope, self._app_receive(), self._app_send)
+            await self._environment.app(scope, self._receive, self._app_send)
         except Exception as error:
             if not self._chain.answered_locally:
                 raise
             # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
             logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
 
-    def _app_receive(self) -> Receive:
-        nothing_kept = not self._to_app.messages and not self._unread and self._reading is None
-        if nothing_kept and (self._client_ended or not self._chain.request.reads_body):
-            return self._server_receive
-        return self._receive
-
     async def _receive(self) -> Message:
         while True:
             if self._to_app.messages:
                 return self._to_app.messages.popleft()
+            if self._unread:
+                return self._unread.pop(0)
             if self._over or self._client_gone:
                 return {"type": "http.disconnect"}
-            if self._client_ended and self._unread:
-                return self._unread.pop(0)
-            if self._reading is None and self._chain.request.paused_by is None:
+            if self._reading is None and not self._app_is_reading and self._chain.request.paused_by is None:
                 # Nothing to wait for but the client: no task is needed.
-                self._hear(await self._server_receive())
+                self._app_is_reading = True
+                try:
+                    self._hear(await self._server_receive())
+                finally:
+                    self._app_is_reading = False
+                    self._notify()
             else:
                 await self._step()
-            await self._flush()
+            await self._outlet.flush()
 
     async def _app_send(self, message: Message) -> None:
         if self._over:
@@ -157,13 +144,15 @@ class HttpExchange:
             passes = self._take(message)
         finally:
             self._driving -= 1
-        await self._flush()
+        await self._outlet.flush()
         if passes:
-            await self._server_send(message)
+            await self._pass(message)
         response = self._chain.response
         while response is not None and not response.closed and not response.wants_data and not self._client_gone:
             await self._step()
-            await self._flush()
+            await self._outlet.flush()
+        if response is not None and response.paused_by is not None:
+            self._watch_pause()
 
     def _take(self, message: Message) -> bool:
         """Feed a message of the app to the chain. True when it is not for the chain and passes unchanged."""
@@ -171,7 +160,10 @@ class HttpExchange:
         response = self._chain.response
         if kind == "http.response.start" and response is None:
             self._take_start(message)
-        elif kind == "http.response.body" and response is not None:
+        elif kind == "http.response.start":
+            # The server cannot tell: the first may still be held back.
+            raise RuntimeError("Expected ASGI message 'http.response.body', but got a second 'http.response.start'.")
+        elif kind == "http.response.body" and response is not None and not self._app_ended:
             self._take_body(message)
         elif kind == "http.response.trailers" and response is not None:
             self._trailers += translate.header_pairs(message)
@@ -181,9 +173,20 @@ class HttpExchange:
             return True
         return False
 
+    async def _pass(self, message: Message) -> None:
+        """Hand a message to the server as it is, in its place."""
+        response = self._chain.response
+        if message["type"] in _BODY_MESSAGES and response is not None:
+            while not (self._to_client.started or self._over or self._client_gone):
+                await self._step()
+                await self._outlet.flush()
+            self._to_client.complete = not self._over and not message.get("more_body", False)
+        if not self._over:
+            await self._outlet.send(message)
+
     def _take_start(self, message: Message) -> None:
         headers = translate.response_headers(message)
-        self._to_client.original = message
+        self._to_client.original, self._to_client.original_headers = message, headers
         self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
         end = translate.response_ends_with_headers(self._server_scope["method"], headers)
         self._chain.respond(headers, end)
@@ -191,6 +194,7 @@ class HttpExchange:
 
     def _take_body(self, message: Message) -> None:
         response = self._chain.response
+        self._app_ended = not message.get("more_body", False)
         if response is None or response.closed or self._response_ended:
             return
         data = message.get("body", b"")
@@ -219,84 +223,103 @@ class HttpExchange:
 
     async def _step(self) -> None:
         """Await one thing that can change the exchange: a message of the client, or something from outside."""
-        request = self._chain.request
-        if self._change is None:
+        if self._change is None or self._change.done():
             self._change = asyncio.get_running_loop().create_future()
         waiting: set[asyncio.Future[Any]] = {self._change}
-        if not self._client_gone and (self._client_ended or request.wants_data):
+        if self._may_read:
             if self._reading is None:
                 self._reading = asyncio.ensure_future(self._server_receive())
             waiting.add(self._reading)
-        paused_by = self._paused_by
-        timeout = None if paused_by is None else self._environment.pause_timeout
-        done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not done and paused_by is not None:
-            self._give_up(paused_by.root.spec.name)
-        if self._change is not None and self._change.done():
-            self._change = None
-        if self._reading is not None and self._reading.done():
-            message, self._reading = self._reading.result(), None
-            self._hear(message)
+        if paused_by(self._chain) is not None:
+            self._watch_pause()
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        reading = self._reading
+        if reading is not None and reading.done():
+            self._reading = None
+            try:
+                self._hear(reading.result())
+            finally:
+                self._notify()
 
     @property
-    def _paused_by(self) -> StreamContext | None:
-        response = self._chain.response
-        paused_by = self._chain.request.paused_by
-        return response.paused_by if paused_by is None and response is not None else paused_by
+    def _may_read(self) -> bool:
+        """Whether the client may be heard: not by two at once, and no further than the app reads or a plugin holds.
 
-    def _give_up(self, plugin: str) -> None:
-        """End a pause that nothing ended."""
-        seconds = self._environment.pause_timeout
-        self._environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
-        self._driving += 1
-        self._chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
-        self._driving -= 1
+        After its last word all that can come is that it goes.
+        """
+        if self._client_gone or self._app_is_reading:
+            return False
+        unread = self._unread or self._to_app.messages
+        if unread:
+            return not unread[-1].get("more_body", False)
+        return self._client_ended or self._bypassed or self._chain.request.wants_data
+
+    def _watch_pause(self) -> None:
+        """A plugin holds something: give up when nothing more happens for too long."""
+        self._forget_pause()
+        self._pause_timer = asyncio.get_running_loop().call_later(self._environment.pause_timeout, self._give_up)
+
+    def _forget_pause(self) -> None:
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+
+    def _give_up(self) -> None:
+        if not self._over:
+            give_up(self._environment, self._chain)
 
     def _hear(self, message: Message) -> None:
         """Take a message of the client."""
-        if message["type"] != "http.request":
-            self._client_gone = message["type"] == "http.disconnect"
-            return
-        if self._client_ended:
-            # The empty message that stands for "no body": kept for an app that asks for it.
+        if message["type"] == "http.disconnect":
+            self._client_gone = True
+        elif message["type"] != "http.request":
             self._unread.append(message)
-            return
+        elif self._client_ended:
+            self._hear_after_end(message)
+        else:
+            self._hear_body(message)
+
+    def _hear_after_end(self, message: Message) -> None:
+        """The empty message that stands for "no body": kept for an app that asks for it."""
+        if self._chain.request.reads_body and (message.get("body") or message.get("more_body", False)):
+            # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
+            logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
+            message = {"type": "http.request", "body": b"", "more_body": False}
+            if self._unread:
+                return
+        self._unread.append(message)
+
+    def _hear_body(self, message: Message) -> None:
         body = message.get("body", b"")
         self._client_ended = not message.get("more_body", False)
         self._attributes.request_size += len(body)
-        self._driving += 1
-        try:
-            if body or self._client_ended:
+        if self._bypassed:
+            self._unread.append(message)
+        elif body or self._client_ended:
+            self._driving += 1
+            try:
                 self._chain.request.data(bytes(body), self._client_ended)
-        finally:
-            self._driving -= 1
+            finally:
+                self._driving -= 1
+
+    def _notify(self) -> None:
+        """Let every `_step` look again."""
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
 
     def _wake(self) -> None:
         """Something reached a far end. When no call of ours is there to send it, a task is made for that."""
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
-        if not self._driving and self._to_client.messages and (self._flusher is None or self._flusher.done()):
-            self._flusher = asyncio.ensure_future(self._flush_quietly())
+        self._notify()
+        if not self._driving:
+            self._outlet.flush_soon()
 
-    async def _flush(self) -> None:
-        """Send what is ready, in order, from whichever call comes first."""
-        messages = self._to_client.messages
-        if not messages:
-            return
-        async with self._flush_lock:
-            while messages:
-                await self._server_send(messages.popleft())
-
-    async def _flush_quietly(self) -> None:
-        try:
-            await self._flush()
-        except OSError:
-            # ASGI 2.4: sending to a client that has gone raises OSError.
-            self._client_gone = True
-            self._wake()
+    def _client_went(self) -> None:
+        self._client_gone = True
+        self._notify()
 
     async def _close(self) -> None:
-        for task in (self._reading, self._flusher):
+        self._forget_pause()
+        for task in (self._reading, self._outlet.task):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait([task])
@@ -304,6 +327,4 @@ class HttpExchange:
             logger.error("a response was cut off: %s", self._to_client.reset_reason)
 
     def _headers_dropped(self, names: list[bytes]) -> None:
-        shown = ", ".join(name.decode("latin-1") for name in names)
-        plugins = ", ".join(plugin_filter.spec.name for plugin_filter in self._filters)
-        self._environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")
+        headers_dropped(self._environment, self._filters, names)

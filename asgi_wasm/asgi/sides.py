@@ -57,8 +57,9 @@ class ResponseSide:
         self.complete = False
         # Why the connection is to be cut, once it is.
         self.reset_reason: str | None = None
-        # The app's own start message, whose extra keys are kept.
+        # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
         self.original: Message | None = None
+        self.original_headers: HeaderMap | None = None
         # Whether to hold the head until the first verdict on the body: see `headers`.
         self.hold_head = False
         self.bytes_in = 0
@@ -123,7 +124,7 @@ class ResponseSide:
         if head is None:
             return
         self.started = True
-        message, dropped = response_start(self.original, head)
+        message, dropped = response_start(self.original if head is self.original_headers else None, head)
         self._promised_trailers = self._can_send_trailers and bool(message.get("trailers"))
         if not self._promised_trailers:
             message.pop("trailers", None)

@@ -16,6 +16,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 def request_headers(scope: Scope) -> HeaderMap:
@@ -31,9 +33,15 @@ def request_headers(scope: Scope) -> HeaderMap:
         (b":authority", _server(scope) if authority is None else bytes(authority)),
         (b":path", request_path(scope)),
         (b":method", scope.get("method", "GET").encode("latin-1")),
-        (b":scheme", scope.get("scheme", "http").encode("latin-1")),
+        (b":scheme", _scheme(scope)),
     ]
     return HeaderMap(pseudo + fields)
+
+
+def _scheme(scope: Scope) -> bytes:
+    """A WebSocket's handshake is HTTP, and so it is to Envoy's plugins."""
+    scheme: str = scope.get("scheme", "http")
+    return _HTTP_SCHEMES.get(scheme, scheme).encode("latin-1")
 
 
 def _server(scope: Scope) -> bytes:
@@ -69,28 +77,37 @@ def request_ends_with_headers(scope: Scope) -> bool:
 
 
 def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
-    """Write what plugins changed into ``scope``, which must be our own copy.
+    """Write what plugins changed into ``scope``, which must be our own copy; what they did not stays as it was.
 
     Gives back the names of headers that were left out because they could not be sent.
     """
     if not headers.changed:
         return []
+    before = request_headers(scope)
     fields, dropped = _sendable(headers)
     authority = headers.get(b":authority")
-    if authority is not None:
+    had_host = any(name == b"host" for name, _ in scope["headers"])
+    if authority is not None and (had_host or authority != before.get(b":authority")):
         fields.insert(0, (b"host", authority))
     scope["headers"] = fields
-    method, scheme, path = headers.get(b":method"), headers.get(b":scheme"), headers.get(b":path")
+    method, scheme, path = (_changed(headers, before, name) for name in (b":method", b":scheme", b":path"))
     if method:
         scope["method"] = method.decode("latin-1").upper()
     if scheme:
-        scope["scheme"] = scheme.decode("latin-1")
+        text = scheme.decode("latin-1")
+        scope["scheme"] = _WEBSOCKET_SCHEMES.get(text, text) if scope["type"] == "websocket" else text
     if path:
         raw_path, _, query = path.partition(b"?")
         scope["raw_path"] = raw_path
         scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         scope["query_string"] = query
     return dropped
+
+
+def _changed(headers: HeaderMap, before: HeaderMap, name: bytes) -> bytes | None:
+    """What a plugin wrote; None when it is as it was, or was removed."""
+    value = headers.get(name)
+    return None if value == before.get(name) else value
 
 
 def response_headers(message: Message) -> HeaderMap:

@@ -7,11 +7,12 @@ through the response callbacks. Specification: ASGI `specs/www.rst`, "WebSocket"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.exchange import Environment, guarded_scope
+from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.filter_chain import FilterChain
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _DENIAL_EXTENSION = "websocket.http.response"
 _SWITCHING_PROTOCOLS, _FORBIDDEN = 101, 403
+# Close codes of RFC 6455 7.4.1.
+_POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011
 
 
 class WebSocketHandshake:
@@ -38,23 +41,27 @@ class WebSocketHandshake:
         self._server_receive = receive
         self._server_send = send
         self._change = asyncio.Event()
-        self._to_app = RequestSide(self._change.set)
-        self._to_client = ResponseSide(self._change.set, lambda _names: None, trailers=False)
-        attributes = ScopeAttributes(self._server_scope)
+        self._to_app = RequestSide(self._changed)
+        self._to_client = ResponseSide(self._changed, self._headers_dropped, trailers=False)
+        self._attributes = ScopeAttributes(self._server_scope)
         self._chain = FilterChain(
             filters,
             self._to_app,
             self._to_client,
-            attributes,
+            self._attributes,
             environment.limits,
             environment.log,
             environment.host_metrics,
         )
-        attributes.chain = self._chain
-        self._connect: Message | None = None
+        self._attributes.chain = self._chain
+        # What the client said before the app asked: its connect, and perhaps that it has gone.
+        self._heard: deque[Message] = deque()
+        self._reading: asyncio.Future[Message] | None = None
         self._gone = False
-        # Accepted or denied: from here on every message passes.
+        # Accepted or denied: from here on every message passes, unless plugins gave the answer.
         self._settled = False
+        self._answered_by_plugins = False
+        self._closing: asyncio.Future[None] | None = None
 
     async def run(self, scope: Scope) -> None:
         """Serve the connection to its end."""
@@ -66,28 +73,41 @@ class WebSocketHandshake:
                 await self._deny()
             elif not self._gone:
                 own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
-                translate.apply_request_headers(own, headers)
+                dropped = translate.apply_request_headers(own, headers)
+                if dropped:
+                    self._headers_dropped(dropped)
                 if "method" not in scope:
                     del own["method"]
                 await self._environment.app(own, self._receive, self._send)
         finally:
+            self._attributes.finished = True
             self._chain.finish()
+            for waiting in (self._reading, self._closing):
+                if waiting is not None and not waiting.done():
+                    waiting.cancel()
+                    await asyncio.wait([waiting])
 
     # --- the app
 
     async def _receive(self) -> Message:
-        if self._connect is not None:
-            message, self._connect = self._connect, None
-            return message
-        return await self._server_receive()
+        if self._heard:
+            return self._heard.popleft()
+        if self._reading is None:
+            return await self._server_receive()
+        await asyncio.wait([self._reading])
+        reading, self._reading = self._reading, None
+        return reading.result()
 
     async def _send(self, message: Message) -> None:
-        if self._settled:
-            if not self._chain.answered_locally:
-                await self._server_send(message)
+        if self._answered_by_plugins:
+            if message["type"] == "websocket.send":
+                # As to a client that has gone: an endless stream would otherwise never be told to end.
+                raise OSError("a plugin has ended the connection")
             return
         kind = message["type"]
-        if kind == "websocket.accept":
+        if self._settled:
+            await self._server_send(message)
+        elif kind == "websocket.accept":
             await self._respond(message, _SWITCHING_PROTOCOLS)
         elif kind == "websocket.close":
             await self._respond(message, _FORBIDDEN)
@@ -101,7 +121,6 @@ class WebSocketHandshake:
         headers = HeaderMap([(b":status", b"%d" % status), *translate.header_pairs(message)])
         self._chain.respond(headers, message["type"] == "websocket.close")
         await self._until(lambda: bool(self._to_client.messages) or self._chain.answered_locally)
-        self._settled = True
         if self._chain.answered_locally:
             await self._deny()
         elif not self._gone:
@@ -110,43 +129,55 @@ class WebSocketHandshake:
                 final["headers"] = self._to_client.messages.popleft()["headers"]
             if message["type"] == "websocket.http.response.start":
                 final["status"] = translate.status_of(headers)
+            self._settled = True
             await self._server_send(final)
 
     # --- the client
 
-    async def _until(self, condition: Any) -> None:
-        """Await a condition that something outside makes true, or the client's going."""
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Await a condition that something outside makes true, or the client's going; a pause is given up in time."""
         while not condition() and not self._gone:
             self._change.clear()
             changed = asyncio.ensure_future(self._change.wait())
-            reading: asyncio.Future[Message] | None = None
-            waiting: set[asyncio.Future[Any]] = {changed}
-            if self._connect is None and not self._to_app.forwarded:
-                reading = asyncio.ensure_future(self._server_receive())
-                waiting.add(reading)
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
-            if reading is not None:
-                await self._heard(reading)
+            if self._reading is None and not self._to_app.forwarded:
+                self._reading = asyncio.ensure_future(self._server_receive())
+            waiting: set[asyncio.Future[Any]] = {changed} if self._reading is None else {changed, self._reading}
+            timeout = self._environment.pause_timeout
+            try:
+                done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if self._reading is not None and self._reading.done():
+                reading, self._reading = self._reading, None
+                self._hear(reading.result())
+            elif not done:
+                give_up(self._environment, self._chain)
 
-    async def _heard(self, reading: asyncio.Future[Message]) -> None:
-        if not reading.done():
-            # `receive` may be cancelled: nothing is lost, the server keeps what it has not given out.
-            reading.cancel()
-            return
-        message = reading.result()
-        if message["type"] == "websocket.connect":
-            self._connect = message
-        else:
-            self._gone = True
+    def _hear(self, message: Message) -> None:
+        self._heard.append(message)
+        self._gone = message["type"] == "websocket.disconnect"
 
     async def _deny(self) -> None:
         """Deny the handshake with the plugins' answer where the server can, else by closing, which it shows as 403."""
-        self._settled = True
-        if self._connect is None and not self._to_app.forwarded:
-            await self._server_receive()
-        if _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
+        self._answered_by_plugins = True
+        await self._until(lambda: self._to_client.complete or self._to_client.reset_reason is not None)
+        if not (self._to_app.forwarded or self._heard):
+            self._hear(await self._server_receive())
+        if self._gone:
+            return
+        if self._to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
             for message in self._to_client.messages:
                 await self._server_send({**message, "type": f"websocket.{message['type']}"})
         else:
-            await self._server_send({"type": "websocket.close", "code": 1008, "reason": ""})
+            await self._server_send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+
+    def _changed(self) -> None:
+        self._change.set()
+        if self._settled and self._chain.answered_locally and not self._answered_by_plugins:
+            # Too late to deny: all that can be done is to end it.
+            self._answered_by_plugins = True
+            close = self._server_send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
+            self._closing = asyncio.ensure_future(close)
+
+    def _headers_dropped(self, names: list[bytes]) -> None:
+        headers_dropped(self._environment, self._filters, names)

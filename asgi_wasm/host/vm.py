@@ -174,8 +174,10 @@ class WasmVM:
 
     def perform(self) -> None:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
-        while self.effects:
-            effect = self.effects.pop(0)
+        # Taken out first: an effect calls plugins, and this again, for theirs alone. Or a tick that resumes many
+        # streams would nest each in the one before.
+        effects, self.effects = self.effects, []
+        for effect in effects:
             if isinstance(effect, StreamEffect):
                 effect.context.chain.apply(effect)
             elif isinstance(effect, DeleteRoot):

@@ -77,18 +77,32 @@ class _Merge:
     def _add(self, source: Source) -> None:
         data = dict(source.data)
         # APISIX's own file: `wasm: {plugins: [...]}`.
-        wasm = data.pop("wasm", None)
-        if isinstance(wasm, Mapping) and "plugins" in wasm and "plugins" not in data:
-            data["plugins"] = wasm["plugins"]
+        if "wasm" in data:
+            self._unwrap(source, data)
         for key, value in data.items():
             if key == "plugins":
                 self._add_plugins(source, value)
-            elif key == "upstreams" and isinstance(value, Mapping):
+            elif key == "upstreams" and not isinstance(value, Mapping):
+                self._blame(source, key, "must be a mapping of names to URLs")
+            elif key == "upstreams":
                 self._upstreams.update({name: (item, source) for name, item in value.items()})
             elif key in Settings.model_fields:
                 self._values[key] = (value, source)
             else:
                 self._blame(source, key, names.unknown(key, _TOP_KEYS))
+
+    def _unwrap(self, source: Source, data: dict[str, Any]) -> None:
+        wasm = data.pop("wasm")
+        if not isinstance(wasm, Mapping):
+            self._blame(source, "wasm", "must be a mapping with plugins")
+            return
+        for key in wasm:
+            if key != "plugins":
+                self._blame(source, "wasm", names.unknown(key, ["plugins"]))
+        if "plugins" in wasm and "plugins" in data:
+            self._blame(source, "wasm.plugins", "means the same as plugins: keep one of them")
+        elif "plugins" in wasm:
+            data["plugins"] = wasm["plugins"]
 
     def _add_plugins(self, source: Source, value: Any) -> None:
         seen: set[str] = set()

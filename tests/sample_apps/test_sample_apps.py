@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -56,18 +57,42 @@ def test_fastapi_reads_what_plugins_set() -> None:
         assert httpx.get(f"{server.url}/app").json() == {"from": "the app", "user": "nobody"}
 
 
-def test_starlette_streams_and_speaks_websocket() -> None:
-    async def talk(port: int) -> str:
+def test_starlette_streams() -> None:
+    """An event leaves as it is made: the last one comes later than the first, by what the app waits between them."""
+    with serve(SAMPLES["starlette"][0]) as server, httpx.stream("GET", f"{server.url}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        arrived = [(text, time.monotonic()) for text in response.iter_text()]
+    assert [text for text, _ in arrived] == ["data: 0\n\n", "data: 1\n\n", "data: 2\n\n"]
+    # Two pauses of 0.2 s; all at once would be no pause at all.
+    assert arrived[-1][1] - arrived[0][1] > 0.2
+
+
+def test_starlette_speaks_websocket() -> None:
+    async def talk(port: int) -> list[str]:
         async with websockets.connect(f"ws://127.0.0.1:{port}/echo") as socket:
-            await socket.send("hello")
-            return str(await socket.recv())
+            answers = []
+            for word in ("hello", "again", "x" * 100_000):
+                await socket.send(word)
+                answers.append(str(await socket.recv()))
+            return answers
+
+    async def meet_the_plugin(port: int) -> None:
+        async with websockets.connect(f"ws://127.0.0.1:{port}/teapot"):
+            raise AssertionError("the plugin was to deny it")
 
     with serve(SAMPLES["starlette"][0]) as server:
-        with httpx.stream("GET", f"{server.url}/events") as response:
-            assert next(response.iter_text()) == "data: 0\n\n"
-        assert asyncio.run(talk(server.port)) == "hello"
+        assert asyncio.run(talk(server.port)) == ["hello", "again", "x" * 100_000]
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            asyncio.run(meet_the_plugin(server.port))
+        assert (caught.value.response.status_code, caught.value.response.body) == (418, b"I am a teapot")
+        assert "Traceback" not in server.log()
 
 
 def test_django_reads_bodies() -> None:
     with serve(SAMPLES["django"][0]) as server:
         assert httpx.post(f"{server.url}/echo", content=b"x" * 70_000).content == b"x" * 70_000
+        form = httpx.post(f"{server.url}/echo", data={"a": "1"})
+        assert (form.status_code, form.text) == (200, "a=1")
+        assert form.headers["content-type"] == "application/x-www-form-urlencoded"
+        assert httpx.get(f"{server.url}/absent").status_code == 404
+        assert "Traceback" not in server.log()

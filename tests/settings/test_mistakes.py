@@ -151,6 +151,56 @@ def test_settings_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mistake() == "asgi-wasm.yaml and asgi-wasm.toml both exist: keep one of them"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("wasm: {plugin: []}", "asgi-wasm.yaml: wasm: unknown key 'plugin'; did you mean 'plugins'?"),
+        ("wasm: []", "asgi-wasm.yaml: wasm: must be a mapping with plugins"),
+        (
+            "wasm: {plugins: []}\nplugins: []",
+            "asgi-wasm.yaml: wasm.plugins: means the same as plugins: keep one of them",
+        ),
+        ("upstreams: [http://a]", "asgi-wasm.yaml: upstreams: must be a mapping of names to URLs"),
+        (
+            "upstreams: {a: {url: 'http://a', verfy: false}}",
+            "asgi-wasm.yaml: upstreams.a: unknown key 'verfy'; ",
+        ),
+        ("upstreams: {a: {url: 'http://a', timeout: 0}}", "asgi-wasm.yaml: upstreams.a.timeout: input should be "),
+        ("limits: {request_body: -1}", "asgi-wasm.yaml: limits.request_body: input should be greater than 0"),
+        ("pause_timeout: soon", "asgi-wasm.yaml: pause_timeout: input should be a valid number"),
+        ("routes: [{uri: /a, pluginz: {}}]", "asgi-wasm.yaml: routes[0]"),
+        ("routes: [x]", "asgi-wasm.yaml: routes[0]: input should be a valid dictionary"),
+        (
+            "plugins: [{name: waf, file: waf.wasm}]\nroutes: [{uri: /a, plugins: {waf: {conf: 2026-01-01}}}]",
+            "asgi-wasm.yaml: routes[0].plugins.waf.conf: cannot be encoded",
+        ),
+        ("plugins: waf", "asgi-wasm.yaml: plugins[0]: must be a mapping with name and file"),
+        ("- plugins", "asgi-wasm.yaml: "),
+    ],
+)
+def test_in_a_file(folder: Path, text: str, expected: str) -> None:
+    (folder / "asgi-wasm.yaml").write_text(text)
+    assert mistake().splitlines()[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [("environment", "the environment"), (".env", ".env"), ("pyproject.toml", "pyproject.toml [tool.asgi-wasm]")],
+)
+def test_source_of_a_key_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, source: str) -> None:
+    """Also when another source says the rest of the plugin."""
+    (folder / "asgi-wasm.yaml").write_text("plugins: [{name: waf, file: waf.wasm}]")
+    if place == "environment":
+        monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__PRIORITY", "high")
+    elif place == ".env":
+        (folder / ".env").write_text("ASGI_WASM_PLUGINS__waf__PRIORITY=high")
+    else:
+        (folder / place).write_text("[tool.asgi-wasm.plugins.waf]\npriority = 'high'")
+    assert mistake() == (
+        f"{source}: plugins.waf.priority: input should be a valid integer, unable to parse string as an integer"
+    )
+
+
 def test_malformed_pyproject(folder: Path) -> None:
     (folder / "pyproject.toml").write_text("[tool")
     assert mistake().startswith("pyproject.toml: cannot be read: ")

@@ -223,3 +223,70 @@ def test_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ret" not in repr(store)
     assert "ret" not in repr(Settings(shared_data="redis://:secret@host"))
     assert load(shared_data="memory://").store == StoreSpec(metrics=True)
+
+
+APISIX = """
+wasm:
+  plugins:
+    - name: waf
+      priority: 7997
+      file: waf.wasm
+    - name: auth
+      priority: 7996
+      file: auth.wasm
+routes:
+  - uri: /hello
+    plugins:
+      waf:
+        conf: '{"http_status": 200, "body": "hello world", "percentage": 100}'
+  - uri: /other/*
+    plugins:
+      waf: {conf: {http_status: 503}}
+      auth: {conf: plain text}
+"""
+
+
+def test_apisix_own_file(folder: Path) -> None:
+    (folder / "asgi-wasm.yaml").write_text(APISIX)
+    spec = load()
+    assert [(plugin.name, plugin.priority, plugin.conf) for plugin in spec.plugins] == [
+        ("waf", 7997, None),
+        ("auth", 7996, None),
+    ]
+    assert [(route.uri, dict(route.plugins)) for route in spec.routes] == [
+        ("/hello", {"waf": b'{"http_status": 200, "body": "hello world", "percentage": 100}'}),
+        ("/other/*", {"waf": b'{"http_status":503}', "auth": b"plain text"}),
+    ]
+
+
+SOURCES = ["argument", "environment", ".env", "asgi-wasm.yaml", "pyproject.toml"]
+
+
+@pytest.mark.parametrize("first", range(len(SOURCES)))
+def test_the_first_source_that_names_a_key_wins(folder: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """Each source says its own place in the list; those above ``first`` say nothing."""
+
+    def says(source: str) -> int | None:
+        place = SOURCES.index(source)
+        return place if place >= first else None
+
+    if says("environment") is not None:
+        monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__PRIORITY", "1")
+        monkeypatch.setenv("ASGI_WASM_PAUSE_TIMEOUT", "11")
+    if says(".env") is not None:
+        (folder / ".env").write_text("ASGI_WASM_PLUGINS__waf__PRIORITY=2\nASGI_WASM_PAUSE_TIMEOUT=12\n")
+    if says("asgi-wasm.yaml") is not None:
+        (folder / "asgi-wasm.yaml").write_text("plugins: [{name: waf, priority: 3}]\npause_timeout: 13\n")
+    table = '[tool.asgi-wasm]\npause_timeout = 14\n[[tool.asgi-wasm.plugins]]\nname = "waf"\npriority = 4\n'
+    (folder / "pyproject.toml").write_text(table + 'file = "waf.wasm"\n')
+    spec = load(plugins=[{"name": "waf", "priority": 0}] if first == 0 else None)
+    assert only(spec).priority == first
+    assert spec.pause_timeout == 10 + max(first, 1)
+    assert only(spec).file == folder / "waf.wasm"
+
+
+def test_other_variables_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINE", "nonsense")
+    monkeypatch.setenv("PLUGINS", "nonsense")
+    (folder / ".env").write_text("SECRET=1\nDATABASE_URL=x\n")
+    assert load() == HostSpec()

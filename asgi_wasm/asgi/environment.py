@@ -1,0 +1,68 @@
+"""What an HTTP exchange and a WebSocket handshake have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.specs import StreamLimits
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp, Scope
+    from asgi_wasm.host.contexts import StreamContext
+    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.ports import Log
+
+_GATEWAY_TIMEOUT = 504
+# Extensions by which an app sends bytes that no plugin would see.
+BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What every exchange of one middleware shares."""
+
+    app: ASGIApp
+    limits: StreamLimits
+    log: Log
+    # Seconds that a paused stream waits for anything to happen.
+    pause_timeout: float
+    host_metrics: HostMetrics = NO_HOST_METRICS
+
+
+def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
+    """Our own copy of the scope, with ``asgi_wasm`` in it, and without the extensions that would bypass a plugin."""
+    own = dict(scope)
+    own["asgi_wasm"] = PluginProperties(properties)
+    extensions = scope.get("extensions")
+    if extensions and any(plugin_filter.sees_response_body for plugin_filter in filters):
+        own["extensions"] = {name: value for name, value in extensions.items() if name not in BYPASSING_EXTENSIONS}
+    return own
+
+
+def paused_by(chain: FilterChain) -> StreamContext | None:
+    """The filter that holds something back, the request's before the response's."""
+    holder = chain.request.paused_by
+    return chain.response.paused_by if holder is None and chain.response is not None else holder
+
+
+def give_up(environment: Environment, chain: FilterChain) -> None:
+    """End a pause that nothing ended."""
+    holder = paused_by(chain)
+    if holder is None:
+        return
+    plugin, seconds = holder.root.spec.name, environment.pause_timeout
+    environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
+    chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
+
+
+def headers_dropped(environment: Environment, filters: Sequence[Filter], names: list[bytes]) -> None:
+    """Tell of headers that some plugin wrote and nobody can send."""
+    shown = ", ".join(name.decode("latin-1") for name in names)
+    plugins = ", ".join(plugin_filter.spec.name for plugin_filter in filters)
+    environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")

@@ -1,0 +1,48 @@
+"""What tests put into plugins: callbacks that only pass or pause, and a way to act inside of a plugin later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.driving import settled, until
+from tests.guests import CONTINUE, PAUSE, Api
+
+
+def passing(*_: Any) -> int:
+    """A callback that looks at nothing."""
+    return CONTINUE
+
+
+def pausing(*_: Any) -> int:
+    """A callback that waits for something."""
+    return PAUSE
+
+
+class Resumer:
+    """Lets a test act inside of the plugin at a moment of its own: what it gives is done in the next tick."""
+
+    def __init__(self) -> None:
+        self.todo: list[Any] = []
+
+    def on_configure(self, api: Api, root: int, size: int) -> int:
+        api.tick(2)
+        return 1
+
+    def on_tick(self, api: Api, root: int) -> None:
+        for action in self.todo:
+            action(api)
+        self.todo.clear()
+
+    def later(self, action: Any) -> None:
+        """Do it in the next tick."""
+        self.todo.append(action)
+
+    async def done(self) -> None:
+        """Wait until it was done and whatever follows had its turn."""
+        await until(lambda: not self.todo)
+        await settled()
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        """To be given to the `Guest`."""
+        return {"on_configure": self.on_configure, "on_tick": self.on_tick}

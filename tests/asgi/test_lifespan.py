@@ -1,0 +1,242 @@
+"""Lifespan: plugins start before the app and stop after it, whatever the app does with the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from tests.driving import SECONDS, answering, request, run
+from tests.guests import Api, Guest, Serve
+
+STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
+
+
+class Server:
+    """The server's side of one lifespan call."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self.sent: list[str] = []
+        self.messages: list[Message] = []
+        self.answered = asyncio.Event()
+        self.scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        self.task = asyncio.ensure_future(self._run(app))
+
+    async def _run(self, app: ASGIApp) -> None:
+        await app(self.scope, self.incoming.get, self._send)
+
+    async def _send(self, message: Message) -> None:
+        self.messages.append(message)
+        self.sent.append(message["type"].removeprefix("lifespan."))
+        self.answered.set()
+
+    async def ask(self, message: Message) -> Message:
+        """Send and wait for the answer."""
+        self.answered.clear()
+        self.incoming.put_nowait(message)
+        await asyncio.wait_for(self.answered.wait(), SECONDS)
+        return self.messages[-1]
+
+    async def over(self) -> None:
+        await asyncio.wait_for(self.task, SECONDS)
+
+
+def recorded(order: list[str]) -> Guest:
+    roots: list[int] = []
+
+    def on_configure(api: Api, root: int, size: int) -> int:
+        roots.append(root)
+        order.append("plugin starts")
+        return 1
+
+    def on_done(api: Api, context: int) -> int:
+        # Streams have an end too.
+        if context in roots:
+            order.append("plugin stops")
+        return 1
+
+    return Guest(on_configure=on_configure, on_done=on_done)
+
+
+def speaking(order: list[str], startup: str = "complete", shutdown: str = "complete") -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await answering(b"app")(scope, receive, send)
+            return
+        assert await receive() == STARTUP
+        order.append("app starts")
+        scope["state"]["db"] = "open"
+        await send({"type": f"lifespan.startup.{startup}"})
+        if startup == "failed":
+            return
+        assert await receive() == SHUTDOWN
+        order.append("app stops")
+        await send({"type": f"lifespan.shutdown.{shutdown}"})
+
+    return app
+
+
+async def raising(scope: Scope, receive: Receive, send: Send) -> None:
+    """As Django."""
+    if scope["type"] == "lifespan":
+        raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
+    await answering(b"app")(scope, receive, send)
+
+
+async def returning(scope: Scope, receive: Receive, send: Send) -> None:
+    """As apps that look at the scope's type and do nothing."""
+    if scope["type"] != "lifespan":
+        await answering(b"app")(scope, receive, send)
+
+
+def lived(serve_guests: Serve, app: ASGIApp, order: list[str], then: Callable[[Server, Any], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with serve_guests(app, recorded(order), lazily=True) as middleware:
+            await then(Server(middleware), middleware)
+
+    run(main)
+
+
+def test_plugins_start_first_and_stop_last(serve_guests: Serve) -> None:
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        assert (await server.ask(STARTUP))["type"] == "lifespan.startup.complete"
+        assert server.scope["state"] == {"db": "open"}
+        assert (await request(middleware)).body == b"app"
+        order.append("served")
+        await server.ask(SHUTDOWN)
+        await server.over()
+        assert server.sent == ["startup.complete", "shutdown.complete"]
+
+    lived(serve_guests, speaking(order), order, then)
+    assert order == ["plugin starts", "app starts", "served", "app stops", "plugin stops"]
+
+
+@pytest.mark.parametrize("app", [raising, returning])
+def test_app_that_does_not_speak_it_is_answered_for(serve_guests: Serve, app: ASGIApp) -> None:
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        assert (await server.ask(STARTUP))["type"] == "lifespan.startup.complete"
+        assert (await request(middleware)).body == b"app"
+        assert order == ["plugin starts"]
+        await server.ask(SHUTDOWN)
+        await server.over()
+        assert server.sent == ["startup.complete", "shutdown.complete"]
+
+    lived(serve_guests, app, order, then)
+    assert order == ["plugin starts", "plugin stops"]
+
+
+def test_app_that_fails_its_startup(serve_guests: Serve) -> None:
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        assert (await server.ask(STARTUP))["type"] == "lifespan.startup.failed"
+        await server.over()
+
+    lived(serve_guests, speaking(order, startup="failed"), order, then)
+    assert order == ["plugin starts", "app starts", "plugin stops"]
+
+
+def test_app_that_fails_its_shutdown(serve_guests: Serve) -> None:
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        await server.ask(STARTUP)
+        await server.ask(SHUTDOWN)
+        await server.over()
+        assert server.sent == ["startup.complete", "shutdown.failed"]
+
+    lived(serve_guests, speaking(order, shutdown="failed"), order, then)
+    assert order[-2:] == ["app stops", "plugin stops"]
+
+
+def test_app_that_raises_after_its_startup(serve_guests: Serve) -> None:
+    order: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise ValueError("the app's own")
+
+    async def then(server: Server, middleware: Any) -> None:
+        await server.ask(STARTUP)
+        with pytest.raises(ValueError, match="the app's own"):
+            await server.over()
+
+    lived(serve_guests, app, order, then)
+    assert order == ["plugin starts", "plugin stops"]
+
+
+def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
+    """The message names the plugin, its file and its last words; the app never starts, and others are stopped."""
+    order: list[str] = []
+
+    def refuse(api: Api, *_: int) -> int:
+        api.log(b"conf is not JSON", 4)
+        return 0
+
+    async def main() -> None:
+        guests = (recorded(order), Guest(on_configure=refuse))
+        async with serve_guests(speaking(order), *guests, lazily=True) as middleware:
+            server = Server(middleware)
+            answer = await server.ask(STARTUP)
+            await server.over()
+            assert answer["type"] == "lifespan.startup.failed"
+            assert "plugin 'g1'" in answer["message"]
+            assert "g1.wasm): on_configure answered false; its last words: conf is not JSON" in answer["message"]
+
+    run(main)
+    assert order == ["plugin starts", "plugin stops"]
+
+
+def test_plugin_that_fails_open_does_not_fail_the_startup(serve_guests: Serve) -> None:
+    async def main() -> None:
+        guest = Guest(on_configure=lambda api, *_: 0)
+        entries = [{"failure_policy": "fail_open"}]
+        async with serve_guests(speaking([]), guest, lazily=True, entries=entries) as middleware:
+            server = Server(middleware)
+            assert (await server.ask(STARTUP))["type"] == "lifespan.startup.complete"
+            assert (await request(middleware)).body == b"app"
+            await server.ask(SHUTDOWN)
+            await server.over()
+
+    run(main)
+
+
+def test_settings_that_fail_the_startup(serve_guests: Serve) -> None:
+    async def main() -> None:
+        async with serve_guests(speaking([]), lazily=True, nonsense=1) as middleware:
+            answer = await Server(middleware).ask(STARTUP)
+            assert answer["type"] == "lifespan.startup.failed"
+            assert answer["message"].startswith("argument settings: nonsense: unknown key 'nonsense'; known are ")
+
+    run(main)
+
+
+def test_middleware_can_be_started_again(serve_guests: Serve) -> None:
+    """As a test client does that is entered twice."""
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        for again in (server, Server(middleware)):
+            await again.ask(STARTUP)
+            assert (await request(middleware)).body == b"app"
+            await again.ask(SHUTDOWN)
+            await again.over()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await speaking([])(scope, receive, send)
+
+    async def main() -> None:
+        async with serve_guests(app, recorded(order), lazily=True) as middleware:
+            await then(Server(middleware), middleware)
+
+    run(main)
+    assert order == ["plugin starts", "plugin stops"] * 2

@@ -1,0 +1,300 @@
+"""Every attribute that an ASGI scope can answer, typed as Envoy types it, and what plugins tell the app."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+
+from asgi_wasm import PluginProperties
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.host.wire import decode_pairs
+from tests.driving import answering, request, run
+from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
+
+TLS = {"tls_version": 0x0304, "client_cert_name": "CN=alice", "server_cert": None}
+
+
+def read(serve_guests: Serve, phase: str, paths: list[str], app: Any = None, **asked: Any) -> dict[str, bytes | None]:
+    """What a plugin reads in one phase."""
+    seen: dict[str, bytes | None] = {}
+
+    def on_phase(api: Api, *_: int) -> int:
+        seen.update({path: api.property(path.replace(".", "\0").encode()) for path in paths})
+        return 0
+
+    async def main() -> None:
+        async with serve_guests(app or answering(b"12345"), Guest(**{phase: on_phase})) as middleware:
+            await request(middleware, **asked)
+
+    run(main)
+    return seen
+
+
+def i64(value: int) -> bytes:
+    return struct.pack("<q", value)
+
+
+REQUEST: dict[str, bytes | None] = {
+    "request.path": b"/a%20b?q=1",
+    "request.url_path": b"/a%20b",
+    "request.query": b"q=1",
+    "request.host": b"example.test",
+    "request.scheme": b"http",
+    "request.method": b"POST",
+    "request.referer": b"http://r.test/",
+    "request.useragent": b"pytest",
+    "request.id": b"id-1",
+    "request.protocol": b"HTTP/1.1",
+    "request.headers.referer": b"http://r.test/",
+    "request.headers.X-Twice": b"1,2",
+    "request.headers.absent": None,
+    "request.headers.referer.deeper": None,
+    "request.duration": None,
+    "request": None,
+    "response.code": None,
+    "response.code_details": None,
+    "response.flags": None,
+    "response.grpc_status": None,
+    "response.headers": None,
+    "response.headers_bytes": None,
+    "response.trailers": None,
+    "response.size": None,
+    "response.total_size": None,
+    "source.address": b"127.0.0.1:40000",
+    "source.port": i64(40000),
+    "destination.address": b"127.0.0.1:8000",
+    "destination.port": i64(8000),
+    "connection.mtls": b"\1",
+    "connection.tls_version": b"TLSv1.3",
+    "connection.subject_peer_certificate": b"CN=alice",
+    "upstream.address": None,
+    "plugin_name": b"g0",
+    "plugin_root_id": b"",
+    "plugin_vm_id": b"",
+    "listener_direction": i64(1),
+}
+HEADERS = [
+    (b"referer", b"http://r.test/"),
+    (b"user-agent", b"pytest"),
+    (b"x-request-id", b"id-1"),
+    (b"x-twice", b"1"),
+    (b"x-twice", b"2"),
+    (b"content-length", b"3"),
+]
+ASKED: dict[str, Any] = {
+    "method": "POST",
+    "path": "/a%20b?q=1",
+    "headers": HEADERS,
+    "body": [b"abc"],
+    "extensions": {"tls": TLS},
+}
+
+
+def test_in_request_headers(serve_guests: Serve) -> None:
+    assert read(serve_guests, "on_request_headers", list(REQUEST), **ASKED) == REQUEST
+
+
+def test_time_is_a_timestamp_and_sizes_are_integers(serve_guests: Serve) -> None:
+    before = time.time_ns()
+    paths = ["request.time", "request.headers_bytes", "request.size", "request.total_size", "request.headers"]
+    seen = read(serve_guests, "on_log", paths, **ASKED)
+    (when,) = struct.unpack("<q", seen["request.time"] or b"")
+    assert before <= when <= time.time_ns()
+    pseudo = [(b":authority", b"example.test"), (b":path", b"/a%20b?q=1"), (b":method", b"POST"), (b":scheme", b"http")]
+    size = sum(len(name) + len(value) for name, value in [*pseudo, *HEADERS])
+    assert seen["request.headers_bytes"] == i64(size)
+    # Also when no plugin looks at the body.
+    assert seen["request.size"] == i64(3)
+    assert seen["request.total_size"] == i64(size + 3)
+    assert dict(decode_pairs(seen["request.headers"] or b""))[b"x-twice"] == b"1,2"
+
+
+def test_in_response_headers(serve_guests: Serve) -> None:
+    paths = ["response.code", "response.code_details", "response.flags", "response.headers.x-a", "response.size"]
+    app = answering(b"12345", status=201, headers=[(b"x-a", b"1"), (b"x-a", b"2")])
+    assert read(serve_guests, "on_response_headers", paths, app) == {
+        "response.code": i64(201),
+        "response.code_details": b"via_upstream",
+        "response.flags": i64(0),
+        "response.headers.x-a": b"1,2",
+        "response.size": None,
+    }
+
+
+def test_at_the_end(serve_guests: Serve) -> None:
+    paths = ["response.size", "response.total_size", "response.headers_bytes", "request.duration", "response.trailers"]
+    seen = read(serve_guests, "on_log", paths, answering(b"123", b"45", headers=[(b"x-a", b"1")]))
+    size = len(b":status200x-a1")
+    assert seen["response.size"] == i64(5)
+    assert seen["response.headers_bytes"] == i64(size)
+    assert seen["response.total_size"] == i64(size + 5)
+    assert 0 < struct.unpack("<q", seen["request.duration"] or b"")[0] < 60 * 10**9
+    assert seen["response.trailers"] is None
+
+
+def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Message] = [
+            {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
+            {"type": "http.response.body", "body": b"x"},
+            {"type": "http.response.trailers", "headers": [(b"grpc-status", b"7"), (b"x-t", b"1")]},
+        ]
+        for message in messages:
+            await send(message)
+
+    paths = ["response.grpc_status", "response.trailers.x-t"]
+    extensions: dict[str, Any] = {"http.response.trailers": {}}
+    seen = read(serve_guests, "on_log", paths, app, extensions=extensions)
+    assert seen == {"response.grpc_status": i64(7), "response.trailers.x-t": b"1"}
+    for value, expected in ((b"3", i64(3)), (b"nonsense", None)):
+        in_headers = answering(b"", headers=[(b"grpc-status", value)])
+        assert read(serve_guests, "on_log", paths, in_headers)["response.grpc_status"] == expected
+
+
+def test_details_of_a_local_response(serve_guests: Serve) -> None:
+    seen: list[Any] = []
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        api.reply(403)
+        return 1
+
+    async def main() -> None:
+        guest = Guest(
+            on_request_headers=on_request_headers,
+            on_log=lambda api, context: seen.append(api.property(b"response\0code_details")),
+        )
+        async with serve_guests(answering(b""), guest) as middleware:
+            await request(middleware)
+
+    run(main)
+    assert seen == [b"told"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (
+            {"client": None, "server": None},
+            {"source.address": None, "source.port": None, "destination.port": None, "destination.address": None},
+        ),
+        ({"server": ("/tmp/sock", None)}, {"destination.address": b"/tmp/sock", "destination.port": None}),
+        ({"client": ("::1", 5)}, {"source.address": b"[::1]:5", "source.port": i64(5)}),
+        ({"http_version": "1.0"}, {"request.protocol": b"HTTP/1.0"}),
+        ({"http_version": "2"}, {"request.protocol": b"HTTP/2"}),
+        ({"http_version": "3"}, {"request.protocol": b"HTTP/3"}),
+        (
+            {},
+            {
+                "connection.mtls": b"\0",
+                "connection.tls_version": None,
+                "connection.subject_peer_certificate": None,
+                "request.query": b"",
+                "request.id": None,
+                "request.useragent": None,
+            },
+        ),
+        ({"extensions": {"tls": {"tls_version": 0x0999}}}, {"connection.tls_version": None}),
+    ],
+)
+def test_other_scopes(serve_guests: Serve, scope: dict[str, Any], expected: dict[str, bytes | None]) -> None:
+    assert read(serve_guests, "on_request_headers", list(expected), **scope) == expected
+
+
+def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:
+    seen: list[Any] = []
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        api.replace(REQUEST_HEADERS, b":path", b"/new?z")
+        seen.extend(
+            [api.property(b"request\0path"), api.property(b"request\0url_path"), api.property(b"request\0query\0")]
+        )
+        api.remove(REQUEST_HEADERS, b":path")
+        seen.extend([api.property(b"request\0url_path"), api.property(b"request\0query")])
+        return 0
+
+    async def main() -> None:
+        async with serve_guests(answering(b""), Guest(on_request_headers=on_request_headers)) as middleware:
+            await request(middleware)
+
+    run(main)
+    assert seen == [b"/new?z", b"/new", b"z", None, None]
+
+
+def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: Serve) -> None:
+    """It is live: the app sees at its end what a plugin set on its response."""
+    seen: list[Any] = []
+
+    def first(api: Api, *_: int) -> int:
+        api.set_property(b"user", b"alice")
+        api.set_property(b"raw\0part", b"\xff")
+        api.set_property(b"request\0path", b"forged")
+        return 0
+
+    def second(api: Api, *_: int) -> int:
+        seen.extend([api.property(b"user"), api.property(b"request\0path")])
+        return 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        properties = scope["asgi_wasm"]
+        seen.append(dict(properties))
+        await answering(b"")(scope, receive, send)
+        seen.append(properties.text("late"))
+
+    async def main() -> None:
+        guests = (
+            Guest(on_request_headers=first, on_response_headers=lambda api, *_: api.set_property(b"late", b"yes")),
+            Guest(on_request_headers=second),
+        )
+        async with serve_guests(app, *guests) as middleware:
+            await request(middleware)
+
+    run(main)
+    assert seen == [b"alice", b"/", {"user": b"alice", "raw\0part": b"\xff", "request\0path": b"forged"}, "yes"]
+
+
+def test_mapping_for_the_app() -> None:
+    properties = PluginProperties({b"user": b"alice", b"raw": b"\xff", b"\xff": b"1"})
+    assert properties["user"] == b"alice"
+    assert (len(properties), set(properties)) == (3, {"user", "raw", "\udcff"})
+    assert properties["\udcff"] == b"1"
+    assert properties.text("raw") == "\N{REPLACEMENT CHARACTER}"
+    assert (properties.text("absent"), properties.text("absent", "x"), properties.get("absent")) == ("", "x", None)
+    assert repr(PluginProperties({b"a": b"1"})) == "PluginProperties({'a': b'1'})"
+    with pytest.raises(KeyError):
+        properties["absent"]
+
+
+def test_request_without_plugins_has_an_empty_mapping(serve_guests: Serve) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(dict(scope["asgi_wasm"]))
+        await answering(b"")(scope, receive, send)
+
+    async def main() -> None:
+        async with serve_guests(app) as middleware:
+            await request(middleware)
+
+    run(main)
+    assert seen == [{}]
+
+
+fastapi = FastAPI()
+
+
+@fastapi.get("/")
+async def who(request: Request) -> dict[str, str]:
+    return {"user": request.scope["asgi_wasm"]["user"].decode()}
+
+
+def test_fastapi_reads_it(serve_guests: Serve) -> None:
+    async def main() -> None:
+        guest = Guest(on_request_headers=lambda api, *_: api.set_property(b"user", b"alice"))
+        async with serve_guests(fastapi, guest) as middleware:
+            assert (await request(middleware)).body == b'{"user":"alice"}'
+
+    run(main)

@@ -1,0 +1,352 @@
+"""The composition root: cheap to make, started once, by lifespan or by the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from asgi_wasm import PluginStartError, SettingsError, WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from tests.asgi.acting import passing
+from tests.driving import answering, http_scope, request, run
+from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests
+
+__all__ = ["serve_guests"]
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = ROOT / "plugins"
+HEADERS = {"name": "headers", "file": str(PLUGINS / "headers/rust.wasm")}
+FAULT = {"name": "fault", "file": str(PLUGINS / "fault_injection/rust.wasm")}
+
+
+def settings(*plugins: dict[str, Any], cache: Path | None = None, **more: Any) -> dict[str, Any]:
+    return {"plugins": list(plugins), **({"cache_dir": str(cache)} if cache else {}), **more}
+
+
+def test_making_one_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file, no engine, no loop: what is wrong is told when it starts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asgi_wasm.loading.create_engine", None)
+    middleware = WasmMiddleware(answering(b"app"), settings="absent.yaml")
+    with pytest.raises(SettingsError, match=r"settings file absent\.yaml does not exist"):
+        run(middleware.start)
+
+
+def test_without_arguments_the_usual_sources_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    conf = '{"response": {"add": {"x-plugin": "1"}}}'
+    (tmp_path / "asgi-wasm.yaml").write_text(
+        f"plugins: [{{name: headers, file: {HEADERS['file']}, conf: '{conf}'}}]\ncache_dir: cache\n"
+    )
+    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("app"))])
+    app.add_middleware(WasmMiddleware)
+    assert run(lambda: request(app)).header(b"x-plugin") == b"1"
+
+
+def test_unknown_scope_types_pass_unchanged() -> None:
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    scope = {"type": "novelty"}
+    run(lambda: WasmMiddleware(app, settings={})(scope, nothing, nothing))
+    assert scopes[0] is scope
+    assert scope == {"type": "novelty"}
+
+
+def test_the_servers_scope_is_not_written_to(serve_guests: Serve) -> None:
+    async def main() -> None:
+        guest = Guest(on_request_headers=lambda api, *_: api.add(REQUEST_HEADERS, b"x", b"1"))
+        async with serve_guests(answering(b""), guest) as middleware:
+            scope = http_scope()
+
+            async def send(message: Message) -> None:
+                pass
+
+            async def receive() -> Message:
+                return {"type": "http.request"}
+
+            await middleware(scope, receive, send)
+            assert scope == http_scope()
+
+    run(main)
+
+
+def test_order_of_plugins(serve_guests: Serve) -> None:
+    """Descending priority on the request, ascending on the response."""
+    order: list[str] = []
+
+    def guest(name: str) -> Guest:
+        return Guest(
+            on_request_headers=lambda api, *_: order.append(f"request {name}"),
+            on_response_headers=lambda api, *_: order.append(f"response {name}"),
+        )
+
+    async def main() -> None:
+        entries = [{"priority": 1}, {"priority": 9}, {"priority": 1}]
+        async with serve_guests(answering(b""), guest("a"), guest("b"), guest("c"), entries=entries) as middleware:
+            await request(middleware)
+
+    run(main)
+    assert order == [f"request {name}" for name in "bac"] + [f"response {name}" for name in "cab"]
+
+
+def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> None:
+    """At the start, not at the first request; equal confs of two routes are one."""
+    configured: list[bytes] = []
+
+    def on_configure(api: Api, root: int, size: int) -> int:
+        configured.append(api.asked("get_buffer_bytes", 7, 0, size) or b"")
+        return 1
+
+    async def main() -> None:
+        guest = Guest(
+            on_configure=on_configure,
+            on_response_headers=lambda api, context, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"),
+        )
+        routes = [
+            {"uri": "/a", "plugins": {"g0": {"conf": "one"}}},
+            {"uri": "/b/*", "plugins": {"g0": {"conf": "two"}}},
+            {"uri": "/c", "plugins": {"g0": {"conf": "one"}}},
+        ]
+        async with serve_guests(answering(b""), guest, routes=routes) as middleware:
+            assert configured == [b"one", b"two"]
+            for path, ran in (("/a", b"1"), ("/b/x?y", b"1"), ("/c", b"1"), ("/", None), ("/a/", None)):
+                assert (await request(middleware, path=path)).header(b"x-ran") == ran
+            assert configured == [b"one", b"two"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("host", "runs"),
+    [
+        (b"example.test", True),
+        (b"Example.TEST:8000", True),
+        (b"other.test", False),
+        (b"[::1]:8000", True),
+        (b"[::1]", True),
+        (b"::1", False),
+        (b"example.test:", False),
+    ],
+)
+def test_route_by_host(serve_guests: Serve, host: bytes, runs: bool) -> None:
+    async def main() -> None:
+        guest = Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"))
+        routes = [{"uri": "/*", "hosts": ["example.test", "[::1]"], "plugins": {"g0": {"conf": "x"}}}]
+        async with serve_guests(answering(b""), guest, routes=routes) as middleware:
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                scope["headers"] = [(b"host", host)]
+                await middleware(scope, receive, send)
+
+            assert ((await request(app)).header(b"x-ran") is not None) == runs
+
+    run(main)
+
+
+def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None:
+    started: list[int] = []
+
+    def on_configure(api: Api, root: int, size: int) -> int:
+        started.append(root)
+        return 1
+
+    async def main() -> None:
+        async with serve_guests(answering(b"app"), Guest(on_configure=on_configure), lazily=True) as middleware:
+            responses = await asyncio.gather(*(request(middleware) for _ in range(20)))
+            assert [response.body for response in responses] == [b"app"] * 20
+
+    run(main)
+    assert len(started) == 1
+
+
+def test_broken_plugin_gets_its_policy_where_it_would_run(serve_guests: Serve) -> None:
+    """Without lifespan nothing fails at the start: the other plugins run, and routes without it are served."""
+
+    async def main() -> None:
+        guests = (
+            Guest(on_configure=lambda api, *_: 0),
+            Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1")),
+        )
+        routes = [{"uri": "/guarded", "plugins": {"g0": {"conf": "x"}}}]
+        async with serve_guests(answering(b"app"), *guests, lazily=True, routes=routes) as middleware:
+            response = await request(middleware)
+            assert (response.status, response.body, response.header(b"x-ran")) == (200, b"app", b"1")
+            assert (await request(middleware, path="/guarded")).status == 503
+
+    run(main)
+
+
+def test_start_is_strict_and_leaves_nothing_running(serve_guests: Serve) -> None:
+    async def main() -> None:
+        guest = Guest(on_configure=lambda api, *_: 0)
+        async with serve_guests(answering(b"app"), guest, lazily=True) as middleware:
+            with pytest.raises(PluginStartError, match="on_configure answered false"):
+                await middleware.start()
+            # A request then starts lazily, and fails closed.
+            assert (await request(middleware)).status == 503
+            await middleware.stop()
+            await middleware.stop()
+
+    run(main)
+
+
+def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Name, file, ABI, engine, milliseconds, cached or compiled."""
+
+    async def main() -> None:
+        middleware = WasmMiddleware(answering(b""), settings=settings(HEADERS, cache=tmp_path))
+        await middleware.start()
+        await middleware.stop()
+
+    with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
+        run(main)
+        run(main)
+    first, second = (record.getMessage() for record in caplog.records)
+    told = rf"plugin 'headers': {HEADERS['file']}, ABI 0\.2\.1, engine wasmtime, %s in \d+ ms, started in \d+ ms"
+    assert re.fullmatch(told % "compiled", first)
+    assert re.fullmatch(told % "cached", second)
+
+
+def test_memory_limit_that_the_engine_cannot_enforce_is_told(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("asgi_wasm.engines.null.NullEngine.limits_memory", False)
+        async with serve_guests(answering(b""), Guest(), entries=[{"limits": {"memory": 1 << 20}}]):
+            pass
+
+    run(main)
+    assert "plugin 'g0': engine null does not enforce limits.memory" in caplog.text
+
+
+def test_each_request_in_an_event_loop_of_its_own(tmp_path: Path) -> None:
+    """As test clients do it that are not entered."""
+    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("app"))])
+    conf = {"response": {"add": {"x-plugin": "1"}}}
+    app.add_middleware(WasmMiddleware, settings=settings({**HEADERS, "conf": conf}, cache=tmp_path))
+    for _ in range(3):
+        assert run(lambda: request(app)).header(b"x-plugin") == b"1"
+
+
+def test_mounted_below_a_prefix(serve_guests: Serve) -> None:
+    """Routes and `:path` are about the whole path."""
+    seen: list[Any] = []
+
+    async def home(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.url.path)
+
+    async def main() -> None:
+        guest = Guest(on_request_headers=lambda api, *_: seen.append(api.get(REQUEST_HEADERS, b":path")))
+        inner = Starlette(routes=[Route("/page", home)])
+        routes = [{"uri": "/sub/*", "plugins": {"g0": {"conf": "x"}}}]
+        async with serve_guests(inner, guest, routes=routes) as middleware:
+            outer = Starlette(routes=[Mount("/sub", middleware)])
+            assert (await request(outer, path="/sub/page?x")).body == b"/sub/page"
+
+    run(main)
+    assert seen == [b"/sub/page?x"]
+
+
+def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def double(argument: bytes) -> bytes:
+        asked.append(argument)
+        return argument * 2
+
+    async def main() -> None:
+        guest = Guest(
+            on_request_headers=lambda api, *_: api.set_property(
+                b"answer", api.asked("call_foreign_function", *api.host.store(b"double"), *api.host.store(b"ab")) or b""
+            )
+        )
+        seen: list[bytes] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["asgi_wasm"]["answer"])
+            await answering(b"")(scope, receive, send)
+
+        async with serve_guests(app, guest) as made:
+            middleware = WasmMiddleware(app, settings=settings(), foreign_functions={"double": double})
+            middleware._load_settings = made._load_settings
+            await middleware.start()
+            await request(middleware)
+            await middleware.stop()
+        assert seen == [b"abab"]
+
+    run(main)
+    assert asked == [b"ab"]
+
+
+# --- forks
+
+
+PRELOADED = """
+import os, sys
+from tests.driving import answering, request, run
+from tests.test_middleware import FAULT, settings
+from asgi_wasm import WasmMiddleware
+
+conf = {"http_status": 200, "body": "forked"}
+middleware = WasmMiddleware(answering(b"app"), settings=settings({**FAULT, "conf": conf}, cache_dir=sys.argv[1]))
+
+async def serve():
+    await middleware.start()
+    response = await request(middleware)
+    await middleware.stop()
+    return response.body
+
+children = []
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        os._exit(0 if run(serve) == b"forked" else 1)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_made_in_a_parent_and_started_in_forked_children(tmp_path: Path) -> None:
+    """As `gunicorn --preload` does it: every worker compiles for itself, none hangs.
+
+    In a process of its own: this one has compiled, and a child of it would hang in its first compilation.
+    """
+    command = [sys.executable, "-c", PRELOADED, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_plugin_without_any_callback_is_in_nobodys_way(serve_guests: Serve) -> None:
+    async def main() -> None:
+        async with serve_guests(answering(b"a", b"b"), Guest()) as middleware:
+            response = await request(middleware, "POST", body=[b"x"])
+            assert response.chunks == [b"a", b"b"]
+
+    run(main)
+
+
+def test_service_plugin_has_no_streams(serve_guests: Serve) -> None:
+    async def main() -> None:
+        guest = Guest(on_request_headers=passing)
+        async with serve_guests(answering(b"app"), guest, entries=[{"service": True, "conf": "x"}]) as middleware:
+            assert (await request(middleware)).body == b"app"
+            assert guest.created == []
+
+    run(main)

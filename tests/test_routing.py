@@ -1,0 +1,112 @@
+"""Which plugins run on a request, in which order, with which conf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from asgi_wasm.host.plugin import Plugin
+from asgi_wasm.routing import Router
+from asgi_wasm.specs import PluginSpec, RouteSpec
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """As much of a plugin as routing looks at."""
+
+    spec: PluginSpec
+
+
+def plugin(name: str, priority: int = 0, conf: bytes | None = None, service: bool = False) -> Plugin:
+    spec = PluginSpec(name, Path(f"{name}.wasm"), priority=priority, conf=conf, service=service)
+    return cast(Plugin, Loaded(spec))
+
+
+def route(uri: str, conf: bytes | None = b"", **more: Any) -> RouteSpec:
+    more.setdefault("plugins", {"p": conf})
+    return RouteSpec(uri, **more)
+
+
+def found(router: Router, path: str, method: str = "GET", host: str = "example.test") -> list[tuple[str, bytes]]:
+    return [(item.spec.name, item.conf) for item in router.filters(method, host, path)]
+
+
+def test_descending_priority_and_the_lists_order() -> None:
+    plugins = [plugin("a", 1), plugin("b", 7), plugin("c", 1), plugin("d", -2), plugin("e", 7)]
+    router = Router(plugins, [])
+    assert [name for name, _ in found(router, "/")] == ["b", "e", "a", "c", "d"]
+    assert not router.has_routes
+
+
+def test_plugin_without_conf_runs_on_its_routes_only() -> None:
+    plugins = [plugin("p"), plugin("own", conf=b"own"), plugin("everywhere")]
+    router = Router(plugins, [route("/a", b"1", plugins={"p": b"1", "own": b"2"})])
+    assert found(router, "/a") == [("p", b"1"), ("own", b"2"), ("everywhere", b"")]
+    assert found(router, "/b") == [("own", b"own"), ("everywhere", b"")]
+
+
+def test_route_without_conf_keeps_the_plugins_own() -> None:
+    router = Router([plugin("p", conf=b"own"), plugin("bare")], [route("/a", plugins={"p": None, "bare": None})])
+    assert found(router, "/a") == [("p", b"own"), ("bare", b"")]
+
+
+def test_an_empty_conf_of_a_route_is_a_conf() -> None:
+    assert found(Router([plugin("p", conf=b"own")], [route("/a", b"")]), "/a") == [("p", b"")]
+
+
+def test_service_plugins_never_see_requests() -> None:
+    assert found(Router([plugin("p", service=True)], []), "/") == []
+
+
+ROUTES = [
+    route("/*", b"all"),
+    route("/a/*", b"prefix"),
+    route("/a/b*", b"longer prefix"),
+    route("/a/b", b"exact"),
+    route("/a/b", b"host", hosts=("example.test",)),
+    route("/a/b", b"method", methods=frozenset({"POST"})),
+    route("/a/b", b"both", hosts=("example.test",), methods=frozenset({"POST"})),
+    route("/wild", b"wild", hosts=("*.example.test",)),
+]
+
+
+@pytest.mark.parametrize("routes", [ROUTES, ROUTES[::-1]], ids=["in order", "reversed"])
+@pytest.mark.parametrize(
+    ("method", "host", "path", "conf"),
+    [
+        ("GET", "x", "/", b"all"),
+        ("GET", "x", "/a", b"all"),
+        ("GET", "x", "/a/", b"prefix"),
+        ("GET", "x", "/a/c", b"prefix"),
+        ("GET", "x", "/a/bc", b"longer prefix"),
+        ("GET", "x", "/a/b", b"exact"),
+        ("GET", "x", "/a/b/", b"longer prefix"),
+        ("GET", "example.test", "/a/b", b"host"),
+        ("POST", "x", "/a/b", b"method"),
+        ("POST", "example.test", "/a/b", b"both"),
+        ("GET", "www.example.test", "/wild", b"wild"),
+        ("GET", "example.test", "/wild", b"all"),
+        ("GET", "evilexample.test", "/wild", b"all"),
+    ],
+)
+def test_the_most_specific_route_wins(routes: list[RouteSpec], method: str, host: str, path: str, conf: bytes) -> None:
+    assert found(Router([plugin("p")], routes), path, method, host) == [("p", conf)]
+
+
+def test_equal_routes_are_taken_in_the_lists_order() -> None:
+    routes = [route("/a", b"1", hosts=("*.test",)), route("/a", b"2", hosts=("example.test",))]
+    assert found(Router([plugin("p")], routes), "/a") == [("p", b"1")]
+
+
+def test_every_filter_is_each_plugin_and_conf_once() -> None:
+    routes = [route("/a", b"1"), route("/b", b"2"), route("/c", b"1"), route("/d", None)]
+    router = Router([plugin("p", conf=b"own"), plugin("q")], routes)
+    assert [(item.spec.name, item.conf) for item in router.every_filter()] == [
+        ("p", b"own"),
+        ("q", b""),
+        ("p", b"1"),
+        ("p", b"2"),
+    ]
