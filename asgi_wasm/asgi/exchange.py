@@ -44,7 +44,7 @@ class HttpExchange:
         self._filters = filters
         self._to_app = RequestSide(self._wake)
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
-        self._to_client = ResponseSide(self._wake, self._headers_dropped, trailers=trailers)
+        self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went)
         self._attributes = ScopeAttributes(scope)
         self._chain = FilterChain(

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi.translate import response_start, sendable_trailers
+from asgi_wasm.asgi.translate import may_have_body, response_start, sendable_trailers
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
@@ -51,7 +51,9 @@ class ResponseSide:
     content-length still holds. ``dropped`` hears of headers that could not be sent.
     """
 
-    def __init__(self, changed: Changed, dropped: Callable[[list[bytes]], None], *, trailers: bool) -> None:
+    def __init__(
+        self, method: str, changed: Changed, dropped: Callable[[list[bytes]], None], *, trailers: bool
+    ) -> None:
         self.messages: deque[Message] = deque()
         self.started = False
         self.complete = False
@@ -64,6 +66,8 @@ class ResponseSide:
         self.hold_head = False
         self.bytes_in = 0
         self.bytes_out = 0
+        # The client's own: it decides whether the client expects a body.
+        self._method = method
         self._changed = changed
         self._dropped = dropped
         self._can_send_trailers = trailers
@@ -74,6 +78,7 @@ class ResponseSide:
         """The head goes out at once, so that streams stay live, unless a plugin may change a sized body."""
         self._head = headers
         if end_of_stream:
+            self._settle_no_body(headers)
             self._start()
             self._end()
         elif not (self.hold_head and headers.get(b"content-length") is not None):
@@ -109,12 +114,17 @@ class ResponseSide:
             self.reset_reason = reason
         self._changed()
 
+    def _settle_no_body(self, headers: HeaderMap) -> None:
+        """Say that the body is empty where that is not said, as Envoy's codec does; servers would make chunks."""
+        if may_have_body(self._method, headers):
+            headers.put(b"content-length", b"0")
+
     def _settle_length(self, end_of_stream: bool) -> None:
         head = self._head
         if head is None or head.get(b"content-length") is None:
             return
         if end_of_stream:
-            head.replace(b"content-length", b"%d" % self.bytes_out)
+            head.put(b"content-length", b"%d" % self.bytes_out)
         elif self.bytes_out != self.bytes_in:
             # Changed, and more to come: only the server's own framing can tell the length now.
             head.remove(b"content-length")

@@ -14,6 +14,13 @@ _MIN_STATUS, _MAX_STATUS = 100, 999
 # RFC 9110 5.1 and 5.5: a field name is a token, a field value has no NUL, CR or LF.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")
+# What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
+# request (`ConnectionManagerUtility::mutateRequestHeaders`). The app still gets it.
+_CONNECTION_FIELDS = frozenset(
+    {b"connection", b"expect", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+# A WebSocket handshake is made of these: Envoy leaves them in.
+_UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
@@ -21,13 +28,17 @@ _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 def request_headers(scope: Scope) -> HeaderMap:
-    """The request's header map: pseudo-headers in Envoy's order, then the headers, `host` hidden by `:authority`."""
+    """The request's header map: pseudo-headers in Envoy's order, then the headers.
+
+    `host` is hidden by `:authority`; fields of the connection are left out.
+    """
     authority: bytes | None = None
     fields: list[tuple[bytes, bytes]] = []
+    hidden = _hidden_fields(scope)
     for name, value in scope["headers"]:
         if name == b"host":
             authority = value if authority is None else authority
-        else:
+        elif name not in hidden:
             fields.append((bytes(name), bytes(value)))
     pseudo = [
         (b":authority", _server(scope) if authority is None else bytes(authority)),
@@ -35,7 +46,11 @@ def request_headers(scope: Scope) -> HeaderMap:
         (b":method", scope.get("method", "GET").encode("latin-1")),
         (b":scheme", _scheme(scope)),
     ]
-    return HeaderMap(pseudo + fields)
+    return HeaderMap(pseudo + fields, request=True)
+
+
+def _hidden_fields(scope: Scope) -> frozenset[bytes]:
+    return _CONNECTION_FIELDS - _UPGRADE_FIELDS if scope["type"] == "websocket" else _CONNECTION_FIELDS
 
 
 def _scheme(scope: Scope) -> bytes:
@@ -85,11 +100,13 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
         return []
     before = request_headers(scope)
     fields, dropped = _sendable(headers)
+    hidden = _hidden_fields(scope)
+    kept = [(name, value) for name, value in scope["headers"] if name in hidden]
     authority = headers.get(b":authority")
     had_host = any(name == b"host" for name, _ in scope["headers"])
     if authority is not None and (had_host or authority != before.get(b":authority")):
-        fields.insert(0, (b"host", authority))
-    scope["headers"] = fields
+        kept.insert(0, (b"host", authority))
+    scope["headers"] = kept + fields
     method, scheme, path = (_changed(headers, before, name) for name in (b":method", b":scheme", b":path"))
     if method:
         scope["method"] = method.decode("latin-1").upper()
@@ -119,8 +136,12 @@ def response_headers(message: Message) -> HeaderMap:
 
 def response_ends_with_headers(method: str, headers: HeaderMap) -> bool:
     """Whether the response has no body, whatever the app sends (RFC 9110 6.4.1)."""
-    status = status_of(headers)
-    return method == "HEAD" or status in (_NO_CONTENT, _NOT_MODIFIED) or headers.get(b"content-length") == b"0"
+    return not may_have_body(method, headers) or headers.get(b"content-length") == b"0"
+
+
+def may_have_body(method: str, headers: HeaderMap) -> bool:
+    """Whether a response to this method, with this status, has a body, be it an empty one."""
+    return method != "HEAD" and status_of(headers) not in (_NO_CONTENT, _NOT_MODIFIED)
 
 
 def status_of(headers: HeaderMap) -> int:

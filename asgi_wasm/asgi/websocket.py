@@ -42,7 +42,7 @@ class WebSocketHandshake:
         self._server_send = send
         self._change = asyncio.Event()
         self._to_app = RequestSide(self._changed)
-        self._to_client = ResponseSide(self._changed, self._headers_dropped, trailers=False)
+        self._to_client = ResponseSide("GET", self._changed, self._headers_dropped, trailers=False)
         self._attributes = ScopeAttributes(self._server_scope)
         self._chain = FilterChain(
             filters,

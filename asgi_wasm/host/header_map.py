@@ -9,12 +9,16 @@ from collections.abc import Iterable
 
 
 class HeaderMap:
-    """Headers or trailers of one direction. ``pairs`` may be read freely; it is changed by the methods only."""
+    """Headers or trailers of one direction. ``pairs`` may be read freely; it is changed by the methods only.
 
-    __slots__ = ("changed", "pairs")
+    In the headers of a request ``host`` is another name of ``:authority``.
+    """
 
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    __slots__ = ("_host", "changed", "pairs")
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = (), *, request: bool = False) -> None:
         self.pairs = list(pairs)
+        self._host = b"host" if request else None
         # Lets the ASGI border skip writing back what no plugin touched.
         self.changed = False
 
@@ -28,7 +32,7 @@ class HeaderMap:
 
     def get(self, name: bytes) -> bytes | None:
         """The first value, as the ABI asks."""
-        name = name.lower()
+        name = self._key(name)
         for key, value in self.pairs:
             if key == name:
                 return value
@@ -40,7 +44,7 @@ class HeaderMap:
 
     def add(self, name: bytes, value: bytes) -> None:
         """Append, keeping what is there. Envoy keeps each pseudo-header once: adding another joins them by a comma."""
-        name = name.lower()
+        name = self._key(name)
         self.changed = True
         if not name.startswith(b":"):
             self.pairs.append((name, value))
@@ -50,7 +54,7 @@ class HeaderMap:
 
     def replace(self, name: bytes, value: bytes) -> None:
         """Remove every value, then append this one (`HeaderMapImpl::setCopy`)."""
-        name = name.lower()
+        name = self._key(name)
         self.changed = True
         if name.startswith(b":"):
             self._put_pseudo(name, value)
@@ -58,9 +62,18 @@ class HeaderMap:
         self.pairs = [pair for pair in self.pairs if pair[0] != name]
         self.pairs.append((name, value))
 
+    def put(self, name: bytes, value: bytes) -> None:
+        """Give the first value of a name another one, in its place; append when there is none."""
+        for index, (key, old) in enumerate(self.pairs):
+            if key == name:
+                if old != value:
+                    self.pairs[index] = (name, value)
+                return
+        self.pairs.append((name, value))
+
     def remove(self, name: bytes) -> None:
         """Remove every value; fine when there is none."""
-        name = name.lower()
+        name = self._key(name)
         self.changed = True
         self.pairs = [pair for pair in self.pairs if pair[0] != name]
 
@@ -70,6 +83,10 @@ class HeaderMap:
         self.changed = True
         for name, value in pairs:
             self.add(name, value)
+
+    def _key(self, name: bytes) -> bytes:
+        name = name.lower()
+        return b":authority" if name == self._host else name
 
     def _put_pseudo(self, name: bytes, value: bytes) -> None:
         # HTTP/2 (RFC 9113 8.3): pseudo-headers come before all others.

@@ -42,12 +42,15 @@ def local_reply(
 def _grpc_reply(status_code: int, body: bytes, headers: Pairs, grpc_status: int | None) -> HeaderMap:
     if grpc_status is None:
         grpc_status = _GRPC_STATUS.get(status_code, _GRPC_UNKNOWN)
-    reply = HeaderMap([(b":status", b"200"), (b"content-type", b"application/grpc")])
-    reply.add(b"grpc-status", b"%d" % grpc_status)
-    if body:
-        reply.add(b"grpc-message", _percent_encode(body))
+    reply = HeaderMap([(b":status", b"200")])
     for name, value in headers:
         reply.add(name, value)
+    reply.remove(b"content-length")
+    # In their places, where the plugin gave them too.
+    reply.put(b"content-type", b"application/grpc")
+    reply.put(b"grpc-status", b"%d" % grpc_status)
+    if body:
+        reply.put(b"grpc-message", _percent_encode(body))
     return reply
 
 

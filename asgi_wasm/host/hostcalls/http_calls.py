@@ -43,7 +43,7 @@ def http_call(
     """
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
-    headers = HeaderMap()
+    headers = HeaderMap(request=True)
     # In Envoy's header maps "host" is another name of ":authority".
     pairs = decode_pairs(read(headers_data, headers_size))
     headers.replace_all((b":authority" if name.lower() == b"host" else name, value) for name, value in pairs)
