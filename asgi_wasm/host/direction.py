@@ -60,6 +60,7 @@ class Stage:
         "headers_passed",
         "held",
         "index",
+        "skipped",
         "state",
         "trailers",
         "watermark",
@@ -75,6 +76,8 @@ class Stage:
         self.held = b""
         # The stream's end is behind what is held.
         self.end = False
+        # No context could be made for the filter.
+        self.skipped = False
         self.trailers: HeaderMap | None = None
         # The body callback is shown all that is held, not only what is new.
         self.buffering = False
@@ -202,6 +205,9 @@ class Direction:
             if action is Action.IGNORE:
                 return
             buffer = Buffer(stage.held + data if stage.buffering else data)
+            if stage.buffering and len(buffer) > self._limit:
+                self._owner.overflow(self.kind)
+                return
             event, trailers = self._run_body(stage, buffer, end)
             if trailers is not None:
                 made, made_at, end = trailers, stage.index + 1, False

@@ -5,7 +5,7 @@ Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.errors import PluginError
@@ -91,20 +91,31 @@ class FilterChain:
         return self.response
 
     def finish(self) -> None:
-        """Log, done, delete for every context, in the order of the request. Idempotent."""
+        """Log for every context, then done and delete for each, in the order of the request. Idempotent.
+
+        Plugins that the request did not get to are told of its end too (Envoy `Context::log`).
+        """
         if self._finished:
             return
         self._finished = True
         self.request.close()
         if self.response is not None:
             self.response.close()
+        for stage in self.request.stages:
+            if stage.context is None and not stage.skipped:
+                self._open(stage)
+            if stage.context is not None:
+                self._end(stage.context, lifecycle.log_stream)
         for context in self.contexts:
-            try:
-                lifecycle.finish_stream(context)
-            except VmFailedError:
-                self._log_failure(context)
-                context.vm.abandon_streams()
+            self._end(context, lifecycle.finish_stream)
         self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+
+    def _end(self, context: StreamContext, end: Callable[[StreamContext], None]) -> None:
+        try:
+            end(context)
+        except VmFailedError:
+            self._log_failure(context)
+            context.vm.abandon_streams()
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -119,19 +130,24 @@ class FilterChain:
 
     def open(self, stage: Stage) -> StreamContext | None:
         """Make the filter's context, right before its first callback as Envoy does."""
+        self._open(stage)
+        if stage.skipped:
+            spec = self._filters[stage.index].spec
+            self._apply_policy(spec.failure_policy, spec.name)
+        return stage.context
+
+    def _open(self, stage: Stage) -> None:
         plugin_filter = self._filters[stage.index]
         try:
             root = plugin_filter.root()
-            stage.context = context = lifecycle.create_stream(root, self)
+            stage.context = lifecycle.create_stream(root, self)
         except (PluginError, VmFailedError) as error:
-            spec = plugin_filter.spec
-            self._log.host(spec.name, LogLevel.ERROR, f"cannot serve a request: {error}")
-            self._apply_policy(spec.failure_policy, spec.name)
+            stage.skipped = True
+            self._log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {error}")
             if isinstance(error, VmFailedError):
                 root.vm.abandon_streams()
-            return None
-        self.contexts.append(context)
-        return context
+        else:
+            self.contexts.append(stage.context)
 
     def failed(self, context: StreamContext) -> None:
         """A callback trapped, or its VM had failed before."""
