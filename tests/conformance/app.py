@@ -11,6 +11,8 @@ import json
 import logging
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,79 +24,172 @@ from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 
 # What the app saw, by the port that it was asked on.
 Seen = dict[int, list[dict[str, Any]]]
+# A longer body is kept as its size and digest.
+_BODY_KEPT = 400
 
 
 class App:
     """Answers as the query asks, and keeps what it saw.
 
     ``status`` and ``header=NAME:VALUE`` (repeatable) make the head. The body is the request's, or ``body=TEXT``, or
-    ``size`` bytes; ``chunks=N`` sends it in N pieces without a content-length, ``delay`` seconds apart.
+    ``size`` bytes, with a content-length; ``chunks=N`` sends it in N pieces without one, ``delay`` seconds apart.
+    ``gated`` lets each piece wait for `/release` of the control port, ``hold`` the response's start. ``echo`` answers
+    each piece of the request's body as it comes, ``early`` answers before reading it. ``raise=before`` (or ``after``)
+    raises before (or after) the response's start.
     """
 
     def __init__(self) -> None:
         self.seen: Seen = defaultdict(list)
+        self.gates: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not spoken here")
-        record: dict[str, Any] = {
+        exchange = _Exchange(self, scope, receive, send)
+        self.seen[scope["server"][1]].append(exchange.record)
+        await exchange.run()
+
+
+class _Exchange:
+    """One request and the answer that its query asks for."""
+
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gate = app.gates[scope["server"][1]]
+        self._receive, self._send = receive, send
+        query: bytes = scope["query_string"]
+        self._query = parse_qs(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+        self._body = b""
+        self.record: dict[str, Any] = {
             "method": scope["method"],
             "path": scope["raw_path"].decode("latin-1"),
-            "query": scope["query_string"].decode("latin-1"),
+            "decoded_path": scope["path"],
+            "query": query.decode("latin-1"),
+            "scheme": scope["scheme"],
             "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
+            "size": 0,
             "body": "",
             "disconnected": False,
         }
-        self.seen[scope["server"][1]].append(record)
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                record["disconnected"] = True
-                return
-            body += message.get("body", b"")
-            record["body"] = body.decode("latin-1")
-            if not message.get("more_body", False):
-                break
-        await _answer(scope, body, send)
 
+    async def run(self) -> None:
+        """Read, answer, and notice when the client goes meanwhile."""
+        if "echo" in self._query:
+            await self._start(length=None)
+            await self._read(echo=True)
+            await self._send({"type": "http.response.body", "body": b""})
+            return
+        if "early" not in self._query and not await self._read():
+            return
+        if "hold" in self._query and not await self._may_go_on():
+            return
+        if "raise" in self._query:
+            if self._asked("raise") == "after":
+                await self._start(length=None)
+                await self._send({"type": "http.response.body", "body": b"begun", "more_body": True})
+            raise RuntimeError("as asked")
+        await self._answer()
 
-async def _answer(scope: Scope, received: bytes, send: Send) -> None:
-    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
-
-    def asked(key: str, default: str) -> str:
-        values: list[str] = query.get(key, [default])
+    def _asked(self, key: str, default: str = "") -> str:
+        values: list[str] = self._query.get(key, [default])
         return values[-1]
 
-    body = asked("body", "").encode("latin-1") if "body" in query else received
-    if "size" in query:
-        body = bytes(index % 251 for index in range(int(asked("size", "0"))))
-    headers = [tuple(part.encode("latin-1") for part in item.split(":", 1)) for item in query.get("header", [])]
-    chunks = int(asked("chunks", "0"))
-    status = int(asked("status", "200"))
-    if not chunks and status not in (204, 304):
-        headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    step = -(-len(body) // chunks) if chunks else len(body)
-    for at in range(0, len(body), step) if chunks and body else ():
-        await send({"type": "http.response.body", "body": body[at : at + step], "more_body": True})
-        await asyncio.sleep(float(asked("delay", "0")))
-    await send({"type": "http.response.body", "body": b"" if chunks else body})
+    async def _read(self, *, echo: bool = False) -> bool:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.record["disconnected"] = True
+                return False
+            piece = message.get("body", b"")
+            self._body += piece
+            self.record["size"] = len(self._body)
+            if len(self._body) <= _BODY_KEPT:
+                self.record["body"] = self._body.decode("latin-1")
+            if echo and piece:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            if not message.get("more_body", False):
+                break
+        if len(self._body) > _BODY_KEPT:
+            self.record["body"] = sha256(self._body).hexdigest()
+        return True
+
+    async def _start(self, *, length: int | None) -> None:
+        headers = [
+            tuple(part.encode("latin-1") for part in item.split(":", 1)) for item in self._query.get("header", [])
+        ]
+        status = int(self._asked("status", "200"))
+        if length is not None and status not in (204, 304):
+            headers.append((b"content-length", b"%d" % length))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _answer(self) -> None:
+        body = self._asked("body").encode("latin-1") if "body" in self._query else self._body
+        if "size" in self._query:
+            body = bytes(index % 251 for index in range(int(self._asked("size"))))
+        chunks = int(self._asked("chunks", "0"))
+        await self._start(length=None if chunks else len(body))
+        step = -(-len(body) // chunks) if chunks else len(body)
+        for at in range(0, len(body), step) if chunks and body else ():
+            if "gated" in self._query and not await self._may_go_on():
+                return
+            await self._send({"type": "http.response.body", "body": body[at : at + step], "more_body": True})
+            await asyncio.sleep(float(self._asked("delay", "0")))
+        if "gated" in self._query and not await self._may_go_on():
+            return
+        await self._send({"type": "http.response.body", "body": b"" if chunks else body})
+
+    async def _may_go_on(self) -> bool:
+        """Wait for the gate. False when the client went first."""
+        released, gone = asyncio.ensure_future(self._gate.acquire()), asyncio.ensure_future(self._receive())
+        done, waiting = await asyncio.wait({released, gone}, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if gone in done and gone.result()["type"] == "http.disconnect":
+            self.record["disconnected"] = True
+            return False
+        return True
 
 
 class Control:
-    """The app of the first port: GET / gives and forgets what the app saw."""
+    """The app of the first port.
 
-    def __init__(self, app: App) -> None:
+    ``/`` gives what the app saw, ``/?port=N`` on one port; ``take`` forgets it too. ``/release?port=N`` opens the gate
+    there for one piece more, ``/metrics`` gives asgi-wasm's, by chain.
+    """
+
+    def __init__(self, app: App, wrapped: Mapping[str, WasmMiddleware]) -> None:
         self._app = app
+        self._wrapped = wrapped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        body = json.dumps(self._app.seen).encode()
-        self._app.seen.clear()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
+        port = int(query["port"][0]) if "port" in query else None
+        body = json.dumps(self._answer(scope["path"], port, take="take" in query)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, path: str, port: int | None, *, take: bool) -> Any:
+        if path == "/metrics":
+            return {name: _metrics(item) for name, item in self._wrapped.items()}
+        if path == "/release" and port is not None:
+            self._app.gates[port].release()
+            return None
+        if port is None:
+            seen: Any = dict(self._app.seen)
+            self._app.seen.clear()
+            return seen
+        if take:
+            self._app.gates.pop(port, None)
+            return self._app.seen.pop(port, [])
+        return self._app.seen.get(port, [])
+
+
+def _metrics(middleware: WasmMiddleware) -> dict[str, Any]:
+    """Counters and gauges by name, histograms as count and sum."""
+    metrics: Any = middleware._worker._loader._ports.metrics  # type: ignore[union-attr]
+    kept = (*metrics.counters.items(), *metrics.gauges.items(), *metrics.histograms.items())
+    return {name: value for (_, name), value in kept}
 
 
 class _JsonLines(logging.Formatter):
@@ -108,15 +203,30 @@ def _wrapped(app: ASGIApp, settings: dict[str, Any]) -> WasmMiddleware:
     return WasmMiddleware(app, settings=settings)
 
 
+def _server(app: Any, *, http: Any = "httptools") -> uvicorn.Server:
+    lifespan: Any = "on" if isinstance(app, WasmMiddleware) else "off"
+    # Without `date` and `server`, which plugins would see behind Envoy and not here. An idle connection of Envoy's
+    # stays, since closing it while it is used again costs a request.
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=http,
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=600,
+        backlog=256,
+    )
+    return uvicorn.Server(config)
+
+
 async def _serve(plan: dict[str, Any]) -> None:
     app = App()
-    apps: list[ASGIApp] = [Control(app), *[app for _ in plan["chains"]]]
-    apps += [_wrapped(app, settings) for settings in plan["chains"].values()]
-    servers = []
-    for item in apps:
-        lifespan = "on" if isinstance(item, WasmMiddleware) else "off"
-        config = uvicorn.Config(item, port=0, lifespan=lifespan, log_config=None, access_log=False)  # type: ignore[arg-type]
-        servers.append(uvicorn.Server(config))
+    wrapped = {name: _wrapped(app, settings) for name, settings in plan["chains"].items()}
+    servers = [_server(Control(app, wrapped)), *(_server(app) for _ in wrapped)]
+    servers += [_server(item, http=plan["http"][name]) for name, item in wrapped.items()]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     while not all(server.started for server in servers):
         if any(task.done() for task in tasks):

@@ -38,3 +38,9 @@ class Chain:
 
     name: str
     plugins: tuple[PluginEntry, ...]
+    # Bytes of a body that may be held; None for the hosts' default, which is 1 MiB in both.
+    limit: int | None = None
+    # What parses the requests in front of asgi-wasm: uvicorn's "httptools" or "h11".
+    http: str = "httptools"
+    # Spare Envoy's plugins what only its own HTTP/1 codec puts into the header maps: see `hops.CODEC_HEADERS`.
+    level: bool = True

@@ -9,15 +9,17 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.conformance import hops
 from tests.conformance.chains import Chain, PluginEntry
+from tests.conformance.logs import LogLine, Tail
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -29,18 +31,16 @@ _HTTP2 = {
         _OPTIONS: {"@type": f"{_TYPE}{_OPTIONS}", "explicit_http_config": {"http2_protocol_options": {}}}
     }
 }
-_POLICIES = {"fail_closed": "FAIL_CLOSED", "fail_open": "FAIL_OPEN", "fail_reload": "FAIL_RELOAD"}
+# Not `failure_policy: FAIL_OPEN`: with that the request in which a plugin traps is answered 503 all the same.
+_POLICIES: dict[str, dict[str, Any]] = {
+    "fail_closed": {"failure_policy": "FAIL_CLOSED"},
+    "fail_open": {"fail_open": True},
+    # Longer than a run, since the back-off is jittered.
+    "fail_reload": {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "600s"}}},
+}
 # `wasm log <plugin name> <root_id> <vm_id>: message`, where empty parts leave nothing (Envoy `Context::log`).
+_HISTOGRAM_LINE = re.compile(r"^(\w+)_(count|sum)\{\} ([\d.e+]+)$", re.MULTILINE)
 _LOG_LINE = re.compile(r"^\[(\w+)\] wasm log ([^:]*): (.*)$")
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """What a plugin logged: the names before its words, its level and its words."""
-
-    names: tuple[str, ...]
-    level: str
-    text: str
 
 
 class Envoy:
@@ -50,6 +50,7 @@ class Envoy:
         self.admin = admin
         self.ports = ports
         self._log = log
+        self._tail = Tail(log, log_line)
 
     def log_text(self) -> str:
         """All that it logged so far."""
@@ -57,13 +58,26 @@ class Envoy:
 
     def log_lines(self) -> list[LogLine]:
         """What plugins logged so far."""
-        found = (_LOG_LINE.match(line) for line in self.log_text().splitlines())
-        return [LogLine(tuple(match[2].split()), match[1], match[3]) for match in found if match]
+        return self._tail.lines()
 
     def metrics(self) -> dict[str, Any]:
         """Plugin metrics: name (without Envoy's prefix) to value, or for histograms to what Envoy tells."""
         answer = httpx.get(f"{self.admin}/stats", params={"format": "json", "filter": "^wasmcustom"}).json()["stats"]
         return {stat["name"].removeprefix("wasmcustom."): stat["value"] for stat in answer if "name" in stat}
+
+    def histograms(self) -> dict[str, tuple[int, int]]:
+        """Plugin histograms: name, with every character that Prometheus refuses as "_", to count and sum."""
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        text = httpx.get(f"{self.admin}/stats/prometheus", params={"filter": "^wasmcustom"}).text
+        for name, part, value in _HISTOGRAM_LINE.findall(text):
+            found[name][part] = int(float(value))
+        return {name: (parts["count"], parts["sum"]) for name, parts in found.items()}
+
+
+def log_line(line: str) -> LogLine | None:
+    """What a plugin said, if this line of the log is of a plugin."""
+    match = _LOG_LINE.match(line)
+    return LogLine(tuple(match[2].split()), match[1], match[3]) if match else None
 
 
 @contextmanager
@@ -122,6 +136,8 @@ def _config(
     ports = {**{f"app-{name}": port for name, port in app_ports.items()}, **clusters}
     return {
         "admin": {"address": _address(0)},
+        # Histograms are merged then, else every five seconds.
+        "stats_flush_on_admin": True,
         "static_resources": {
             "listeners": [_listener(chain) for chain in chains],
             "clusters": [
@@ -159,12 +175,26 @@ def _listener(chain: Chain) -> dict[str, Any]:
         # As little of Envoy's own doing as can be.
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
+        "http_protocol_options": {"accept_http_10": True},
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [*(_wasm(chain, entry) for entry in chain.plugins), router],
+        "http_filters": [*_levelled(chain, [_wasm(chain, entry) for entry in chain.plugins]), router],
         "upgrade_configs": [{"upgrade_type": "websocket"}],
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {"name": chain.name, "address": _address(0), "filter_chains": [{"filters": filters}]}
+    listener = {"name": chain.name, "address": _address(0), "filter_chains": [{"filters": filters}]}
+    return listener if chain.limit is None else {**listener, "per_connection_buffer_limit_bytes": chain.limit}
+
+
+def _levelled(chain: Chain, plugins: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The plugins, and a filter of Envoy's that spares them what only its own codec puts into a response's map."""
+    if not chain.level:
+        return plugins
+    removed = [{"remove": name} for name in hops.CODEC_HEADERS]
+    typed = {
+        "@type": f"{_EXTENSIONS}filters.http.header_mutation.v3.HeaderMutation",
+        "mutations": {"response_mutations": removed},
+    }
+    return [*plugins, {"name": "level", "typed_config": typed}]
 
 
 def _wasm(chain: Chain, entry: PluginEntry) -> dict[str, Any]:
@@ -172,7 +202,7 @@ def _wasm(chain: Chain, entry: PluginEntry) -> dict[str, Any]:
         "name": entry.name,
         "root_id": entry.root_id,
         "configuration": _string(entry.conf),
-        "failure_policy": _POLICIES[entry.failure_policy],
+        **_POLICIES[entry.failure_policy],
         "allow_on_headers_stop_iteration": entry.allow_on_headers_stop_iteration,
         "vm_config": {
             "vm_id": chain.name,

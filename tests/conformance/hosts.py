@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import httpx
 
 from tests.conformance.chains import Chain
-from tests.conformance.envoy import Envoy, LogLine, envoy
+from tests.conformance.envoy import Envoy, envoy
+from tests.conformance.logs import LogLine, Tail
 from tests.serving import ROOT
 
 _START_SECONDS = 120.0
@@ -49,6 +50,7 @@ class AsgiWasm:
         self.app_ports = dict(zip(names, ports[1 : 1 + len(names)], strict=True))
         self.ports = dict(zip(names, ports[1 + len(names) :], strict=True))
         self._log = log
+        self._tail = Tail(log, log_line)
 
     def log_text(self) -> str:
         """All that it logged so far."""
@@ -56,16 +58,24 @@ class AsgiWasm:
 
     def log_lines(self) -> list[LogLine]:
         """What plugins logged so far."""
-        records = [json.loads(line) for line in self.log_text().splitlines()]
-        return [
-            LogLine((logger.removeprefix(_PLUGIN_LOGGER),), _LEVELS[level], text)
-            for logger, level, text in records
-            if logger.startswith(_PLUGIN_LOGGER)
-        ]
+        return self._tail.lines()
 
     def take_seen(self) -> dict[int, list[dict[str, Any]]]:
         """What the app saw since the last time, by port: of both hosts."""
         return {int(port): records for port, records in httpx.get(self.control).json().items()}
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Plugin metrics by chain and name; a histogram's are its count and sum."""
+        found: dict[str, dict[str, Any]] = httpx.get(f"{self.control}/metrics").json()
+        return found
+
+
+def log_line(line: str) -> LogLine | None:
+    """What a plugin said, if this line of the log is of a plugin."""
+    logger, level, text = json.loads(line)
+    if not logger.startswith(_PLUGIN_LOGGER):
+        return None
+    return LogLine((logger.removeprefix(_PLUGIN_LOGGER),), _LEVELS[level], text)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,10 @@ def asgi_wasm(chains: Sequence[Chain], clusters: Mapping[str, int], log_level: s
         plan, ports, log, output = (Path(folder, name) for name in ("plan.json", "ports.json", "log", "output"))
         level = 5 if log_level == "trace" else log_level.upper()
         settings = {chain.name: _settings(chain, clusters, folder) for chain in chains}
-        plan.write_text(json.dumps({"chains": settings, "ports": str(ports), "log": str(log), "log_level": level}))
+        # What parses HTTP, by chain: see `Chain.http`.
+        parsers = {chain.name: chain.http for chain in chains}
+        told = {"chains": settings, "http": parsers, "ports": str(ports), "log": str(log), "log_level": level}
+        plan.write_text(json.dumps(told))
         command = [sys.executable, "-m", "tests.conformance.app", str(plan)]
         with output.open("wb") as stream:
             process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream)
@@ -133,7 +146,10 @@ def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[st
         for index, entry in enumerate(chain.plugins)
     ]
     upstreams = {name: f"http://127.0.0.1:{port}" for name, port in clusters.items()}
-    return {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled"}
+    settings = {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled"}
+    if chain.limit is not None:
+        settings["limits"] = {"request_body": chain.limit, "response_body": chain.limit}
+    return settings
 
 
 def settle(host: Host, seconds: float = _QUIET_SECONDS) -> list[LogLine]:

@@ -1,0 +1,275 @@
+"""Runs cases on both hosts: those of one chain one after the other, chains beside each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import count
+from typing import Any
+
+from tests.conformance.cases import APP_FIELDS, Case, Outcome
+from tests.conformance.client import SECONDS as CLIENT_SECONDS
+from tests.conformance.client import Connection, Response
+from tests.conformance.hops import HOP_HEADERS
+from tests.conformance.hosts import Host, Hosts
+
+# How many chains are busy at once.
+_WORKERS = 8
+# After a case: until both hosts have logged and the app has seen the same and nothing more came for a while, or until
+# it is clear that they differ.
+_QUIET_SECONDS = 0.05
+_GIVE_UP_SECONDS = 1.5
+# `lifecycle` logs context ids, which go on from case to case: `on_log(7)` becomes `on_log(#1)`.
+_CONTEXT_ID = re.compile(r"^(on_\w+\()(\d+)")
+# Where a body is cut into pieces is chance, so a body's callbacks are told as one.
+_PIECE = re.compile(r"^(on_\w+_body\(#\d+), (\d+), (\d)\)$")
+_TICK = re.compile(r"^(on_tick\(|set_effective_context|continue_)")
+_UNSIZED_PIECE = re.compile(r"^local_reply: \w+_body$")
+
+Fields = dict[str, Any]
+# Level and text.
+LogLine = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A case as it went on both hosts, field by field."""
+
+    envoy: Fields
+    asgi_wasm: Fields
+
+    def differing(self) -> list[str]:
+        """The fields that are not alike."""
+        return [name for name in self.envoy if self.envoy[name] != self.asgi_wasm[name]]
+
+
+class _Side:
+    """One host, for one chain."""
+
+    def __init__(self, host: Host, chain: str, control: str, app_port: int) -> None:
+        self._host = host
+        self._chain = chain
+        self._control = HTTPConnection(control.removeprefix("http://"), timeout=CLIENT_SECONDS)
+        self._app_port = app_port
+        self._log: list[LogLine] = []
+        self._log_read = 0
+        self._log_at = 0
+
+    def run(self, case: Case) -> Outcome:
+        """Be the client."""
+        self._log_at = len(self._read_log())
+        self._ask("", "&take")
+        outcome = Outcome()
+        connection = Connection(self._host.ports[self._chain])
+        try:
+            for step in case.steps:
+                step.run(connection, self._host.ports[self._chain], self, outcome)
+        finally:
+            connection.close()
+        return outcome
+
+    def close(self) -> None:
+        """End the connection to the app's first port."""
+        self._control.close()
+
+    def body_size(self) -> int:
+        """`cases.Controls`."""
+        seen = self.seen()
+        return int(seen[-1]["size"]) if seen else 0
+
+    def called(self) -> bool:
+        """`cases.Controls`."""
+        return bool(self.seen())
+
+    def release(self) -> None:
+        """`cases.Controls`."""
+        self._ask("release")
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What the app saw of this case so far."""
+        found: list[dict[str, Any]] = self._ask("")
+        return found
+
+    def new_log(self) -> list[LogLine]:
+        """What the chain's plugins logged in this case so far."""
+        return self._read_log()[self._log_at :]
+
+    def _read_log(self) -> list[LogLine]:
+        lines = self._host.log_lines()
+        # Envoy ends the names with the VM's id, which is the chain's; here they are the plugin's, which begins so.
+        self._log += [
+            (line.level, line.text)
+            for line in lines[self._log_read :]
+            if line.names[-1].partition(".")[0] == self._chain
+        ]
+        self._log_read = len(lines)
+        return self._log
+
+    def _ask(self, path: str, query: str = "") -> Any:
+        self._control.request("GET", f"/{path}?port={self._app_port}{query}")
+        return json.loads(self._control.getresponse().read())
+
+
+class Runner:
+    """Runs the given cases in the background; `compared` waits for one."""
+
+    def __init__(self, hosts: Hosts, cases: Iterable[Case]) -> None:
+        self._hosts = hosts
+        self._pool = ThreadPoolExecutor(_WORKERS)
+        self._done: dict[str, Future[Compared]] = {}
+        by_chain: defaultdict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            by_chain[case.chain].append(case)
+            self._done[case.id] = Future()
+        # Long ones first.
+        for chain, theirs in sorted(by_chain.items(), key=lambda item: -len(item[1])):
+            self._pool.submit(self._run_chain, chain, theirs)
+
+    def compared(self, case: Case) -> Compared:
+        """The case as it went. Raises what the client raised."""
+        return self._done[case.id].result()
+
+    def ran(self, case: Case) -> bool:
+        """Whether the case was selected."""
+        return case.id in self._done
+
+    def metrics(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The plugins' metrics on both hosts after all cases; histograms by their count."""
+        for future in self._done.values():
+            future.exception()
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        while True:
+            envoy, here = self._metrics()
+            if envoy == here or time.monotonic() > deadline:
+                return envoy, here
+            # Envoy merges its threads' histograms when asked, but answers first.
+            time.sleep(_QUIET_SECONDS)
+
+    def _metrics(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        envoy = self._hosts.envoy.metrics()
+        histograms = self._hosts.envoy.histograms()
+        here: dict[str, Any] = {}
+        for chain in self._hosts.asgi_wasm.metrics().values():
+            for name, value in chain.items():
+                if isinstance(value, list):
+                    here[name], envoy[name] = value[0], histograms.get(name.replace(".", "_"), (0, 0))[0]
+                else:
+                    here[name] = value
+        return envoy, here
+
+    def close(self) -> None:
+        """Run nothing more."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _run_chain(self, chain: str, cases: Sequence[Case]) -> None:
+        ours, theirs = self._hosts.asgi_wasm, self._hosts.envoy
+        envoy = _Side(theirs, chain, ours.control, ours.app_ports[chain])
+        asgi_wasm = _Side(ours, chain, ours.control, ours.ports[chain])
+        with closing(envoy), closing(asgi_wasm):
+            for case in cases:
+                try:
+                    outcomes = envoy.run(case), asgi_wasm.run(case)
+                    self._done[case.id].set_result(_settled(case, (envoy, asgi_wasm), outcomes))
+                except Exception as error:
+                    self._done[case.id].set_exception(error)
+
+
+def _settled(case: Case, sides: tuple[_Side, _Side], outcomes: tuple[Outcome, Outcome]) -> Compared:
+    began = time.monotonic()
+    before: Any = None
+    since = began
+    while True:
+        both = [_fields(case, side, outcome) for side, outcome in zip(sides, outcomes, strict=True)]
+        now = time.monotonic()
+        if both != before:
+            before, since = both, now
+        if now - since >= (_QUIET_SECONDS if both[0] == both[1] else _GIVE_UP_SECONDS):
+            return Compared(*both)
+        time.sleep(_QUIET_SECONDS / 3)
+
+
+def _fields(case: Case, side: _Side, outcome: Outcome) -> Fields:
+    seen = side.seen()
+    log = _relative(side.new_log())
+    if not case.pieces:
+        log = _joined(log)
+    if case.late_ticks:
+        log = [line for line in log if not _TICK.match(line[1])]
+    for record in seen:
+        # Stable: `host` first, as `:authority` is, wherever the client put it.
+        record["headers"] = sorted(_kept(record["headers"]), key=lambda header: header[0] != "host")
+    responses = outcome.responses
+    if not case.ordered:
+        log.sort()
+        seen.sort(key=str)
+        responses = sorted(responses, key=str)
+    fields: Fields = {f"client.{name}": [told(response) for response in responses] for name, told in _RESPONSE.items()}
+    fields["client.notes"] = outcome.notes
+    fields["log"] = log
+    for name in APP_FIELDS:
+        fields[f"app.{name}"] = [record[name] for record in seen]
+    return {name: value for name, value in fields.items() if name not in case.unsure}
+
+
+_RESPONSE: dict[str, Callable[[Response], Any]] = {
+    "status": lambda response: response.status,
+    "headers": lambda response: _kept(response.headers),
+    "body": lambda response: _short(response.body),
+    "framing": lambda response: response.framing,
+    "interim": lambda response: response.interim,
+    "cut": lambda response: response.cut,
+}
+
+
+def _kept(headers: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers if name.lower() not in HOP_HEADERS]
+
+
+def _short(body: bytes) -> bytes | tuple[int, int]:
+    """A body to be shown in a failure: whole, or what tells it from another one."""
+    return body if len(body) <= 2000 else (len(body), hash(body))
+
+
+def _relative(lines: Sequence[LogLine]) -> list[LogLine]:
+    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
+
+    def renamed(match: re.Match[str]) -> str:
+        return f"{match[1]}#{numbers[match[2]]}"
+
+    return [(level, _CONTEXT_ID.sub(renamed, text)) for level, text in lines]
+
+
+def _joined(lines: Sequence[LogLine]) -> list[LogLine]:
+    joined: list[LogLine] = []
+    # Where in `joined` the callbacks of the bodies stand that have not ended, since the last line of another kind.
+    open_at: dict[str, int] = {}
+    for level, text in lines:
+        piece = _PIECE.match(text)
+        key = piece[1] if piece else text
+        if piece is None and not _UNSIZED_PIECE.match(text):
+            open_at.clear()
+        elif key not in open_at:
+            open_at[key] = len(joined)
+        else:
+            at = open_at[key]
+            before = _PIECE.match(joined[at][1])
+            if piece and before:
+                joined[at] = (level, f"{key}, {int(before[2]) + int(piece[2])}, {piece[3]})")
+            continue
+        joined.append((level, text))
+    return joined
+
+
+def differences(compared: Compared) -> str:
+    """The fields that are not alike, to be read by a person."""
+    lines = []
+    for name in compared.differing():
+        lines += [name, f"  Envoy:     {compared.envoy[name]!r}", f"  asgi-wasm: {compared.asgi_wasm[name]!r}"]
+    return "\n".join(lines)
