@@ -21,10 +21,16 @@ _MANIFEST = sorted(json.loads((PLUGINS / "manifest.json").read_text()))
 _HAVE_CASES = {plugin.file for item in CHAINS for plugin in item.plugins}
 
 
+# Why a plugin is not run here.
+_APART = {"grpc_probe/short": "Envoy does not link the hostcalls of an old SDK that it imports; see test_grpc"}
+
+
 @pytest.mark.parametrize("plugin", _MANIFEST)
 def test_every_plugin_is_compared(plugin: str) -> None:
     if plugin in _HAVE_CASES:
         return
+    if plugin in _APART:
+        pytest.skip(_APART[plugin])
     # None of its own: without a configuration, on a few requests.
     alone = chain("alone", entry(plugin))
     cases = [Case(alone.name, name, steps, "") for name, steps in SMALL.items()]
