@@ -5,7 +5,7 @@ Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.errors import PluginError
@@ -71,7 +71,11 @@ class FilterChain:
             REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
         )
         self.response: Direction | None = None
+        # What the app, or a local response, had as `:status` before any plugin saw it.
+        self.status = b""
         self._filters = filters
+        # How many filters the request has reached.
+        self._reached = 0
         self._response_sink = response_sink
         self._limits = limits
         self._log = log
@@ -87,6 +91,7 @@ class FilterChain:
         """
         stages = [Stage(index, context) for index, context in enumerate(reversed(self.contexts))]
         self.response = Direction(RESPONSE, stages, self._response_sink, self._limits.response_body, self)
+        self.status = headers.get(b":status") or b""
         self.response.headers(headers, end_of_stream)
         return self.response
 
@@ -99,12 +104,31 @@ class FilterChain:
         if self.response is not None:
             self.response.close()
         for context in self.contexts:
-            try:
-                lifecycle.finish_stream(context)
-            except VmFailedError:
-                self._log_failure(context)
-                context.vm.abandon_streams()
+            self._end(context, lifecycle.log_stream)
+        self._log_unreached()
+        for context in self.contexts:
+            self._end(context, lifecycle.finish_stream)
         self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+
+    def _end(self, context: StreamContext, step: Callable[[StreamContext], None]) -> None:
+        try:
+            step(context)
+        except VmFailedError:
+            self._log_failure(context)
+            context.vm.abandon_streams()
+
+    def _log_unreached(self) -> None:
+        """Envoy logs for each filter of a chain, also for one that the request did not reach."""
+        unreached, self._reached = self.request.stages[self._reached :], len(self.request.stages)
+        for stage in unreached:
+            try:
+                root = self._filters[stage.index].root()
+                context = lifecycle.create_stream(root, self)
+            except (PluginError, VmFailedError):
+                # Its failure policy is for requests, and this one is over.
+                continue
+            self.contexts.append(context)
+            self._end(context, lifecycle.log_stream)
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -120,6 +144,7 @@ class FilterChain:
     def open(self, stage: Stage) -> StreamContext | None:
         """Make the filter's context, right before its first callback as Envoy does."""
         plugin_filter = self._filters[stage.index]
+        self._reached = stage.index + 1
         try:
             root = plugin_filter.root()
             stage.context = context = lifecycle.create_stream(root, self)
@@ -191,17 +216,19 @@ class FilterChain:
         details: bytes,
         by: str = "host",
     ) -> None:
-        """Answer in the app's stead, if that is still possible. A second answer is not looked at.
+        """Answer in the app's stead, if that is still possible.
 
         Before any response, the answer goes through the response callbacks of the plugins that saw the request.
-        While a response is on its way through them, the answer replaces it and they do not see it. Once the
-        response has started, all that can be done is to end it.
+        While a response, or an answer, is on its way through them, another answer replaces it and they do not see it.
+        Once the response has started, all that can be done is to end it; a second answer is not looked at then.
         """
-        if self.answered_locally:
+        response = self.response
+        if self.answered_locally and (response is None or response.closed or self._response_sink.started):
             return
         self.answered_locally = True
         self._answered_by = by
-        self.local_details = details
+        # Without white space, so that a log's columns stay columns.
+        self.local_details = b"_".join(details.split())
         self.request.close()
         reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
         if self.response is None:
@@ -211,6 +238,7 @@ class FilterChain:
         elif not self._response_sink.started:
             self.response.close()
             self.response.headers_map = reply
+            self.status = reply.get(b":status") or b""
             self._response_sink.headers(reply, not content)
             if content:
                 self._response_sink.data(content, True)

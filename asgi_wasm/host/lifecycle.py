@@ -98,15 +98,22 @@ def create_stream(root: RootContext, chain: FilterChain) -> StreamContext:
     return context
 
 
+def log_stream(context: StreamContext) -> None:
+    """`on_log`, before `finish_stream`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted or vm.on_log is None:
+        return
+    context.logging = True
+    vm.call(context, vm.on_log, context.id)
+    context.logging = False
+    vm.perform()
+
+
 def finish_stream(context: StreamContext) -> None:
-    """Log, done, delete, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    """`on_done`, `on_delete`, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
     vm = context.vm
     if vm.failure is not None or context.deleted:
         return
-    if vm.on_log is not None:
-        context.logging = True
-        vm.call(context, vm.on_log, context.id)
-        context.logging = False
     if vm.on_done is not None:
         # The answer is not looked at: Envoy honours "not yet" for root contexts only.
         vm.call(context, vm.on_done, context.id)
