@@ -31,7 +31,7 @@ _HTTP2 = {
 }
 _POLICIES = {"fail_closed": "FAIL_CLOSED", "fail_open": "FAIL_OPEN", "fail_reload": "FAIL_RELOAD"}
 # `wasm log <plugin name> <root_id> <vm_id>: message`, where empty parts leave nothing (Envoy `Context::log`).
-_LOG_LINE = re.compile(r"^\[(\w+)\] wasm log ([^:]*): (.*)$")
+_LOG_LINE = re.compile(r"^\[(\w+)\](?:\[\d+\]) wasm log ([^:]*): (.*)$")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def envoy(
         config, log, address = (Path(folder, name) for name in ("envoy.json", "log", "admin"))
         config.write_text(json.dumps(_config(chains, app_ports, clusters or {}, grpc_clusters or {})))
         command = [os.path.join(sysconfig.get_path("scripts"), "envoy"), "-c", str(config), "--concurrency", "1"]
-        command += ["--disable-hot-restart", "--admin-address-path", str(address), "--log-format", "[%l] %v"]
+        command += ["--disable-hot-restart", "--admin-address-path", str(address), "--log-format", "[%l][%t] %v"]
         command += ["-l", "warning", "--component-log-level", f"wasm:{log_level}"]
         # Not by --log-path: Envoy writes that in large pieces.
         with log.open("wb") as stream:
@@ -164,7 +164,9 @@ def _listener(chain: Chain) -> dict[str, Any]:
         "upgrade_configs": [{"upgrade_type": "websocket"}],
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {"name": chain.name, "address": _address(0), "filter_chains": [{"filters": filters}]}
+    listener = {"name": chain.name, "address": _address(0), "filter_chains": [{"filters": filters}]}
+    # As a server's own listener is: property `listener_direction`.
+    return {**listener, "traffic_direction": "INBOUND"}
 
 
 def _wasm(chain: Chain, entry: PluginEntry) -> dict[str, Any]:
