@@ -5,6 +5,7 @@ Followed: Envoy `source/extensions/common/wasm/context.cc` (`getProperty`, `find
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import HostcallError, MapType, ProxyStatus
@@ -84,9 +85,16 @@ def find(context: Context, path: bytes) -> PropertyValue | None:
             raise HostcallError(ProxyStatus.SERIALIZATION_FAILURE)
         value = context.stream.chain.attributes.get(parts)
         return properties.get(parts[0]) if value is None else value
-    if parts[0] == b"filter_state" and parts[1].startswith(_STATE_PREFIX):
-        return properties.get(parts[1].removeprefix(_STATE_PREFIX)) if len(parts) == 2 else None
+    if parts[0] == b"filter_state":
+        return _of_filter_state(properties, parts[1]) if len(parts) == 2 else None
     return _of_stream(context.stream, parts)
+
+
+def _of_filter_state(properties: Mapping[bytes, bytes], key: bytes) -> bytes | None:
+    if key.startswith(_STATE_PREFIX):
+        return properties.get(key.removeprefix(_STATE_PREFIX))
+    # What the foreign function `set_envoy_filter_state` keeps.
+    return properties.get(b"filter_state\0" + key)
 
 
 def _of_stream(stream: StreamContext, parts: tuple[bytes, ...]) -> PropertyValue | None:
