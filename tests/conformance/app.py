@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -84,10 +85,11 @@ async def _answer(scope: Scope, received: bytes, send: Send) -> None:
 
 
 class Control:
-    """The app of the first port: GET / gives and forgets what the app saw."""
+    """The app of the first port: GET / gives and forgets what the app saw, POST / ends the process."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, stop: Callable[[], None]) -> None:
         self._app = app
+        self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -95,6 +97,8 @@ class Control:
         self._app.seen.clear()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": body})
+        if scope["method"] == "POST":
+            self._stop()
 
 
 class _JsonLines(logging.Formatter):
@@ -110,9 +114,14 @@ def _wrapped(app: ASGIApp, settings: dict[str, Any]) -> WasmMiddleware:
 
 async def _serve(plan: dict[str, Any]) -> None:
     app = App()
-    apps: list[ASGIApp] = [Control(app), *[app for _ in plan["chains"]]]
+    servers: list[uvicorn.Server] = []
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    apps: list[ASGIApp] = [Control(app, stop), *[app for _ in plan["chains"]]]
     apps += [_wrapped(app, settings) for settings in plan["chains"].values()]
-    servers = []
     for item in apps:
         lifespan = "on" if isinstance(item, WasmMiddleware) else "off"
         config = uvicorn.Config(item, port=0, lifespan=lifespan, log_config=None, access_log=False)  # type: ignore[arg-type]

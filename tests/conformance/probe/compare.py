@@ -65,6 +65,8 @@ class Difference:
     scripts: tuple[str, ...]
     #: A regular expression for each line that only one of the hosts has.
     lines: str = ""
+    #: Hostcalls (without `proxy_`) that it is about; None for those of the lines.
+    hostcalls: tuple[str, ...] | None = None
 
     def covers(self, script: str, line: str) -> bool:
         """Whether this line of this script may be in one host's log only."""

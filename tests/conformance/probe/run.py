@@ -26,6 +26,7 @@ _ENVOY_LINE = re.compile(
 )
 _THREAD = re.compile(r"^\[\w+\]\[(\d+)\] ", re.MULTILINE)
 _QUIET_SECONDS = 0.4
+_END_SECONDS = 2.0
 _AT_ONCE = 8
 _ALONE_AT_ONCE = 2
 _ROOT_PHASES = ("root_", "vm_start", "configure", "tick", "queue_ready", "http_call_response", "grpc_", "foreign")
@@ -61,6 +62,9 @@ def _both(proxy: Envoy, server: AsgiWasm, scripts: Sequence[Script]) -> tuple[Li
     for host in hosts:
         settle(host, _QUIET_SECONDS)
     seen = server.take_seen()
+    for host, end in ((proxy, f"{proxy.admin}/quitquitquit"), (server, server.control)):
+        httpx.post(end)
+        settle(host, _END_SECONDS)
     result = _of_envoy(proxy.log_text()), _of_asgi_wasm(server)
     for lines, answers, ports in zip(result, clients, (server.app_ports, server.ports), strict=True):
         for name, told in answers.items():

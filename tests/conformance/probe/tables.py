@@ -35,31 +35,31 @@ def phases_of(runs: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
     return phases
 
 
+def _notes(differing: Mapping[str, Sequence[str]], listed: Sequence[Difference]) -> dict[str, set[int]]:
+    """The numbers of the differences that each hostcall has part in."""
+    notes: dict[str, set[int]] = defaultdict(set)
+    for number, difference in enumerate(listed, 1):
+        covered = [line for script in differing for line in differing[script] if difference.covers(script, line)]
+        names = {call[1] for line in covered if (call := call_of(line)) is not None}
+        for name in names if difference.hostcalls is None else difference.hostcalls:
+            notes[name].add(number)
+    return notes
+
+
 def hostcalls(
     runs: Mapping[str, Sequence[str]], differing: Mapping[str, Sequence[str]], listed: Sequence[Difference]
 ) -> str:
-    """One row a hostcall: how often and where it was tried, and whether both hosts answered the same."""
-    calls: dict[str, int] = defaultdict(int)
-    phases = phases_of(runs)
-    for lines in runs.values():
-        for line in lines:
-            if (call := call_of(line)) is not None:
-                calls[call[1]] += 1
-    notes: dict[str, set[int]] = defaultdict(set)
-    for script, lines in differing.items():
-        for line in lines:
-            call = call_of(line)
-            for number, difference in enumerate(listed, 1):
-                if call is not None and difference.covers(script, line):
-                    notes[call[1]].add(number)
+    """One row a hostcall: where it was tried, and whether both hosts answered the same."""
+    phases, notes = phases_of(runs), _notes(differing, listed)
     rows = []
     for row in HOSTCALLS:
         name = short_name(row)
         where = sorted(phases[name])
         told = ", ".join(where) if len(where) <= _FEW else f"{len(where)} phases"
+        versions = f"{row.since}" if row.since == row.until else f"{row.since} to {row.until}"
         numbers = ", ".join(str(number) for number in sorted(notes[name]))
-        rows.append([f"`{row.name}`", str(calls[name]), told, f"but for {numbers}" if numbers else "yes"])
-    return table(["hostcall", "calls", "in", "same answers"], rows)
+        rows.append([f"`{row.name}`", versions, told, f"but for {numbers}" if numbers else "yes"])
+    return table(["hostcall", "ABI", "tried in", "same answers"], rows)
 
 
 def differences(listed: Sequence[Difference]) -> str:

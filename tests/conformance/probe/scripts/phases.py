@@ -92,6 +92,8 @@ SCRIPTS = [
     Script("all-root_create", "", early=everything("root_create")),
     Script("all-vm_start", "", early=everything("vm_start")),
     Script("all-configure", everything("configure")),
+    Script("all-root_done", everything("root_done")),
+    Script("all-root_delete", everything("root_delete")),
     Script("all-tick", _TICKING + everything("tick@1") + "tick@1: set_tick_period_milliseconds 0\n"),
     Script(
         "all-queue_ready",
