@@ -57,6 +57,7 @@ class HttpExchange:
             environment.host_metrics,
         )
         self._attributes.chain = self._chain
+        self._attributes.bytes_sent = lambda: self._to_client.bytes_out
         # The client's side.
         self._client_ended = translate.request_ends_with_headers(scope)
         self._client_gone = False
@@ -199,7 +200,6 @@ class HttpExchange:
             return
         data = message.get("body", b"")
         self._to_client.bytes_in += len(data)
-        self._attributes.response_size += len(data)
         more = message.get("more_body", False)
         promised = bool((self._to_client.original or {}).get("trailers"))
         self._response_ended = not more

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.translate import status_of
 from asgi_wasm.asgi.types import Scope
+from asgi_wasm.host.local_reply import grpc_status_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.filter_chain import FilterChain
@@ -54,20 +55,19 @@ class ScopeAttributes:
         # Set by the exchange, before any plugin runs.
         self.chain: FilterChain | None = None
         self.request_size = 0
-        self.response_size = 0
+        # Bytes of the response's body that are on their way to the client.
+        self.bytes_sent: Callable[[], int] = lambda: 0
         self.finished = False
 
     def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
         """The attribute at this path, or None. A prefix of one (``request``) is no attribute here."""
-        getter = _ATTRIBUTES.get(path[:2])
-        if getter is None:
-            return None
-        value = getter(self)
-        for key in path[2:]:
-            if not isinstance(value, Mapping):
-                return None
-            value = value.get(key.lower())
-        return value
+        headers = _HEADERS.get(path[:2])
+        if headers is not None and len(path) == 3:
+            found = headers(self)
+            values = [] if found is None else found.get_all(path[2])
+            return b",".join(values) if values else None
+        getter = _ATTRIBUTES.get(path)
+        return None if getter is None else getter(self)
 
     # --- request
 
@@ -79,13 +79,13 @@ class ScopeAttributes:
     def _request_headers(self) -> HeaderMap | None:
         return None if self.chain is None else self.chain.request.headers_map
 
-    def request_map(self) -> Mapping[bytes, PropertyValue] | None:
+    def request_map(self) -> Mapping[bytes, PropertyValue]:
         """All request headers; values of a repeated one are joined by commas."""
         return _joined(self._request_headers())
 
-    def header_bytes(self, headers: HeaderMap | None) -> int | None:
+    def header_bytes(self, headers: HeaderMap | None) -> int:
         """Bytes of names and values."""
-        return None if headers is None else headers.byte_size
+        return 0 if headers is None else headers.byte_size
 
     def url_path(self) -> bytes | None:
         """The path without the query."""
@@ -114,9 +114,13 @@ class ScopeAttributes:
         return None if response is None else response.headers_map
 
     def response_code(self) -> int | None:
-        """The status as a number."""
+        """The status as a number: the app's own until the end, then the one that was sent."""
         headers = self.response_headers()
-        return None if headers is None else status_of(headers)
+        if headers is None:
+            return None
+        if not self.finished and self.chain is not None and self.chain.status.isdigit():
+            return int(self.chain.status)
+        return status_of(headers)
 
     def response_trailers(self) -> HeaderMap | None:
         """The response's trailers, once there are any."""
@@ -124,12 +128,13 @@ class ScopeAttributes:
         return None if response is None else response.trailers_map
 
     def response_grpc_status(self) -> int | None:
-        """From trailers, else headers."""
+        """From trailers, else headers, else what the status would mean to gRPC."""
         for headers in (self.response_trailers(), self.response_headers()):
             value = None if headers is None else headers.get(b"grpc-status")
             if value is not None and value.isdigit():
                 return int(value)
-        return None
+        code = self.response_code()
+        return None if code is None else grpc_status_of(code)
 
     def code_details(self) -> bytes | None:
         """What a local response gave as details; Envoy's word for an answer of the app otherwise."""
@@ -174,11 +179,9 @@ _TLS_VERSIONS = {0x0301: "TLSv1", 0x0302: "TLSv1.1", 0x0303: "TLSv1.2", 0x0304: 
 _Getter = Callable[[ScopeAttributes], "PropertyValue | None"]
 
 
-def _joined(headers: HeaderMap | None) -> Mapping[bytes, PropertyValue] | None:
-    if headers is None:
-        return None
+def _joined(headers: HeaderMap | None) -> Mapping[bytes, PropertyValue]:
     joined: dict[bytes, PropertyValue] = {}
-    for name, value in headers.pairs:
+    for name, value in () if headers is None else headers.pairs:
         before = joined.get(name)
         joined[name] = before + b"," + value if isinstance(before, bytes) else value
     return joined
@@ -188,7 +191,16 @@ def _request_header(name: bytes) -> _Getter:
     return lambda attributes: attributes.request_header(name)
 
 
+# Maps of which single values can be asked for.
+_HEADERS: dict[tuple[bytes, ...], Callable[[ScopeAttributes], HeaderMap | None]] = {
+    (b"request", b"headers"): ScopeAttributes._request_headers,
+    (b"response", b"headers"): ScopeAttributes.response_headers,
+    (b"response", b"trailers"): ScopeAttributes.response_trailers,
+}
+
 _ATTRIBUTES: dict[tuple[bytes, ...], _Getter] = {
+    # Envoy's dynamic metadata, of which there is none: an empty message.
+    (b"metadata",): lambda _: b"",
     (b"request", b"path"): _request_header(b":path"),
     (b"request", b"url_path"): ScopeAttributes.url_path,
     (b"request", b"host"): _request_header(b":authority"),
@@ -204,24 +216,22 @@ _ATTRIBUTES: dict[tuple[bytes, ...], _Getter] = {
     (b"request", b"query"): ScopeAttributes.query,
     (b"request", b"duration"): ScopeAttributes.duration,
     (b"request", b"size"): lambda a: a.request_size,
-    (b"request", b"total_size"): lambda a: a.request_size + (a.header_bytes(a._request_headers()) or 0),
+    (b"request", b"total_size"): lambda a: a.request_size + a.header_bytes(a._request_headers()),
     (b"response", b"code"): ScopeAttributes.response_code,
     (b"response", b"code_details"): ScopeAttributes.code_details,
-    (b"response", b"flags"): lambda a: None if a.response_headers() is None else 0,
+    (b"response", b"flags"): lambda _: 0,
     (b"response", b"grpc_status"): ScopeAttributes.response_grpc_status,
     (b"response", b"headers"): lambda a: _joined(a.response_headers()),
     (b"response", b"headers_bytes"): lambda a: a.header_bytes(a.response_headers()),
     (b"response", b"trailers"): lambda a: _joined(a.response_trailers()),
-    (b"response", b"size"): lambda a: a.response_size if a.finished else None,
-    (b"response", b"total_size"): lambda a: (
-        a.response_size + (a.header_bytes(a.response_headers()) or 0) if a.finished else None
-    ),
+    (b"response", b"size"): lambda a: a.bytes_sent(),
+    (b"response", b"total_size"): lambda a: a.bytes_sent() + a.header_bytes(a.response_headers()),
     (b"source", b"address"): lambda a: a.address("client"),
     (b"source", b"port"): lambda a: a.port("client"),
     (b"destination", b"address"): lambda a: a.address("server"),
     (b"destination", b"port"): lambda a: a.port("server"),
     (b"connection", b"mtls"): lambda a: a.tls("client_cert_name") is not None,
-    (b"connection", b"requested_server_name"): lambda a: a.tls("server_name"),
+    (b"connection", b"requested_server_name"): lambda a: a.tls("server_name") or "",
     (b"connection", b"tls_version"): lambda a: a.tls("tls_version"),
     (b"connection", b"subject_peer_certificate"): lambda a: a.tls("client_cert_name"),
 }

@@ -7,13 +7,15 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from asgi_wasm.asgi.types import Message, Scope
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
-_MIN_STATUS, _MAX_STATUS = 100, 999
-# RFC 9110 5.1 and 5.5: a field name is a token, a field value has no NUL, CR or LF.
+# Of a final response. Servers refuse others, and the client would get nothing at all.
+_MIN_STATUS, _MAX_STATUS = 200, 599
+# RFC 9110 5.1 and 5.5: a field name is a token, a field value has no NUL, CR or LF. uvicorn refuses a response with any
+# control character but the tab in a value.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FORBIDDEN_IN_VALUE = re.compile(rb"[\0\r\n]")
+_FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
 # request (`ConnectionManagerUtility::mutateRequestHeaders`). The app still gets it.
 _CONNECTION_FIELDS = frozenset(
@@ -46,7 +48,7 @@ def request_headers(scope: Scope) -> HeaderMap:
         (b":method", scope.get("method", "GET").encode("latin-1")),
         (b":scheme", _scheme(scope)),
     ]
-    return HeaderMap(pseudo + fields, request=True)
+    return RequestHeaderMap.received(pseudo + fields)
 
 
 def _hidden_fields(scope: Scope) -> frozenset[bytes]:
@@ -129,9 +131,7 @@ def _changed(headers: HeaderMap, before: HeaderMap, name: bytes) -> bytes | None
 
 def response_headers(message: Message) -> HeaderMap:
     """The header map of an app's response start."""
-    headers = HeaderMap([(b":status", b"%d" % message["status"])])
-    headers.pairs += header_pairs(message)
-    return headers
+    return ResponseHeaderMap.received([(b":status", b"%d" % message["status"]), *header_pairs(message)])
 
 
 def response_ends_with_headers(method: str, headers: HeaderMap) -> bool:

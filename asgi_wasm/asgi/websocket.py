@@ -16,7 +16,7 @@ from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, head
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.filter_chain import FilterChain
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import ResponseHeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -118,7 +118,7 @@ class WebSocketHandshake:
 
     async def _respond(self, message: Message, status: int) -> None:
         """Show the app's answer to the plugins, then send it as they left it."""
-        headers = HeaderMap([(b":status", b"%d" % status), *translate.header_pairs(message)])
+        headers = ResponseHeaderMap([(b":status", b"%d" % status), *translate.header_pairs(message)])
         self._chain.respond(headers, message["type"] == "websocket.close")
         await self._until(lambda: bool(self._to_client.messages) or self._chain.answered_locally)
         if self._chain.answered_locally:

@@ -246,7 +246,7 @@ HOSTCALLS: tuple[Signature, ...] = (
     _row("proxy_grpc_cancel", "token"),
     _row("proxy_grpc_close", "token"),
     _row("proxy_set_tick_period_milliseconds", "period"),
-    _row("proxy_get_current_time_nanoseconds", "return_time", anytime=True),
+    _row("proxy_get_current_time_nanoseconds", "return_time"),
     _row("proxy_define_metric", "metric_type name_data name_size return_metric_id"),
     _row("proxy_increment_metric", "metric_id offset:i64"),
     _row("proxy_record_metric", "metric_id value:i64"),
@@ -258,7 +258,7 @@ HOSTCALLS: tuple[Signature, ...] = (
         "name_data name_size arguments_data arguments_size return_results_data return_results_size",
     ),
     # Not of the spec: C++ plugins built by emscripten import them (proxy-wasm-cpp-host `src/exports.cc`).
-    _row("pthread_equal", "left right", anytime=True),
+    _row("pthread_equal", "left right"),
     _row("emscripten_notify_memory_growth", "memory_index", None, anytime=True),
 )
 

@@ -16,10 +16,7 @@ from asgi_wasm.host.lifecycle import notify
 
 def deliver_http_response(root: RootContext, token: int, headers: HeaderMap, body: bytes) -> None:
     """Hand the answer of an HTTP call to the plugin. Its SDK finds the stream that the token belongs to."""
-    root.maps = {
-        MapType.HTTP_CALL_RESPONSE_HEADERS: headers,
-        MapType.HTTP_CALL_RESPONSE_TRAILERS: HeaderMap(),
-    }
+    root.maps = {MapType.HTTP_CALL_RESPONSE_HEADERS: headers}
     root.buffers = {BufferType.HTTP_CALL_RESPONSE_BODY: Buffer(body, writable=False)}
     try:
         notify(root, "proxy_on_http_call_response", token, len(headers), len(body), 0)

@@ -196,6 +196,7 @@ class Direction:
         made: HeaderMap | None = None
         made_at = 0
         for stage in self.stages[index:]:
+            self._take_back(stage)
             action = stage.advance(Input.DATA_ARRIVES)
             if action is Action.HOLD:
                 stage.held += data
@@ -257,9 +258,20 @@ class Direction:
             stage.end = end
             stage.buffering = event is Input.DATA_BUFFER
             stage.watermark = event is Input.DATA_WATERMARK
+            if stage.buffering and stage.context is not None:
+                # To be read and changed meanwhile, say in the answer to a callout.
+                stage.context.bodies[self.kind] = Buffer(stage.held)
             self._check_limit(stage)
             self._settle(stage)
         return False
+
+    def _take_back(self, stage: Stage) -> None:
+        """What a filter holds may have been changed since it was held."""
+        context = stage.context
+        if stage.buffering and context is not None:
+            lent, context.bodies[self.kind] = context.bodies[self.kind], None
+            if lent is not None:
+                stage.held = lent.data
 
     def _check_limit(self, stage: Stage) -> None:
         if len(stage.held) > self._limit and not stage.watermark:
@@ -288,6 +300,7 @@ class Direction:
         if context is None or context.failed:
             return Input.TRAILERS_CONTINUE
         # What was buffered is still there to be read and changed.
+        self._take_back(stage)
         buffer = Buffer(stage.held)
         if stage.buffering:
             context.bodies[self.kind] = buffer
@@ -304,6 +317,7 @@ class Direction:
 
     def _let_go(self, stage: Stage, *, replay: bool) -> None:
         """Hand on what a filter held. With ``replay`` its own callbacks have not seen body and trailers yet."""
+        self._take_back(stage)
         data, end, trailers = stage.held, stage.end, stage.trailers
         stage.held, stage.end, stage.trailers = b"", False, None
         stage.buffering = stage.watermark = False

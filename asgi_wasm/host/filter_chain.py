@@ -71,6 +71,8 @@ class FilterChain:
             REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
         )
         self.response: Direction | None = None
+        # What the app, or a local response, had as `:status` before any plugin saw it.
+        self.status = b""
         self._filters = filters
         self._response_sink = response_sink
         self._limits = limits
@@ -87,6 +89,7 @@ class FilterChain:
         """
         stages = [Stage(index, context) for index, context in enumerate(reversed(self.contexts))]
         self.response = Direction(RESPONSE, stages, self._response_sink, self._limits.response_body, self)
+        self.status = headers.get(b":status") or b""
         self.response.headers(headers, end_of_stream)
         return self.response
 
@@ -110,9 +113,9 @@ class FilterChain:
             self._end(context, lifecycle.finish_stream)
         self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
 
-    def _end(self, context: StreamContext, end: Callable[[StreamContext], None]) -> None:
+    def _end(self, context: StreamContext, step: Callable[[StreamContext], None]) -> None:
         try:
-            end(context)
+            step(context)
         except VmFailedError:
             self._log_failure(context)
             context.vm.abandon_streams()
@@ -207,17 +210,19 @@ class FilterChain:
         details: bytes,
         by: str = "host",
     ) -> None:
-        """Answer in the app's stead, if that is still possible. A second answer is not looked at.
+        """Answer in the app's stead, if that is still possible.
 
         Before any response, the answer goes through the response callbacks of the plugins that saw the request.
-        While a response is on its way through them, the answer replaces it and they do not see it. Once the
-        response has started, all that can be done is to end it.
+        While a response, or an answer, is on its way through them, another answer replaces it and they do not see it.
+        Once the response has started, all that can be done is to end it; a second answer is not looked at then.
         """
-        if self.answered_locally:
+        response = self.response
+        if self.answered_locally and (response is None or response.closed or self._response_sink.started):
             return
         self.answered_locally = True
         self._answered_by = by
-        self.local_details = details
+        # Without white space, so that a log's columns stay columns.
+        self.local_details = b"_".join(details.split())
         self.request.close()
         reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
         if self.response is None:
@@ -227,6 +232,7 @@ class FilterChain:
         elif not self._response_sink.started:
             self.response.close()
             self.response.headers_map = reply
+            self.status = reply.get(b":status") or b""
             self._response_sink.headers(reply, not content)
             if content:
                 self._response_sink.data(content, True)

@@ -99,17 +99,18 @@ def create_stream(root: RootContext, chain: FilterChain) -> StreamContext:
 
 
 def log_stream(context: StreamContext) -> None:
-    """Run `on_log`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    """`on_log`, before `finish_stream`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
     vm = context.vm
     if vm.failure is not None or context.deleted or vm.on_log is None:
         return
     context.logging = True
     vm.call(context, vm.on_log, context.id)
     context.logging = False
+    vm.perform()
 
 
 def finish_stream(context: StreamContext) -> None:
-    """Done and delete, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    """`on_done`, `on_delete`, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
     vm = context.vm
     if vm.failure is not None or context.deleted:
         return

@@ -121,7 +121,7 @@ def _wasi_function(vm: WasmVM, name: str, type_: FuncType) -> HostFunction:
         )
         return _stub(wasi.ENOSYS, type_)
     row = wasi.SIGNATURES[name]
-    if type_ != row.type:
+    if type_ not in (row.type, wasi.ENVOY_TYPES.get(name)):
         raise LinkError(f"it imports {name} with type {type_}, but WASI has {row.type}")
 
     def function(*args: int) -> int | None:

@@ -6,7 +6,7 @@ Followed: Envoy `source/common/http/utility.cc` (`prepareLocalReply`, `encodeLoc
 
 from __future__ import annotations
 
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.host.wire import Pairs
 
 # HTTP status -> gRPC status; anything else is 2 UNKNOWN.
@@ -22,11 +22,13 @@ def local_reply(
 
     A status that no final response can have becomes 500, since it could not be sent.
     """
-    if (request.get(b"content-type") or b"").startswith(b"application/grpc"):
+    # Of a plugin's headers: no pseudo-header, since the status has its own argument.
+    headers = [(name, value) for name, value in headers if not name.startswith(b":")]
+    if _is_grpc(request.get(b"content-type") or b""):
         return _grpc_reply(status_code, body, headers, grpc_status), b""
     if not _MIN_STATUS <= status_code <= _MAX_STATUS:
         status_code = 500
-    reply = HeaderMap([(b":status", b"%d" % status_code)])
+    reply = ResponseHeaderMap([(b":status", b"%d" % status_code)])
     for name, value in headers:
         reply.add(name, value)
     if body:
@@ -39,10 +41,20 @@ def local_reply(
     return reply, (b"" if request.get(b":method") == b"HEAD" else body)
 
 
+def grpc_status_of(status_code: int) -> int:
+    """What an HTTP status means to gRPC."""
+    return _GRPC_STATUS.get(status_code, _GRPC_UNKNOWN)
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    """`application/grpc` and `application/grpc+proto`, but not `application/grpc-web`."""
+    return content_type == b"application/grpc" or content_type.startswith(b"application/grpc+")
+
+
 def _grpc_reply(status_code: int, body: bytes, headers: Pairs, grpc_status: int | None) -> HeaderMap:
     if grpc_status is None:
-        grpc_status = _GRPC_STATUS.get(status_code, _GRPC_UNKNOWN)
-    reply = HeaderMap([(b":status", b"200")])
+        grpc_status = grpc_status_of(status_code)
+    reply = ResponseHeaderMap([(b":status", b"200")])
     for name, value in headers:
         reply.add(name, value)
     reply.remove(b"content-length")

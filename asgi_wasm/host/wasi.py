@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from asgi_wasm.engines.base import FuncType
 from asgi_wasm.host.abi import LogLevel, Signature, parameters
 
 if TYPE_CHECKING:
@@ -252,3 +253,8 @@ SIGNATURES = {
     for name, (params, _) in _TABLE.items()
 }
 FUNCTIONS = {name: function for name, (_, function) in _TABLE.items()}
+# proxy-wasm-cpp-host has these without a last size, and links no other.
+ENVOY_TYPES = {
+    "path_link": FuncType(("i32",) * 6, ("i32",)),
+    "path_symlink": FuncType(("i32",) * 4, ("i32",)),
+}

@@ -75,5 +75,8 @@ def encode_value(value: PropertyValue) -> bytes:
     if isinstance(value, float):
         return _F64.pack(value)
     if isinstance(value, Mapping):
-        return encode_pairs([(key, encode_value(item)) for key, item in value.items()])
-    return encode_pairs([(encode_value(item), b"") for item in value])
+        pairs = [(key, encode_value(item)) for key, item in value.items()]
+    else:
+        pairs = [(encode_value(item), b"") for item in value]
+    # Unlike an empty header map, an empty property has its count.
+    return encode_pairs(pairs) or _U32.pack(0)

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -154,12 +154,13 @@ class Control:
     """The app of the first port.
 
     ``/`` gives what the app saw, ``/?port=N`` on one port; ``take`` forgets it too. ``/release?port=N`` opens the gate
-    there for one piece more, ``/metrics`` gives asgi-wasm's, by chain.
+    there for one piece more, ``/metrics`` gives asgi-wasm's, by chain. POST ends the process.
     """
 
-    def __init__(self, app: App, wrapped: Mapping[str, WasmMiddleware]) -> None:
+    def __init__(self, app: App, wrapped: Mapping[str, WasmMiddleware], stop: Callable[[], None]) -> None:
         self._app = app
         self._wrapped = wrapped
+        self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -168,6 +169,8 @@ class Control:
         body = json.dumps(self._answer(scope["path"], port, take="take" in query)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
+        if scope["method"] == "POST":
+            self._stop()
 
     def _answer(self, path: str, port: int | None, *, take: bool) -> Any:
         if path == "/metrics":
@@ -224,8 +227,14 @@ def _server(app: Any, *, http: Any = "httptools") -> uvicorn.Server:
 
 async def _serve(plan: dict[str, Any]) -> None:
     app = App()
+    servers: list[uvicorn.Server] = []
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
     wrapped = {name: _wrapped(app, settings) for name, settings in plan["chains"].items()}
-    servers = [_server(Control(app, wrapped)), *(_server(app) for _ in wrapped)]
+    servers += [_server(Control(app, wrapped, stop)), *(_server(app) for _ in wrapped)]
     servers += [_server(item, http=plan["http"][name]) for name, item in wrapped.items()]
     tasks = [asyncio.create_task(server.serve()) for server in servers]
     while not all(server.started for server in servers):

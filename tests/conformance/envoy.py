@@ -40,7 +40,7 @@ _POLICIES: dict[str, dict[str, Any]] = {
 }
 # `wasm log <plugin name> <root_id> <vm_id>: message`, where empty parts leave nothing (Envoy `Context::log`).
 _HISTOGRAM_LINE = re.compile(r"^(\w+)_(count|sum)\{\} ([\d.e+]+)$", re.MULTILINE)
-_LOG_LINE = re.compile(r"^\[(\w+)\] wasm log ([^:]*): (.*)$")
+_LOG_LINE = re.compile(r"^\[(\w+)\](?:\[\d+\]) wasm log ([^:]*): (.*)$")
 
 
 class Envoy:
@@ -99,7 +99,7 @@ def envoy(
         config, log, address = (Path(folder, name) for name in ("envoy.json", "log", "admin"))
         config.write_text(json.dumps(_config(chains, app_ports, clusters or {}, grpc_clusters or {})))
         command = [os.path.join(sysconfig.get_path("scripts"), "envoy"), "-c", str(config), "--concurrency", "1"]
-        command += ["--disable-hot-restart", "--admin-address-path", str(address), "--log-format", "[%l] %v"]
+        command += ["--disable-hot-restart", "--admin-address-path", str(address), "--log-format", "[%l][%t] %v"]
         command += ["-l", "warning", "--component-log-level", f"wasm:{log_level}"]
         # Not by --log-path: Envoy writes that in large pieces.
         with log.open("wb") as stream:
@@ -182,6 +182,8 @@ def _listener(chain: Chain) -> dict[str, Any]:
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     listener = {"name": chain.name, "address": _address(0), "filter_chains": [{"filters": filters}]}
+    # As a server's own listener is: property `listener_direction`.
+    listener["traffic_direction"] = "INBOUND"
     return listener if chain.limit is None else {**listener, "per_connection_buffer_limit_bytes": chain.limit}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asgi_wasm.asgi.sides import ResponseSide
 from asgi_wasm.asgi.translate import apply_request_headers, request_headers
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap
 from tests.driving import http_scope
 
 _CONNECTION = [(b"connection", b"x"), (b"expect", b"100-continue"), (b"keep-alive", b"1"), (b"upgrade", b"h2c")]
@@ -25,7 +25,7 @@ def test_a_websocket_handshake_keeps_what_it_is_made_of() -> None:
 
 
 def test_host_is_another_name_of_the_authority_in_requests_only() -> None:
-    request = HeaderMap([(b":authority", b"a.test")], request=True)
+    request = RequestHeaderMap([(b":authority", b"a.test")])
     assert request.get(b"Host") == b"a.test"
     request.add(b"host", b"b.test")
     assert request.pairs == [(b":authority", b"a.test,b.test")]

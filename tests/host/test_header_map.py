@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap
 
 NAMES = st.sampled_from([b"a", b"A", b"x-b", b"X-B", b":path", b":Method"])
 VALUES = st.binary(max_size=4)
@@ -15,7 +15,7 @@ class HeaderMapMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.map = HeaderMap()
+        self.map = RequestHeaderMap()
         self.pseudo: list[tuple[bytes, bytes]] = []
         self.others: list[tuple[bytes, bytes]] = []
         self.touched = False

@@ -58,7 +58,6 @@ def test_start_wasi_emscripten_and_what_has_no_result() -> None:
         calls.wasi("clock_time_get", 7, 1 << 40, 64)
         calls.wasi("proc_exit", 1)
         calls.raw("emscripten_notify_memory_growth", 0)
-        calls.raw("pthread_equal", 5, 5)
 
     vm_of(plugin(world, {"_initialize": initialize}))
     assert lines == [
@@ -69,8 +68,6 @@ def test_start_wasi_emscripten_and_what_has_no_result() -> None:
         "  <-- proc_exit",
         "  --> emscripten_notify_memory_growth(memory_index=0)",
         "  <-- emscripten_notify_memory_growth",
-        "  --> pthread_equal(left=5, right=5)",
-        "  <-- pthread_equal = 1",
         "<== guest _initialize",
     ]
 

@@ -1,7 +1,8 @@
 """Spec chapter "HTTP fields": headers, trailers and gRPC metadata, of streams and of callouts.
 
 Followed: Envoy `source/extensions/common/wasm/context.cc` (`getMap`, `getConstMap`). A map that is not there now:
-reading one value, or changing anything, is BAD_ARGUMENT; reading all pairs gives none.
+reading one value (except in `on_log`), changing anything and asking the size is BAD_ARGUMENT; reading all pairs gives
+none.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ def _readable(vm: WasmVM, map_type: int) -> HeaderMap | None:
     return None if context.stream is None else context.stream.readable(map_type)
 
 
+def _logging(vm: WasmVM) -> bool:
+    stream = acting_context(vm).stream
+    return stream is not None and stream.logging
+
+
 def _writable(vm: WasmVM, map_type: int) -> HeaderMap:
     """Raises `HostcallError` BAD_ARGUMENT for a map that may not be changed now."""
     stream = acting_context(vm).stream
@@ -62,10 +68,8 @@ def get_header_map_value(
     _check(map_type)
     key = vm.memory.read(key_data, key_size)
     headers = _readable(vm, map_type)
-    if headers is None:
-        stream = acting_context(vm).stream
-        if stream is None or not stream.logging:
-            return ProxyStatus.BAD_ARGUMENT
+    if headers is None and not _logging(vm):
+        return ProxyStatus.BAD_ARGUMENT
     value = None if headers is None else headers.get(key)
     if value is None:
         if vm.version > AbiVersion.V0_1_0:
@@ -120,10 +124,10 @@ def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size:
 
 
 def get_header_map_size(vm: WasmVM, map_type: int, return_size: int) -> int | None:
-    """The bytes of all names and values: Envoy's answer. (The spec: of the serialized pairs.)"""
+    """The bytes of all names and values: Envoy's answer. (The spec: of the serialized pairs.)
+
+    Envoy asks for the map as if to change it: so BAD_ARGUMENT for one that may only be read.
+    """
     _check(map_type)
-    headers = _readable(vm, map_type)
-    if headers is None:
-        return ProxyStatus.BAD_ARGUMENT
-    vm.memory.write_u32(return_size, headers.byte_size)
+    vm.memory.write_u32(return_size, _writable(vm, map_type).byte_size)
     return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import CalloutType, ProxyStatus
 from asgi_wasm.host.effects import HttpCall
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import RequestHeaderMap
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import decode_pairs
 
@@ -43,12 +43,12 @@ def http_call(
     """
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
-    headers = HeaderMap(request=True)
-    # In Envoy's header maps "host" is another name of ":authority".
-    pairs = decode_pairs(read(headers_data, headers_size))
-    headers.replace_all((b":authority" if name.lower() == b"host" else name, value) for name, value in pairs)
+    headers = RequestHeaderMap()
+    headers.replace_all(decode_pairs(read(headers_data, headers_size)))
     body = read(body_data, body_size)
     trailers = decode_pairs(read(trailers_data, trailers_size))
+    # Written in any case, as cpp-host does; 0 is no token.
+    vm.memory.write_u32(return_token, 0)
     if upstream not in vm.ports.upstreams or any(headers.get(name) is None for name in _NEEDED_HEADERS):
         return ProxyStatus.BAD_ARGUMENT
     if timeout_milliseconds > _MAX_TIMEOUT:

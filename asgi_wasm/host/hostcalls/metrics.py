@@ -22,9 +22,9 @@ _SIGN = 1 << 63
 
 def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, return_metric_id: int) -> int | None:
     """A new id for this name. BAD_ARGUMENT for an unknown type."""
+    name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     if metric_type > MetricType.HISTOGRAM:
         return ProxyStatus.BAD_ARGUMENT
-    name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     vm.metric_counts[metric_type] += 1
     metric_id = _ID_STEP * vm.metric_counts[metric_type] + metric_type
     vm.metric_names[metric_id] = name

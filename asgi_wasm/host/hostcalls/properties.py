@@ -5,26 +5,39 @@ Followed: Envoy `source/extensions/common/wasm/context.cc` (`getProperty`, `find
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import ProxyStatus
+from asgi_wasm.host.abi import HostcallError, MapType, ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import PropertyValue, encode_value, split_path
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import Context
+    from asgi_wasm.host.contexts import Context, StreamContext
     from asgi_wasm.host.vm import WasmVM
 
 __all__ = ["get_property", "set_property"]
 
 # Envoy's `core.v3.TrafficDirection`: INBOUND. A middleware only ever stands on the server's side.
 _LISTENER_DIRECTION_INBOUND = 1
+_STARTS = frozenset(b"request response source destination connection upstream xds filter_state".split())
+_STATE_PREFIX = b"wasm."
+_HEADER_ATTRIBUTES: dict[tuple[bytes, ...], MapType] = {
+    **{
+        (b"request", name): MapType.HTTP_REQUEST_HEADERS
+        for name in b"path url_path host scheme method headers referer useragent id query".split()
+    },
+    (b"response", b"headers"): MapType.HTTP_RESPONSE_HEADERS,
+}
 
 
 def get_property(
     vm: WasmVM, path_data: int, path_size: int, return_value_data: int, return_value_size: int
 ) -> int | None:
-    """An attribute, or what some plugin of this stream set. NOT_FOUND when there is none."""
+    """An attribute, or what some plugin of this stream set. NOT_FOUND when there is none.
+
+    SERIALIZATION_FAILURE for the start of a path, as ``request``: it has no bytes of its own.
+    """
     path = vm.memory.read(path_data, path_size)
     value = find(acting_context(vm), path)
     if value is None:
@@ -43,27 +56,58 @@ def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, va
     context = acting_context(vm)
     if context.stream is None:
         return ProxyStatus.NOT_FOUND
-    chain, key = context.stream.chain, path.removesuffix(b"\0")
-    if key in chain.read_only_properties:
+    chain = context.stream.chain
+    if path in chain.read_only_properties:
         return ProxyStatus.BAD_ARGUMENT
-    if key not in chain.properties and context.root.declared_properties.get(path):
-        chain.read_only_properties.add(key)
-    chain.properties[key] = value
+    if path not in chain.properties and context.root.declared_properties.get(path):
+        chain.read_only_properties.add(path)
+    chain.properties[path] = value
     return None
 
 
 def find(context: Context, path: bytes) -> PropertyValue | None:
-    """The value at a path: the plugin's own, then the stream's attributes, then what plugins set."""
+    """The value at a path: the plugin's own, then the stream's attributes, then what plugins set.
+
+    What plugins set has one part, which Envoy keeps in its filter state under ``wasm.``.
+    """
     parts = split_path(path)
+    if parts == (b"",):
+        raise HostcallError(ProxyStatus.SERIALIZATION_FAILURE)
     if len(parts) == 1:
         own = _of_plugin(context, parts[0])
         if own is not None:
             return own
     if context.stream is None:
         return None
-    chain = context.stream.chain
-    value = chain.attributes.get(parts)
-    return chain.properties.get(path.removesuffix(b"\0")) if value is None else value
+    properties = context.stream.chain.properties
+    if len(parts) == 1:
+        if parts[0] in _STARTS:
+            raise HostcallError(ProxyStatus.SERIALIZATION_FAILURE)
+        value = context.stream.chain.attributes.get(parts)
+        return properties.get(parts[0]) if value is None else value
+    if parts[0] == b"filter_state":
+        return _of_filter_state(properties, parts[1]) if len(parts) == 2 else None
+    return _of_stream(context.stream, parts)
+
+
+def _of_filter_state(properties: Mapping[bytes, bytes], key: bytes) -> bytes | None:
+    if key.startswith(_STATE_PREFIX):
+        return properties.get(key.removeprefix(_STATE_PREFIX))
+    # What the foreign function `set_envoy_filter_state` keeps.
+    return properties.get(b"filter_state\0" + key)
+
+
+def _of_stream(stream: StreamContext, parts: tuple[bytes, ...]) -> PropertyValue | None:
+    """Envoy's attributes read the filter's own header maps: what is told by headers comes and goes with those."""
+    map_type = _HEADER_ATTRIBUTES.get(parts[:2])
+    if map_type is not None and stream.readable(map_type) is None:
+        return {} if parts[1:] == (b"headers",) else None
+    if parts == (b"request", b"size"):
+        headers = stream.readable(MapType.HTTP_REQUEST_HEADERS)
+        length = None if headers is None else headers.get(b"content-length")
+        if length is not None and length.isdigit():
+            return int(length)
+    return stream.chain.attributes.get(parts)
 
 
 def _of_plugin(context: Context, name: bytes) -> PropertyValue | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import ProxyStatus, StreamType
+from asgi_wasm.host.abi import MapType, ProxyStatus, StreamType
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import decode_pairs
@@ -36,6 +36,8 @@ def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
         return ProxyStatus.UNIMPLEMENTED
     stream = acting_context(vm).stream
     if stream is not None and stream_type <= StreamType.HTTP_RESPONSE:
+        # Envoy forgets its pointers here, whichever direction goes on.
+        stream.maps[MapType.HTTP_REQUEST_HEADERS] = stream.maps[MapType.HTTP_REQUEST_TRAILERS] = None
         vm.effects.append(ContinueStream(stream, StreamType(stream_type)))
     return None
 

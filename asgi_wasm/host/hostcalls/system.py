@@ -33,7 +33,7 @@ def acting_context(vm: WasmVM) -> Context:
 
 
 def get_current_time_nanoseconds(vm: WasmVM, return_time: int) -> int | None:
-    """Wall clock, eight bytes. Allowed at any time."""
+    """Wall clock, eight bytes."""
     vm.memory.write(return_time, vm.ports.clock.realtime().to_bytes(8, "little"))
     return None
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.wire import PropertyValue, encode_pairs
 from tests.host.guest import (
     INTERNAL_FAILURE,
@@ -61,7 +62,13 @@ def test_get(path: bytes, end: bytes) -> None:
     assert answer == (OK, ENCODED[path])
 
 
-@pytest.mark.parametrize("path", [b"", b"\0", b"request", b"request\0", b"nothing", b"plugin_name\0more", b"\xff\xfe"])
+@pytest.mark.parametrize("path", [b"", b"\0", b"request", b"request\0"])
+def test_the_start_of_a_path(path: bytes) -> None:
+    answer = in_phase("proxy_on_request_headers", lambda calls: calls("proxy_get_property", path), attributes=VALUES)
+    assert answer == (ProxyStatus.SERIALIZATION_FAILURE,)
+
+
+@pytest.mark.parametrize("path", [b"nothing", b"plugin_name\0more", b"\xff\xfe"])
 def test_a_missing_property(path: bytes) -> None:
     answer = in_phase("proxy_on_request_headers", lambda calls: calls("proxy_get_property", path), attributes=VALUES)
     assert answer == (NOT_FOUND,)
@@ -101,7 +108,7 @@ def test_what_a_plugin_sets_later_plugins_and_the_app_read() -> None:
     answers: list[Any] = []
 
     def first(calls: Calls, *_: int) -> int:
-        answers.append(calls("proxy_set_property", b"user\0", b"\xffann"))
+        answers.append(calls("proxy_set_property", b"user", b"\xffann"))
         answers.append(calls("proxy_set_property", b"request\0path", b"/forged"))
         return 0
 

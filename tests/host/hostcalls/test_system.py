@@ -104,7 +104,7 @@ def test_the_effective_context_ends_with_the_callback() -> None:
     seen: list[Any] = []
 
     def headers(calls: Calls, *_: int) -> int:
-        seen.append(calls("proxy_get_property", b"request\0path")[0])
+        seen.append(calls("proxy_set_property", b"user", b"me")[0])
         seen.append(calls("proxy_set_effective_context", 1)[0])
         return 0
 
