@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ _FILES = ("asgi-wasm.yaml", "asgi-wasm.yml", "asgi-wasm.toml")
 _TABLE = ("tool", "asgi-wasm")
 # Values under these keys are the plugin's own text: never parsed.
 _VERBATIM = frozenset({"conf", "configuration", "vm_conf", "vm_configuration", "plugin_config"})
+# Below these keys of a plugin or an upstream stand names that are not ours, with texts, or with anything in a conf.
+_TEXTS_BELOW = frozenset({"env", "environment_variables", "headers"})
+_NAMES_BELOW = _TEXTS_BELOW | _VERBATIM
 
 
 @dataclass(frozen=True)
@@ -100,19 +103,24 @@ def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:
     for name in sorted(variables):
         if not name.upper().startswith(PREFIX) or name.upper() == FILE_VARIABLE:
             continue
-        parts = name[len(PREFIX) :].split("__")
-        # Ours are in lower case; the second part is the name of a plugin or an upstream.
-        parts = [
-            part if index == 1 and parts[0].lower() in ("plugins", "upstreams") else part.lower()
-            for index, part in enumerate(parts)
-        ]
-        value = _value(variables[name], parts[-1], f"{kind} {name}")
+        parts = _parts(name[len(PREFIX) :])
+        value = _value(variables[name], parts, f"{kind} {name}")
         _put(result, parts, value, f"{kind} {name}")
     return result
 
 
-def _value(text: str, key: str, where: str) -> Any:
-    if key in _VERBATIM or not text.lstrip().startswith(("[", "{")):
+def _parts(name: str) -> list[str]:
+    """The keys that a variable names: in lower case, but for names that are not ours."""
+    parts: list[str] = []
+    for part in name.split("__"):
+        is_name = parts in (["plugins"], ["upstreams"]) or not _NAMES_BELOW.isdisjoint(parts[2:3])
+        parts.append(part if is_name else part.lower())
+    return parts
+
+
+def _value(text: str, parts: Sequence[str], where: str) -> Any:
+    is_text = parts[-1] in _VERBATIM or not _TEXTS_BELOW.isdisjoint(parts[2:-1])
+    if is_text or not text.lstrip().startswith(("[", "{")):
         return text
     try:
         return json.loads(text)

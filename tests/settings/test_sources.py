@@ -90,6 +90,21 @@ def test_environment_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (spec.engine, spec.limits.request_body) == ("wasmtime", 10)
 
 
+def test_environment_keeps_the_case_of_names_that_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__FILE", "waf.wasm")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__ENV__LOG_Level", '{"not": "parsed"}')
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__CONF__maxAge", "7")
+    plugin = only(load())
+    assert plugin.env == (("LOG_Level", '{"not": "parsed"}'),)
+    assert plugin.conf == b'{"maxAge":"7"}'
+
+
+def test_environment_may_give_a_plugins_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__FILE", "waf.wasm")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__waf__ENV", '{"MODE": "strict"}')
+    assert only(load()).env == (("MODE", "strict"),)
+
+
 def test_environment_json_and_by_name_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASGI_WASM_PLUGINS", json.dumps(LIST))
     monkeypatch.setenv("ASGI_WASM_PLUGINS__auth__PRIORITY", "3")
