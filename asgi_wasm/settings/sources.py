@@ -22,6 +22,9 @@ from asgi_wasm.errors import SettingsError
 PREFIX = "ASGI_WASM_"
 FILE_VARIABLE = "ASGI_WASM_CONFIG"
 _FILES = ("asgi-wasm.yaml", "asgi-wasm.yml", "asgi-wasm.toml")
+# How pydantic-settings fails on a file that is no mapping of words; the errors of YAML and TOML are others, and say the
+# line.
+_NO_MAPPING = (AttributeError, TypeError, ValueError)
 _TABLE = ("tool", "asgi-wasm")
 # Values under these keys are the plugin's own text: never parsed.
 _VERBATIM = frozenset({"conf", "configuration", "vm_conf", "vm_configuration", "plugin_config"})
@@ -76,7 +79,8 @@ def read_file(path: Path, because: str = "") -> Source:
     try:
         data = make(_Empty, path)()
     except Exception as error:
-        # YAML and TOML readers raise what they like; each says the line.
+        if type(error) in _NO_MAPPING:
+            raise SettingsError(f"{path.name}: must be a mapping of settings by name") from None
         raise SettingsError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     return Source(path.name, data, path.resolve().parent)
 

@@ -176,11 +176,30 @@ def test_settings_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("plugins: waf", "asgi-wasm.yaml: plugins[0]: must be a mapping with name and file"),
         ("- plugins", "asgi-wasm.yaml: "),
+        ("- plugins", "asgi-wasm.yaml: must be a mapping of settings"),
+        ("plugins", "asgi-wasm.yaml: must be a mapping of settings"),
+        ("1: x", "asgi-wasm.yaml: must be a mapping of settings"),
+        ("wasm: {1: x}", "asgi-wasm.yaml: wasm: unknown key '1'; known are plugins"),
+        ("plugins: [{name: , file: waf.wasm}]", "asgi-wasm.yaml: plugins[0].name: is missing"),
+        ("upstreams: {a: 5}", "asgi-wasm.yaml: upstreams.a: must be a mapping"),
+        ("limits: 5", "asgi-wasm.yaml: limits: must be a mapping"),
+        ("metrics: {rules: [], stats_tags: []}", "asgi-wasm.yaml: metrics: 'rules' and 'stats_tags' mean the same"),
     ],
 )
 def test_in_a_file(folder: Path, text: str, expected: str) -> None:
     (folder / "asgi-wasm.yaml").write_text(text)
     assert mistake().splitlines()[0].startswith(expected)
+
+
+def test_settings_of_another_type() -> None:
+    for wrong in (5, [WAF]):
+        text = mistake(settings=wrong)
+        assert text == "argument settings: must be a Settings, a mapping, or the path of a file"
+
+
+def test_no_words_of_our_code() -> None:
+    assert mistake(routes=["/a"]) == "the arguments: routes[0]: input should be a valid dictionary"
+    assert mistake(cache_dir=5) == "the arguments: cache_dir: input is not a valid path"
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,32 @@ def test_path_replaces_the_usual_files(folder: Path) -> None:
     assert plugin.problem is None
 
 
+def test_upstreams_limits_and_metrics_are_merged_key_by_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "ca.pem").touch()
+    (folder / "conf").mkdir()
+    (folder / "conf" / "a.yaml").write_text(
+        """
+upstreams:
+  auth: {url: "https://a", timeout: 9, verify: ../ca.pem}
+  other: http://b
+limits: {request_body: 5, response_body: 6}
+metrics: {stats_tags: [{tag_name: zone, fixed_value: eu}], buckets: [1]}
+"""
+    )
+    monkeypatch.setenv("ASGI_WASM_UPSTREAMS__auth__TIMEOUT", "1")
+    monkeypatch.setenv("ASGI_WASM_UPSTREAMS__other", "http://c")
+    monkeypatch.setenv("ASGI_WASM_LIMITS__REQUEST_BODY", "7")
+    monkeypatch.setenv("ASGI_WASM_METRICS__BUCKETS", "[2]")
+    spec = load("conf/a.yaml", upstreams={"auth": Upstream(url="https://d")})
+    auth, other = spec.upstreams
+    assert (auth.url, auth.timeout, auth.verify) == ("https://d", 1, folder / "conf" / ".." / "ca.pem")
+    assert other.url == "http://c"
+    assert (spec.limits.request_body, spec.limits.response_body) == (7, 6)
+    assert (spec.metrics.enabled, spec.metrics.buckets) == (True, (2.0,))
+    assert [(rule.tag, rule.value) for rule in spec.metrics.rules] == [("zone", "eu")]
+    assert not load("conf/a.yaml", metrics=False).metrics.enabled
+
+
 def test_config_variable_names_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "elsewhere.yaml").write_text(YAML)
     monkeypatch.setenv("ASGI_WASM_CONFIG", "elsewhere.yaml")

@@ -1,0 +1,62 @@
+"""What is wrong with the settings: one sentence a mistake, each naming the source and the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from asgi_wasm.settings import names
+from asgi_wasm.settings.sources import Source
+
+_Model = TypeVar("_Model", bound=BaseModel)
+# What pydantic says of our classes and Python's means nothing to those who write settings.
+_OF_CLASSES = re.compile(r" (?:or instance of \w+|for <class '.*'>)$")
+
+
+class Mistakes:
+    """Collects them, so that all are told at once."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def blame(self, source: Source | None, key: str, problem: str) -> None:
+        """Write one down."""
+        self.sentences.append(f"{source.name if source else 'settings'}: {key}: {problem}")
+
+    def check(
+        self,
+        model: type[_Model],
+        data: Any,
+        where: str,
+        source_of: Mapping[str, Source],
+        default: Source | None = None,
+    ) -> _Model | None:
+        """The checked entry; None, with its mistakes written down, when something is wrong.
+
+        ``source_of`` has the source of each of its keys; what is in none of them is ``default``'s, or the first one's.
+        """
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=False, include_input=False):
+                loc, message = _explained(model, detail["type"], detail["loc"], detail["msg"])
+                top = str(detail["loc"][0]) if detail["loc"] else ""
+                source = source_of.get(top, default) or next(iter(source_of.values()), None)
+                self.blame(source, ".".join([part for part in (where, *map(str, loc)) if part]), message)
+            return None
+
+
+def _explained(
+    model: type[BaseModel], kind: str, loc: tuple[int | str, ...], message: str
+) -> tuple[tuple[int | str, ...], str]:
+    """Where a mistake is, and what it is, in our words."""
+    if kind == "extra_forbidden":
+        known = list(model.model_fields) if len(loc) == 1 else []
+        return loc[:-1], names.unknown(str(loc[-1]), known) if known else f"unknown key {loc[-1]!r}"
+    if kind == "missing":
+        return loc, "is missing"
+    text = _OF_CLASSES.sub("", message.removeprefix("Value error, "))
+    return loc, text[:1].lower() + text[1:] if text[:5] == "Input" else text
