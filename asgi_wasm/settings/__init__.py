@@ -4,6 +4,18 @@ Importing this reads nothing; `load` does.
 """
 
 from asgi_wasm.settings.load import load
-from asgi_wasm.settings.models import Plugin, Route, Settings, Upstream
+from asgi_wasm.settings.metrics import Metrics, TagRule
+from asgi_wasm.settings.models import Limits, Plugin, PluginLimits, Route, RoutePlugin, Settings, Upstream
 
-__all__ = ["Plugin", "Route", "Settings", "Upstream", "load"]
+__all__ = [
+    "Limits",
+    "Metrics",
+    "Plugin",
+    "PluginLimits",
+    "Route",
+    "RoutePlugin",
+    "Settings",
+    "TagRule",
+    "Upstream",
+    "load",
+]

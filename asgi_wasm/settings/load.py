@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from asgi_wasm import specs
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
+from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.mistakes import Mistakes
-from asgi_wasm.settings.models import Limits, Metrics, Plugin, Route, Settings, Upstream
+from asgi_wasm.settings.models import Limits, Plugin, Route, Settings, Upstream
 from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
 

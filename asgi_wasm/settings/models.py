@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -23,10 +20,11 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.settings import names
+from asgi_wasm.settings.entry import Entry
+from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
-    DEFAULT_BUCKETS,
     DEFAULT_CALL_RESPONSE_LIMIT,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_MESSAGE_LIMIT,
@@ -37,9 +35,6 @@ from asgi_wasm.specs import (
 ENGINES = ("auto", "wasmtime", "wasmer")
 # A plugin's name becomes part of a logger's name and of settings' keys.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Taken: by us, by prometheus_client's gauges of several processes, and by Prometheus's histograms and summaries.
-_TAKEN_LABELS = ("plugin", "pid", "le", "quantile")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # RFC 9110 5.6.2 and 5.5, as latin-1.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -73,24 +68,27 @@ def _policy(value: object) -> object:
     return "fail_closed" if lower == "fail_close" else lower
 
 
-def _hosts(value: object) -> object:
+def _one_or_several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 Conf = Annotated[Any, BeforeValidator(encode_conf)]
+if TYPE_CHECKING:
+    # What may be written; once checked it is a list, and an enumeration.
+    Words = list[str] | str
+    Policy = FailurePolicy | Literal["fail_closed", "fail_open", "fail_reload"]
+else:
+    Words = Annotated[list[str], BeforeValidator(_one_or_several)]
+    Policy = Annotated[FailurePolicy, BeforeValidator(_policy)]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=False)
-
-
-class PluginLimits(_Entry):
+class PluginLimits(Entry):
     """Bounds of one plugin's VM; ``memory`` in bytes."""
 
     memory: PositiveInt = DEFAULT_MEMORY_LIMIT
 
 
-class Limits(_Entry):
+class Limits(Entry):
     """Bytes of a body that may be held while a plugin pauses, and of the answer to an HTTP call."""
 
     request_body: PositiveInt = DEFAULT_BODY_LIMIT
@@ -98,7 +96,7 @@ class Limits(_Entry):
     call_response: PositiveInt = DEFAULT_CALL_RESPONSE_LIMIT
 
 
-class Plugin(_Entry):
+class Plugin(Entry):
     """One plugin: what it is called, where it is, when it runs, and the ``conf`` that it parses itself."""
 
     name: str
@@ -109,7 +107,7 @@ class Plugin(_Entry):
     vm_id: str = ""
     vm_conf: Conf = b""
     env: dict[str, str] = Field(default_factory=dict)
-    failure_policy: Annotated[FailurePolicy, BeforeValidator(_policy)] = FailurePolicy.FAIL_CLOSED
+    failure_policy: Policy = FailurePolicy.FAIL_CLOSED
     allowed_capabilities: list[str] = Field(default_factory=list)
     allow_on_headers_stop_iteration: bool = False
     limits: PluginLimits = Field(default_factory=PluginLimits)
@@ -147,18 +145,18 @@ class Plugin(_Entry):
         return value if value is None else value.lower()
 
 
-class RoutePlugin(_Entry):
+class RoutePlugin(Entry):
     """A plugin on a route; without ``conf`` it keeps its own."""
 
     conf: Conf = None
 
 
-class Route(_Entry):
+class Route(Entry):
     """Requests that get their own plugins' ``conf``: an exact path or ``prefix/*``, some hosts, some methods."""
 
-    uri: Annotated[list[str], BeforeValidator(_hosts)]
-    hosts: Annotated[list[str], BeforeValidator(_hosts)] = Field(default_factory=list)
-    methods: Annotated[list[str], BeforeValidator(_hosts)] = Field(default_factory=list)
+    uri: Words
+    hosts: Words = Field(default_factory=list)
+    methods: Words = Field(default_factory=list)
     plugins: dict[str, RoutePlugin]
 
     @model_validator(mode="before")
@@ -175,7 +173,7 @@ class Route(_Entry):
         return value
 
 
-class Upstream(_Entry):
+class Upstream(Entry):
     """A named target of HTTP and gRPC calls.
 
     ``timeout`` bounds every call, in seconds; ``verify`` may be a file of certificates to trust; ``headers`` replace
@@ -227,69 +225,6 @@ class Upstream(_Entry):
                 raise ValueError(f"{name!r} is made from the body of each call: leave it out")
             if not _HEADER_VALUE.fullmatch(text):
                 raise ValueError(f"the value of {name!r} has characters that no header can carry")
-        return value
-
-
-class TagRule(_Entry):
-    """A label that is got from metrics' names: ``regex`` (Envoy's groups: what is removed, and in it the value)."""
-
-    tag: str
-    regex: str | None = None
-    value: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _other_spellings(cls, value: Any) -> Any:
-        return names.canonical(value, names.TAG_RULE) if isinstance(value, Mapping) else value
-
-    @field_validator("tag")
-    @classmethod
-    def _check_tag(cls, value: str) -> str:
-        # Envoy too writes its dotted tag names with underscores for Prometheus.
-        label = value.replace(".", "_").replace("-", "_")
-        if not _LABEL.fullmatch(label) or label.startswith("__"):
-            raise ValueError(f"{value!r} is no label: use letters, digits and '_', and do not begin with '__'")
-        if label in _TAKEN_LABELS:
-            raise ValueError(f"the label {value!r} is taken: choose another")
-        return label
-
-    @field_validator("regex")
-    @classmethod
-    def _check_regex(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            groups = re.compile(value).groups
-        except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression of Python: {error}") from None
-        if not groups:
-            raise ValueError(f"{value!r} has no group: put what is to leave the name in (…)")
-        return value
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> TagRule:
-        if (self.regex is None) == (self.value is None):
-            raise ValueError("needs a regex, or a fixed value, and not both")
-        return self
-
-
-class Metrics(_Entry):
-    """Whether metrics are exported, labels got from names, and the buckets of the plugins' histograms."""
-
-    enabled: bool = True
-    rules: list[TagRule] = Field(default_factory=list)
-    buckets: list[float] = Field(default_factory=lambda: list(DEFAULT_BUCKETS))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_enabled(cls, value: Any) -> Any:
-        return names.canonical(value, names.METRICS) if isinstance(value, Mapping) else {"enabled": value}
-
-    @field_validator("buckets")
-    @classmethod
-    def _check_buckets(cls, value: list[float]) -> list[float]:
-        if not value or any(not math.isfinite(bound) for bound in value) or sorted(set(value)) != value:
-            raise ValueError("must be finite numbers, each greater than the one before it")
         return value
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm import Plugin, Settings
-from asgi_wasm.settings import Upstream, load
+from asgi_wasm import Plugin, Route, Settings
+from asgi_wasm.settings import Limits, Metrics, PluginLimits, RoutePlugin, TagRule, Upstream, load
 from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, StoreSpec, UpstreamSpec
 
 YAML = """
@@ -121,6 +121,21 @@ def test_settings_object_and_mapping_replace_other_sources(folder: Path) -> None
     settings = Settings(plugins=[Plugin(name="auth", file="auth.wasm")], upstreams={"a": Upstream(url="http://a")})
     assert [plugin.name for plugin in load(settings).plugins] == ["auth"]
     assert load(settings).upstreams[0].url == "http://a"
+
+
+def test_settings_in_python_are_typed_as_they_may_be_written() -> None:
+    """What this writes mypy checks too."""
+    settings = Settings(
+        plugins=[Plugin(name="waf", file="waf.wasm", failure_policy="fail_open", limits=PluginLimits(memory=65536))],
+        routes=[Route(uri="/a", methods=["GET"], hosts="a.test", plugins={"waf": RoutePlugin(conf={"level": 2})})],
+        limits=Limits(request_body=5),
+        metrics=Metrics(rules=[TagRule(tag="zone", value="eu")]),
+    )
+    spec = load(settings)
+    assert (only(spec).failure_policy, only(spec).limits.memory) == (FailurePolicy.FAIL_OPEN, 65536)
+    (route,) = spec.routes
+    assert (route.uri, route.hosts, dict(route.plugins)) == ("/a", ("a.test",), {"waf": b'{"level":2}'})
+    assert (spec.limits.request_body, spec.metrics.enabled) == (5, True)
 
 
 @pytest.mark.parametrize(
