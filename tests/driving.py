@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,13 +191,13 @@ class Connection:
         assert self.task.cancelled()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nobody tells of."""
-    for _ in range(int(SECONDS / 0.001)):
-        if condition():
-            return
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+    """Wait for what nobody tells of. True; fails when it does not happen in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.001)
-    raise AssertionError("it did not happen")
+    return True
 
 
 async def settled() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -164,11 +163,3 @@ async def grpc_server(port: int = 0, credentials: grpc.ServerCredentials | None 
         yield server
     finally:
         await real.stop(None)
-
-
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
-    """Whether the condition came true in time."""
-    deadline = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < deadline:  # noqa: ASYNC110  # what comes is a log line
-        await asyncio.sleep(0.01)
-    return bool(true)

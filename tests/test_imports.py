@@ -17,7 +17,7 @@ ARROWS = {
     "host": ("engines.base", "errors", "specs"),
     "asgi": ("host", "errors", "specs"),
     "services": ("host", "errors", "specs"),
-    "settings": ("errors", "specs"),
+    "settings": ("engines.ENGINES", "errors", "specs"),
     "foreign": ("host", "errors"),
     "routing": ("host", "errors", "specs"),
     "loading": ("engines", "host", "routing", "errors", "specs"),

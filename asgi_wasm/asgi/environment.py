@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
+    from asgi_wasm.asgi.sides import RequestSide, ResponseSide
     from asgi_wasm.asgi.types import ASGIApp, Scope
     from asgi_wasm.host.contexts import StreamContext
-    from asgi_wasm.host.filter_chain import FilterChain
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
 
@@ -33,6 +34,19 @@ class Environment:
     # Seconds that a paused stream waits for anything to happen.
     pause_timeout: float
     host_metrics: HostMetrics = NO_HOST_METRICS
+
+
+def make_chain(
+    environment: Environment,
+    filters: Sequence[Filter],
+    to_app: RequestSide,
+    to_client: ResponseSide,
+    attributes: ScopeAttributes,
+) -> FilterChain:
+    """The chain between the two far ends; ``attributes`` are read from it."""
+    shared = environment.limits, environment.log, environment.host_metrics
+    attributes.chain = chain = FilterChain(filters, to_app, to_client, attributes, *shared)
+    return chain
 
 
 def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:

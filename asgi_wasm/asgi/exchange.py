@@ -14,12 +14,12 @@ from asgi_wasm.asgi.environment import (
     give_up,
     guarded_scope,
     headers_dropped,
+    make_chain,
     paused_by,
 )
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
@@ -47,16 +47,7 @@ class HttpExchange:
         self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went)
         self._attributes = ScopeAttributes(scope)
-        self._chain = FilterChain(
-            filters,
-            self._to_app,
-            self._to_client,
-            self._attributes,
-            environment.limits,
-            environment.log,
-            environment.host_metrics,
-        )
-        self._attributes.chain = self._chain
+        self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
         self._attributes.bytes_sent = lambda: self._to_client.bytes_out
         # The client's side.
         self._client_ended = translate.request_ends_with_headers(scope)

@@ -47,8 +47,7 @@ class RequestSide:
 class ResponseSide:
     """What the chain let pass to the client (`host.filter_chain.ResponseSink`).
 
-    ``keeps_length`` is asked for the length of what came into the chain so far, to tell whether a declared
-    content-length still holds. ``dropped`` hears of headers that could not be sent.
+    ``changed`` is called whenever `messages` grows, and at a reset; ``dropped`` hears of headers that cannot be sent.
     """
 
     def __init__(

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped
+from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped, make_chain
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.filter_chain import FilterChain
-from asgi_wasm.host.header_map import ResponseHeaderMap
+from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -44,16 +43,7 @@ class WebSocketHandshake:
         self._to_app = RequestSide(self._changed)
         self._to_client = ResponseSide("GET", self._changed, self._headers_dropped, trailers=False)
         self._attributes = ScopeAttributes(self._server_scope)
-        self._chain = FilterChain(
-            filters,
-            self._to_app,
-            self._to_client,
-            self._attributes,
-            environment.limits,
-            environment.log,
-            environment.host_metrics,
-        )
-        self._attributes.chain = self._chain
+        self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
         # What the client said before the app asked: its connect, and perhaps that it has gone.
         self._heard: deque[Message] = deque()
         self._reading: asyncio.Future[Message] | None = None

@@ -16,6 +16,7 @@ from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcEffect, GrpcSend, GrpcStream
 from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.specs import UpstreamSpec
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class GrpcCalls:
     def __init__(self, upstreams: Iterable[UpstreamSpec]) -> None:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         self._conversations: dict[tuple[RootContext, int], _Conversation] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._told_what_is_missing = False
 
@@ -76,11 +77,11 @@ class GrpcCalls:
             # Cancelled in the same callback, or its root context is gone.
             return
         key = effect.root, effect.token
-        conversation = self._conversations[key] = _Conversation(effect, self._upstreams[effect.upstream])
-        task = conversation.task = asyncio.get_running_loop().create_task(conversation.run(self._channel))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._conversations.pop(key, None))
+        conversation = _Conversation(effect, self._upstreams[effect.upstream])
+        conversation.task = self._tasks.start(conversation.run(self._channel))
+        if conversation.task is not None:
+            self._conversations[key] = conversation
+            conversation.task.add_done_callback(lambda _: self._conversations.pop(key, None))
 
     def _cancel(self, root: RootContext, token: int) -> None:
         conversation = self._conversations.pop((root, token), None)
@@ -99,9 +100,7 @@ class GrpcCalls:
 
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()

@@ -102,8 +102,7 @@ async def converse(
     fields = [(name.decode("ascii"), value) for name, value in metadata]
     method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
     rpc = method(messages, timeout=timeout, metadata=fields)
-    # Not typed, because it is grpcio's own.
-    rpc._cython_call = _LenientCall(rpc._cython_call)  # type: ignore[attr-defined]
+    _make_lenient(rpc)
     try:
         listener.initial(_pairs(await rpc.initial_metadata()))
         async for message in rpc:
@@ -115,6 +114,13 @@ async def converse(
         rpc.cancel()
     code, details = await rpc.code(), await rpc.details()
     return Status(code.value[0], (details or "").encode("utf-8", "replace"), _pairs(await rpc.trailing_metadata()))
+
+
+def _make_lenient(rpc: Any) -> None:
+    """Where grpcio keeps its inner call is its own affair: without it all works but for what `_LenientCall` mends."""
+    call = getattr(rpc, "_cython_call", None)
+    if call is not None:
+        rpc._cython_call = _LenientCall(call)
 
 
 class _LenientCall:

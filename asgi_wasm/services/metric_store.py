@@ -146,7 +146,7 @@ class Family:
         return collected
 
 
-class Store:
+class MetricStore:
     """Every family of this process, and which names their samples use."""
 
     def __init__(self) -> None:
@@ -180,13 +180,13 @@ class Store:
 
 
 @cache
-def process_store() -> Store:
+def process_store() -> MetricStore:
     """The one store of this process, the only state in asgi-wasm that no object owns.
 
     As in Envoy, where all listeners and workers share one. The two things outside of us are one per process too: the
     scrape, and the files of multi-process mode. A counter that a restarted middleware goes on with never falls.
     """
-    return Store()
+    return MetricStore()
 
 
 def directory() -> Path | None:

@@ -24,8 +24,8 @@ from asgi_wasm.services.metric_store import (
     Family,
     GaugeShare,
     Labels,
+    MetricStore,
     NameTakenError,
-    Store,
     directory,
 )
 from asgi_wasm.specs import MetricsSpec
@@ -57,7 +57,7 @@ class ExportedMetrics:
     What it exports is what passed in this process since it started; nothing of that can fail a hostcall.
     """
 
-    def __init__(self, inner: Metrics, store: Store, spec: MetricsSpec) -> None:
+    def __init__(self, inner: Metrics, store: MetricStore, spec: MetricsSpec) -> None:
         self._inner = inner
         self._store = store
         self._spec = spec
@@ -172,7 +172,7 @@ class PrometheusHostMetrics:
 
     enabled = True
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: MetricStore, clock: Clock) -> None:
         """The families are made at once, so that no plugin's metric can take their names. Raises `SettingsError`."""
         self._clock = clock
         family = store.family

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from asgi_wasm.engines import ENGINES
 from asgi_wasm.settings import names
 from asgi_wasm.settings.entry import Entry
 from asgi_wasm.settings.metrics import Metrics
@@ -32,7 +33,6 @@ from asgi_wasm.specs import (
     FailurePolicy,
 )
 
-ENGINES = ("auto", "wasmtime", "wasmer")
 # A plugin's name becomes part of a logger's name and of settings' keys.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

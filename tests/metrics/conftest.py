@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from asgi_wasm.services.metric_store import Store, process_store
+from asgi_wasm.services.metric_store import MetricStore, process_store
 
 
 @pytest.fixture(autouse=True)
-def store() -> Iterator[Store]:
+def store() -> Iterator[MetricStore]:
     process_store.cache_clear()
     yield process_store()
     process_store.cache_clear()

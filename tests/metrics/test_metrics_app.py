@@ -13,13 +13,13 @@ from fastapi import FastAPI
 
 from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
 from asgi_wasm.asgi.types import Message
-from asgi_wasm.services.metric_store import Store
+from asgi_wasm.services.metric_store import MetricStore
 from tests.driving import Response, answering, request, run
 from tests.metrics.scraping import Scrape
 
 
 @pytest.fixture(autouse=True)
-def one_metric(store: Store) -> None:
+def one_metric(store: MetricStore) -> None:
     store.family("hits", "counter", "Hits.").counter((("plugin", "p"),)).inc()
 
 

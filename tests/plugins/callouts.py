@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -104,12 +103,3 @@ def said(caplog: pytest.LogCaptureFixture, pattern: str = "", plugin: str = "cal
     """What the plugin has logged so far, of the lines in which the pattern is found."""
     lines = [record.getMessage() for record in caplog.records if record.name == f"asgi_wasm.plugin.{plugin}"]
     return [line for line in lines if re.search(pattern, line)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for it, for five seconds at most."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")

@@ -23,8 +23,8 @@ from asgi_wasm import ForeignFunctionError, ProxyStatus, SettingsError, WasmMidd
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.foreign import envoy
 from asgi_wasm.host.protobuf import encode
-from tests.driving import answering, request, run
-from tests.plugins.callouts import conf, foreign, get, http, plugged, put, said, until
+from tests.driving import answering, request, run, until
+from tests.plugins.callouts import conf, foreign, get, http, plugged, put, said
 from tests.upstreams import raw
 
 OK, NOT_FOUND, BAD_ARGUMENT, SERIALIZATION_FAILURE, INTERNAL_FAILURE = 0, 1, 2, 3, 10

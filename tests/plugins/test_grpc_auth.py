@@ -12,8 +12,8 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import Response, answering, http_scope, request, run
-from tests.grpc_server import Server, grpc_server, until
+from tests.driving import Response, answering, http_scope, request, run, until
+from tests.grpc_server import Server, grpc_server
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 

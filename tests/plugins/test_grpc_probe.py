@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.driving import answering, request, run
-from tests.grpc_server import Server, deaf_server, grpc_server, until
+from tests.driving import answering, request, run, until
+from tests.grpc_server import Server, deaf_server, grpc_server
 from tests.plugins.conftest import Wrap
 from tests.plugins.grpc_cases import CASES, normal
 from tests.serving import free_port

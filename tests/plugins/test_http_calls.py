@@ -20,8 +20,8 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services.upstreams import Upstream
-from tests.driving import Response, request, run
-from tests.plugins.callouts import conf, http, plugged, raw_http, said, until
+from tests.driving import Response, request, run, until
+from tests.plugins.callouts import conf, http, plugged, raw_http, said
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 from tests.upstreams import Certificate, hypercorn, raw

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from tests.driving import Response, answering, request, run
-from tests.plugins.callouts import conf, enqueue, get, plugged, register, said, until
+from tests.driving import Response, answering, request, run, until
+from tests.plugins.callouts import conf, enqueue, get, plugged, register, said
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from asgi_wasm.engines.base import GuestFunction
@@ -47,12 +46,3 @@ class Listener:
         )
         code = Code(NullEngine({"listener": guest}).compile(b"null:listener"), AbiVersion.V0_2_1, "")
         return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports)).root(b"")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until this holds. Raises TimeoutError."""
-    deadline = asyncio.get_running_loop().time() + SECONDS
-    while not condition():
-        if asyncio.get_running_loop().time() > deadline:
-            raise TimeoutError("it did not come about")
-        await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from asgi_wasm.host.ports import NoHostMetrics
 from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.grpc_channel import Listener, address, converse, open_channel
 from asgi_wasm.specs import UpstreamSpec
-from tests.driving import run
-from tests.grpc_server import Server, grpc_server, until
+from tests.driving import run, until
+from tests.grpc_server import Server, grpc_server
 from tests.host.grpc_guest import Guest
 from tests.serving import free_port
 
@@ -160,6 +161,49 @@ def test_status_of_a_server_that_ends_before_all_is_sent(method: str, code: int,
             for _ in range(100):
                 status = await converse(channel, f"/test.Auth/{method}", [], messages(), 30.0, ignored)
                 assert (status.code, status.message.decode()) == (code, message)
+            await channel.close()
+
+    run(main)
+
+
+class Renamed:
+    """A call of a grpcio that keeps the inner one under another name."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_cython_call":
+            raise AttributeError(name)
+        return getattr(self._call, name)
+
+    def __aiter__(self) -> Any:
+        return self._call.__aiter__()
+
+
+class RenamingChannel:
+    """Makes such calls."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def stream_stream(self, path: str) -> Any:
+        method = self._channel.stream_stream(path)
+        return lambda *arguments, **named: Renamed(method(*arguments, **named))
+
+
+def test_a_grpcio_with_other_insides_will_do() -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        yield b"alice"
+
+    async def main() -> None:
+        answers: list[bytes] = []
+        async with grpc_server() as server:
+            channel = open_channel(UpstreamSpec("auth", server.url))
+            listener = Listener(lambda _: None, answers.append)
+            renaming: Any = RenamingChannel(channel)
+            status = await converse(renaming, "/test.Auth/Check", [], messages(), 30.0, listener)
+            assert (status.code, len(answers)) == (0, 1)
             await channel.close()
 
     run(main)

@@ -10,9 +10,9 @@ from pathlib import Path
 from subprocess import Popen
 
 from asgi_wasm.host.abi import MetricType
-from tests.driving import run
+from tests.driving import run, until
 from tests.services.conftest import Place
-from tests.services.listening import SECONDS, Listener, until
+from tests.services.listening import SECONDS, Listener
 from tests.services.worker import worker
 
 TIMES = 2000

@@ -12,10 +12,10 @@ from redis.asyncio.client import PubSub
 
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.store import Store
-from tests.driving import run
+from tests.driving import run, until
 from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
 from tests.services.conftest import Place
-from tests.services.listening import Listener, until
+from tests.services.listening import Listener
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=MISSING)
 

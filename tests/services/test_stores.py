@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from asgi_wasm.host.abi import MetricType
-from tests.driving import run
+from tests.driving import run, until
 from tests.services.conftest import Place
-from tests.services.listening import Listener, until
+from tests.services.listening import Listener
 
 LONG = b"k" * 2000
 U64 = (1 << 64) - 1

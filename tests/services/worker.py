@@ -12,7 +12,8 @@ from typing import IO
 
 from asgi_wasm.services.store import Store, open_store
 from asgi_wasm.settings.store_url import parse_store_url
-from tests.services.listening import Listener, until
+from tests.driving import until
+from tests.services.listening import Listener
 from tests.serving import ROOT
 
 
