@@ -19,8 +19,6 @@ import struct
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import ClassVar, TypeVar
-from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -30,14 +28,10 @@ from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.fifo import WakeFifo, ring
+from asgi_wasm.services.lmdb_database import Database
 from asgi_wasm.services.naming import first_token, next_token, scoped
-from asgi_wasm.services.outage import Outage
 from asgi_wasm.specs import StoreSpec
 
-# One for each process; LMDB's own 126 are few for a large machine. 64 bytes each.
-_MAX_READERS = 1024
-# Reads go on when the database is full, so an outage ends when no write has failed for so long.
-_QUIET_SECONDS = 5.0
 _WORKER_BYTES = 16
 _DIGEST_BYTES = 32
 _LAST_CAS = 0xFFFF_FFFF
@@ -49,68 +43,11 @@ _QUEUE = struct.Struct(f">{_DIGEST_BYTES}sQQ")
 _NUMBER = struct.Struct(">Q")
 _HISTOGRAM = struct.Struct(">QQ")
 
-_Result = TypeVar("_Result")
-_Action = Callable[[lmdb.Transaction], _Result]
-
-
-class _Database:
-    """One open environment."""
-
-    # LMDB forbids to open a database twice in one process, and several middlewares may name the same.
-    _opened: ClassVar[WeakValueDictionary[tuple[int, Path], _Database]] = WeakValueDictionary()
-
-    @classmethod
-    def open(cls, spec: StoreSpec) -> _Database:
-        """The process's own, or a new one. Raises `SettingsError`."""
-        key = (os.getpid(), spec.path.resolve())
-        found = cls._opened.get(key)
-        if found is None:
-            found = cls._opened[key] = cls(spec)
-        return found
-
-    def __init__(self, spec: StoreSpec) -> None:
-        self._outage = Outage(spec.label, _QUIET_SECONDS)
-        try:
-            spec.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._environment = lmdb.open(
-                str(spec.path), map_size=spec.map_size, mode=0o600, max_readers=_MAX_READERS, sync=False, metasync=False
-            )
-            self._environment.reader_check()
-        except (lmdb.Error, OSError) as error:
-            raise SettingsError(f"shared_data {spec.label} cannot be opened ({error}): mend or remove it") from None
-
-    def read(self, action: _Action[_Result]) -> _Result:
-        """Run ``action`` on what was last written. Raises `PortError`."""
-        return self._run(action, write=False)
-
-    def write(self, action: _Action[_Result]) -> _Result:
-        """Run ``action`` in one transaction, after those of all other processes. Raises `PortError`."""
-        result = self._run(action, write=True)
-        self._outage.end()
-        return result
-
-    def _run(self, action: _Action[_Result], write: bool) -> _Result:
-        try:
-            try:
-                return self._attempt(action, write)
-            except (lmdb.MapFullError, lmdb.ReadersFullError):
-                # A killed process may still hold a reader's place, and with it old pages.
-                if not self._environment.reader_check():
-                    raise
-                return self._attempt(action, write)
-        except lmdb.Error as error:
-            self._outage.begin(error)
-            raise PortError(str(error)) from error
-
-    def _attempt(self, action: _Action[_Result], write: bool) -> _Result:
-        with self._environment.begin(write=write) as transaction:
-            return action(transaction)
-
 
 class LmdbSharedData:
     """`host.ports.SharedData`. Each key counts its own CAS numbers."""
 
-    def __init__(self, database: Callable[[], _Database]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
 
     def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
@@ -137,7 +74,7 @@ class LmdbSharedData:
 class LmdbQueues:
     """`host.ports.SharedQueues`. The owner is the last registrant, in whichever process, that still lives."""
 
-    def __init__(self, database: Callable[[], _Database], folder: Path) -> None:
+    def __init__(self, database: Callable[[], Database], folder: Path) -> None:
         self._database = database
         self._folder = folder
         self._worker = os.urandom(_WORKER_BYTES)
@@ -216,7 +153,7 @@ class LmdbQueues:
 class LmdbMetrics:
     """`host.ports.Metrics`, with the sums of all workers."""
 
-    def __init__(self, database: Callable[[], _Database]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
 
     def counter_add(self, plugin: str, name: str, value: int) -> None:
@@ -268,19 +205,19 @@ class LmdbStore:
 
     def __init__(self, spec: StoreSpec) -> None:
         self._spec = spec
-        self._opened: _Database | None = None
+        self._opened: Database | None = None
         self.shared_data = LmdbSharedData(self._database)
         self.queues = LmdbQueues(self._database, spec.path / "wake")
         self.metrics = LmdbMetrics(self._database)
 
-    def _database(self) -> _Database:
+    def _database(self) -> Database:
         if self._opened is None:
             raise PortError("the store is not open")
         return self._opened
 
     async def start(self) -> None:
         """Open the database and the FIFO. Raises `SettingsError`."""
-        self._opened = _Database.open(self._spec)
+        self._opened = Database.open(self._spec)
         try:
             self.queues.fifo.open()
         except OSError as error:

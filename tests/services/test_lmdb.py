@@ -67,7 +67,7 @@ def test_a_reader_that_was_killed_holds_no_pages(tmp_path: Path, caplog: pytest.
 def test_an_outage_that_is_over_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_wasm.services.lmdb._QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("asgi_wasm.services.lmdb_database._QUIET_SECONDS", 0.0)
 
     async def main() -> None:
         async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
