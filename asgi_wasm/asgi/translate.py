@@ -8,14 +8,14 @@ from urllib.parse import quote, unquote_to_bytes
 
 from asgi_wasm.asgi.types import Message, Scope
 from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
+from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 _NO_CONTENT, _NOT_MODIFIED = 204, 304
 # Of a final response. Servers refuse others, and the client would get nothing at all.
 _MIN_STATUS, _MAX_STATUS = 200, 599
-# RFC 9110 5.1 and 5.5: a field name is a token, a field value has no NUL, CR or LF. uvicorn refuses a response with any
-# control character but the tab in a value.
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# uvicorn too refuses a response with any control character but the tab in a value.
+_TOKEN = re.compile(TOKEN.encode())
+_VALUE = re.compile(FIELD_VALUE.encode())
 # What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
 # request (`ConnectionManagerUtility::mutateRequestHeaders`). The app still gets it.
 _CONNECTION_FIELDS = frozenset(
@@ -166,7 +166,7 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
     for name, value in headers.pairs:
         if name.startswith(b":"):
             continue
-        if _TOKEN.fullmatch(name) and not _FORBIDDEN_IN_VALUE.search(value):
+        if _TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
             fields.append((name, value))
         else:
             dropped.append(name)

@@ -15,7 +15,7 @@ from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped, make_chain
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.header_map import ResponseHeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send

@@ -12,6 +12,7 @@ import httpx
 from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.specs import UpstreamSpec
 
 # Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
@@ -19,9 +20,9 @@ CONNECT_TIMEOUT = 5.0
 # Envoy's circuit breaker defaults to 1024 connections of a cluster; here calls beyond wait for one.
 MAX_CONNECTIONS = 1024
 
-# RFC 9110 5.6.2 and 5.5; RFC 9112 3.2 wants visible characters in a target.
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_TOKEN = re.compile(TOKEN.encode())
+_VALUE = re.compile(FIELD_VALUE.encode())
+# RFC 9112 3.2 wants visible characters in a target.
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 # How a message ends is the client's affair: the whole body is known.
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})

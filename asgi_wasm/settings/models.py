@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.engines import ENGINES
+from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.settings import names
 from asgi_wasm.settings.entry import Entry
 from asgi_wasm.settings.metrics import Metrics
@@ -36,9 +37,8 @@ from asgi_wasm.specs import (
 # A plugin's name becomes part of a logger's name and of settings' keys.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# RFC 9110 5.6.2 and 5.5, as latin-1.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_HEADER_NAME = re.compile(TOKEN)
+_HEADER_VALUE = re.compile(FIELD_VALUE)
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
