@@ -23,10 +23,10 @@ test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer
 	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
 	.ci/second-interpreter
 
-conformance: $(VENV)/.check ## run the same plugins in the real Envoy and here, and compare
+conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and here, and compare
 	$(BIN)/python -m pytest tests/conformance
 
-conformance-tables: $(VENV)/.check ## write the tables of the README that such a run makes
+conformance-tables: $(VENV)/.conformance ## write the tables of the README that such a run makes
 	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance
 
 check: $(VENV)/.check ## format, lint, types, import rules
@@ -52,3 +52,7 @@ $(VENV)/.samples: pyproject.toml | $(BIN)/python
 $(VENV)/.check: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check,wasmer]'
 	@touch $@ $(VENV)/.samples
+
+$(VENV)/.conformance: $(VENV)/.check
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[conformance]'
+	@touch $@
