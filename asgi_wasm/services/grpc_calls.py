@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     _FindChannel = Callable[[UpstreamSpec], Awaitable[grpc.aio.Channel]]
 
-_MILLISECONDS = 1000
 _DEADLINE_EXCEEDED, _INTERNAL, _UNAVAILABLE = 4, 13, 14
 # Envoy's router answers a timeout so, unless the server's own clock was faster.
 _TIMEOUT = (_UNAVAILABLE, b"upstream request timeout")
@@ -174,8 +173,7 @@ class _Conversation:
         # A stream may last for ever, as in Envoy.
         if isinstance(self._effect, GrpcStream):
             return None
-        asked = self._effect.timeout_milliseconds / _MILLISECONDS or None
-        return min((seconds for seconds in (asked, self._upstream.timeout) if seconds is not None), default=None)
+        return self._upstream.seconds(self._effect.timeout_milliseconds)
 
     def _on_initial(self, metadata: Pairs) -> None:
         if isinstance(self._effect, GrpcStream):

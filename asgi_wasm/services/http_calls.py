@@ -21,7 +21,6 @@ from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.services.upstreams import UnsendableError, Upstream
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
 
-_MILLISECONDS = 1000
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
 # The first row that fits. Which of the peer's ways to end it was, httpx only tells in its message.
@@ -80,11 +79,11 @@ class HttpCalls:
             took = ports.clock.monotonic() - began
             ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
 
-        asked = call.timeout_milliseconds / _MILLISECONDS or None
-        limits = [seconds for seconds in (asked, upstream.spec.timeout) if seconds is not None]
         answer = _Answer()
         try:
-            await asyncio.wait_for(self._exchange(call, upstream, answer), min(limits, default=None))
+            await asyncio.wait_for(
+                self._exchange(call, upstream, answer), upstream.spec.seconds(call.timeout_milliseconds)
+            )
             ended("response")
         except Exception as error:
             # Whatever it was: the plugin's token must be answered, once.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +11,10 @@ from asgi_wasm.engines.base import GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost
 from asgi_wasm.host.abi import AbiVersion, MetricType, ProxyStatus, hostcalls
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
-from asgi_wasm.host.ports import Ports
-from asgi_wasm.services.clock import SystemClock
-from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import PluginSpec
+from tests.services.listening import ports_over
 
 CALLS = {
     "proxy_get_shared_data": (0, 0, 16, 16, 16),
@@ -47,17 +44,7 @@ def test_a_hostcall_whose_port_cannot_answer_fails_and_logs_nothing(
     engine = NullEngine({"guest": guest}, [Import("env", row.name, "func", row.type) for row in rows])
     # It is not open.
     store = open_store(parse_store_url(f"lmdb://{tmp_path}/state"))
-    ports = Ports(
-        log=StandardLog(),
-        clock=SystemClock(),
-        random=os.urandom,
-        shared_data=store.shared_data,
-        queues=store.queues,
-        metrics=store.metrics,
-        foreign_functions={},
-        start=lambda effect: None,
-    )
     code = Code(engine.compile(b"null:guest"), AbiVersion.V0_2_1, "")
-    Plugin(PluginSpec("guest", Path("guest")), code, VmPool(ports)).root(b"")
+    Plugin(PluginSpec("guest", Path("guest")), code, VmPool(ports_over(store))).root(b"")
     assert statuses == dict.fromkeys(CALLS, ProxyStatus.INTERNAL_FAILURE)
     assert caplog.records == []

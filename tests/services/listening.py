@@ -20,6 +20,20 @@ from asgi_wasm.specs import PluginSpec
 SECONDS = 20.0
 
 
+def ports_over(store: Store) -> Ports:
+    """Real ports whose state is kept there."""
+    return Ports(
+        log=StandardLog(),
+        clock=SystemClock(),
+        random=os.urandom,
+        shared_data=store.shared_data,
+        queues=store.queues,
+        metrics=store.metrics,
+        foreign_functions={},
+        start=lambda effect: None,
+    )
+
+
 class Listener:
     """``heard`` are the tokens that its `on_queue_ready` was called with."""
 
@@ -34,15 +48,5 @@ class Listener:
 
             return {"proxy_on_queue_ready": proxy_on_queue_ready, "proxy_on_memory_allocate": host.allocate}
 
-        ports = Ports(
-            log=StandardLog(),
-            clock=SystemClock(),
-            random=os.urandom,
-            shared_data=store.shared_data,
-            queues=store.queues,
-            metrics=store.metrics,
-            foreign_functions={},
-            start=lambda effect: None,
-        )
         code = Code(NullEngine({"listener": guest}).compile(b"null:listener"), AbiVersion.V0_2_1, "")
-        return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports)).root(b"")
+        return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports_over(store))).root(b"")
