@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dotenv import dotenv_values
 from pydantic_settings import (
     BaseSettings,
@@ -75,14 +76,44 @@ def read_file(path: Path, because: str = "") -> Source:
     """A YAML or TOML file. Raises `SettingsError`."""
     if not path.is_file():
         raise SettingsError(f"settings file {path}{because} does not exist")
-    make = TomlConfigSettingsSource if path.suffix == ".toml" else YamlConfigSettingsSource
+    is_toml = path.suffix == ".toml"
+    make = TomlConfigSettingsSource if is_toml else YamlConfigSettingsSource
     try:
+        twice = None if is_toml else _key_twice(path)
         data = make(_Empty, path)()
     except Exception as error:
         if type(error) in _NO_MAPPING:
             raise SettingsError(f"{path.name}: must be a mapping of settings by name") from None
         raise SettingsError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
+    if twice is not None:
+        raise SettingsError(f"{path.name}: {twice} is there twice: keep one of them")
     return Source(path.name, data, path.resolve().parent)
+
+
+def _key_twice(path: Path) -> str | None:
+    """The place and name of a key that a YAML mapping has twice.
+
+    YAML forbids it, and PyYAML takes the last one: plugins would be missing without a word.
+    """
+    with path.open("rb") as stream:
+        nodes = [yaml.compose(stream, Loader=yaml.SafeLoader)]
+    # An anchor may be met from many places, and from inside of itself.
+    met: set[int] = set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in met:
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                nodes.append(value)
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    return f"line {key.start_mark.line + 1}: {key.value!r}"
+                seen.add(str(key.value))
+    return None
 
 
 def _pyproject(path: Path) -> Source:
@@ -126,8 +157,17 @@ def _value(text: str, parts: Sequence[str], where: str) -> Any:
     is_text = parts[-1] in _VERBATIM or not _TEXTS_BELOW.isdisjoint(parts[2:-1])
     if is_text or not text.lstrip().startswith(("[", "{")):
         return text
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in result:
+                raise SettingsError(f"{where}: {key!r} is there twice: keep one of them")
+            result[key] = value
+        return result
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=distinct)
     except ValueError as error:
         raise SettingsError(f"{where}: is no JSON: {error}") from None
 

@@ -191,6 +191,31 @@ def test_in_a_file(folder: Path, text: str, expected: str) -> None:
     assert mistake().splitlines()[0].startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plugins: []\nroutes: []\nplugins: []\n", "line 3: 'plugins' is there twice: keep one of them"),
+        ("plugins:\n  waf: {file: waf.wasm}\n  waf: {file: auth.wasm}\n", "line 3: 'waf' is there twice: keep one"),
+        ("plugins:\n  - {name: waf, file: waf.wasm, conf: {a: 1, a: 2}}\n", "line 2: 'a' is there twice: keep one"),
+    ],
+)
+def test_a_key_twice_in_yaml(folder: Path, text: str, expected: str) -> None:
+    (folder / "asgi-wasm.yaml").write_text(text)
+    assert mistake().startswith(f"asgi-wasm.yaml: {expected}")
+
+
+def test_keys_of_yaml_that_are_no_words_and_anchors(folder: Path) -> None:
+    """None of them is a key twice."""
+    text = "plugins: [&a {name: waf, file: waf.wasm, conf: {? [1] : 1, x: &b [*b]}}, {<<: *a, name: auth, conf: {}}]"
+    (folder / "asgi-wasm.yaml").write_text(text)
+    assert "twice" not in mistake()
+
+
+def test_a_key_twice_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS", '{"waf": {"file": "waf.wasm"}, "waf": {"file": "auth.wasm"}}')
+    assert mistake() == "environment variable ASGI_WASM_PLUGINS: 'waf' is there twice: keep one of them"
+
+
 def test_settings_of_another_type() -> None:
     for wrong in (5, [WAF]):
         text = mistake(settings=wrong)
