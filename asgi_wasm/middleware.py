@@ -20,7 +20,7 @@ from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.errors import AsgiWasmError, MissingExtraError
 from asgi_wasm.foreign import PythonFunction, collect
-from asgi_wasm.host.effects import ForeignCall, GrpcEffect, HttpCall, RootEffect
+from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
 from asgi_wasm.loading import Loader, Plugins
@@ -190,6 +190,9 @@ class _Worker:
             self._foreign_calls.start(effect)
         elif isinstance(effect, GrpcEffect):
             self._grpc_calls.start(effect)
+            if isinstance(effect, EndCallouts):
+                self._http_calls.cancel(effect.root)
+                self._ticks.forget(effect.root)
         else:
             self._ticks.set(effect)
 

@@ -31,6 +31,8 @@ class RootContext:
     configuring: bool = False
     # What `proxy_get_status` answers: the last callout's status, while its callback runs.
     status: tuple[int, bytes] = (0, b"")
+    # Something outside may be under way for it: a callout, a timer.
+    has_asked: bool = False
     # The gRPC calls and streams that it waits for.
     grpc_tokens: GrpcTokens = field(default_factory=GrpcTokens)
     # Maps 4 to 7 and buffers 4, 5 and 8: there while a callout's or foreign function's callback runs.

@@ -135,7 +135,7 @@ class GrpcCancel:
 
 @dataclass(frozen=True)
 class EndCallouts:
-    """Cancel the gRPC calls and streams of a root context that is gone."""
+    """Cancel the HTTP and gRPC calls, the streams and the ticks of a root context that is gone."""
 
     root: RootContext
 

@@ -183,6 +183,7 @@ class WasmVM:
             elif isinstance(effect, DeleteRoot):
                 lifecycle.delete(effect.root)
             else:
+                effect.root.has_asked = True
                 self.ports.start(effect)
 
     def _allocate(self, size: int) -> int:
@@ -229,8 +230,9 @@ class WasmVM:
             self._end_callouts(context.root)
 
     def _end_callouts(self, root: RootContext) -> None:
-        # Envoy's `~Context` cancels what is under way; nothing may be delivered from here on.
-        if root.grpc_tokens:
+        # Envoy's `~Context` cancels what is under way; nothing may be delivered from here on. What waits for an answer
+        # or for a tick would also keep a dead VM, with all its memory, until then.
+        if root.has_asked or root.grpc_tokens:
             root.grpc_tokens.clear()
             self.ports.start(EndCallouts(root))
 

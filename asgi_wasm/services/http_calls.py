@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from asgi_wasm.host import callouts
+from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.services.tasks import Tasks
@@ -68,7 +69,11 @@ class HttpCalls:
 
     def start(self, call: HttpCall) -> None:
         """Send it; its answer, or its failure, is delivered to the root context later, once."""
-        self._tasks.start(self._run(call))
+        self._tasks.start(self._run(call), call.root)
+
+    def cancel(self, root: RootContext) -> None:
+        """End the calls of a root context that is gone."""
+        self._tasks.cancel(root)
 
     async def _run(self, call: HttpCall) -> None:
         upstream = self._upstreams[call.upstream]

@@ -17,18 +17,28 @@ class Tasks:
     """A set of tasks of the running event loop."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        # Each with whom it is for.
+        self._running: dict[asyncio.Task[None], object] = {}
         self._closed = False
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Run it. After `close` it is dropped: a plugin that is told of its end may still ask for something."""
+    def start(self, work: Coroutine[Any, Any, None], owner: object = None) -> asyncio.Task[None] | None:
+        """Run it, for ``owner``.
+
+        After `close` it is dropped: a plugin that is told of its end may still ask for something.
+        """
         if self._closed:
             work.close()
             return None
         task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = owner
+        task.add_done_callback(self._running.pop)
         return task
+
+    def cancel(self, owner: object) -> None:
+        """Cancel what is under way for ``owner``."""
+        for task, found in self._running.items():
+            if found is owner:
+                task.cancel()
 
     async def close(self) -> None:
         """Cancel what is under way, and wait for it."""

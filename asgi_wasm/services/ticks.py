@@ -29,8 +29,9 @@ class Ticks:
     def set(self, effect: SetTickPeriod) -> None:
         """Start, change or (by 0) stop the ticks of a root context. Needs a running event loop."""
         root = effect.root
-        self._forget(root)
-        if effect.milliseconds and not self._closed:
+        self.forget(root)
+        # One that is told of its end may still ask.
+        if effect.milliseconds and not (self._closed or root.deleted):
             self._periods[root] = effect.milliseconds / _MILLISECONDS
             self._arm(root)
 
@@ -40,13 +41,12 @@ class Ticks:
     def _tick(self, root: RootContext) -> None:
         del self._timers[root]
         lifecycle.notify(root, "proxy_on_tick")
-        if root.deleted or root.vm.failure is not None:
-            self._forget(root)
-        elif root in self._periods and root not in self._timers:
-            # Neither stopped nor changed by the callback itself.
+        if root in self._periods and root not in self._timers:
+            # Neither stopped nor changed by the callback itself, nor ended with its VM there.
             self._arm(root)
 
-    def _forget(self, root: RootContext) -> None:
+    def forget(self, root: RootContext) -> None:
+        """Stop the ticks of a root context."""
         self._periods.pop(root, None)
         timer = self._timers.pop(root, None)
         if timer is not None:
@@ -56,4 +56,4 @@ class Ticks:
         """Stop all of them, for good."""
         self._closed = True
         for root in list(self._periods):
-            self._forget(root)
+            self.forget(root)

@@ -614,13 +614,21 @@ def test_call_of_a_callback_that_trapped_is_not_made(caplog: pytest.LogCaptureFi
     run(main)
 
 
-def test_answers_to_a_vm_that_failed_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_calls_of_a_vm_that_failed_end_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Or an upstream that never answers keeps the dead VM, with all its memory."""
+
+    def under_way() -> int:
+        return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
+
     async def main() -> None:
         script = conf(request_headers=[http(), "period 50", "pause"], tick=["trap"])
         async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
-            assert (await request(middleware)).status == 503
+            asked = asyncio.ensure_future(request(middleware))
+            await until(lambda: seen.heads)
+            assert under_way() == 1
+            assert (await asked).status == 503
+            await until(lambda: not under_way())
             seen.over.set()
-            await until(lambda: "HTTP call to 'up'" in caplog.text)
             await asyncio.sleep(0.05)
 
     run(main)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
 
+from asgi_wasm.host.vm import WasmVM
 from tests.driving import Response, answering, request, run, until
 from tests.plugins.callouts import conf, enqueue, get, plugged, register, said
 
@@ -186,3 +188,20 @@ def test_queue_may_be_filled_from_its_own_callback(caplog: pytest.LogCaptureFixt
     lines = said(caplog, "^queue")
     # Four lines a callback: none began before the one before it was over.
     assert [line.split()[1] for line in lines[:8]] == ["dequeue", "dequeue", "enqueue", "enqueue"] * 2
+
+
+def test_ticks_of_a_dead_vm_do_not_keep_it(caplog: pytest.LogCaptureFixture) -> None:
+    """However long the period: a client that makes a plugin trap could otherwise fill the memory."""
+
+    def living() -> int:
+        gc.collect()
+        return sum(isinstance(found, WasmVM) for found in gc.get_objects())
+
+    async def main() -> None:
+        async with plugged(conf(configure=["period 3600000"], request_body=["trap"])) as middleware:
+            before = living()
+            for _ in range(5):
+                await request(middleware, "POST", body=[b"a"])
+            assert living() <= before
+
+    run(main)
