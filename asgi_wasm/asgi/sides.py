@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi.translate import may_have_body, response_start, sendable_trailers
+from asgi_wasm.asgi.translate import BODILESS_STATUSES, may_have_body, response_start, sendable_trailers
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
@@ -71,6 +71,8 @@ class ResponseSide:
         self._dropped = dropped
         self._can_send_trailers = trailers
         self._promised_trailers = False
+        # A plugin made it a response that has no body: what comes of one would be read as another response.
+        self._bodiless = False
         self._head: HeaderMap | None = None
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -78,7 +80,7 @@ class ResponseSide:
         self._head = headers
         if end_of_stream:
             self._settle_no_body(headers)
-            self._start()
+            self._start(ends=True)
             self._end()
         elif not (self.hold_head and headers.get(b"content-length") is not None):
             self._start()
@@ -90,6 +92,7 @@ class ResponseSide:
         if self._head is not None:
             self._settle_length(end_of_stream)
             self._start()
+        data = b"" if self._bodiless else data
         if end_of_stream:
             self._end(data)
         elif data:
@@ -128,12 +131,15 @@ class ResponseSide:
             # Changed, and more to come: only the server's own framing can tell the length now.
             head.remove(b"content-length")
 
-    def _start(self) -> None:
+    def _start(self, *, ends: bool = False) -> None:
         head, self._head = self._head, None
         if head is None:
             return
         self.started = True
         message, dropped = response_start(self.original if head is self.original_headers else None, head)
+        if message["status"] in BODILESS_STATUSES and not ends:
+            self._bodiless = True
+            message["headers"] = [field for field in message["headers"] if field[0] != b"content-length"]
         self._promised_trailers = self._can_send_trailers and bool(message.get("trailers"))
         if not self._promised_trailers:
             message.pop("trailers", None)

@@ -10,12 +10,14 @@ from asgi_wasm.asgi.types import Message, Scope
 from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
-_NO_CONTENT, _NOT_MODIFIED = 204, 304
+_NO_CONTENT, _NOT_MODIFIED = BODILESS_STATUSES = 204, 304
 # Of a final response. Servers refuse others, and the client would get nothing at all.
 _MIN_STATUS, _MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
+# RFC 9110 8.6. Servers take more for a number than clients do ("+5").
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 # What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
 # request (`ConnectionManagerUtility::mutateRequestHeaders`). The app still gets it.
 _CONNECTION_FIELDS = frozenset(
@@ -107,7 +109,10 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
     authority = headers.get(b":authority")
     had_host = any(name == b"host" for name, _ in scope["headers"])
     if authority is not None and (had_host or authority != before.get(b":authority")):
-        kept.insert(0, (b"host", authority))
+        if not _VALUE.fullmatch(authority):
+            dropped.append(b":authority")
+        else:
+            kept.insert(0, (b"host", authority))
     scope["headers"] = kept + fields
     method, scheme, path = (_changed(headers, before, name) for name in (b":method", b":scheme", b":path"))
     if method:
@@ -154,9 +159,25 @@ def status_of(headers: HeaderMap) -> int:
 def response_start(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:
     """The start message for these headers, keeping the app's other keys, and the names that could not be sent."""
     fields, dropped = _sendable(headers)
+    fields, contradicting = _delimited(fields)
+    dropped += contradicting
     message: dict[str, Any] = dict(original) if original is not None else {}
     message.update(type="http.response.start", status=status_of(headers), headers=fields)
     return message, dropped
+
+
+def _delimited(fields: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Fields that leave no doubt where the response ends, and the names of those that did.
+
+    Servers send several lengths, or a length and a transfer coding, as they are told; a client may then find a second
+    response in the first one's body. The transfer coding is the server's affair; Envoy takes out what its plugins say
+    of it, too (`ConnectionManagerUtility::mutateResponseHeaders`).
+    """
+    lengths = [value for name, value in fields if name == b"content-length"]
+    fields = [field for field in fields if field[0] != b"transfer-encoding"]
+    if not lengths or (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])):
+        return fields, []
+    return [field for field in fields if field[0] != b"content-length"], [b"content-length"]
 
 
 def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
@@ -167,7 +188,7 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
         if name.startswith(b":"):
             continue
         if _TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
-            fields.append((name, value))
+            fields.append((name, value.strip(b" \t")))
         else:
             dropped.append(name)
     return fields, dropped
@@ -175,7 +196,7 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
 
 def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
     """Trailers as ASGI wants them; what cannot be sent is left out."""
-    return _sendable(trailers)[0]
+    return [field for field in _sendable(trailers)[0] if field[0] not in (b"content-length", b"transfer-encoding")]
 
 
 def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap
 from tests.asgi.acting import passing
-from tests.driving import Headers, answering, http_scope, request, run
+from tests.driving import Headers, Response, answering, http_scope, request, run
 from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 
 PSEUDO = [(b":authority", b"example.test"), (b":path", b"/"), (b":method", b"GET"), (b":scheme", b"http")]
@@ -201,7 +201,7 @@ def test_response_headers_both_ways(serve_guests: Serve) -> None:
     assert seen == [(b":status", b"200"), (b"set-cookie", b"a=1"), (b"x-latin", b"\xe9"), (b"set-cookie", b"b=2")]
 
 
-@pytest.mark.parametrize("status", [b"", b"abc", b"99", b"1000", b"-20", b"20\xb2", None])
+@pytest.mark.parametrize("status", [b"", b"abc", b"99", b"101", b"600", b"1000", b"-20", b"20\xb2", None])
 def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -> None:
     def on_response_headers(api: Api, *_: int) -> int:
         if status is None:
@@ -219,7 +219,10 @@ def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(b"a b", b"1"), (b"", b"1"), (b"x:y", b"1"), (b"x", b"1\r\nset-cookie: evil=1"), (b"x", b"\0"), (b"x\n", b"1")],
+    [
+        *((b"a b", b"1"), (b"", b"1"), (b"x:y", b"1"), (b"x\n", b"1")),
+        *((b"x", b"1\r\nset-cookie: evil=1"), (b"x", b"\0"), (b"x", b"a\x0bb"), (b"x", b"\x7f")),
+    ],
 )
 def test_headers_that_would_break_the_framing_are_left_out(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes
@@ -243,6 +246,93 @@ def test_headers_that_would_break_the_framing_are_left_out(
     assert caplog.text.count("plugin 'g0': left out headers that HTTP cannot carry") == 2
 
 
+def test_authority_that_would_break_the_framing_is_left_out(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope, _ = through(serve_guests, lambda api: api.replace(REQUEST_HEADERS, b":authority", b"a\r\nx-admin: 1"))
+    assert scope["headers"] == []
+    assert "left out headers that HTTP cannot carry: :authority" in caplog.text
+
+
+def responded(serve_guests: Serve, change: Any, *chunks: bytes, headers: Headers = (), **more: Any) -> Response:
+    """What the client gets when a plugin does ``change`` in the response's headers."""
+    guest = Guest(on_response_headers=lambda api, *_: change(api), **more)
+
+    async def main() -> Response:
+        async with serve_guests(answering(*chunks, headers=headers), guest) as middleware:
+            return await request(middleware)
+
+    response: Response = run(main)
+    return response
+
+
+def test_blanks_around_a_value_are_not_sent(serve_guests: Serve) -> None:
+    """RFC 9110 5.5: they are no part of it, and h11 refuses to send them."""
+    response = responded(serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"x", b" \tpadded "))
+    assert response.headers == [(b"x", b"padded")]
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        *((b"transfer-encoding", value, False) for value in (b"chunked", b"gzip", b"identity")),
+        *((b"content-length", value, True) for value in (b"-5", b"+5", b"5, 5", b"0x5", b"", b"\xb2")),
+    ],
+)
+def test_what_leaves_the_end_in_doubt_is_not_sent(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes, told: bool, sized: bool
+) -> None:
+    headers = [(b"content-length", b"5")] if sized else []
+    response = responded(
+        serve_guests, lambda api: api.replace(RESPONSE_HEADERS, name, value), b"hello", headers=headers
+    )
+    assert response.headers == (headers if name == b"transfer-encoding" else [])
+    assert response.body == b"hello"
+    assert ("left out headers that HTTP cannot carry: content-length" in caplog.text) == told
+
+
+def test_two_lengths_are_not_sent(serve_guests: Serve) -> None:
+    headers = [(b"content-length", b"5")]
+    response = responded(
+        serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"content-length", b"7"), b"hello", headers=headers
+    )
+    assert response.headers == []
+
+
+@pytest.mark.parametrize("sees_body", [False, True])
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"5")]])
+@pytest.mark.parametrize("status", [b"204", b"304"])
+def test_response_that_a_plugin_makes_one_without_body_has_none(
+    serve_guests: Serve, status: bytes, headers: Headers, sees_body: bool
+) -> None:
+    """On a connection that is kept, its body would be read as the next response."""
+    more = {"on_response_body": passing} if sees_body else {}
+    response = responded(
+        serve_guests,
+        lambda api: api.replace(RESPONSE_HEADERS, b":status", status),
+        *(b"he", b"llo"),
+        headers=headers,
+        **more,
+    )
+    assert (response.status, response.headers, response.body, response.complete) == (int(status), [], b"", True)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_local_response_without_body_has_none(serve_guests: Serve, status: int) -> None:
+    response = responded(serve_guests, lambda api: api.reply(status, b"hello"), b"app")
+    assert (response.status, response.body, response.header(b"content-length")) == (status, b"", None)
+
+
+def test_app_may_say_how_long_a_body_would_be_that_304_has_not(serve_guests: Serve) -> None:
+    async def main() -> None:
+        app = answering(b"", headers=[(b"content-length", b"5")], status=304)
+        async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
+            assert (await request(middleware)).headers == [(b"content-length", b"5")]
+
+    run(main)
+
+
 def test_extra_keys_of_the_start_message_stay(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [], "novelty": 1})
@@ -258,7 +348,9 @@ def test_extra_keys_of_the_start_message_stay(serve_guests: Serve) -> None:
 names = st.from_regex(rb"[a-z][a-z0-9-]{0,8}", fullmatch=True).filter(
     lambda name: name != b"host" and name not in RequestHeaderMap.single
 )
-values = st.binary(max_size=8).filter(lambda value: not set(value) & ({*range(32), 127} - {9}))
+values = st.binary(max_size=8).filter(lambda value: not set(value) & ({*range(32), 127} - {9})).map(
+    lambda value: value.strip(b" \t")
+)
 
 
 @given(st.lists(st.tuples(names, values), max_size=6))
