@@ -85,7 +85,7 @@ class WasmMiddleware:
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
         self._worker: _Worker | None = None
-        self._start_lock: asyncio.Lock | None = None
+        self._start_lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
@@ -113,27 +113,35 @@ class WasmMiddleware:
 
         Raises `SettingsError`, or the `PluginError` of a plugin that cannot start and does not fail open.
         """
-        worker = await self._make_worker()
-        error = worker.plugins.first_error()
-        if error is not None:
-            await worker.stop()
-            raise error
-        self._worker = worker
+        async with self._lock():
+            # A request may have come before the lifespan.
+            worker = self._worker or await self._make_worker()
+            error = worker.plugins.first_error()
+            self._worker = worker if error is None else None
+            if error is not None:
+                await worker.stop()
+                raise error
 
     async def stop(self) -> None:
-        """End every plugin and free the VMs. Idempotent."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.stop()
+        """End every plugin and free the VMs, also of a start that is under way. Idempotent."""
+        async with self._lock():
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                await worker.stop()
+
+    def _lock(self) -> asyncio.Lock:
+        """Held while plugins start or stop. A lock belongs to an event loop, and a middleware may outlive one."""
+        loop = asyncio.get_running_loop()
+        if self._start_lock is None or self._start_lock[0] is not loop:
+            self._start_lock = loop, asyncio.Lock()
+        return self._start_lock[1]
 
     async def _start_lazily(self) -> _Worker | None:
         """Start on the first request, once. None, and an error in the log, when the settings are wrong.
 
         A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
         """
-        if self._start_lock is None:
-            self._start_lock = asyncio.Lock()
-        async with self._start_lock:
+        async with self._lock():
             if self._worker is None:
                 try:
                     self._worker = await self._make_worker()

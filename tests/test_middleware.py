@@ -18,8 +18,8 @@ from starlette.routing import Mount, Route
 
 from asgi_wasm import PluginStartError, SettingsError, WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.asgi.acting import passing
-from tests.driving import answering, http_scope, request, run
+from tests.asgi.acting import passing, pausing
+from tests.driving import Connection, answering, http_scope, request, run, settled, until
 from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests
 
 __all__ = ["serve_guests"]
@@ -174,6 +174,58 @@ def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None:
 
     run(main)
     assert len(started) == 1
+
+
+def ticking(times: list[int]) -> Guest:
+    return Guest(
+        on_configure=lambda api, *_: api.tick(1) or 1, on_tick=lambda *_: times.append(1), on_request_headers=passing
+    )
+
+
+async def stands_still(times: list[int]) -> bool:
+    so_far = len(times)
+    await asyncio.sleep(0.05)
+    return len(times) == so_far
+
+
+def test_start_after_a_first_request_starts_nothing_twice(serve_guests: Serve) -> None:
+    """The plugins of the request would tick on for ever."""
+    times: list[int] = []
+
+    async def main() -> None:
+        async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
+            await request(middleware)
+            await middleware.start()
+            await until(lambda: bool(times))
+            await middleware.stop()
+            assert await stands_still(times)
+
+    run(main)
+
+
+def test_stop_waits_for_a_start_that_is_under_way(serve_guests: Serve) -> None:
+    times: list[int] = []
+
+    async def main() -> None:
+        async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
+            starting = asyncio.ensure_future(middleware.start())
+            await asyncio.sleep(0)
+            await middleware.stop()
+            await starting
+            assert await stands_still(times)
+
+    run(main)
+
+
+def test_stop_ends_pauses(serve_guests: Serve) -> None:
+    async def main() -> None:
+        async with serve_guests(answering(b"app"), Guest(on_request_headers=pausing), traps=True) as middleware:
+            connection = Connection(middleware)
+            await settled()
+            await middleware.stop()
+            assert (await connection.over()).status == 503
+
+    run(main)
 
 
 def test_broken_plugin_gets_its_policy_where_it_would_run(serve_guests: Serve) -> None:

@@ -49,16 +49,20 @@ class Lifespan:
             return
         self._pending = startup
         try:
+            await self._run_app(scope)
+            if not self._app_spoke and not self._failed:
+                await self._answer_for_app()
+        finally:
+            # Also when the server cancels us, at whatever point.
+            await self._plugins.stop()
+
+    async def _run_app(self, scope: Scope) -> None:
+        try:
             await self._app(scope, self._receive, self._send)
         except Exception as error:
             if self._app_spoke or self._failed:
                 raise
             logger.debug("the app does not speak lifespan: %s", error)
-        finally:
-            if self._app_spoke or self._failed:
-                await self._plugins.stop()
-        if not self._app_spoke and not self._failed:
-            await self._answer_for_app()
 
     async def _receive(self) -> Message:
         if self._pending is not None:

@@ -66,6 +66,7 @@ class VmPool:
 
     ports: Ports
     _vms: dict[_VmKey, WasmVM] = field(default_factory=dict)
+    _closed: bool = False
 
     def vm(self, spec: PluginSpec, code: Code) -> WasmVM:
         """The live VM for this plugin; a new one when there is none or the last one failed.
@@ -73,9 +74,13 @@ class VmPool:
         Environment, capabilities and limits are part of the key here, which they are not in Envoy: otherwise the
         first plugin's rights would become the second's. Raises `EngineError` or `VmFailedError`.
         """
+        if self._closed:
+            raise EngineError("plugins have been stopped")
         key: _VmKey = (spec.vm_id, spec.vm_conf, code.digest, spec.env, spec.allowed_capabilities, spec.limits)
         vm = self._vms.get(key)
         if vm is None or vm.failure is not None:
+            if vm is not None:
+                vm.close()
             vm = WasmVM(code.module, code.version, spec, self.ports)
             vm.start()
             self._vms[key] = vm
@@ -83,7 +88,8 @@ class VmPool:
         return vm
 
     def close(self) -> None:
-        """Free every VM."""
+        """Free every VM, for good."""
+        self._closed = True
         for vm in self._vms.values():
             vm.close()
         self._vms.clear()

@@ -242,10 +242,10 @@ class WasmVM:
         return self.spec.name if context is None else context.root.spec.name
 
     def close(self) -> None:
-        """Free the instance."""
+        """Free the instance. A stream that still waits for it has its failure policy."""
         if self.failure is None:
             self.failure = "the VM is closed"
-        self.contexts.clear()
+        self.abandon_streams()
         self.instance.close()
 
     def roots(self) -> list[RootContext]:

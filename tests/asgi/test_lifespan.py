@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from tests.driving import SECONDS, answering, request, run
+from tests.driving import SECONDS, answering, request, run, settled, until
 from tests.guests import Api, Guest, Serve
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
@@ -91,6 +91,11 @@ async def returning(scope: Scope, receive: Receive, send: Send) -> None:
     """As apps that look at the scope's type and do nothing."""
     if scope["type"] != "lifespan":
         await answering(b"app")(scope, receive, send)
+
+
+async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+    """As an app that waits for its database."""
+    await asyncio.Event().wait()
 
 
 def lived(serve_guests: Serve, app: ASGIApp, order: list[str], then: Callable[[Server, Any], Awaitable[None]]) -> None:
@@ -218,6 +223,22 @@ def test_settings_that_fail_the_startup(serve_guests: Serve) -> None:
             assert answer["message"].startswith("argument settings: nonsense: unknown key 'nonsense'; known are ")
 
     run(main)
+
+
+@pytest.mark.parametrize("app", [returning, raising, hanging], ids=["returning", "raising", "hanging"])
+def test_plugins_stop_when_the_server_cancels(serve_guests: Serve, app: ASGIApp) -> None:
+    """While the app starts, or while it is answered for."""
+    order: list[str] = []
+
+    async def then(server: Server, middleware: Any) -> None:
+        server.incoming.put_nowait(STARTUP)
+        await until(lambda: bool(order))
+        await settled()
+        server.task.cancel()
+        await asyncio.wait([server.task])
+        assert order == ["plugin starts", "plugin stops"]
+
+    lived(serve_guests, app, order, then)
 
 
 def test_middleware_can_be_started_again(serve_guests: Serve) -> None:

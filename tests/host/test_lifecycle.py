@@ -14,7 +14,7 @@ from asgi_wasm.host.abi import MARKERS, AbiVersion, ProxyStatus
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import VmFailedError
-from asgi_wasm.specs import PluginLimits
+from asgi_wasm.specs import FailurePolicy, PluginLimits
 from tests.host.guest import V010, V020, V021, Callback, Calls, Exchange, World, live, plugin, spec, vm_of
 
 PAGE = 65536
@@ -303,8 +303,6 @@ def test_ids_are_never_used_again() -> None:
 @pytest.mark.parametrize("phase", ["proxy_on_log", "proxy_on_done", "proxy_on_delete", "proxy_on_context_create"])
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
 def test_a_trap_at_one_stream_ends_the_pause_of_another(phase: str, policy: str) -> None:
-    from asgi_wasm.specs import FailurePolicy
-
     def trap(_calls: Calls, context: int, *_: int) -> int:
         if context == 3:
             raise RuntimeError("third context")
@@ -382,7 +380,25 @@ def test_who_shares_a_vm() -> None:
     pool.close()
     pool.close()
     assert first.failure == "the VM is closed"
-    assert vm() is not first
+    with pytest.raises(PluginLoadError, match="plugins have been stopped"):
+        vm()
+
+
+@pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
+def test_a_stream_that_waits_when_plugins_are_stopped(policy: str) -> None:
+    """It would wait for its pause's timeout; and what comes next in the chain must not start anew."""
+    world = World()
+    pool = VmPool(world.ports)
+    paused = plugin(world, {"proxy_on_request_headers": lambda *_: 1}, pool=pool, failure_policy=FailurePolicy(policy))
+    last = plugin(world, {}, pool=pool, digest="last", failure_policy=FailurePolicy(policy))
+    exchange = Exchange(world, paused, last)
+    exchange.request()
+    assert exchange.app.events == []
+    pool.close()
+    if policy == "fail_closed":
+        assert exchange.client.status == b"503"
+    else:
+        assert [event[0] for event in exchange.app.events] == ["headers"]
 
 
 def test_two_plugins_in_one_vm_hear_of_their_own_contexts() -> None:
@@ -420,6 +436,19 @@ def test_a_fresh_vm_after_a_trap() -> None:
         statuses.append(exchange.client.status)
     assert statuses == [b"503", b"200", b"200"]
     assert heard == ["on_configure(1, 4)", "headers 2", "on_configure(1, 4)", "headers 2", "headers 3"]
+
+
+def test_a_vm_that_failed_is_freed_when_another_takes_its_place() -> None:
+    """Not when the garbage collector finds it: each has gigabytes of addresses."""
+    world = World()
+    made = plugin(world, {"proxy_on_request_headers": lambda *_: 1 // 0})
+    vms = []
+    for _ in range(3):
+        exchange = Exchange(world, made)
+        exchange.request()
+        exchange.chain.finish()
+        vms.append(exchange.chain.contexts[0].vm)
+    assert [vm.instance.function("malloc") is None for vm in vms] == [True, True, False]
 
 
 def test_after_a_failure_nothing_of_the_vm_is_called() -> None:
