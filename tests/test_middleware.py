@@ -351,11 +351,13 @@ def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_path: Pat
 
 
 PRELOADED = """
-import os, sys
+import logging, os, sys
 from tests.driving import answering, request, run
 from tests.test_middleware import FAULT, settings
 from asgi_wasm import WasmMiddleware
 
+# The workers may notice each other, and warn of what they do not share.
+logging.disable(logging.WARNING)
 conf = {"http_status": 200, "body": "forked"}
 middleware = WasmMiddleware(answering(b"app"), settings=settings({**FAULT, "conf": conf}, cache_dir=sys.argv[1]))
 
