@@ -13,7 +13,8 @@ class Buffer:
 
     __slots__ = ("data", "writable")
 
-    def __init__(self, data: bytes = b"", *, writable: bool = True) -> None:
+    def __init__(self, data: bytes | bytearray = b"", *, writable: bool = True) -> None:
+        # A bytearray is appended to in place.
         self.data = data
         self.writable = writable
 
@@ -22,7 +23,7 @@ class Buffer:
 
     def get(self, start: int, size: int) -> bytes:
         """At most ``size`` bytes from ``start``; nothing when ``start`` lies at or beyond the end."""
-        return self.data[start : start + size]
+        return bytes(self.data[start : start + size])
 
     def set(self, start: int, size: int, value: bytes) -> None:
         """Replace ``size`` bytes at the front (0 prepends, all of them replaces), or append.

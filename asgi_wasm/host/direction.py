@@ -73,7 +73,8 @@ class Stage:
         self.headers_passed = False
         # The headers that it holds were told to be the end.
         self.headers_ended = False
-        self.held = b""
+        # Grows in place: a copy for each piece would take time by the square of their number.
+        self.held = bytearray()
         # The stream's end is behind what is held.
         self.end = False
         # No context could be made for the filter.
@@ -88,6 +89,10 @@ class Stage:
         """Take one transition of the table."""
         self.state, action = TRANSITIONS[self.state, event]
         return action
+
+
+def _growing(data: bytes | bytearray) -> bytearray:
+    return data if isinstance(data, bytearray) else bytearray(data)
 
 
 class Direction:
@@ -135,7 +140,7 @@ class Direction:
         self.closed = True
         for stage in self.stages:
             stage.advance(Input.CLOSE)
-            stage.held, stage.trailers = b"", None
+            stage.held, stage.trailers = bytearray(), None
 
     # --- what the ASGI border asks
 
@@ -205,7 +210,9 @@ class Direction:
                 break
             if action is Action.IGNORE:
                 return
-            buffer = Buffer(stage.held + data if stage.buffering else data)
+            if stage.buffering:
+                stage.held += data
+            buffer = Buffer(stage.held if stage.buffering else data)
             if stage.buffering and len(buffer) > self._limit:
                 self._owner.overflow(self.kind)
                 return
@@ -217,7 +224,7 @@ class Direction:
                     # It made them and holds the body before them.
                     stage.trailers, made = made, None
                 break
-            data = buffer.data
+            data = bytes(buffer.data)
             if self.closed:
                 return
         else:
@@ -238,7 +245,7 @@ class Direction:
 
     def _after_body(self, stage: Stage, event: Input, buffer: Buffer, end: bool) -> bool:
         """Do what the verdict asks. True when the buffer's bytes go on to the next filter."""
-        kept = b"" if stage.buffering else stage.held
+        kept = bytearray() if stage.buffering else stage.held
         before_headers = not stage.headers_passed
         action = stage.advance(event)
         if action is Action.PASS:
@@ -246,15 +253,17 @@ class Direction:
             return True
         if action is Action.RELEASE:
             # All that was held goes on in one piece with this one, after the headers.
-            stage.buffering, stage.held = False, b""
+            stage.buffering, stage.held = False, bytearray()
             self._settle(stage)
             if before_headers and not self.closed:
                 self._pass_headers(stage, end=False)
-            buffer.data = kept + buffer.data
+            buffer.data = kept + buffer.data if kept else buffer.data
             return True
         if action is not Action.IGNORE:
-            taken = buffer.data if stage.buffering or action is Action.HOLD else b""
-            stage.held = kept + taken
+            if stage.buffering:
+                stage.held = _growing(buffer.data)
+            elif action is Action.HOLD:
+                stage.held += buffer.data
             stage.end = end
             stage.buffering = event is Input.DATA_BUFFER
             stage.watermark = event is Input.DATA_WATERMARK
@@ -271,7 +280,7 @@ class Direction:
         if stage.buffering and context is not None:
             lent, context.bodies[self.kind] = context.bodies[self.kind], None
             if lent is not None:
-                stage.held = lent.data
+                stage.held = _growing(lent.data)
 
     def _check_limit(self, stage: Stage) -> None:
         if len(stage.held) > self._limit and not stage.watermark:
@@ -310,7 +319,7 @@ class Direction:
             self._owner.failed(context)
             return Input.TRAILERS_CONTINUE
         context.bodies[self.kind] = None
-        stage.held = buffer.data
+        stage.held = _growing(buffer.data)
         return trailers_input(verdict)
 
     # --- letting go
@@ -318,8 +327,8 @@ class Direction:
     def _let_go(self, stage: Stage, *, replay: bool) -> None:
         """Hand on what a filter held. With ``replay`` its own callbacks have not seen body and trailers yet."""
         self._take_back(stage)
-        data, end, trailers = stage.held, stage.end, stage.trailers
-        stage.held, stage.end, stage.trailers = b"", False, None
+        data, end, trailers = bytes(stage.held), stage.end, stage.trailers
+        stage.held, stage.end, stage.trailers = bytearray(), False, None
         stage.buffering = stage.watermark = False
         ended_by_headers = False
         if not stage.headers_passed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -219,6 +220,25 @@ def test_a_body_within_the_limit_or_under_back_pressure_passes(verdict: int) -> 
     assert exchange.chain.request.wants_data is (verdict == 1)
     exchange.chain.request.resume(exchange.chain.contexts[0])
     assert exchange.app.body == b"1234567890" + (b"!" if verdict == 2 else b"")
+
+
+@pytest.mark.parametrize("callback", ["request_headers", "request_body"])
+def test_a_body_held_in_many_pieces_takes_time_by_their_number(callback: str) -> None:
+    """Not by its square: a client that sends byte by byte would hold everybody."""
+
+    def seconds(pieces: int) -> float:
+        world = World()
+        made = plugin(world, {f"proxy_on_{callback}": lambda *_: 3 if callback == "request_headers" else 1})
+        exchange = Exchange(world, made, limits=StreamLimits(request_body=1 << 30))
+        began = time.process_time()
+        exchange.request(*[bytes(1000)] * pieces)
+        took = time.process_time() - began
+        exchange.chain.request.resume(exchange.chain.contexts[0])
+        assert len(exchange.app.body) == pieces * 1000
+        return took
+
+    # Copying all for each piece takes some fifty times as long, or more.
+    assert min(seconds(8000) for _ in range(3)) < 20 * min(seconds(1000) for _ in range(3))
 
 
 def test_a_response_body_over_the_limit_is_500_or_cuts_the_response_off() -> None:
