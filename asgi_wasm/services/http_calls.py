@@ -19,13 +19,14 @@ from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.services.tasks import Tasks
-from asgi_wasm.services.upstreams import UnsendableError, Upstream
+from asgi_wasm.services.upstreams import OverflowingError, UnsendableError, Upstream
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
 # The first row that fits. Which of the peer's ways to end it was, httpx only tells in its message.
 _LOCAL_ANSWERS: tuple[tuple[type[Exception], str, int, bytes], ...] = (
+    (OverflowingError, "", _SERVICE_UNAVAILABLE, _RESET + b"overflow"),
     (asyncio.TimeoutError, "", _GATEWAY_TIMEOUT, b"upstream request timeout"),
     (httpx.ConnectTimeout, "", _SERVICE_UNAVAILABLE, _RESET + b"connection timeout"),
     (httpx.ConnectError, "", _SERVICE_UNAVAILABLE, _RESET + b"remote connection failure"),
@@ -104,17 +105,18 @@ class HttpCalls:
         callouts.deliver_http_response(call.root, call.token, answer.headers or HeaderMap(), bytes(answer.body))
 
     async def _exchange(self, call: HttpCall, upstream: Upstream, answer: _Answer) -> None:
-        response = await upstream.transport.handle_async_request(upstream.request(call))
-        try:
-            answer.headers = HeaderMap([(b":status", b"%d" % response.status_code)])
-            answer.headers.pairs += [(name.lower(), value) for name, value in response.headers.raw]
-            # Raw: the plugin gets the bytes that its headers describe, compressed or not.
-            async for chunk in response.aiter_raw():
-                answer.body += chunk
-                if len(answer.body) > self._max_response:
-                    raise _ResponseTooLargeError(self._max_response)
-        finally:
-            await response.aclose()
+        async with upstream.place():
+            response = await upstream.transport.handle_async_request(upstream.request(call))
+            try:
+                answer.headers = HeaderMap([(b":status", b"%d" % response.status_code)])
+                answer.headers.pairs += [(name.lower(), value) for name, value in response.headers.raw]
+                # Raw: the plugin gets the bytes that its headers describe, compressed or not.
+                async for chunk in response.aiter_raw():
+                    answer.body += chunk
+                    if len(answer.body) > self._max_response:
+                        raise _ResponseTooLargeError(self._max_response)
+            finally:
+                await response.aclose()
 
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from asgi_wasm.specs import UpstreamSpec
 
 # Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
 CONNECT_TIMEOUT = 5.0
-# Envoy's circuit breaker defaults to 1024 connections of a cluster; here calls beyond wait for one.
+# Envoy's circuit breaker defaults to 1024 connections of a cluster and as many calls that wait for one. Calls must not
+# wait inside of httpx's pool: there each new one looks at every pair of a waiting call and a connection.
 MAX_CONNECTIONS = 1024
+MAX_PENDING = 1024
 
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
@@ -38,6 +43,10 @@ class UnsendableError(Exception):
         self.words = words
 
 
+class OverflowingError(Exception):
+    """Raised for a call when as many are under way, and waiting, as may be."""
+
+
 class Upstream:
     """Calls use the transport below httpx's client: the client would follow redirects, keep cookies and decode bodies.
 
@@ -49,6 +58,8 @@ class Upstream:
         if spec.http2 and find_spec("h2") is None:
             raise MissingExtraError(f"upstream {spec.name!r} wants http2: pip install 'asgi-wasm[http2]'")
         self.spec = spec
+        self._under_way = 0
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._url = httpx.URL(spec.url)
         secure = self._url.scheme == "https"
         self._own = HeaderMap()
@@ -64,6 +75,18 @@ class Upstream:
             retries=0,
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
         )
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait for a call's turn; it lasts as long as the context. Raises `OverflowingError`."""
+        if self._under_way >= MAX_CONNECTIONS + MAX_PENDING:
+            raise OverflowingError(f"{self._under_way} calls are under way")
+        self._under_way += 1
+        try:
+            async with self._free:
+                yield
+        finally:
+            self._under_way -= 1
 
     def request(self, call: HttpCall) -> httpx.Request:
         """The plugin's request as it is, with the settings' headers in place of its own of the same names.

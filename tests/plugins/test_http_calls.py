@@ -538,6 +538,24 @@ def test_many_at_once_each_resumes_its_own(caplog: pytest.LogCaptureFixture) -> 
     assert len(set(tokens)) == 120
 
 
+def test_more_calls_than_connections_wait_and_more_still_overflow(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at Envoy's circuit breaker: each call beyond costs nothing, and those that wait have their turn."""
+    monkeypatch.setattr("asgi_wasm.services.upstreams.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("asgi_wasm.services.upstreams.MAX_PENDING", 1)
+
+    async def main() -> None:
+        async with raw(lambda *_: OK) as (port, seen):
+            async with plugged(conf(configure=[http()] * 5), port):
+                await until(lambda: len(said(caplog, "^answer [0-9]")) == 5)
+            assert (len(seen.heads), seen.connections) == (3, 2)
+
+    run(main)
+    overflow = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
+    assert said(caplog, "^answer body").count(f"answer body {overflow.hex()}") == 2
+
+
 def test_stream_of_an_answer_may_be_gone(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         script = conf(request_headers=[http()], answer=["resume 0"])
