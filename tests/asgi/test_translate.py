@@ -348,8 +348,10 @@ def test_extra_keys_of_the_start_message_stay(serve_guests: Serve) -> None:
 names = st.from_regex(rb"[a-z][a-z0-9-]{0,8}", fullmatch=True).filter(
     lambda name: name != b"host" and name not in RequestHeaderMap.single
 )
-values = st.binary(max_size=8).filter(lambda value: not set(value) & ({*range(32), 127} - {9})).map(
-    lambda value: value.strip(b" \t")
+values = (
+    st.binary(max_size=8)
+    .filter(lambda value: not set(value) & ({*range(32), 127} - {9}))
+    .map(lambda value: value.strip(b" \t"))
 )
 
 
