@@ -147,6 +147,8 @@ class WasmMiddleware:
                     self._worker = await self._make_worker()
                 except AsgiWasmError as error:
                     logger.error("no plugin runs, so every request is refused: %s", error)
+                except Exception:
+                    logger.exception("no plugin runs, so every request is refused")
             return self._worker
 
     async def _make_worker(self) -> _Worker:

@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,48 @@ def test_start_is_strict_and_leaves_nothing_running(serve_guests: Serve) -> None
             await middleware.stop()
 
     run(main)
+
+
+class Unreadable(Mapping[str, Any]):
+    """Settings that fail in a way that nobody foresaw."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise OSError("the disk is gone")
+
+    def __iter__(self) -> Iterator[str]:
+        raise OSError("the disk is gone")
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_unforeseen_error_in_a_lazy_start_fails_closed(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        response = await request(WasmMiddleware(answering(b"app"), settings=Unreadable()))
+        assert (response.status, response.body) == (503, b"Service Unavailable")
+
+    run(main)
+    assert "no plugin runs, so every request is refused" in caplog.text
+    assert "the disk is gone" in caplog.text
+
+
+def test_unforeseen_error_fails_the_lifespan(caplog: pytest.LogCaptureFixture) -> None:
+    """Raised, it would pass for an app without lifespan, and the server would go on without plugins."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        await WasmMiddleware(answering(b"app"), settings=Unreadable())({"type": "lifespan"}, receive, send)
+
+    run(main)
+    message = "the plugins cannot start: OSError: the disk is gone"
+    assert sent == [{"type": "lifespan.startup.failed", "message": message}]
+    assert "the disk is gone" in caplog.text
 
 
 def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -47,6 +47,12 @@ class Lifespan:
         except AsgiWasmError as error:
             await self._server_send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+        except Exception as error:
+            # No user's mistake, but ours or the machine's. Raised, it would pass for "this app has no lifespan".
+            logger.exception("the plugins cannot start")
+            message = f"the plugins cannot start: {type(error).__name__}: {error}"
+            await self._server_send({"type": "lifespan.startup.failed", "message": message})
+            return
         self._pending = startup
         try:
             await self._run_app(scope)
