@@ -153,6 +153,12 @@ class WasmMiddleware:
 
     async def _make_worker(self) -> _Worker:
         spec = self._load_settings()
+        if not spec.plugins:
+            # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
+            logger.warning(
+                "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
+                Path.cwd(),
+            )
         worker = _Worker(self.app, spec, collect(self._foreign_functions))
         try:
             await worker.start(spec)

@@ -260,6 +260,24 @@ def test_start_is_strict_and_leaves_nothing_running(serve_guests: Serve) -> None
     run(main)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["some plugin", "none"])
+def test_no_plugin_at_all_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    """A settings file that lies elsewhere would otherwise go unnoticed, and its plugins with it."""
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        middleware = WasmMiddleware(answering(b"app"), plugins=[HEADERS] if named else None, cache_dir=tmp_path / "c")
+        await middleware.start()
+        assert (await request(middleware)).body == b"app"
+        await middleware.stop()
+
+    run(main)
+    told = f"no plugin is configured: neither arguments nor environment name one, nor a settings file in {tmp_path}"
+    assert (told in caplog.text) is not named
+
+
 class Unreadable(Mapping[str, Any]):
     """Settings that fail in a way that nobody foresaw."""
 

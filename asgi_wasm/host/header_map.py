@@ -6,7 +6,7 @@ Followed: Envoy `source/common/http/header_map_impl.cc`; which names are single 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class HeaderMap:
 
     __slots__ = ("changed", "pairs")
     single: ClassVar[frozenset[bytes]] = frozenset()
-    aliases: ClassVar[Mapping[bytes, bytes]] = {}
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.pairs = list(pairs)
@@ -120,9 +119,8 @@ class HeaderMap:
         for name, value in pairs:
             self.add(name, value)
 
-    def _key(self, name: bytes) -> bytes:
-        name = name.lower()
-        return self.aliases.get(name, name)
+    # Under which name a name is kept; a builtin, because every hostcall about a header asks it.
+    _key = staticmethod(bytes.lower)
 
     def _insert(self, name: bytes, value: bytes) -> None:
         if not name.startswith(b":"):
@@ -140,7 +138,11 @@ class RequestHeaderMap(HeaderMap):
 
     __slots__ = ()
     single = frozenset((_SINGLE + b" " + _SINGLE_IN_REQUESTS).split())
-    aliases: ClassVar[Mapping[bytes, bytes]] = {b"host": b":authority"}
+
+    @staticmethod
+    def _key(name: bytes) -> bytes:
+        name = name.lower()
+        return b":authority" if name == b"host" else name
 
 
 class ResponseHeaderMap(HeaderMap):

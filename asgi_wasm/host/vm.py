@@ -55,6 +55,8 @@ class WasmVM:
         self.current: Context | None = None
         self._effective: Context | None = None
         self._last_context_id = 0
+        # The log was told of an upstream that the settings do not name.
+        self.told_of_upstream = False
         self._last_tokens: dict[CalloutType, int] = {kind: int(kind) for kind in CalloutType}
         self._last_function_id = 0
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).

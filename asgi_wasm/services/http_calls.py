@@ -95,7 +95,8 @@ class HttpCalls:
             # Whatever it was: the plugin's token must be answered, once.
             ended(_outcome(error))
             local = None if answer.headers is not None else _local_answer(error)
-            told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {error}"
+            reason = str(error) or "it took too long"
+            told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {reason}"
             if local is None:
                 logger.warning("%s", told)
                 callouts.deliver_http_failure(call.root, call.token)

@@ -109,6 +109,8 @@ def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO):
         assert run(main).status == 500
     assert "http_auth: cannot ask: BadArgument" in caplog.text
+    told = "plugin 'http_auth': it calls the upstream 'other', which the settings do not name (they name: auth)"
+    assert caplog.text.count(told) == 1
 
 
 def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.abi import CalloutType, ProxyStatus
+from asgi_wasm.host.abi import CalloutType, LogLevel, ProxyStatus
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import RequestHeaderMap
 from asgi_wasm.host.hostcalls.system import acting_context
@@ -49,7 +49,10 @@ def http_call(
     trailers = decode_pairs(read(trailers_data, trailers_size))
     # Written in any case, as cpp-host does; 0 is no token.
     vm.memory.write_u32(return_token, 0)
-    if upstream not in vm.ports.upstreams or any(headers.get(name) is None for name in _NEEDED_HEADERS):
+    if upstream not in vm.ports.upstreams:
+        _tell_of(upstream, vm)
+        return ProxyStatus.BAD_ARGUMENT
+    if any(headers.get(name) is None for name in _NEEDED_HEADERS):
         return ProxyStatus.BAD_ARGUMENT
     if timeout_milliseconds > _MAX_TIMEOUT:
         return ProxyStatus.BAD_ARGUMENT
@@ -58,3 +61,12 @@ def http_call(
     root = acting_context(vm).root
     vm.effects.append(HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds))
     return None
+
+
+def _tell_of(upstream: str, vm: WasmVM) -> None:
+    """Say once that an upstream is unknown: the plugin gets a status alone."""
+    if not vm.told_of_upstream:
+        vm.told_of_upstream = True
+        known = ", ".join(sorted(vm.ports.upstreams)) or "none"
+        problem = f"it calls the upstream {upstream!r}, which the settings do not name (they name: {known})"
+        vm.ports.log.host(vm.plugin_name(), LogLevel.WARN, problem)
