@@ -16,7 +16,7 @@ Changed = Callable[[], None]
 
 
 class RequestSide:
-    """What the chain let pass to the app (`host.direction.Sink`). ``changed`` is called whenever that grows."""
+    """What the chain let pass to the app (`host.stage.Sink`). ``changed`` is called whenever that grows."""
 
     def __init__(self, changed: Changed) -> None:
         self.forwarded = False

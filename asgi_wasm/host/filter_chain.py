@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from asgi_wasm.errors import PluginError
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import LogLevel, MapType, StreamType
-from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction, Sink, Stage
+from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction
 from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.local_reply import local_reply
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.stage import Sink, Stage
 from asgi_wasm.host.vm import VmFailedError
 from asgi_wasm.specs import FailurePolicy, StreamLimits
 
@@ -129,7 +130,7 @@ class FilterChain:
         wants_headers = map_type is MapType.HTTP_RESPONSE_HEADERS
         return self.response.headers_map if wants_headers else self.response.trailers_map
 
-    # --- what directions ask (`direction.Owner`)
+    # --- what directions ask (`stage.Owner`)
 
     def open(self, stage: Stage) -> StreamContext | None:
         """Make the filter's context, right before its first callback as Envoy does."""
