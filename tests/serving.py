@@ -58,12 +58,17 @@ def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: 
             _await_start(process, server)
             yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that was started here: by a signal, and by force when it does not heed that."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _await_start(process: subprocess.Popen[bytes], server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -36,21 +37,23 @@ def request_headers(scope: Scope) -> HeaderMap:
 
     `host` is hidden by `:authority`; fields of the connection are left out.
     """
-    authority: bytes | None = None
-    fields: list[tuple[bytes, bytes]] = []
     hidden = _hidden_fields(scope)
-    for name, value in scope["headers"]:
-        if name == b"host":
-            authority = value if authority is None else authority
-        elif name not in hidden:
-            fields.append((bytes(name), bytes(value)))
-    pseudo = [
-        (b":authority", _server(scope) if authority is None else bytes(authority)),
+    fields = [(bytes(name), bytes(value)) for name, value in scope["headers"] if name != b"host" and name not in hidden]
+    return RequestHeaderMap.received(_pseudo_headers(scope) + fields)
+
+
+def _pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    host = _host(scope)
+    return [
+        (b":authority", _server(scope) if host is None else host),
         (b":path", request_path(scope)),
         (b":method", scope.get("method", "GET").encode("latin-1")),
         (b":scheme", _scheme(scope)),
     ]
-    return RequestHeaderMap.received(pseudo + fields)
+
+
+def _host(scope: Scope) -> bytes | None:
+    return next((bytes(value) for name, value in scope["headers"] if name == b"host"), None)
 
 
 def _hidden_fields(scope: Scope) -> frozenset[bytes]:
@@ -102,13 +105,12 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
     """
     if not headers.changed:
         return []
-    before = request_headers(scope)
+    before = dict(_pseudo_headers(scope))
     fields, dropped = _sendable(headers)
     hidden = _hidden_fields(scope)
     kept = [(name, value) for name, value in scope["headers"] if name in hidden]
     authority = headers.get(b":authority")
-    had_host = any(name == b"host" for name, _ in scope["headers"])
-    if authority is not None and (had_host or authority != before.get(b":authority")):
+    if authority is not None and (_host(scope) is not None or authority != before[b":authority"]):
         if not _VALUE.fullmatch(authority):
             dropped.append(b":authority")
         else:
@@ -128,10 +130,10 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
     return dropped
 
 
-def _changed(headers: HeaderMap, before: HeaderMap, name: bytes) -> bytes | None:
+def _changed(headers: HeaderMap, before: Mapping[bytes, bytes], name: bytes) -> bytes | None:
     """What a plugin wrote; None when it is as it was, or was removed."""
     value = headers.get(name)
-    return None if value == before.get(name) else value
+    return None if value == before[name] else value
 
 
 def response_headers(message: Message) -> HeaderMap:

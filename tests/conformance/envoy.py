@@ -20,9 +20,9 @@ import httpx
 from tests.conformance import hops
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.logs import LogLine, Tail
+from tests.serving import stop
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 10.0
 _TYPE = "type.googleapis.com/"
 _EXTENSIONS = f"{_TYPE}envoy.extensions."
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -107,12 +107,7 @@ def envoy(
         try:
             yield _started(process, log, address)
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def _started(process: subprocess.Popen[bytes], log: Path, address: Path) -> Envoy:

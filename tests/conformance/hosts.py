@@ -18,10 +18,9 @@ import httpx
 from tests.conformance.chains import Chain
 from tests.conformance.envoy import Envoy, envoy
 from tests.conformance.logs import LogLine, Tail
-from tests.serving import ROOT
+from tests.serving import ROOT, stop
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 10.0
 _QUIET_SECONDS = 0.1
 _LEVELS = {"Level 5": "trace", "DEBUG": "debug", "INFO": "info", "WARNING": "warning", "ERROR": "error"}
 _LEVELS["CRITICAL"] = "critical"
@@ -120,12 +119,7 @@ def asgi_wasm(chains: Sequence[Chain], clusters: Mapping[str, int], log_level: s
                 time.sleep(0.02)
             yield AsgiWasm(chains, json.loads(ports.read_text()), log)
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[str, Any]:
