@@ -45,6 +45,14 @@ def free_port() -> int:
 
 
 @contextmanager
+def dead_port() -> Iterator[int]:
+    """A port that refuses connections for as long as a `with` lasts: it is taken, so no other server gets it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
 def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Server]:
     """Run ``uvicorn app`` and stop it afterwards. Raises RuntimeError, with its output, when it does not come up."""
     port = free_port()

@@ -19,7 +19,7 @@ from asgi_wasm.host.wire import encode_pairs
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.hosts import both, settle
 from tests.plugins.callouts import conf, foreign, get, http, put, raw_http
-from tests.serving import free_port
+from tests.serving import dead_port
 from tests.upstreams import Raw, raw
 
 _WAIT_SECONDS = 30.0
@@ -143,8 +143,8 @@ def by_call(lines: list[str]) -> dict[str, list[str]]:
 
 def test_calls_are_sent_and_answered_alike() -> None:
     entry = PluginEntry("callouts", "callouts/c", conf=conf(request_headers=list(CALLS.values())))
-    with upstream() as (port, server):
-        clusters = {"up": port, "dead": free_port()}
+    with upstream() as (port, server), dead_port() as dead:
+        clusters = {"up": port, "dead": dead}
         with both([Chain("calls", (entry,))], clusters) as hosts:
             logged, requests = [], []
             for host in (hosts.envoy, hosts.asgi_wasm):

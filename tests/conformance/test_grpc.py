@@ -15,7 +15,7 @@ from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.envoy import Envoy, envoy
 from tests.grpc_server import Server, deaf_server, grpc_server
 from tests.plugins.grpc_cases import CASES, Case, normal
-from tests.serving import free_port
+from tests.serving import dead_port
 
 _WAIT_SECONDS = 30.0
 _QUIET_SECONDS = 0.2
@@ -49,10 +49,10 @@ def grpc_server_on_a_thread() -> Iterator[Server]:
 def running() -> Iterator[Envoy]:
     """One Envoy with a chain for each case, each in a VM of its own."""
     chains = [Chain(slug(name), (PluginEntry("probe", "grpc_probe/c", conf=CASES[name].script),)) for name in CASES]
-    with grpc_server_on_a_thread() as server, deaf_server() as deaf:
+    with grpc_server_on_a_thread() as server, deaf_server() as deaf, dead_port() as dead:
         # No app: a request is answered 503, after the probe has seen it.
-        apps = dict.fromkeys(map(slug, CASES), free_port())
-        clusters = {"backend": server.port, "dead": free_port(), "deaf": deaf}
+        apps = dict.fromkeys(map(slug, CASES), dead)
+        clusters = {"backend": server.port, "dead": dead, "deaf": deaf}
         with envoy(chains, apps, grpc_clusters=clusters) as host:
             yield host
 

@@ -17,7 +17,7 @@ from tests.conformance.envoy import Envoy, envoy
 from tests.conformance.hosts import AsgiWasm, Host, asgi_wasm, settle
 from tests.conformance.probe.script import Request, Script
 from tests.conformance.probe.upstream import upstream
-from tests.serving import free_port
+from tests.serving import dead_port, free_port
 
 Lines = dict[str, list[str]]
 # A plugin's words, or that a plugin did not start; before any context is there, words stand under no name.
@@ -36,9 +36,9 @@ def run(scripts: Sequence[Script]) -> tuple[Lines, Lines]:
     """The lines of every script in Envoy, and in asgi-wasm."""
     starting = [script for script in scripts if script.starts]
     crashing = [script for script in starting if script.crashes_envoy]
-    with ThreadPoolExecutor(_ALONE_AT_ONCE) as alone, upstream() as port:
+    with ThreadPoolExecutor(_ALONE_AT_ONCE) as alone, upstream() as port, dead_port() as closed:
         refused = {script.name: alone.submit(_refused, script) for script in scripts if not script.starts}
-        clusters = {"upstream": port, "closed": free_port()}
+        clusters = {"upstream": port, "closed": closed}
         with asgi_wasm([script.chain for script in starting], clusters, "info") as server:
             crashed = {script.name: alone.submit(_crashed, script, server.app_ports, clusters) for script in crashing}
             together = [script.chain for script in starting if not script.crashes_envoy]
