@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance conformance-tables check format clean
+.PHONY: help demo test conformance conformance-tables bench bench-quick check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -28,6 +28,12 @@ conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and 
 
 conformance-tables: $(VENV)/.conformance ## write the tables of the README that such a run makes
 	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance
+
+bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an external runner and Envoy: a table, charts
+	$(BIN)/python -m tests.bench
+
+bench-quick: $(VENV)/.check ## the same in under a minute, without Envoy
+	$(BIN)/python -m tests.bench --quick
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -55,4 +61,8 @@ $(VENV)/.check: pyproject.toml | $(BIN)/python
 
 $(VENV)/.conformance: $(VENV)/.check
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[conformance]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.conformance
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@

@@ -44,3 +44,5 @@ class Chain:
     http: str = "httptools"
     # Spare Envoy's plugins what only its own HTTP/1 codec puts into the header maps: see `hops.CODEC_HEADERS`.
     level: bool = True
+    # Let Envoy answer by itself, so that nothing but Envoy is measured.
+    answers: bool = False

@@ -163,7 +163,11 @@ def _listener(chain: Chain) -> dict[str, Any]:
         "typed_config": {"@type": f"{_EXTENSIONS}filters.http.router.v3.Router", "suppress_envoy_headers": True},
     }
     # No timeout: the app's streams may last.
-    route = {"match": {"prefix": "/"}, "route": {"cluster": f"app-{chain.name}", "timeout": "0s"}}
+    route: dict[str, Any] = {"match": {"prefix": "/"}}
+    if chain.answers:
+        route["direct_response"] = {"status": 200, "body": {"inline_string": "hello"}}
+    else:
+        route["route"] = {"cluster": f"app-{chain.name}", "timeout": "0s"}
     manager = {
         "@type": f"{_EXTENSIONS}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "http",
