@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
 from asgi_wasm.asgi.environment import Environment
-from asgi_wasm.asgi.exchange import HttpExchange
+from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties
@@ -104,7 +104,7 @@ class WasmMiddleware:
         if not filters:
             await self.app({**scope, "asgi_wasm": _NO_PROPERTIES}, receive, send)
         elif kind == "http":
-            await HttpExchange(worker.environment, filters, scope, receive, send).run()
+            await worker.lane(filters).run(scope, receive, send)
         else:
             await WebSocketHandshake(worker.environment, filters, scope, receive, send).run(scope)
 
@@ -198,6 +198,8 @@ class _Worker:
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
         self.plugins = Plugins((), ())
+        # By the identity of their filters, which each lane keeps alive.
+        self._lanes: dict[int, Lane] = {}
 
     def _start_effect(self, effect: RootEffect) -> None:
         if isinstance(effect, HttpCall):
@@ -243,6 +245,13 @@ class _Worker:
             return router.default
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
+
+    def lane(self, filters: Filters) -> Lane:
+        """The lane of a request with these filters, made when the first comes."""
+        lane = self._lanes.get(id(filters))
+        if lane is None:
+            lane = self._lanes[id(filters)] = Lane(self.environment, filters)
+        return lane
 
 
 class _Telemetry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import (
@@ -24,6 +25,8 @@ from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.host.passage import Passage
     from asgi_wasm.host.plugin import Filter
 
 logger = logging.getLogger("asgi_wasm.host")
@@ -32,12 +35,36 @@ logger = logging.getLogger("asgi_wasm.host")
 _BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})
 
 
+SECOND_START = "Expected ASGI message 'http.response.body', but got a second 'http.response.start'."
+
+
+@dataclass
+class Progress:
+    """How far a request has come, on the ASGI side, by the time that an exchange takes it over."""
+
+    client_ended: bool
+    client_gone: bool = False
+    # The app awaits the server's own `receive` at this moment.
+    app_is_reading: bool = False
+    # The app's start message, once its headers are on their way to the client.
+    response: Message | None = None
+    bytes_out: int = 0
+    complete: bool = False
+
+
 class HttpExchange:
-    """Runs one exchange; `run` holds the only place that finishes its contexts."""
+    """Runs one exchange: `run`, or `adopt` when the app has been called already, `receive` and `send` for it, `end`."""
 
     def __init__(
-        self, environment: Environment, filters: Sequence[Filter], scope: Scope, receive: Receive, send: Send
+        self,
+        environment: Environment,
+        filters: Sequence[Filter],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        passage: Passage | None = None,
     ) -> None:
+        """``passage`` is what has been done already; it is taken over."""
         self._environment = environment
         self._server_scope = scope
         self._server_receive = receive
@@ -46,8 +73,11 @@ class HttpExchange:
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went)
-        self._attributes = ScopeAttributes(scope)
+        self._attributes = ScopeAttributes(scope) if passage is None else cast("ScopeAttributes", passage.attributes)
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
+        self._passage = passage
+        if passage is not None:
+            self._chain.adopt(passage)
         self._attributes.bytes_sent = lambda: self._to_client.bytes_out
         # The client's side.
         self._client_ended = translate.request_ends_with_headers(scope)
@@ -72,22 +102,60 @@ class HttpExchange:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
         try:
             self._driving += 1
-            headers = translate.request_headers(self._server_scope)
-            self._chain.request.headers(headers, self._client_ended)
+            headers = self._feed_request()
             self._driving -= 1
             while not (self._to_app.forwarded or self._chain.answered_locally or self._client_gone):
                 await self._step()
             await self._outlet.flush()
             if self._to_app.forwarded and not self._over:
                 await self._call_app(headers)
-            while self._response_pending:
-                await self._step()
-                await self._outlet.flush()
-            await self._outlet.flush()
+            await self.conclude()
         finally:
-            self._attributes.finished = True
-            self._chain.finish()
-            await self._close()
+            await self.end()
+
+    def _feed_request(self) -> HeaderMap:
+        passage, passed = self._passage, 0
+        if passage is None or passage.request_headers is None:
+            headers, verdict = translate.request_headers(self._server_scope), None
+        else:
+            headers, passed, verdict = passage.request_headers, passage.passed, passage.verdict
+        self._chain.request.headers(headers, self._client_ended, passed=passed, verdict=verdict)
+        return headers
+
+    async def conclude(self) -> None:
+        """Wait, once the app has ended, for what a plugin still holds back."""
+        while self._response_pending:
+            await self._step()
+            await self._outlet.flush()
+        await self._outlet.flush()
+
+    async def end(self) -> None:
+        """Finish the contexts, whatever happened: here and nowhere else."""
+        self._attributes.finished = True
+        self._chain.finish()
+        await self._close()
+
+    # --- in the middle of a request
+
+    def adopt(self, progress: Progress) -> FilterChain:
+        """Take over a request whose app is running."""
+        passage = self._passage
+        assert passage is not None and passage.request_headers is not None
+        self._chain.request.adopt(passage.request_headers, len(self._chain.request.stages))
+        self._to_app.forwarded = self._bypassed = True
+        self._client_ended, self._client_gone = progress.client_ended, progress.client_gone
+        self._app_is_reading = progress.app_is_reading
+        if progress.response is not None and passage.response_headers is not None:
+            self._chain.adopt_response(passage.response_headers)
+            self._to_client.adopt(progress.response, passage.response_headers, progress.bytes_out)
+            self._to_client.complete = self._app_ended = self._response_ended = progress.complete
+        return self._chain
+
+    def hear(self, message: Message) -> None:
+        """What the client said to an app that began to listen before the request was taken over."""
+        self._app_is_reading = False
+        self._hear(message)
+        self._notify()
 
     # --- the app
 
@@ -98,14 +166,21 @@ class HttpExchange:
             self._headers_dropped(dropped)
         self._bypassed = not self._chain.request.reads_body
         try:
-            await self._environment.app(scope, self._receive, self._app_send)
+            await self._environment.app(scope, self.receive, self.send)
         except Exception as error:
-            if not self._chain.answered_locally:
+            if not self.excuses(error):
                 raise
-            # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
-            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
 
-    async def _receive(self) -> Message:
+    def excuses(self, error: Exception) -> bool:
+        """Whether what the app raised is of no account any more."""
+        if not self._chain.answered_locally:
+            return False
+        # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
+        logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+        return True
+
+    async def receive(self) -> Message:
+        """The app's `receive`."""
         while True:
             if self._to_app.messages:
                 return self._to_app.messages.popleft()
@@ -125,7 +200,8 @@ class HttpExchange:
                 await self._step()
             await self._outlet.flush()
 
-    async def _app_send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        """The app's `send`."""
         if self._over:
             if message.get("more_body", False):
                 # As to a client that has gone (ASGI 2.4); an endless stream would otherwise never be told to end.
@@ -154,7 +230,7 @@ class HttpExchange:
             self._take_start(message)
         elif kind == "http.response.start":
             # The server cannot tell: the first may still be held back.
-            raise RuntimeError("Expected ASGI message 'http.response.body', but got a second 'http.response.start'.")
+            raise RuntimeError(SECOND_START)
         elif kind == "http.response.body" and response is not None and not self._app_ended:
             self._take_body(message)
         elif kind == "http.response.trailers" and response is not None:
@@ -177,11 +253,16 @@ class HttpExchange:
             await self._outlet.send(message)
 
     def _take_start(self, message: Message) -> None:
-        headers = translate.response_headers(message)
+        passage, passed, verdict = self._passage, 0, None
+        if passage is None or passage.response_headers is None:
+            headers = translate.response_headers(message)
+            end = translate.response_ends_with_headers(self._server_scope["method"], headers)
+        else:
+            # A passage takes no other responses than those with a body.
+            headers, passed, verdict, end = passage.response_headers, passage.passed, passage.verdict, False
         self._to_client.original, self._to_client.original_headers = message, headers
         self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
-        end = translate.response_ends_with_headers(self._server_scope["method"], headers)
-        self._chain.respond(headers, end)
+        self._chain.respond(headers, end, passed=passed, verdict=verdict)
         self._response_ended = end
 
     def _take_body(self, message: Message) -> None:

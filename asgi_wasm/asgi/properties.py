@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.translate import status_of
 from asgi_wasm.asgi.types import Scope
+from asgi_wasm.host.abi import MapType
 from asgi_wasm.host.local_reply import grpc_status_of
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.host.contexts import Chain
     from asgi_wasm.host.header_map import HeaderMap
     from asgi_wasm.host.wire import PropertyValue
 
@@ -53,7 +54,7 @@ class ScopeAttributes:
         self._began_at = time.time_ns()
         self._began = time.monotonic_ns()
         # Set by the exchange, before any plugin runs.
-        self.chain: FilterChain | None = None
+        self.chain: Chain | None = None
         self.request_size = 0
         # Bytes of the response's body that are on their way to the client.
         self.bytes_sent: Callable[[], int] = lambda: 0
@@ -77,7 +78,7 @@ class ScopeAttributes:
         return None if headers is None else headers.get(name)
 
     def _request_headers(self) -> HeaderMap | None:
-        return None if self.chain is None else self.chain.request.headers_map
+        return None if self.chain is None else self.chain.logged_map(MapType.HTTP_REQUEST_HEADERS)
 
     def request_map(self) -> Mapping[bytes, PropertyValue]:
         """All request headers; values of a repeated one are joined by commas."""
@@ -110,8 +111,7 @@ class ScopeAttributes:
 
     def response_headers(self) -> HeaderMap | None:
         """The response's header map, once there is one."""
-        response = None if self.chain is None else self.chain.response
-        return None if response is None else response.headers_map
+        return None if self.chain is None else self.chain.logged_map(MapType.HTTP_RESPONSE_HEADERS)
 
     def response_code(self) -> int | None:
         """The status as a number: the app's own until the end, then the one that was sent."""
@@ -124,8 +124,7 @@ class ScopeAttributes:
 
     def response_trailers(self) -> HeaderMap | None:
         """The response's trailers, once there are any."""
-        response = None if self.chain is None else self.chain.response
-        return None if response is None else response.trailers_map
+        return None if self.chain is None else self.chain.logged_map(MapType.HTTP_RESPONSE_TRAILERS)
 
     def response_grpc_status(self) -> int | None:
         """From trailers, else headers, else what the status would mean to gRPC."""
@@ -138,7 +137,7 @@ class ScopeAttributes:
 
     def code_details(self) -> bytes | None:
         """What a local response gave as details; Envoy's word for an answer of the app otherwise."""
-        if self.chain is None or self.chain.response is None:
+        if self.chain is None or self.response_headers() is None:
             return None
         return self.chain.local_details if self.chain.answered_locally else b"via_upstream"
 

@@ -75,6 +75,12 @@ class ResponseSide:
         self._bodiless = False
         self._head: HeaderMap | None = None
 
+    def adopt(self, original: Message, headers: HeaderMap, bytes_out: int) -> None:
+        """Take over a response whose head, and so much of its body, are on their way already."""
+        self.started = True
+        self.original, self.original_headers = original, headers
+        self.bytes_in = self.bytes_out = bytes_out
+
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The head goes out at once, so that streams stay live, unless a plugin may change a sized body."""
         self._head = headers

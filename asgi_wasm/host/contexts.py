@@ -6,7 +6,7 @@ Followed: proxy-wasm-cpp-host `include/proxy-wasm/context.h`; Envoy `source/exte
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import MapType
 from asgi_wasm.host.buffer import Buffer
@@ -14,7 +14,8 @@ from asgi_wasm.host.grpc_tokens import GrpcTokens
 from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.host.effects import StreamEffect
+    from asgi_wasm.host.ports import Attributes
     from asgi_wasm.host.vm import WasmVM
     from asgi_wasm.specs import PluginSpec
 
@@ -55,6 +56,31 @@ class RootContext:
         return None
 
 
+class Chain(Protocol):
+    """The request that a stream context is part of: what hostcalls, effects and attributes ask of it."""
+
+    # Attributes that the ASGI border knows, and what plugins set by `proxy_set_property`.
+    attributes: Attributes
+    properties: dict[bytes, bytes]
+    read_only_properties: set[bytes]
+    # What the app, or a local response, had as `:status` before any plugin saw it.
+    status: bytes
+    answered_locally: bool
+    local_details: bytes
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """What `proxy_on_log`, and attributes, may read."""
+        ...
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Carry out what a plugin asked for on this stream."""
+        ...
+
+    def abandoned(self, context: StreamContext) -> None:
+        """The context's VM failed elsewhere."""
+        ...
+
+
 class StreamContext:
     """One filter's part in one request and its response.
 
@@ -77,7 +103,7 @@ class StreamContext:
         "vm",
     )
 
-    def __init__(self, context_id: int, root: RootContext, chain: FilterChain) -> None:
+    def __init__(self, context_id: int, root: RootContext, chain: Chain) -> None:
         self.id = context_id
         self.root = root
         self.vm = root.vm

@@ -37,10 +37,16 @@ class Direction:
 
     # --- what comes in
 
-    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
-        """The first piece."""
+    def headers(self, headers: HeaderMap, end_of_stream: bool, *, passed: int = 0, verdict: int | None = None) -> None:
+        """The first piece. ``passed`` filters have let it pass already, and the next one has answered ``verdict``."""
+        self.adopt(headers, passed)
+        self._headers_from(passed, end_of_stream, verdict)
+
+    def adopt(self, headers: HeaderMap, passed: int) -> None:
+        """Take over headers that so many filters have let pass."""
         self.headers_map = headers
-        self._headers_from(0, end_of_stream)
+        for stage in self.stages[:passed]:
+            stage.headers_passed = True
 
     def data(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body. With ``end_of_stream`` nothing may follow."""
@@ -94,11 +100,13 @@ class Direction:
 
     # --- headers
 
-    def _headers_from(self, index: int, end: bool) -> None:
+    def _headers_from(self, index: int, end: bool, verdict: int | None = None) -> None:
         headers = self.headers_map
         assert headers is not None
         for stage in self.stages[index:]:
-            if stage.advance(self._run_headers(stage, headers, end)) is not Action.PASS:
+            event = self._run_headers(stage, headers, end, verdict)
+            verdict = None
+            if stage.advance(event) is not Action.PASS:
                 stage.end = stage.headers_ended = end
                 stage.watermark = stage.state is State.STOP_ALL_WATERMARK
                 self._settle(stage)
@@ -109,12 +117,12 @@ class Direction:
                 return
         self._sink.headers(headers, end)
 
-    def _run_headers(self, stage: Stage, headers: HeaderMap, end: bool) -> Input:
+    def _run_headers(self, stage: Stage, headers: HeaderMap, end: bool, verdict: int | None) -> Input:
         context = stage.context or self._owner.open(stage)
         if context is None or context.failed:
             return Input.HEADERS_CONTINUE
         try:
-            verdict = context.headers(self.kind, headers, end)
+            verdict = context.headers(self.kind, headers, end) if verdict is None else verdict
         except VmFailedError:
             self._owner.failed(context)
             return Input.HEADERS_CONTINUE

@@ -5,19 +5,18 @@ Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from asgi_wasm.errors import PluginError
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import LogLevel, MapType, StreamType
 from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction
 from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.local_reply import local_reply
+from asgi_wasm.host.passage import Passage, Refusal, end_context, log_failure, open_context
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.stage import Sink, Stage
-from asgi_wasm.host.vm import VmFailedError
 from asgi_wasm.specs import FailurePolicy, StreamLimits
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ class FilterChain:
             REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
         )
         self.response: Direction | None = None
+        # A filter that the passage before this chain could not open a context for.
+        self._refusal: Refusal | None = None
         # What the app, or a local response, had as `:status` before any plugin saw it.
         self.status = b""
         self._filters = filters
@@ -81,17 +82,37 @@ class FilterChain:
         self._host_metrics = host_metrics
         self._answered_by = "app"
 
+    def adopt(self, passage: Passage) -> None:
+        """Take over the contexts of a request that has gone the straight way so far, and what its plugins set."""
+        self.properties, self.read_only_properties = passage.properties, passage.read_only_properties
+        self.contexts, self._refusal = passage.contexts, passage.refusal
+        for stage, context in zip(self.request.stages, self.contexts):  # noqa: B905  # some may be without a context
+            stage.context = context
+            context.chain = self
+
     # --- the two directions
 
-    def respond(self, headers: HeaderMap, end_of_stream: bool) -> Direction:
+    def respond(
+        self, headers: HeaderMap, end_of_stream: bool, *, passed: int = 0, verdict: int | None = None
+    ) -> Direction:
         """The response's headers; its body and trailers go to the direction that this gives back.
 
-        Only plugins that saw the request see the response, the last first.
+        Only plugins that saw the request see the response, the last first. ``passed`` and ``verdict``: see
+        `Direction.headers`.
         """
+        response = self._respond(headers)
+        response.headers(headers, end_of_stream, passed=passed, verdict=verdict)
+        return response
+
+    def adopt_response(self, headers: HeaderMap) -> None:
+        """Take over a response whose headers have passed every plugin, and are on their way to the client."""
+        response = self._respond(headers)
+        response.adopt(headers, len(response.stages))
+
+    def _respond(self, headers: HeaderMap) -> Direction:
         stages = [Stage(index, context) for index, context in enumerate(reversed(self.contexts))]
         self.response = Direction(RESPONSE, stages, self._response_sink, self._limits.response_body, self)
         self.status = headers.get(b":status") or b""
-        self.response.headers(headers, end_of_stream)
         return self.response
 
     def finish(self) -> None:
@@ -109,17 +130,10 @@ class FilterChain:
             if stage.context is None and not stage.skipped:
                 self._open(stage)
             if stage.context is not None:
-                self._end(stage.context, lifecycle.log_stream)
+                end_context(stage.context, lifecycle.log_stream, self._log)
         for context in self.contexts:
-            self._end(context, lifecycle.finish_stream)
+            end_context(context, lifecycle.finish_stream, self._log)
         self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
-
-    def _end(self, context: StreamContext, step: Callable[[StreamContext], None]) -> None:
-        try:
-            step(context)
-        except VmFailedError:
-            self._log_failure(context)
-            context.vm.abandon_streams()
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -142,20 +156,19 @@ class FilterChain:
 
     def _open(self, stage: Stage) -> None:
         plugin_filter = self._filters[stage.index]
-        try:
-            root = plugin_filter.root()
-            stage.context = lifecycle.create_stream(root, self)
-        except (PluginError, VmFailedError) as error:
+        opened, self._refusal = self._refusal or open_context(plugin_filter, self), None
+        if isinstance(opened, Refusal):
             stage.skipped = True
-            self._log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {error}")
-            if isinstance(error, VmFailedError):
-                root.vm.abandon_streams()
+            self._log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {opened.error}")
+            if opened.root is not None:
+                opened.root.vm.abandon_streams()
         else:
-            self.contexts.append(stage.context)
+            stage.context = opened
+            self.contexts.append(opened)
 
     def failed(self, context: StreamContext) -> None:
         """A callback trapped, or its VM had failed before."""
-        self._log_failure(context)
+        log_failure(context, self._log)
         context.failed = True
         self._apply_policy(context.root.spec.failure_policy, context.root.spec.name)
         context.vm.abandon_streams()
@@ -179,11 +192,6 @@ class FilterChain:
         if policy is not FailurePolicy.FAIL_OPEN:
             # Envoy's `failStream`: an empty 503.
             self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"wasm_fail_stream")
-
-    def _log_failure(self, context: StreamContext) -> None:
-        policy = context.root.spec.failure_policy.value
-        reason = context.vm.failure
-        self._log.host(context.root.spec.name, LogLevel.ERROR, f"its VM failed ({reason}); the request gets {policy}")
 
     # --- effects
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.contexts import Context, RootContext, StreamContext
+from asgi_wasm.host.contexts import Chain, Context, RootContext, StreamContext
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.filter_chain import FilterChain
     from asgi_wasm.specs import PluginSpec
 
 
@@ -88,7 +87,7 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
         vm.abandon_streams()
 
 
-def create_stream(root: RootContext, chain: FilterChain) -> StreamContext:
+def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     """Make the context of one request in this plugin. Raises `VmFailedError`."""
     vm = root.vm
     context = StreamContext(vm.next_context_id(), root, chain)

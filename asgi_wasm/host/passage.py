@@ -1,0 +1,167 @@
+"""The straight way through the plugins of one request: every one lets it pass at once, and holds nothing back.
+
+What is not straight is not done here: `Passage` stops, and a `FilterChain` takes over what it has done so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from asgi_wasm.errors import PluginError
+from asgi_wasm.host import lifecycle
+from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.vm import VmFailedError
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import Chain, RootContext, StreamContext
+    from asgi_wasm.host.effects import StreamEffect
+    from asgi_wasm.host.header_map import HeaderMap
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.ports import Attributes, Log
+
+_REQUEST, _RESPONSE = 0, 1
+
+
+class Refusal:
+    """Why a filter has no context for a request. ``root`` is None when there is not even that."""
+
+    __slots__ = ("error", "root")
+
+    def __init__(self, error: PluginError | VmFailedError, root: RootContext | None) -> None:
+        self.error = error
+        self.root = root
+
+
+def open_context(plugin_filter: Filter, chain: Chain) -> StreamContext | Refusal:
+    """Make the filter's context, right before its first callback as Envoy does."""
+    root = None
+    try:
+        root = plugin_filter.root()
+        return lifecycle.create_stream(root, chain)
+    except (PluginError, VmFailedError) as error:
+        return Refusal(error, root)
+
+
+def log_failure(context: StreamContext, log: Log) -> None:
+    """Say that the context's VM failed, and what that means for the request."""
+    spec = context.root.spec
+    reason = context.vm.failure
+    log.host(spec.name, LogLevel.ERROR, f"its VM failed ({reason}); the request gets {spec.failure_policy.value}")
+
+
+def end_context(context: StreamContext, step: Callable[[StreamContext], None], log: Log) -> None:
+    """One of `lifecycle`'s steps at the end of a stream; a VM that fails there ends its other streams only."""
+    try:
+        step(context)
+    except VmFailedError:
+        log_failure(context, log)
+        context.vm.abandon_streams()
+
+
+class Passage:
+    """One request and its response (`contexts.Chain`).
+
+    ``hand_over`` gives back the chain that has taken over; it is asked when something from outside wants to act on
+    this stream. When `request` or `response` answers false, the next filter after ``passed`` of them is the one that
+    stopped: it answered ``verdict`` and may have left effects, or, where that is None, it has failed or has no context
+    (``refusal``).
+    """
+
+    __slots__ = (
+        "answered_locally",
+        "attributes",
+        "contexts",
+        "filters",
+        "finished",
+        "hand_over",
+        "local_details",
+        "passed",
+        "properties",
+        "read_only_properties",
+        "refusal",
+        "request_headers",
+        "response_headers",
+        "status",
+        "verdict",
+    )
+
+    def __init__(self, filters: Sequence[Filter], attributes: Attributes, hand_over: Callable[[], Chain]) -> None:
+        self.filters = filters
+        self.attributes = attributes
+        self.hand_over = hand_over
+        self.properties: dict[bytes, bytes] = {}
+        self.read_only_properties: set[bytes] = set()
+        self.contexts: list[StreamContext] = []
+        self.status = b""
+        self.answered_locally = False
+        self.local_details = b""
+        self.finished = False
+        self.request_headers: HeaderMap | None = None
+        self.response_headers: HeaderMap | None = None
+        self.passed = 0
+        self.verdict: int | None = None
+        self.refusal: Refusal | None = None
+
+    def request(self, headers: HeaderMap, end_of_stream: bool) -> bool:
+        """Show the request's headers to each plugin. True when all let them pass at once."""
+        self.request_headers = headers
+        for plugin_filter in self.filters:
+            context = open_context(plugin_filter, self)
+            if isinstance(context, Refusal):
+                self.refusal = context
+                return False
+            self.contexts.append(context)
+            if not self._passes(context, _REQUEST, headers, end_of_stream):
+                return False
+            self.passed += 1
+        return True
+
+    def response(self, headers: HeaderMap, end_of_stream: bool) -> bool:
+        """Show the response's headers to each plugin, the last first. True when all let them pass at once."""
+        self.response_headers = headers
+        self.status = headers.get(b":status") or b""
+        self.passed = 0
+        for context in reversed(self.contexts):
+            if not self._passes(context, _RESPONSE, headers, end_of_stream):
+                return False
+            self.passed += 1
+        return True
+
+    def _passes(self, context: StreamContext, direction: int, headers: HeaderMap, end_of_stream: bool) -> bool:
+        self.verdict = None
+        try:
+            verdict = context.headers(direction, headers, end_of_stream)
+        except VmFailedError:
+            return False
+        if verdict or context.vm.effects:
+            self.verdict = verdict
+            return False
+        return True
+
+    def finish(self, log: Log) -> None:
+        """Log for every context, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
+        self.finished = True
+        self._end_all(lifecycle.log_stream, log)
+        self._end_all(lifecycle.finish_stream, log)
+
+    def _end_all(self, step: Callable[[StreamContext], None], log: Log) -> None:
+        contexts: Iterable[StreamContext] = self.contexts
+        for context in contexts:
+            end_context(context, step, log)
+
+    # --- `contexts.Chain`
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """What `proxy_on_log`, and attributes, may read: there are no trailers here."""
+        if map_type is MapType.HTTP_REQUEST_HEADERS:
+            return self.request_headers
+        return self.response_headers if map_type is MapType.HTTP_RESPONSE_HEADERS else None
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Asked from outside of this stream's own callbacks: that is not straight any more."""
+        if not self.finished:
+            self.hand_over().apply(effect)
+
+    def abandoned(self, context: StreamContext) -> None:
+        """Nothing: nothing is held back here, and the next callback tells."""

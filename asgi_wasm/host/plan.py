@@ -1,0 +1,33 @@
+"""What is known of a chain of filters before any request comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.plugin import Plugin
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.plugin import Filter
+
+_WAYS = ("request", "response")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which callbacks some plugin of the chain exports, by direction: what nobody exports is never prepared.
+
+    ``is_straight`` is false when a plugin of the chain could not be loaded.
+    """
+
+    is_straight: bool
+    sees_body: tuple[bool, bool]
+
+    @classmethod
+    def of(cls, filters: Sequence[Filter]) -> Plan:
+        """The plan of these filters."""
+        plugins = [each.plugin for each in filters if isinstance(each.plugin, Plugin)]
+        exports = {name for plugin in plugins for name in plugin.code.module.exports}
+        request, response = (bool(exports & {f"proxy_on_{way}_body", f"proxy_on_{way}_trailers"}) for way in _WAYS)
+        return cls(len(plugins) == len(filters), (request, response))
