@@ -119,6 +119,9 @@ class HttpExchange:
             headers, verdict = translate.request_headers(self._server_scope), None
         else:
             headers, passed, verdict = passage.request_headers, passage.passed, passage.verdict
+            if passage.reply is not None:
+                self._chain.adopt_answer(passage)
+                return headers
         self._chain.request.headers(headers, self._client_ended, passed=passed, verdict=verdict)
         return headers
 
@@ -161,8 +164,7 @@ class HttpExchange:
 
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
-        dropped = translate.apply_request_headers(scope, headers)
-        if dropped:
+        if headers.changed and (dropped := translate.apply_request_headers(scope, headers)):
             self._headers_dropped(dropped)
         self._bypassed = not self._chain.request.reads_body
         try:

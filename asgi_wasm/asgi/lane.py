@@ -35,11 +35,13 @@ class Lane:
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request. Raises what the app raises, unless a plugin has answered already."""
-        ends_with_headers = translate.request_ends_with_headers(scope)
-        if not self.plan.is_straight or (self.plan.sees_body[REQUEST] and not ends_with_headers):
-            await HttpExchange(self.environment, self.filters, scope, receive, send).run()
-        else:
-            await _Request(self, scope, receive, send, ends_with_headers).run()
+        plan = self.plan
+        if plan.is_straight and not plan.sees_body[RESPONSE]:
+            ends_with_headers = translate.request_ends_with_headers(scope)
+            if ends_with_headers or not plan.sees_body[REQUEST]:
+                await _Request(self, scope, receive, send, ends_with_headers).run()
+                return
+        await HttpExchange(self.environment, self.filters, scope, receive, send).run()
 
 
 class _Request:
@@ -77,8 +79,29 @@ class _Request:
                 await self._call_app(headers)
             finally:
                 await self._end()
-        else:
+        elif not await self._answer():
             await self._exchange_for().run()
+
+    async def _answer(self) -> bool:
+        """Send a plugin's answer, if that is what the request was stopped for, and all let it pass."""
+        headers = self.passage.answer()
+        if headers is None or not self._passes_answer(headers):
+            return False
+        assert self.passage.reply is not None
+        message, dropped = translate.response_start(None, headers)
+        self._tell_dropped(dropped)
+        self.progress.bytes_out = len(self.passage.reply)
+        try:
+            await self.server_send(message)
+            await self.server_send({"type": "http.response.body", "body": self.passage.reply, "more_body": False})
+        finally:
+            await self._end()
+        return True
+
+    def _passes_answer(self, headers: HeaderMap) -> bool:
+        headers.changed = False
+        length = headers.get(b"content-length")
+        return self.passage.response(headers, False) and not (headers.changed and self._is_framed_anew(headers, length))
 
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self.scope, self.lane.filters, self.passage.properties)
@@ -99,7 +122,8 @@ class _Request:
         self.attributes.finished = True
         passage = self.passage
         passage.finish(self.environment.log)
-        self.environment.host_metrics.request_ended("nobody" if passage.response_headers is None else "app")
+        by = "nobody" if passage.response_headers is None else "app" if passage.reply is None else "plugin"
+        self.environment.host_metrics.request_ended(by)
 
     # --- the app
 
@@ -149,10 +173,10 @@ class _Request:
         return self._hand_over_and_send(message)
 
     def _send_start(self, message: Message) -> Awaitable[None]:
-        progress, plan = self.progress, self.lane.plan
+        progress = self.progress
         if progress.response is not None:
             raise RuntimeError(SECOND_START)
-        if plan.sees_body[RESPONSE] or message.get("trailers"):
+        if message.get("trailers"):
             return self._hand_over_and_send(message)
         headers = translate.response_headers(message)
         if translate.response_ends_with_headers(self.scope["method"], headers):

@@ -39,7 +39,9 @@ class Direction:
 
     def headers(self, headers: HeaderMap, end_of_stream: bool, *, passed: int = 0, verdict: int | None = None) -> None:
         """The first piece. ``passed`` filters have let it pass already, and the next one has answered ``verdict``."""
-        self.adopt(headers, passed)
+        self.headers_map = headers
+        if passed:
+            self.adopt(headers, passed)
         self._headers_from(passed, end_of_stream, verdict)
 
     def adopt(self, headers: HeaderMap, passed: int) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host import lifecycle
-from asgi_wasm.host.abi import LogLevel, MapType, StreamType
+from asgi_wasm.host.abi import MapType, StreamType
 from asgi_wasm.host.direction import REQUEST, RESPONSE, Direction
 from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
 from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.local_reply import local_reply
-from asgi_wasm.host.passage import Passage, Refusal, end_context, log_failure, open_context
+from asgi_wasm.host.local_reply import detail_words, local_reply
+from asgi_wasm.host.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.stage import Sink, Stage
 from asgi_wasm.specs import FailurePolicy, StreamLimits
@@ -133,7 +133,8 @@ class FilterChain:
                 end_context(stage.context, lifecycle.log_stream, self._log)
         for context in self.contexts:
             end_context(context, lifecycle.finish_stream, self._log)
-        self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+        if self._host_metrics.enabled:
+            self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
@@ -159,9 +160,7 @@ class FilterChain:
         opened, self._refusal = self._refusal or open_context(plugin_filter, self), None
         if isinstance(opened, Refusal):
             stage.skipped = True
-            self._log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {opened.error}")
-            if opened.root is not None:
-                opened.root.vm.abandon_streams()
+            tell_refusal(plugin_filter, opened, self._log)
         else:
             stage.context = opened
             self.contexts.append(opened)
@@ -230,14 +229,11 @@ class FilterChain:
             return
         self.answered_locally = True
         self._answered_by = by
-        # Without white space, so that a log's columns stay columns.
-        self.local_details = b"_".join(details.split())
+        self.local_details = detail_words(details)
         self.request.close()
         reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
         if self.response is None:
-            response = self.respond(reply, not content)
-            if content and not response.closed:
-                response.data(content, True)
+            self._answer_through(reply, content)
         elif not self._response_sink.started:
             self.response.close()
             self.response.headers_map = reply
@@ -247,6 +243,22 @@ class FilterChain:
                 self._response_sink.data(content, True)
         else:
             self.reset("a local response came after the response had started")
+
+    def _answer_through(self, reply: HeaderMap, content: bytes, *, passed: int = 0, verdict: int | None = None) -> None:
+        """Let an answer pass the plugins that saw the request."""
+        response = self.respond(reply, not content, passed=passed, verdict=verdict)
+        if content and not response.closed:
+            response.data(content, True)
+
+    def adopt_answer(self, passage: Passage) -> None:
+        """Take over a plugin's answer, at which a plugin has stopped on its way to the client."""
+        assert passage.response_headers is not None and passage.reply is not None
+        self.answered_locally, self._answered_by = True, "plugin"
+        self.local_details = passage.local_details
+        self.request.headers_map = passage.request_headers
+        self.request.close()
+        way = passage.passed, passage.verdict
+        self._answer_through(passage.response_headers, passage.reply, passed=way[0], verdict=way[1])
 
     def reset(self, reason: str) -> None:
         """End both directions and the client's connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.contexts import Chain, Context, RootContext, StreamContext
+from asgi_wasm.host.contexts import Chain, RootContext, StreamContext
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
 def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     """Make the context of one request in this plugin. Raises `VmFailedError`."""
     vm = root.vm
-    context = StreamContext(vm.next_context_id(), root, chain)
-    vm.contexts[context.id] = context
+    vm.last_context_id = context_id = vm.last_context_id + 1
+    vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
     if vm.on_context_create is not None:
-        vm.call(context, vm.on_context_create, context.id, root.id)
+        vm.call(context, vm.on_context_create, context_id, root.id)
     return context
 
 
@@ -105,7 +105,8 @@ def log_stream(context: StreamContext) -> None:
     context.logging = True
     vm.call(context, vm.on_log, context.id)
     context.logging = False
-    vm.perform()
+    if vm.effects:
+        vm.perform()
 
 
 def finish_stream(context: StreamContext) -> None:
@@ -116,18 +117,24 @@ def finish_stream(context: StreamContext) -> None:
     if vm.on_done is not None:
         # The answer is not looked at: Envoy honours "not yet" for root contexts only.
         vm.call(context, vm.on_done, context.id)
-    delete(context)
-    vm.perform()
-
-
-def delete(context: Context) -> None:
-    """Run `on_delete` and forget the context, once. Raises `VmFailedError`."""
-    vm = context.vm
-    if context.deleted:
-        return
     context.deleted = True
     try:
         if vm.on_delete is not None:
             vm.call(context, vm.on_delete, context.id)
     finally:
         vm.forget(context)
+    if vm.effects:
+        vm.perform()
+
+
+def delete(root: RootContext) -> None:
+    """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
+    vm = root.vm
+    if root.deleted:
+        return
+    root.deleted = True
+    try:
+        if vm.on_delete is not None:
+            vm.call(root, vm.on_delete, root.id)
+    finally:
+        vm.forget(root)

@@ -5,12 +5,14 @@ What is not straight is not done here: `Passage` stops, and a `FilterChain` take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginError
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.effects import LocalResponse
+from asgi_wasm.host.local_reply import detail_words, local_reply
 from asgi_wasm.host.vm import VmFailedError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Attributes, Log
 
 _REQUEST, _RESPONSE = 0, 1
+_BODILESS = 204, 304
 
 
 class Refusal:
@@ -41,6 +44,13 @@ def open_context(plugin_filter: Filter, chain: Chain) -> StreamContext | Refusal
         return lifecycle.create_stream(root, chain)
     except (PluginError, VmFailedError) as error:
         return Refusal(error, root)
+
+
+def tell_refusal(plugin_filter: Filter, refusal: Refusal, log: Log) -> None:
+    """Say that the filter has no context; where its VM failed, other streams may wait for that."""
+    log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {refusal.error}")
+    if refusal.root is not None:
+        refusal.root.vm.abandon_streams()
 
 
 def log_failure(context: StreamContext, log: Log) -> None:
@@ -65,7 +75,7 @@ class Passage:
     ``hand_over`` gives back the chain that has taken over; it is asked when something from outside wants to act on
     this stream. When `request` or `response` answers false, the next filter after ``passed`` of them is the one that
     stopped: it answered ``verdict`` and may have left effects, or, where that is None, it has failed or has no context
-    (``refusal``).
+    (``refusal``). ``reply`` is a plugin's answer in the app's stead, once `answer` has taken it.
     """
 
     __slots__ = (
@@ -80,6 +90,7 @@ class Passage:
         "properties",
         "read_only_properties",
         "refusal",
+        "reply",
         "request_headers",
         "response_headers",
         "status",
@@ -102,6 +113,7 @@ class Passage:
         self.passed = 0
         self.verdict: int | None = None
         self.refusal: Refusal | None = None
+        self.reply: bytes | None = None
 
     def request(self, headers: HeaderMap, end_of_stream: bool) -> bool:
         """Show the request's headers to each plugin. True when all let them pass at once."""
@@ -116,6 +128,30 @@ class Passage:
                 return False
             self.passed += 1
         return True
+
+    def answer(self) -> HeaderMap | None:
+        """Take the local response that the filter which stopped the request left, if it left just that.
+
+        Gives back its headers, which `response` is to show to the plugins; its body, which is not empty, is `reply`.
+        """
+        if self.verdict is None or self.request_headers is None:
+            return None
+        context = self.contexts[-1]
+        effects = context.vm.effects
+        if len(effects) != 1 or not isinstance(effects[0], LocalResponse) or effects[0].context is not context:
+            return None
+        told = effects[0]
+        if told.status_code in _BODILESS:
+            return None
+        headers, content = local_reply(
+            self.request_headers, told.status_code, told.body, told.headers, told.grpc_status
+        )
+        if not content:
+            return None
+        effects.clear()
+        context.maps[0] = None
+        self.answered_locally, self.local_details, self.reply = True, detail_words(told.details), content
+        return headers
 
     def response(self, headers: HeaderMap, end_of_stream: bool) -> bool:
         """Show the response's headers to each plugin, the last first. True when all let them pass at once."""
@@ -142,13 +178,21 @@ class Passage:
     def finish(self, log: Log) -> None:
         """Log for every context, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
         self.finished = True
-        self._end_all(lifecycle.log_stream, log)
-        self._end_all(lifecycle.finish_stream, log)
+        for context in self.contexts:
+            end_context(context, lifecycle.log_stream, log)
+        for plugin_filter in self.filters[len(self.contexts) :]:
+            self._log_only(plugin_filter, log)
+        for context in self.contexts:
+            end_context(context, lifecycle.finish_stream, log)
 
-    def _end_all(self, step: Callable[[StreamContext], None], log: Log) -> None:
-        contexts: Iterable[StreamContext] = self.contexts
-        for context in contexts:
-            end_context(context, step, log)
+    def _log_only(self, plugin_filter: Filter, log: Log) -> None:
+        """A plugin that the request did not get to is told of its end too (Envoy `Context::log`)."""
+        context = open_context(plugin_filter, self)
+        if isinstance(context, Refusal):
+            tell_refusal(plugin_filter, context, log)
+        else:
+            self.contexts.append(context)
+            end_context(context, lifecycle.log_stream, log)
 
     # --- `contexts.Chain`
 

@@ -54,7 +54,7 @@ class WasmVM:
         self.restricted = False
         self.current: Context | None = None
         self._effective: Context | None = None
-        self._last_context_id = 0
+        self.last_context_id = 0
         # The log was told of an upstream that the settings do not name.
         self.told_of_upstream = False
         self._last_tokens: dict[CalloutType, int] = {kind: int(kind) for kind in CalloutType}
@@ -210,8 +210,8 @@ class WasmVM:
 
     def next_context_id(self) -> int:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
-        self._last_context_id += 1
-        return self._last_context_id
+        self.last_context_id += 1
+        return self.last_context_id
 
     def next_callout_token(self, kind: CalloutType) -> int:
         """4, 8, … for HTTP calls, 5, 9, … and 6, 10, … for gRPC's: the low two bits are the kind."""
