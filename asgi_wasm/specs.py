@@ -40,9 +40,54 @@ class FailurePolicy(str, Enum):
 
 @dataclass(frozen=True)
 class PluginLimits:
-    """Bounds of one plugin's VM. ``memory`` is in bytes of linear memory."""
+    """Bounds of what one plugin may make the host keep or do. Each is the most that is still allowed.
 
+    A hostcall that would go beyond one answers INTERNAL_FAILURE, unless said otherwise. The defaults are such that
+    ordinary plugins never meet them. Those of plugins that share a VM are the VM's, which are the first plugin's.
+    """
+
+    # Bytes of linear memory; `memory.grow` answers -1.
     memory: int = DEFAULT_MEMORY_LIMIT
+    # Bytes and number of the fields of a header map, or of trailers, that the plugin adds to: what cpp-host's
+    # `limits.h` allows a serialized map to have (PROXY_WASM_HOST_PAIRS_MAX_BYTES and _COUNT).
+    header_bytes: int = 1024 * 1024
+    header_count: int = 1024
+    # Bytes of all that plugins of one request set by `proxy_set_property`, paths included.
+    property_bytes: int = 1024 * 1024
+    # Metrics that a VM defines, and the bytes of their names: both stay in memory for ever.
+    metrics: int = 10_000
+    metric_bytes: int = 4 * 1024 * 1024
+    # HTTP calls and asynchronous foreign calls that one callback may ask for, and the bytes in all of them.
+    callback_calls: int = 1024
+    callback_call_bytes: int = 64 * 1024 * 1024
+    # Bytes of a local response's body.
+    local_reply_bytes: int = 16 * 1024 * 1024
+    # A longer line is cut, and says so; more lines within a second are dropped and counted.
+    log_line_bytes: int = 64 * 1024
+    log_lines_per_second: int = 10_000
+    # A shorter period becomes this one.
+    tick_ms: int = 5
+    # Requests that one VM serves at once; a further one has the plugin's failure policy.
+    contexts: int = 100_000
+
+
+@dataclass(frozen=True)
+class StoreLimits:
+    """What plugins may keep in memory://, by vm_id; beyond it a hostcall answers INTERNAL_FAILURE.
+
+    LMDB and Redis have bounds of their own: `map_size` and Redis's `maxmemory`.
+    """
+
+    # Keys, and the bytes of keys and values.
+    shared_data_keys: int = 100_000
+    shared_data_bytes: int = 64 * 1024 * 1024
+    # Queues, and what waits in one of them: values, and their bytes.
+    queues: int = 1000
+    queue_length: int = 100_000
+    queue_bytes: int = 64 * 1024 * 1024
+
+
+DEFAULT_STORE_LIMITS = StoreLimits()
 
 
 @dataclass(frozen=True)
@@ -145,6 +190,7 @@ class StoreSpec:
     prefix: str = DEFAULT_REDIS_PREFIX
     timeout: float = DEFAULT_REDIS_TIMEOUT
     metrics: bool = False
+    limits: StoreLimits = DEFAULT_STORE_LIMITS
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.contexts import Chain, RootContext, StreamContext
+from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 
 if TYPE_CHECKING:
@@ -88,8 +89,11 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
 
 
 def create_stream(root: RootContext, chain: Chain) -> StreamContext:
-    """Make the context of one request in this plugin. Raises `VmFailedError`."""
+    """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`."""
     vm = root.vm
+    if len(vm.contexts) >= vm.spec.limits.contexts:
+        vm.ports.host_metrics.limit_reached(root.spec.name, "contexts")
+        raise LimitReachedError("contexts", vm.spec.limits.contexts)
     vm.last_context_id = context_id = vm.last_context_id + 1
     vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
     if vm.on_context_create is not None:

@@ -20,7 +20,7 @@ from asgi_wasm.host.abi import (
     Signature,
     hostcalls,
 )
-from asgi_wasm.host.ports import PortError
+from asgi_wasm.host.ports import LimitReachedError, PortError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -92,6 +92,9 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
             status = error.status
         except MemoryAccessError:
             status = ProxyStatus.INVALID_MEMORY_ACCESS
+        except LimitReachedError as error:
+            vm.limit_reached(error)
+            status = ProxyStatus.INTERNAL_FAILURE
         except PortError:
             status = ProxyStatus.INTERNAL_FAILURE
         except (TrapError, GuestAbortError):

@@ -13,6 +13,7 @@ from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.local_reply import detail_words, local_reply
+from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.vm import VmFailedError
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ _BODILESS = 204, 304
 
 
 class Refusal:
-    """Why a filter has no context for a request. ``root`` is None when there is not even that."""
+    """Why a filter has no context for a request. ``root`` is None unless its VM failed."""
 
     __slots__ = ("error", "root")
 
-    def __init__(self, error: PluginError | VmFailedError, root: RootContext | None) -> None:
+    def __init__(self, error: PluginError | VmFailedError | LimitReachedError, root: RootContext | None) -> None:
         self.error = error
         self.root = root
 
@@ -42,6 +43,8 @@ def open_context(plugin_filter: Filter, chain: Chain) -> StreamContext | Refusal
     try:
         root = plugin_filter.root()
         return lifecycle.create_stream(root, chain)
+    except LimitReachedError as error:
+        return Refusal(error, None)
     except (PluginError, VmFailedError) as error:
         return Refusal(error, root)
 

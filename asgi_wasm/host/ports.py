@@ -25,6 +25,18 @@ class PortError(Exception):
     """
 
 
+class LimitReachedError(PortError):
+    """Raised by a hostcall, or by a port, that would go beyond a limit: it has done nothing.
+
+    ``limit`` is its name in the settings (a field of `specs.PluginLimits` or `StoreLimits`), ``most`` its value.
+    """
+
+    def __init__(self, limit: str, most: int) -> None:
+        super().__init__(f"limits.{limit} is {most}")
+        self.limit = limit
+        self.most = most
+
+
 class Log(Protocol):
     """Where plugins and the host write lines."""
 
@@ -144,6 +156,10 @@ class HostMetrics(Protocol):
         """A request met a failed plugin and got this failure policy."""
         ...
 
+    def limit_reached(self, plugin: str, limit: str) -> None:
+        """Something that a plugin asked for was refused or cut, because of this limit of its own."""
+        ...
+
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
         """A call to an upstream is over: "response", "timeout", "connection_failure" or "failure"."""
         ...
@@ -176,6 +192,9 @@ class NoHostMetrics:
         """Nothing."""
 
     def policy_applied(self, plugin: str, policy: str) -> None:
+        """Nothing."""
+
+    def limit_reached(self, plugin: str, limit: str) -> None:
         """Nothing."""
 
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:

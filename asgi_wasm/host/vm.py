@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, LinkError
 from asgi_wasm.host import lifecycle, linker
-from asgi_wasm.host.abi import AbiVersion, CalloutType, Signature, callbacks, parameters
+from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
+from asgi_wasm.host.log_lines import LogLines
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
 from asgi_wasm.host.trace import Trace
 from asgi_wasm.host.watching import watched
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import Context, RootContext
-    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.host.ports import LimitReachedError, Ports
     from asgi_wasm.specs import PluginSpec
 
 # Entry points of WASI: those of a reactor, and that of a command. Like the allocator, never restricted by capabilities.
@@ -30,6 +31,16 @@ _REACTOR = (
 _COMMAND = (Signature("_start", (), None),)
 _ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
 _DIRECTIONS = ("request", "response")
+
+
+class Asked:
+    """How many calls a callback asked for, and of how many bytes."""
+
+    __slots__ = ("count", "size")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size = 0
 
 
 class VmFailedError(Exception):
@@ -55,6 +66,10 @@ class WasmVM:
         self.current: Context | None = None
         self._effective: Context | None = None
         self.last_context_id = 0
+        # The calls among `effects`, which limits bound.
+        self.asked = Asked()
+        # Limits that the log was told of.
+        self._told_limits: set[str] = set()
         # The log was told of an upstream that the settings do not name.
         self.told_of_upstream = False
         self._last_tokens: dict[CalloutType, int] = {kind: int(kind) for kind in CalloutType}
@@ -62,6 +77,8 @@ class WasmVM:
         # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
+        self.metric_bytes = 0
+        self.log_lines = LogLines(ports, spec.limits)
         write = ports.log.trace()
         self.trace = None if write is None else Trace(write, self.plugin_name)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
@@ -179,6 +196,8 @@ class WasmVM:
         # Taken out first: an effect calls plugins, and this again, for theirs alone. Or a tick that resumes many
         # streams would nest each in the one before.
         effects, self.effects = self.effects, []
+        if self.asked.count:
+            self.asked = Asked()
         for effect in effects:
             if isinstance(effect, StreamEffect):
                 effect.context.chain.apply(effect)
@@ -237,6 +256,14 @@ class WasmVM:
         if root.has_asked or root.grpc_tokens:
             root.grpc_tokens.clear()
             self.ports.start(EndCallouts(root))
+
+    def limit_reached(self, error: LimitReachedError) -> None:
+        """Count that a limit refused something; the log is told once, since a plugin may try for ever."""
+        plugin = self.plugin_name()
+        self.ports.host_metrics.limit_reached(plugin, error.limit)
+        if error.limit not in self._told_limits:
+            self._told_limits.add(error.limit)
+            self.ports.log.host(plugin, LogLevel.WARN, f"what it asked for was refused: {error} (said once)")
 
     def plugin_name(self) -> str:
         """Whose words a log line is."""

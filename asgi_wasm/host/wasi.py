@@ -52,8 +52,8 @@ def fd_write(vm: WasmVM, fd: int, iovs: int, count: int, return_written: int) ->
         return EINVAL
     pieces = (pair for pair in zip(numbers[::2], numbers[1::2], strict=True) if pair[1])
     text = b"".join(memory.read(address, size) for address, size in pieces)
-    if text.removesuffix(b"\n"):
-        vm.ports.log.plugin(vm.plugin_name(), level, text.removesuffix(b"\n"))
+    if line := text.removesuffix(b"\n"):
+        vm.log_lines.write(vm.plugin_name(), level, line[: vm.spec.limits.log_line_bytes], len(line))
     memory.write_u32(return_written, len(text))
     return SUCCESS
 

@@ -19,7 +19,9 @@ _LEVELS = {
     LogLevel.ERROR: logging.ERROR,
     LogLevel.CRITICAL: logging.CRITICAL,
 }
+# What an error that a plugin did not start shows of its last words.
 _LAST_LINES = 5
+_LAST_LINE_CHARACTERS = 1024
 
 
 def _escaped(code: int) -> str:
@@ -65,7 +67,7 @@ class StandardLog:
         number = _LEVELS[level]
         if logger.isEnabledFor(number):
             text = escape(message)
-            self._last[plugin].append(text)
+            self._last[plugin].append(text[:_LAST_LINE_CHARACTERS])
             logger.log(number, "%s", text)
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.contexts import RootContext
+from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.specs import DEFAULT_STORE_LIMITS, StoreLimits
 
+_Post = Callable[[Callable[[], None]], object]
 _U32 = 0xFFFF_FFFF
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -21,9 +24,13 @@ _U64 = 0xFFFF_FFFF_FFFF_FFFF
 class MemorySharedData:
     """`host.ports.SharedData`. One CAS counter for all keys; it skips 0 when it wraps."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: StoreLimits = DEFAULT_STORE_LIMITS) -> None:
+        self._limits = limits
         self._values: dict[tuple[str, bytes], tuple[bytes, int]] = {}
         self._last_cas = 0
+        # By vm_id: how many keys, and the bytes of keys and values.
+        self._keys: defaultdict[str, int] = defaultdict(int)
+        self._bytes: defaultdict[str, int] = defaultdict(int)
 
     def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
         """The value and its CAS number, or None."""
@@ -34,17 +41,44 @@ class MemorySharedData:
         present = self._values.get((vm_id, key))
         if cas and present is not None and present[1] != cas:
             return False
+        self._account(vm_id, key, value, present)
         self._last_cas = (self._last_cas & _U32) + 1
         if self._last_cas > _U32:
             self._last_cas = 1
         self._values[vm_id, key] = (value, self._last_cas)
         return True
 
+    def _account(self, vm_id: str, key: bytes, value: bytes, present: tuple[bytes, int] | None) -> None:
+        """Count a value in. Raises `LimitReachedError`; a value no longer than the one it replaces is always taken."""
+        limits = self._limits
+        if present is None and self._keys[vm_id] >= limits.shared_data_keys:
+            raise LimitReachedError("shared_data_keys", limits.shared_data_keys)
+        grown = len(value) + (len(key) if present is None else -len(present[0]))
+        if grown > 0 and self._bytes[vm_id] + grown > limits.shared_data_bytes:
+            raise LimitReachedError("shared_data_bytes", limits.shared_data_bytes)
+        self._keys[vm_id] += present is None
+        self._bytes[vm_id] += grown
+
 
 @dataclass
 class _Queue:
     owner: RootContext
     values: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+
+    def append(self, value: bytes, limits: StoreLimits) -> None:
+        """Raises `LimitReachedError`."""
+        if len(self.values) >= limits.queue_length:
+            raise LimitReachedError("queue_length", limits.queue_length)
+        if self.size + len(value) > limits.queue_bytes:
+            raise LimitReachedError("queue_bytes", limits.queue_bytes)
+        self.values.append(value)
+        self.size += len(value)
+
+    def popleft(self) -> bytes:
+        value = self.values.popleft()
+        self.size -= len(value)
+        return value
 
 
 class MemoryQueues:
@@ -53,13 +87,20 @@ class MemoryQueues:
     ``post`` runs a callable soon, after the callback that is running: `on_queue_ready` never re-enters a guest.
     """
 
-    def __init__(self, post: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, post: _Post, limits: StoreLimits = DEFAULT_STORE_LIMITS) -> None:
         self._post = post
+        self._limits = limits
+        # By vm_id.
+        self._count: defaultdict[str, int] = defaultdict(int)
         self._tokens: dict[tuple[str, bytes], int] = {}
         self._queues: dict[int, _Queue] = {}
 
     def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
         """The queue's token; keeps what is queued, changes the owner."""
+        if (vm_id, name) not in self._tokens:
+            if self._count[vm_id] >= self._limits.queues:
+                raise LimitReachedError("queues", self._limits.queues)
+            self._count[vm_id] += 1
         token = self._tokens.setdefault((vm_id, name), len(self._tokens) + 1)
         queue = self._queues.get(token)
         if queue is None:
@@ -77,14 +118,14 @@ class MemoryQueues:
         queue = self._queues.get(token)
         if queue is None:
             return False
-        queue.values.append(value)
+        queue.append(value, self._limits)
         self._post(lambda: lifecycle.notify(queue.owner, "proxy_on_queue_ready", token))
         return True
 
     def dequeue(self, token: int) -> bytes | None:
         """The oldest value, or None. Raises KeyError."""
-        values = self._queues[token].values
-        return values.popleft() if values else None
+        queue = self._queues[token]
+        return queue.popleft() if queue.values else None
 
 
 class MemoryMetrics:
@@ -126,9 +167,9 @@ class MemoryMetrics:
 class MemoryStore:
     """`services.store.Store` of one process: each worker has its own."""
 
-    def __init__(self) -> None:
-        self.shared_data = MemorySharedData()
-        self.queues = MemoryQueues(_soon)
+    def __init__(self, limits: StoreLimits = DEFAULT_STORE_LIMITS) -> None:
+        self.shared_data = MemorySharedData(limits)
+        self.queues = MemoryQueues(_soon, limits)
         self.metrics = MemoryMetrics()
 
     async def start(self) -> None:

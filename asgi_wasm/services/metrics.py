@@ -183,6 +183,7 @@ class PrometheusHostMetrics:
         )
         self._traps = family("asgi_wasm_traps", COUNTER, "VMs that failed while they acted for this plugin.")
         self._policies = family("asgi_wasm_failures", COUNTER, "Requests that met a failed plugin, by what they got.")
+        self._limits = family("asgi_wasm_limits_reached", COUNTER, "What was refused or cut, by the plugin's limit.")
         self._callouts = family(
             "asgi_wasm_callout_seconds", HISTOGRAM, "Seconds that plugins' calls to upstreams took.", CALLOUT_BUCKETS
         )
@@ -227,6 +228,10 @@ class PrometheusHostMetrics:
     def policy_applied(self, plugin: str, policy: str) -> None:
         """Count it."""
         self._policies.counter((("plugin", plugin), ("policy", policy))).inc()
+
+    def limit_reached(self, plugin: str, limit: str) -> None:
+        """Count it."""
+        self._limits.counter((("plugin", plugin), ("limit", limit))).inc()
 
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
         """Count and time it."""

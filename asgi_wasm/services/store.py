@@ -46,7 +46,7 @@ class Store(Protocol):
 def open_store(spec: StoreSpec) -> Store:
     """The store that the settings name, not started. Raises `MissingExtraError`."""
     if spec.scheme == "memory":
-        return MemoryStore()
+        return MemoryStore(spec.limits)
     try:
         import_module(spec.scheme)
     except ImportError:

@@ -48,7 +48,7 @@ NANOSECONDS = 1_700_000_000_123_456_789
 class RecordingLog:
     """`host.ports.Log` that keeps everything."""
 
-    lowest: LogLevel = LogLevel.INFO
+    lowest: LogLevel = LogLevel.TRACE
     words: list[tuple[str, LogLevel, bytes]] = field(default_factory=list)
     hosts: list[tuple[str, LogLevel, str]] = field(default_factory=list)
     lines: list[str] | None = None

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.errors import PluginStartError
 from asgi_wasm.host import wasi
-from asgi_wasm.host.abi import AbiVersion, ProxyStatus, Signature, hostcalls
+from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus, Signature, hostcalls
 from asgi_wasm.host.contexts import StreamContext
 from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import VmFailedError
 from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.specs import PluginLimits
 from tests.engines.conftest import ENGINES
-from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, World, spec
+from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec
 from tests.host.test_fuzz import NUMBERS, numbers_of
 
 PAGE = 65536
@@ -62,7 +62,7 @@ class Guest:
     """A stream context that is in a callback for as long as the test likes."""
 
     def __init__(self, engine: Engine, code: bytes | None = None) -> None:
-        self.world = World()
+        self.world = World(log=RecordingLog(lowest=LogLevel.INFO))
         module = _compiled(engine, code or wat())
         made = Code(module, abi_version(module), "")
         self.plugin = Plugin(spec(limits=PluginLimits(memory=LIMIT)), made, VmPool(self.world.ports))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
-from asgi_wasm.host import protobuf
+from asgi_wasm.host import limits, protobuf
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.ports import ForeignFunction
@@ -77,6 +77,7 @@ def declare_property(vm: WasmVM, arguments: bytes) -> None:
     context = vm.current
     if context is None or name in context.declared_properties:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+    limits.check_property(vm, dict.fromkeys(context.declared_properties, b""), name, b"")
     try:
         context.declared_properties[name] = bool(protobuf.number(fields, 2))
     except protobuf.ProtobufError:
@@ -93,7 +94,9 @@ def set_envoy_filter_state(vm: WasmVM, arguments: bytes) -> None:
     stream = acting_context(vm).stream
     if stream is None or not key.startswith(_FILTER_STATE_PREFIX):
         raise HostcallError(ProxyStatus.NOT_FOUND)
-    stream.chain.properties[b"filter_state\0" + key] = value
+    path = b"filter_state\0" + key
+    limits.check_property(vm, stream.chain.properties, path, value)
+    stream.chain.properties[path] = value
 
 
 def clear_route_cache(_vm: WasmVM, _arguments: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from asgi_wasm.errors import ForeignFunctionError
-from asgi_wasm.host import lifecycle
+from asgi_wasm.host import lifecycle, limits
 from asgi_wasm.host.abi import BufferType, HostcallError, LogLevel, ProxyStatus
 from asgi_wasm.host.buffer import Buffer
 from asgi_wasm.host.contexts import RootContext
@@ -45,7 +45,7 @@ def asynchronous(name: str, function: AsyncFunction) -> ForeignFunction:
     def call(vm: WasmVM, arguments: bytes) -> bytes:
         root = acting_context(vm).root
         function_id = vm.next_function_id()
-        vm.effects.append(ForeignCall(root, function_id, name, function, arguments))
+        limits.ask(vm, ForeignCall(root, function_id, name, function, arguments), len(arguments))
         return function_id.to_bytes(4, "little")
 
     return call

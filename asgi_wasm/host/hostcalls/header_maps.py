@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import AbiVersion, HostcallError, MapType, ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import decode_pairs, encode_pairs
@@ -85,7 +86,9 @@ def add_header_map_value(
     """Append, keeping the values that are there."""
     _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
-    _writable(vm, map_type).add(key, value)
+    headers = _writable(vm, map_type)
+    limits.check_headers(vm, headers, key, value, replaces=False)
+    headers.add(key, value)
     return None
 
 
@@ -95,7 +98,9 @@ def replace_header_map_value(
     """Replace every value; makes the header when it is missing."""
     _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
-    _writable(vm, map_type).replace(key, value)
+    headers = _writable(vm, map_type)
+    limits.check_headers(vm, headers, key, value, replaces=True)
+    headers.replace(key, value)
     return None
 
 
@@ -119,7 +124,9 @@ def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size:
     """Replace everything. Malformed pairs are read as none, and then clear the map, as in Envoy."""
     _check(map_type)
     pairs = decode_pairs(vm.memory.read(pairs_data, pairs_size))
-    _writable(vm, map_type).replace_all(pairs)
+    headers = _writable(vm, map_type)
+    limits.check_all_headers(vm, pairs)
+    headers.replace_all(pairs)
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, LogLevel, ProxyStatus
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import RequestHeaderMap
@@ -57,9 +58,10 @@ def http_call(
     if timeout_milliseconds > _MAX_TIMEOUT:
         return ProxyStatus.BAD_ARGUMENT
     token = vm.next_callout_token(CalloutType.HTTP_CALL)
-    vm.memory.write_u32(return_token, token)
     root = acting_context(vm).root
-    vm.effects.append(HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds))
+    call = HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds)
+    limits.ask(vm, call, headers_size + body_size + trailers_size)
+    vm.memory.write_u32(return_token, token)
     return None
 
 

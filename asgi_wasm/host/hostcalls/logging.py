@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import LogLevel, ProxyStatus
 
 if TYPE_CHECKING:
@@ -13,11 +14,16 @@ __all__ = ["get_log_level", "log"]
 
 
 def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | None:
-    """Write one line under the plugin's name. BAD_ARGUMENT for an unknown level. Allowed at any time."""
+    """Write one line under the plugin's name. BAD_ARGUMENT for an unknown level. Allowed at any time.
+
+    A line over ``limits.log_line_bytes`` is cut, and says so.
+    """
     if level > LogLevel.CRITICAL:
         return ProxyStatus.BAD_ARGUMENT
-    message = vm.memory.read(message_data, message_size)
-    vm.ports.log.plugin(vm.plugin_name(), LogLevel(level), message)
+    # The whole range is looked at, so that one which leaves the memory is told; what would be cut is not copied.
+    limits.check_range(vm, message_data, message_size)
+    message = vm.memory.read(message_data, min(message_size, vm.spec.limits.log_line_bytes))
+    vm.log_lines.write(vm.plugin_name(), LogLevel(level), message, message_size)
     return None
 
 

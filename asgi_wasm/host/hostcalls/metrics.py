@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, MetricType, ProxyStatus
+from asgi_wasm.host.ports import LimitReachedError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -22,14 +24,31 @@ _SIGN = 1 << 63
 
 def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, return_metric_id: int) -> int | None:
     """A new id for this name. BAD_ARGUMENT for an unknown type."""
+    limits.check_size(vm, "metric_bytes", name_data, name_size)
     name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     if metric_type > MetricType.HISTOGRAM:
         return ProxyStatus.BAD_ARGUMENT
-    vm.metric_counts[metric_type] += 1
-    metric_id = _ID_STEP * vm.metric_counts[metric_type] + metric_type
-    vm.metric_names[metric_id] = name
-    vm.memory.write_u32(return_metric_id, metric_id)
+    vm.memory.write_u32(return_metric_id, _id_of(vm, metric_type, name))
     return None
+
+
+def _id_of(vm: WasmVM, metric_type: int, name: str) -> int:
+    """A new id, while there are few. A plugin that defines its metrics in each request gets those it has after that."""
+    bounds = vm.spec.limits
+    if len(vm.metric_names) >= bounds.metrics:
+        reached = LimitReachedError("metrics", bounds.metrics)
+    elif vm.metric_bytes + len(name) > bounds.metric_bytes:
+        reached = LimitReachedError("metric_bytes", bounds.metric_bytes)
+    else:
+        vm.metric_bytes += len(name)
+        vm.metric_counts[metric_type] += 1
+        metric_id = _ID_STEP * vm.metric_counts[metric_type] + metric_type
+        vm.metric_names[metric_id] = name
+        return metric_id
+    for metric_id, known in vm.metric_names.items():
+        if known == name and metric_id & _TYPE_MASK == metric_type:
+            return metric_id
+    raise reached
 
 
 def _name(vm: WasmVM, metric_id: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, MapType, ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import PropertyValue, encode_value, split_path
@@ -38,6 +39,9 @@ def get_property(
 
     SERIALIZATION_FAILURE for the start of a path, as ``request``: it has no bytes of its own.
     """
+    if path_size > limits.MAX_PATH_BYTES:
+        limits.check_range(vm, path_data, path_size)
+        return ProxyStatus.NOT_FOUND
     path = vm.memory.read(path_data, path_size)
     value = find(acting_context(vm), path)
     if value is None:
@@ -51,12 +55,15 @@ def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, va
 
     NOT_FOUND without a stream, as in Envoy; BAD_ARGUMENT for one that was declared read-only, and is set.
     """
+    limits.check_size(vm, "property_bytes", path_data, path_size)
+    limits.check_size(vm, "property_bytes", value_data, value_size)
     path = vm.memory.read(path_data, path_size)
     value = vm.memory.read(value_data, value_size)
     context = acting_context(vm)
     if context.stream is None:
         return ProxyStatus.NOT_FOUND
     chain = context.stream.chain
+    limits.check_property(vm, chain.properties, path, value)
     if path in chain.read_only_properties:
         return ProxyStatus.BAD_ARGUMENT
     if path not in chain.properties and context.root.declared_properties.get(path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import MapType, ProxyStatus, StreamType
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.hostcalls.system import acting_context
@@ -79,6 +80,7 @@ def send_local_response(
     grpc_status: int,
 ) -> int | None:
     """Answer in the app's stead. OK always, also when it comes too late to be sent (spec and cpp-host)."""
+    limits.check_size(vm, "local_reply_bytes", body_data, body_size)
     read = vm.memory.read
     details, body = read(details_data, details_size), read(body_data, body_size)
     headers = decode_pairs(read(headers_data, headers_size))

@@ -39,7 +39,10 @@ def get_current_time_nanoseconds(vm: WasmVM, return_time: int) -> int | None:
 
 
 def set_tick_period_milliseconds(vm: WasmVM, period: int) -> int | None:
-    """The period of the root context; 0 stops its ticks."""
+    """The period of the root context, at least ``limits.tick_ms``; 0 stops its ticks."""
+    if 0 < period < (floor := vm.spec.limits.tick_ms):
+        vm.ports.host_metrics.limit_reached(vm.plugin_name(), "tick_ms")
+        period = floor
     vm.effects.append(SetTickPeriod(acting_context(vm).root, period))
     return None
 
