@@ -18,8 +18,9 @@ from asgi_wasm.errors import (
 )
 from asgi_wasm.foreign import foreign_function
 from asgi_wasm.host.abi import ProxyStatus
-from asgi_wasm.middleware import WasmMiddleware, metrics_app
+from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream
+from asgi_wasm.worker.telemetry import metrics_app
 
 __all__ = [
     "AsgiWasmError",

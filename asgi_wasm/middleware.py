@@ -1,44 +1,24 @@
-"""`WasmMiddleware`: the composition root, and the only file that names concrete engines and services."""
+"""`WasmMiddleware`: its options, and what becomes of each kind of ASGI connection."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
-from asgi_wasm.asgi.environment import Environment
-from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.lifespan import Lifespan
-from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
-from asgi_wasm.errors import AsgiWasmError, MissingExtraError
+from asgi_wasm.errors import AsgiWasmError
 from asgi_wasm.foreign import PythonFunction, collect
-from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect
-from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
-from asgi_wasm.host.ports import NO_HOST_METRICS, ForeignFunction, HostMetrics, Metrics, Ports
-from asgi_wasm.loading import Loader, Plugins
-from asgi_wasm.services.clock import SystemClock
-from asgi_wasm.services.foreign_calls import ForeignCalls
-from asgi_wasm.services.grpc_calls import GrpcCalls
-from asgi_wasm.services.http_calls import HttpCalls
-from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.memory import MemoryMetrics
-from asgi_wasm.services.siblings import Siblings
-from asgi_wasm.services.signatures import Signatures
-from asgi_wasm.services.store import open_store
-from asgi_wasm.services.ticks import Ticks
+from asgi_wasm.worker.worker import Worker
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
-    from asgi_wasm.routing import Filters
-    from asgi_wasm.specs import HostSpec, MetricsSpec
 
 logger = logging.getLogger("asgi_wasm.host")
 
@@ -84,7 +64,7 @@ class WasmMiddleware:
             shared_data=shared_data,
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._start_lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +116,7 @@ class WasmMiddleware:
             self._start_lock = loop, asyncio.Lock()
         return self._start_lock[1]
 
-    async def _start_lazily(self) -> _Worker | None:
+    async def _start_lazily(self) -> Worker | None:
         """Start on the first request, once. None, and an error in the log, when the settings are wrong.
 
         A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
@@ -151,7 +131,7 @@ class WasmMiddleware:
                     logger.exception("no plugin runs, so every request is refused")
             return self._worker
 
-    async def _make_worker(self) -> _Worker:
+    async def _make_worker(self) -> Worker:
         spec = self._load_settings()
         if not spec.plugins:
             # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
@@ -159,145 +139,13 @@ class WasmMiddleware:
                 "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
                 Path.cwd(),
             )
-        worker = _Worker(self.app, spec, collect(self._foreign_functions))
+        worker = Worker(self.app, spec, collect(self._foreign_functions))
         try:
             await worker.start(spec)
         except BaseException:
             await worker.stop()
             raise
         return worker
-
-
-class _Worker:
-    """The services and plugins of one running middleware: what exists once per worker process."""
-
-    def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
-        log = StandardLog()
-        self._ticks = Ticks()
-        self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
-        self._foreign_calls = ForeignCalls()
-        self._store = open_store(spec.store)
-        kept = self._store.metrics if spec.store.metrics else MemoryMetrics()
-        self._siblings = Siblings()
-        clock = SystemClock()
-        self._telemetry = _Telemetry(spec.metrics, clock, kept)
-        self._grpc_calls = GrpcCalls(spec.upstreams)
-        ports = Ports(
-            log=log,
-            clock=clock,
-            random=os.urandom,
-            shared_data=self._store.shared_data,
-            queues=self._store.queues,
-            metrics=self._telemetry.metrics,
-            foreign_functions={**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions},
-            start=self._start_effect,
-            upstreams=self._http_calls.names,
-            host_metrics=self._telemetry.host_metrics,
-            can_call_grpc=self._grpc_calls.can_call,
-        )
-        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
-        self._loader = Loader(ports)
-        self.plugins = Plugins((), ())
-        # By the identity of their filters, which each lane keeps alive.
-        self._lanes: dict[int, Lane] = {}
-
-    def _start_effect(self, effect: RootEffect) -> None:
-        if isinstance(effect, HttpCall):
-            self._http_calls.start(effect)
-        elif isinstance(effect, ForeignCall):
-            self._foreign_calls.start(effect)
-        elif isinstance(effect, GrpcEffect):
-            self._grpc_calls.start(effect)
-            if isinstance(effect, EndCallouts):
-                self._http_calls.cancel(effect.root)
-                self._ticks.forget(effect.root)
-        else:
-            self._ticks.set(effect)
-
-    async def start(self, spec: HostSpec) -> None:
-        """Load and start every plugin; one that fails stays in the chain for its failure policy."""
-        await self._store.start()
-        self.plugins = await self._loader.load(spec)
-        sharing = self.plugins.sharing_state()
-        if sharing and spec.store.scheme == "memory" and self._siblings.is_second():
-            logger.warning(
-                "several workers run, and what plugin %s may keep in shared data or queues is each worker's own with "
-                "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
-                ", ".join(map(repr, sharing)),
-            )
-
-    async def stop(self) -> None:
-        """End every plugin, then free the VMs."""
-        self._ticks.close()
-        await self._http_calls.close()
-        await self._foreign_calls.close()
-        self.plugins.stop()
-        await self._grpc_calls.close()
-        self._loader.close()
-        self._telemetry.close()
-        await self._store.stop()
-        self._siblings.leave()
-
-    def filters(self, scope: Scope) -> Filters:
-        """The plugins that run on this request."""
-        router = self.plugins.router
-        if not router.has_routes:
-            return router.default
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
-
-    def lane(self, filters: Filters) -> Lane:
-        """The lane of a request with these filters, made when the first comes."""
-        lane = self._lanes.get(id(filters))
-        if lane is None:
-            lane = self._lanes[id(filters)] = Lane(self.environment, filters)
-        return lane
-
-
-class _Telemetry:
-    """What plugins and host count, exported where the settings say so; else nothing is loaded or called."""
-
-    def __init__(self, spec: MetricsSpec, clock: SystemClock, inner: Metrics) -> None:
-        """Raises `MissingExtraError`, or `SettingsError` for a multi-process directory that is not there."""
-        self.metrics = inner
-        self.host_metrics: HostMetrics = NO_HOST_METRICS
-        self._closing: list[Callable[[], None]] = []
-        if not spec.enabled:
-            return
-        _require_prometheus("the settings say 'metrics'")
-        from asgi_wasm.services.metric_store import process_store
-        from asgi_wasm.services.metrics import ExportedMetrics, PrometheusHostMetrics
-
-        self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
-        self.metrics = exported = ExportedMetrics(inner, process_store(), spec)
-        self._closing += [exported.close, host_metrics.close]
-
-    def close(self) -> None:
-        """Withdraw what describes the present: gauges."""
-        for close in self._closing:
-            close()
-
-
-def _require_prometheus(why: str) -> None:
-    if find_spec("prometheus_client") is None:
-        raise MissingExtraError(f"{why}: pip install 'asgi-wasm[metrics]'")
-
-
-async def _expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    _require_prometheus("metrics are asked for")
-    from asgi_wasm.services.metric_store import expose
-
-    return await expose(accept, compress)
-
-
-metrics_app = MetricsApp(_expose)
-
-
-def _without_port(host: bytes) -> str:
-    """The name in a Host header, in lower case; brackets of an IPv6 address stay."""
-    text = host.decode("latin-1").lower()
-    name, colon, port = text.rpartition(":")
-    return name if colon and port.isdigit() and not (":" in name and not name.endswith("]")) else text
 
 
 async def _refuse(kind: str, receive: Receive, send: Send) -> None:

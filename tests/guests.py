@@ -180,7 +180,7 @@ def serve_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     ) -> AsyncIterator[Any]:
         entries = settings.pop("entries", [{} for _ in guests])
         engine = _Engine({f"g{index}": guest for index, guest in enumerate(guests)}, _IMPORTS)
-        monkeypatch.setattr("asgi_wasm.loading.create_engine", lambda _name: engine)
+        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name: engine)
         plugins = []
         for index, entry in enumerate(entries):
             (tmp_path / f"g{index}.wasm").write_bytes(WASM_HEAD + PREFIX + b"g%d" % index)

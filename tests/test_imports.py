@@ -20,21 +20,9 @@ ARROWS = {
     "services": ("host", "http_syntax", "errors", "specs"),
     "settings": ("engines.ENGINES", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
-    "routing": ("host", "errors", "specs"),
-    "loading": ("engines", "host", "routing", "errors", "specs"),
-    "middleware": (
-        "asgi",
-        "engines",
-        "foreign",
-        "host",
-        "loading",
-        "routing",
-        "services",
-        "settings",
-        "errors",
-        "specs",
-    ),
-    "__init__": ("asgi.properties", "errors", "foreign", "host.abi", "middleware", "settings"),
+    "worker": ("asgi", "engines", "host", "services", "errors", "specs"),
+    "middleware": ("asgi", "foreign", "settings", "worker", "errors"),
+    "__init__": ("asgi.properties", "errors", "foreign", "host.abi", "middleware", "settings", "worker.telemetry"),
 }
 # No I/O, clock, chance, log or event loop in the host: they are handed in.
 FORBIDDEN = {

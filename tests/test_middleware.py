@@ -38,7 +38,7 @@ def settings(*plugins: dict[str, Any], cache: Path | None = None, **more: Any) -
 def test_making_one_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file, no engine, no loop: what is wrong is told when it starts."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("asgi_wasm.loading.create_engine", None)
+    monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", None)
     middleware = WasmMiddleware(answering(b"app"), settings="absent.yaml")
     with pytest.raises(SettingsError, match=r"settings file absent\.yaml does not exist"):
         run(middleware.start)

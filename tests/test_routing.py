@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from asgi_wasm.host.plugin import Plugin
-from asgi_wasm.routing import Router
 from asgi_wasm.specs import PluginSpec, RouteSpec
+from asgi_wasm.worker.routing import Router
 
 
 @dataclass(frozen=True)

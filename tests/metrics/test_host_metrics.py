@@ -440,7 +440,7 @@ def test_start_that_fails_leaves_nothing(store: MetricStore, monkeypatch: pytest
     def none(name: str) -> None:
         raise EngineUnavailableError(name)
 
-    monkeypatch.setattr("asgi_wasm.loading.create_engine", none)
+    monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", none)
     app = wrapped(answering(b"app"), plugin("counter", "counter/assemblyscript.wasm"))
     with pytest.raises(EngineUnavailableError):
         run(app.start)

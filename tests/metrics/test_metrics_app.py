@@ -130,7 +130,7 @@ def test_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_wasm.middleware.find_spec", lambda name: None)
+    monkeypatch.setattr("asgi_wasm.worker.telemetry.find_spec", lambda name: None)
     assert (asked().status, asked().body) == (503, b"metrics are asked for: pip install 'asgi-wasm[metrics]'")
     app = WasmMiddleware(answering(), settings={"plugins": [], "metrics": True})
     with pytest.raises(MissingExtraError, match=r"^the settings say 'metrics': pip install 'asgi-wasm\[metrics\]'$"):

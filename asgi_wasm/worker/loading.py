@@ -15,8 +15,8 @@ from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
-from asgi_wasm.routing import Router
 from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, RouteSpec
+from asgi_wasm.worker.routing import Router
 
 logger = logging.getLogger("asgi_wasm.host")
 

@@ -1,0 +1,1 @@
+"""What exists once per event loop: services, plugins, the way from a request to its filters."""

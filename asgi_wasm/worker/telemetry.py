@@ -1,0 +1,54 @@
+"""What plugins and host count, and the app that shows it to Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from asgi_wasm.asgi.metrics_app import MetricsApp
+from asgi_wasm.errors import MissingExtraError
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Metrics
+
+if TYPE_CHECKING:
+    from asgi_wasm.services.clock import SystemClock
+    from asgi_wasm.specs import MetricsSpec
+
+
+class Telemetry:
+    """What plugins and host count, exported where the settings say so; else nothing is loaded or called."""
+
+    def __init__(self, spec: MetricsSpec, clock: SystemClock, inner: Metrics) -> None:
+        """Raises `MissingExtraError`, or `SettingsError` for a multi-process directory that is not there."""
+        self.metrics = inner
+        self.host_metrics: HostMetrics = NO_HOST_METRICS
+        self._closing: list[Callable[[], None]] = []
+        if not spec.enabled:
+            return
+        _require_prometheus("the settings say 'metrics'")
+        from asgi_wasm.services.metric_store import process_store
+        from asgi_wasm.services.metrics import ExportedMetrics, PrometheusHostMetrics
+
+        self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
+        self.metrics = exported = ExportedMetrics(inner, process_store(), spec)
+        self._closing += [exported.close, host_metrics.close]
+
+    def close(self) -> None:
+        """Withdraw what describes the present: gauges."""
+        for close in self._closing:
+            close()
+
+
+def _require_prometheus(why: str) -> None:
+    if find_spec("prometheus_client") is None:
+        raise MissingExtraError(f"{why}: pip install 'asgi-wasm[metrics]'")
+
+
+async def _expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    _require_prometheus("metrics are asked for")
+    from asgi_wasm.services.metric_store import expose
+
+    return await expose(accept, compress)
+
+
+metrics_app = MetricsApp(_expose)

@@ -1,0 +1,126 @@
+"""The worker: the services and plugins of one running middleware."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from asgi_wasm.asgi.environment import Environment
+from asgi_wasm.asgi.lane import Lane
+from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect
+from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
+from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.foreign_calls import ForeignCalls
+from asgi_wasm.services.grpc_calls import GrpcCalls
+from asgi_wasm.services.http_calls import HttpCalls
+from asgi_wasm.services.log import StandardLog
+from asgi_wasm.services.memory import MemoryMetrics
+from asgi_wasm.services.siblings import Siblings
+from asgi_wasm.services.signatures import Signatures
+from asgi_wasm.services.store import open_store
+from asgi_wasm.services.ticks import Ticks
+from asgi_wasm.worker.loading import Loader, Plugins
+from asgi_wasm.worker.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp, Scope
+    from asgi_wasm.specs import HostSpec
+    from asgi_wasm.worker.routing import Filters
+
+logger = logging.getLogger("asgi_wasm.host")
+
+
+class Worker:
+    """The services and plugins of one running middleware: what exists once per worker process."""
+
+    def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
+        log = StandardLog()
+        self._ticks = Ticks()
+        self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
+        self._foreign_calls = ForeignCalls()
+        self._store = open_store(spec.store)
+        kept = self._store.metrics if spec.store.metrics else MemoryMetrics()
+        self._siblings = Siblings()
+        clock = SystemClock()
+        self._telemetry = Telemetry(spec.metrics, clock, kept)
+        self._grpc_calls = GrpcCalls(spec.upstreams)
+        ports = Ports(
+            log=log,
+            clock=clock,
+            random=os.urandom,
+            shared_data=self._store.shared_data,
+            queues=self._store.queues,
+            metrics=self._telemetry.metrics,
+            foreign_functions={**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions},
+            start=self._start_effect,
+            upstreams=self._http_calls.names,
+            host_metrics=self._telemetry.host_metrics,
+            can_call_grpc=self._grpc_calls.can_call,
+        )
+        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
+        self._loader = Loader(ports)
+        self.plugins = Plugins((), ())
+        # By the identity of their filters, which each lane keeps alive.
+        self._lanes: dict[int, Lane] = {}
+
+    def _start_effect(self, effect: RootEffect) -> None:
+        if isinstance(effect, HttpCall):
+            self._http_calls.start(effect)
+        elif isinstance(effect, ForeignCall):
+            self._foreign_calls.start(effect)
+        elif isinstance(effect, GrpcEffect):
+            self._grpc_calls.start(effect)
+            if isinstance(effect, EndCallouts):
+                self._http_calls.cancel(effect.root)
+                self._ticks.forget(effect.root)
+        else:
+            self._ticks.set(effect)
+
+    async def start(self, spec: HostSpec) -> None:
+        """Load and start every plugin; one that fails stays in the chain for its failure policy."""
+        await self._store.start()
+        self.plugins = await self._loader.load(spec)
+        sharing = self.plugins.sharing_state()
+        if sharing and spec.store.scheme == "memory" and self._siblings.is_second():
+            logger.warning(
+                "several workers run, and what plugin %s may keep in shared data or queues is each worker's own with "
+                "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
+                ", ".join(map(repr, sharing)),
+            )
+
+    async def stop(self) -> None:
+        """End every plugin, then free the VMs."""
+        self._ticks.close()
+        await self._http_calls.close()
+        await self._foreign_calls.close()
+        self.plugins.stop()
+        await self._grpc_calls.close()
+        self._loader.close()
+        self._telemetry.close()
+        await self._store.stop()
+        self._siblings.leave()
+
+    def filters(self, scope: Scope) -> Filters:
+        """The plugins that run on this request."""
+        router = self.plugins.router
+        if not router.has_routes:
+            return router.default
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
+
+    def lane(self, filters: Filters) -> Lane:
+        """The lane of a request with these filters, made when the first comes."""
+        lane = self._lanes.get(id(filters))
+        if lane is None:
+            lane = self._lanes[id(filters)] = Lane(self.environment, filters)
+        return lane
+
+
+def _without_port(host: bytes) -> str:
+    """The name in a Host header, in lower case; brackets of an IPv6 address stay."""
+    text = host.decode("latin-1").lower()
+    name, colon, port = text.rpartition(":")
+    return name if colon and port.isdigit() and not (":" in name and not name.endswith("]")) else text
