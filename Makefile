@@ -1,4 +1,4 @@
-# Every target does its own set-up: only Python 3.10 to 3.13, pip and make are needed.
+# Every target does its own set-up: only Python 3.10 or later, pip and make are needed.
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv

@@ -1,5 +1,7 @@
 """The Proxy-Wasm host for Python: an ASGI middleware that runs Envoy and APISIX plugins in front of any app."""
 
+# First of all, since it refuses interpreters: pydantic would do so in words that help nobody.
+from asgi_wasm import interpreter as _interpreter  # noqa: F401  # imported for its refusal
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.errors import (
     AsgiWasmError,

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asgi_wasm"
 ARROWS = {
     "errors": (),
     "http_syntax": (),
+    "interpreter": (),
     "specs": (),
     "engines": ("errors",),
     "host": ("engines.base", "errors", "specs"),
@@ -22,7 +23,16 @@ ARROWS = {
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "specs"),
     "middleware": ("asgi", "foreign", "settings", "worker", "errors"),
-    "__init__": ("asgi.properties", "errors", "foreign", "host.abi", "middleware", "settings", "worker.telemetry"),
+    "__init__": (
+        "asgi.properties",
+        "errors",
+        "foreign",
+        "host.abi",
+        "interpreter",
+        "middleware",
+        "settings",
+        "worker.telemetry",
+    ),
 }
 # No I/O, clock, chance, log or event loop in the host: they are handed in.
 FORBIDDEN = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,16 +44,25 @@ class Store(Protocol):
         ...
 
 
+def _missing(spec: StoreSpec, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == spec.scheme:
+        return f"shared_data is {spec.label}, which needs a package more: pip install 'asgi-wasm[{spec.scheme}]'"
+    reason = str(error).partition("\n")[0]
+    return (
+        f"shared_data is {spec.label}, and the package {spec.scheme} cannot be loaded on Python"
+        f" {platform.python_version()} ({type(error).__name__}: {reason}): choose another store, or a Python that"
+        f" {spec.scheme} has a wheel for"
+    )
+
+
 def open_store(spec: StoreSpec) -> Store:
     """The store that the settings name, not started. Raises `MissingExtraError`."""
     if spec.scheme == "memory":
         return MemoryStore(spec.limits)
     try:
         import_module(spec.scheme)
-    except ImportError:
-        raise MissingExtraError(
-            f"shared_data is {spec.label}, which needs a package more: pip install 'asgi-wasm[{spec.scheme}]'"
-        ) from None
+    except Exception as error:  # lmdb without its compiled part raises no ImportError but an Exception
+        raise MissingExtraError(_missing(spec, error)) from None
     if spec.scheme == "lmdb":
         from asgi_wasm.services.lmdb import LmdbStore
 

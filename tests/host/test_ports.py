@@ -14,6 +14,7 @@ from asgi_wasm.host.plugin import Code, Plugin, VmPool
 from asgi_wasm.services.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import PluginSpec
+from tests.extras import LMDB_MISSING
 from tests.services.listening import ports_over
 
 CALLS = {
@@ -42,6 +43,8 @@ def test_a_hostcall_whose_port_cannot_answer_fails_and_logs_nothing(
 
     rows = [row for row in hostcalls(AbiVersion.V0_2_1) if row.name in (*CALLS, "proxy_define_metric")]
     engine = NullEngine({"guest": guest}, [Import("env", row.name, "func", row.type) for row in rows])
+    if LMDB_MISSING:
+        pytest.skip(LMDB_MISSING)
     # It is not open.
     store = open_store(parse_store_url(f"lmdb://{tmp_path}/state"))
     code = Code(engine.compile(b"null:guest"), AbiVersion.V0_2_1, "")

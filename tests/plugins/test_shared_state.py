@@ -16,6 +16,7 @@ from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from tests.driving import run
+from tests.extras import LMDB_MISSING
 from tests.plugins.conftest import PLUGINS
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.serving import Server, serve
@@ -43,6 +44,8 @@ SECONDS = 20.0
 @pytest.fixture(params=["lmdb", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "lmdb":
+        if LMDB_MISSING:
+            pytest.skip(LMDB_MISSING)
         yield f"lmdb://{tmp_path}/state"
     elif BINARY is None:
         pytest.skip(MISSING)
@@ -90,6 +93,7 @@ def test_counts_of_two_processes_are_one(url: str, tmp_path: Path) -> None:
     assert run(requests) == (5, 0)
 
 
+@pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)
 def test_metrics_stay_in_the_process_unless_asked(tmp_path: Path) -> None:
     url = f"lmdb://{tmp_path}/state"
     with server(tmp_path, plugins=[COUNTER], shared_data=url) as running:
@@ -137,6 +141,8 @@ def test_several_workers_over_memory_are_warned_of_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plugin", [COUNTER, PLAIN], ids=["shared store", "plugin without state"])
 def test_several_workers_that_need_no_warning(plugin: dict[str, str], tmp_path: Path) -> None:
+    if plugin is COUNTER and LMDB_MISSING:
+        pytest.skip(LMDB_MISSING)
     url = f"lmdb://{tmp_path}/state" if plugin is COUNTER else "memory://"
     with server(tmp_path, "--workers", "2", plugins=[plugin], shared_data=url) as running:
         until(lambda: started(running, 2))

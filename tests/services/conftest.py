@@ -12,6 +12,7 @@ import pytest
 
 from asgi_wasm.services.store import Store, open_store
 from asgi_wasm.settings.store_url import parse_store_url
+from tests.extras import LMDB_MISSING
 from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
 
 
@@ -59,6 +60,8 @@ def make_place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Pla
     if kind == "memory":
         return Place("memory://")
     if kind == "lmdb":
+        if LMDB_MISSING:
+            pytest.skip(LMDB_MISSING)
         return Place(f"lmdb://{tmp_path}/state")
     server: RedisServer = request.getfixturevalue("redis")
     # Generous, since the machine may be busy with other tests.

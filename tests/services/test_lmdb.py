@@ -17,8 +17,11 @@ from asgi_wasm.services import fifo
 from asgi_wasm.services.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from tests.driving import run, until
+from tests.extras import LMDB_MISSING
 from tests.services.conftest import Place
 from tests.services.listening import Listener
+
+pytestmark = pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)
 
 
 def test_a_full_database_refuses_writes_and_answers_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import Failure
-from asgi_wasm.engines.wasmtime.reports import trap_from_report
+from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError
 
 SLOT = 16
@@ -70,14 +70,6 @@ class RawFailure(Failure):
 def store_context(context: Context) -> Any:
     """The context as the bindings' functions want it."""
     return context.store._context()
-
-
-def report(error: int | None, trap: c_void_p) -> str:
-    """Wasmtime's text for an error or a trap, either of which is freed."""
-    if error:
-        return str(wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, POINTER(ffi.wasmtime_error_t))))
-    pointer, trap.value = trap.value or 0, None
-    return str(wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(ffi.wasm_trap_t))))
 
 
 def bind_host_function(imported: base.Import, function: base.HostFunction, failure: RawFailure) -> Any:
@@ -162,9 +154,10 @@ def bind_guest_function(
     result: Any = _result(slots, type_)
 
     def fail(error: int | None) -> NoReturn:
+        text = report(error, trap)  # first of all: it needs no more levels than `_headroom` has seen
         kept = failure.take()
         failure.restock()
-        raise trap_from_report(report(error, trap), kept, failure.source)
+        raise trap_from_report(text, kept, failure.source)
 
     def finish() -> int | None:
         _headroom()

@@ -19,11 +19,10 @@ from asgi_wasm.engines.wasmtime.calls import (
     RawFailure,
     bind_guest_function,
     bind_host_function,
-    report,
     store_context,
 )
 from asgi_wasm.engines.wasmtime.memory import RawMemory
-from asgi_wasm.engines.wasmtime.reports import trap_from_report
+from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -150,8 +149,8 @@ class RawInstance:
 
     def _refuse(self, error: int | None, trap: c_void_p) -> NoReturn:
         trapped = trap.value is not None
-        kept = self._failure.take()
         text = report(error, trap)
+        kept = self._failure.take()
         self.close()
         if trapped or kept is not None:
             raise trap_from_report(text, kept, self._failure.source)

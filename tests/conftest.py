@@ -1,0 +1,34 @@
+"""Leaves out the files whose packages this Python does not have, and says so at the end of the run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.extras import why_not
+
+# Files that import a package of an extra, which has no wheel for every Python.
+_NEED = {
+    "cryptography": (
+        "conformance",
+        "plugins/test_foreign_functions.py",
+        "plugins/test_grpc_auth.py",
+        "plugins/test_grpc_probe.py",
+        "plugins/test_grpc_tls.py",
+    ),
+    "grpc": (
+        "conformance",
+        "plugins/test_grpc_auth.py",
+        "plugins/test_grpc_probe.py",
+        "plugins/test_grpc_tls.py",
+        "services/test_grpc_calls.py",
+    ),
+}
+
+_left_out = {file: reason for module, files in _NEED.items() if (reason := why_not(module)) for file in files}
+collect_ignore = list(_left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was left out, and why."""
+    for file, reason in _left_out.items():
+        terminalreporter.write_line(f"NOT RUN tests/{file}: {reason}")
