@@ -14,6 +14,7 @@ from asgi_wasm.engines.wasmtime import WasmtimeEngine
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "wasmtime": WasmtimeEngine,
+    "wasmtime-moving": lambda: WasmtimeEngine(reserve=False),
     "wasmtime-public": lambda: WasmtimeEngine(raw=False),
 }
 if sys.version_info[:2] <= (3, 10) and importlib.util.find_spec("wasmer") is not None:
@@ -23,7 +24,8 @@ if sys.version_info[:2] <= (3, 10) and importlib.util.find_spec("wasmer") is not
 @pytest.fixture(scope="session", params=list(ENGINES))
 def engine(request: pytest.FixtureRequest) -> Engine:
     engine = ENGINES[request.param]()
-    if request.param == "wasmtime":
+    if request.param in ("wasmtime", "wasmtime-moving"):
         assert isinstance(engine, WasmtimeEngine)
         assert engine.uses_raw_api  # or else the fallback would be tested twice
+        assert engine.memory_may_move == (request.param == "wasmtime-moving")
     return engine

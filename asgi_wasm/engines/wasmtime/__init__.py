@@ -23,20 +23,12 @@ from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
+from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
 from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["WasmtimeEngine", "WasmtimeModule"]
 
 logger = logging.getLogger("asgi_wasm.engines")
-
-# Bump when `_config` changes: compiled code depends on it.
-FLAGS = "cranelift-1"
-
-# All that a 32-bit memory can ever grow to. Only address space is reserved, not memory.
-RESERVED_FOR_MEMORY = 1 << 32
-
-# By how much a memory that may move grows in place.
-RESERVED_FOR_GROWTH = 1 << 20
 
 VALUE_TYPES = {0: base.I32, 1: base.I64, 2: base.F32, 3: base.F64}
 KINDS: dict[str, str] = {
@@ -56,26 +48,36 @@ class Linker(Protocol):
 
 
 class WasmtimeEngine:
-    """One wasmtime engine. ``raw=False`` never tries the C API, for tests and for narrowing down a bug."""
+    """One wasmtime engine. ``raw=False`` never tries the C API, for tests and for narrowing down a bug.
+
+    Where the process may not reserve address space for memories, they grow instead, and may move in doing so;
+    ``reserve`` says whether it may, without trying.
+    """
 
     name = "wasmtime"
     limits_memory = True
 
-    def __init__(self, *, raw: bool = True) -> None:
+    def __init__(self, *, raw: bool = True, reserve: bool | None = None) -> None:
         self._raw = raw
+        self._reserve = reserve
         self._lock = threading.Lock()
-        self._made: tuple[wasmtime.Engine, Linker] | None = None
+        self._made: tuple[wasmtime.Engine, Linker, bool] | None = None
 
     @property
     def fingerprint(self) -> str:
         """See `base.Engine`."""
-        memory = "fixed" if self.uses_raw_api else "movable"
+        memory = "movable" if self.memory_may_move else "fixed"
         return f"wasmtime-{version('wasmtime')}-{FLAGS}-{memory}-{sys.platform}-{platform.machine()}"
 
     @property
     def uses_raw_api(self) -> bool:
         """Whether calls take the fast way. Runs the self-proof when it has not run yet."""
         return not isinstance(self.linker, public.PublicLinker)
+
+    @property
+    def memory_may_move(self) -> bool:
+        """Whether the address of a guest's memory changes when that grows."""
+        return self._make()[2]
 
     @property
     def engine(self) -> wasmtime.Engine:
@@ -105,18 +107,24 @@ class WasmtimeEngine:
             raise InvalidModuleError(f"wasmtime refuses the compiled code: {one_sentence(str(error))}") from None
         return WasmtimeModule(self, module)
 
-    def _make(self) -> tuple[wasmtime.Engine, Linker]:
+    def _make(self) -> tuple[wasmtime.Engine, Linker, bool]:
         made = self._made
         if made is None:
             with self._lock:
                 made = self._made = self._made or self._choose()
         return made
 
-    def _choose(self) -> tuple[wasmtime.Engine, Linker]:
+    def _choose(self) -> tuple[wasmtime.Engine, Linker, bool]:
         if self._raw:
+            may_move = not (can_reserve() if self._reserve is None else self._reserve)
+            if may_move:
+                logger.warning(
+                    "the process may not reserve 4 GiB of addresses for each plugin (ulimit -v, or a small machine):"
+                    " their memories are moved when they grow, and each access to them costs a microsecond more"
+                )
             try:
-                engine = wasmtime.Engine(_config(memory_may_move=False))
-                return engine, self._proven(engine)
+                engine = wasmtime.Engine(make_config(memory_may_move=may_move))
+                return engine, self._proven(engine, may_move), may_move
             except Exception as error:
                 logger.warning(
                     "wasmtime %s does not work here as asgi-wasm knows it (%s: %s): using its public API,"
@@ -125,13 +133,13 @@ class WasmtimeEngine:
                     type(error).__name__,
                     error,
                 )
-        engine = wasmtime.Engine(_config(memory_may_move=True))
-        return engine, public.PublicLinker(engine)
+        engine = wasmtime.Engine(make_config(memory_may_move=True))
+        return engine, public.PublicLinker(engine), True
 
-    def _proven(self, engine: wasmtime.Engine) -> Linker:
+    def _proven(self, engine: wasmtime.Engine, memory_may_move: bool) -> Linker:
         from asgi_wasm.engines.wasmtime import raw
 
-        linker = raw.RawLinker(engine)
+        linker = raw.RawLinker(engine, memory_may_move=memory_may_move)
         module = WasmtimeModule(self, wasmtime.Module(engine, proof.CODE))
         proof.prove(lambda functions, memory_limit: module.link(linker, functions, memory_limit))
         return linker
@@ -169,22 +177,6 @@ class WasmtimeModule:
     def serialize(self) -> bytes:
         """See `base.Module`."""
         return bytes(self.module.serialize())
-
-
-def _config(*, memory_may_move: bool) -> wasmtime.Config:
-    config = wasmtime.Config()
-    pointer = config.ptr()
-    # `raw` keeps the address of memory for as long as the instance lives. Where the address space is limited (ulimit
-    # -v) there is no such reservation, and the public API does without.
-    ffi.wasmtime_config_memory_may_move_set(pointer, memory_may_move)
-    ffi.wasmtime_config_memory_reservation_set(pointer, 0 if memory_may_move else RESERVED_FOR_MEMORY)
-    if memory_may_move:
-        ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
-    ffi.wasmtime_config_wasm_memory64_set(pointer, False)
-    # The C API aborts the process when asked about functions that take or return typed references.
-    ffi.wasmtime_config_wasm_function_references_set(pointer, False)
-    ffi.wasmtime_config_wasm_gc_set(pointer, False)
-    return config
 
 
 def _describe(item: wasmtime.ImportType | wasmtime.ExportType) -> tuple[str, base.FuncType | None]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from ctypes import byref, c_char, c_void_p
+from ctypes import byref, c_char, c_size_t
 from typing import Any
 
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines.traps import outside_memory
-from asgi_wasm.engines.wasmtime.calls import Context, store_context
+from asgi_wasm.engines.wasmtime.calls import Context
+
+# Function objects of our own, without the bindings' checks of arguments.
+_data = ffi.dll["wasmtime_memory_data"]
+_data.restype = c_size_t
+_data_size = ffi.dll["wasmtime_memory_data_size"]
+_data_size.restype = c_size_t
 
 _pack_u32 = struct.Struct("<I").pack_into
 
@@ -22,11 +27,13 @@ class RawMemory:
     the size seen last is inside memory, and only a range outside it asks wasmtime for the present size.
     """
 
-    __slots__ = ("_bytes", "_context", "_memory", "_size", "_view")
+    __slots__ = ("_base", "_bytes", "_context", "_extern", "_memory", "_size", "_view")
 
     def __init__(self, context: Context, extern: Any) -> None:
         self._context: Context | None = context
-        self._memory = extern.of.memory
+        self._extern = extern  # what `_memory` points into
+        self._memory = byref(extern.of.memory)
+        self._map(0, 0)
         self._refresh()
 
     @property
@@ -63,18 +70,39 @@ class RawMemory:
     def _refresh(self) -> None:
         if self._context is None:
             return
-        context = store_context(self._context)
-        size = ffi.wasmtime_memory_data_size(context, byref(self._memory))
-        base_address = ctypes.cast(ffi.wasmtime_memory_data(context, byref(self._memory)), c_void_p).value
-        self._map(base_address or 0, size if base_address else 0)
+        base_address, size = _data(self._context, self._memory), _data_size(self._context, self._memory)
+        if base_address != self._base or size != self._size:
+            self._map(base_address, size if base_address else 0)
 
     def _map(self, base_address: int, size: int) -> None:
         array = (c_char * size).from_address(base_address) if size else (c_char * 0)()
         self._bytes: Any = array
         self._view = memoryview(array).cast("B")
+        self._base = base_address
         self._size = size
 
     def _grown_to(self, address: int, size: int) -> None:
         self._refresh()
         if address + size > self._size:
             raise outside_memory(address, size, self._size)
+
+
+class MovingMemory(RawMemory):
+    """Memory whose address may change in any call that grows it: every access asks for it first."""
+
+    __slots__ = ()
+
+    def read(self, address: int, size: int) -> bytes:
+        """See `base.Memory`."""
+        self._refresh()
+        return super().read(address, size)
+
+    def write(self, address: int, data: bytes) -> None:
+        """See `base.Memory`."""
+        self._refresh()
+        super().write(address, data)
+
+    def write_u32(self, address: int, value: int) -> None:
+        """See `base.Memory`."""
+        self._refresh()
+        super().write_u32(address, value)

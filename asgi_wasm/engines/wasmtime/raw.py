@@ -21,7 +21,7 @@ from asgi_wasm.engines.wasmtime.calls import (
     bind_host_function,
     store_context,
 )
-from asgi_wasm.engines.wasmtime.memory import RawMemory
+from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
@@ -43,13 +43,14 @@ ARITIES = {
 class RawLinker:
     """Makes raw instances. Raises when the C API is not the one described above."""
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
+    def __init__(self, engine: wasmtime.Engine, *, memory_may_move: bool) -> None:
         if sys.byteorder != "little" or ctypes.sizeof(ffi.wasmtime_val_raw_t) != SLOT:
             raise EngineError("values are not slots of 16 bytes, low bytes first")
         for name, arity in ARITIES.items():
             if len(getattr(ffi.dll, name).argtypes) != arity:
                 raise EngineError(f"{name} does not take {arity} arguments")
         self._engine = engine
+        self._memory_type = MovingMemory if memory_may_move else RawMemory
         # `dll[name]` is a new function object each time: these settings are ours alone.
         self._new_function = ffi.dll["wasmtime_func_new_unchecked"]
         self._new_function.restype = None
@@ -75,20 +76,27 @@ class RawLinker:
             externs[index].kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
             target = byref(externs[index].of.func)
             self._new_function(context, c_imports[index].type.ptr(), callback, None, None, target)
-        return RawInstance(self._invoke, context, module, externs, failure)
+        return RawInstance(self._invoke, context, module, externs, failure, self._memory_type)
 
 
 class RawInstance:
     """See `base.Instance`."""
 
     def __init__(
-        self, invoke: Any, context: Context, module: WasmtimeModule, externs: ctypes.Array[Any], failure: RawFailure
+        self,
+        invoke: Any,
+        context: Context,
+        module: WasmtimeModule,
+        externs: ctypes.Array[Any],
+        failure: RawFailure,
+        memory_type: type[RawMemory],
     ) -> None:
         self._invoke = invoke
         self._context: Context | None = context
         self._module = module
         self._failure = failure
         self._instance = ffi.wasmtime_instance_t()
+        self._memory_type = memory_type
         self._memory: RawMemory | None = None
         self._closers: list[Callable[[], None]] = []
         trap = c_void_p()
@@ -111,7 +119,7 @@ class RawInstance:
             extern = self._export("memory")
             if extern is None or extern.kind != ffi.WASMTIME_EXTERN_MEMORY.value:
                 raise LinkError('the module exports no memory named "memory"')
-            self._memory = RawMemory(self._open_context(), extern)
+            self._memory = self._memory_type(self._open_context(), extern)
         return self._memory
 
     def function(self, name: str) -> base.GuestFunction | None:
