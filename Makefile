@@ -19,9 +19,10 @@ demo: $(VENV)/.samples ## serve the FastAPI sample on 127.0.0.1 (PORT=8000)
 	@echo
 	@exec $(BIN)/python -m uvicorn sample_apps.fastapi_app.main:app --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer where one is found
+test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer and newer Pythons where they are found or can be had
 	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
 	.ci/second-interpreter
+	.ci/newer-pythons
 
 conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and here, and compare
 	$(BIN)/python -m pytest tests/conformance
@@ -46,7 +47,7 @@ format: $(VENV)/.check ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv310 .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv .venv310 .venv-python* .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { echo "This Python cannot make virtual environments: install its venv package (Debian: python3-venv), or say 'make PYTHON=...'." >&2; exit 1; }

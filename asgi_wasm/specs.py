@@ -116,8 +116,8 @@ class PluginSpec:
     limits: PluginLimits = PluginLimits()
     sha256: str | None = None
     service: bool = False
-    # What is wrong with the file, in one sentence, when that was seen already.
-    problem: str | None = None
+    # Source and key that name the file, for messages.
+    named_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from tests.extras import why_not
 _NEED = {
     "cryptography": (
         "conformance",
+        "metrics/test_host_metrics.py",
         "plugins/test_foreign_functions.py",
         "plugins/test_grpc_auth.py",
         "plugins/test_grpc_probe.py",
         "plugins/test_grpc_tls.py",
+        "plugins/test_http_auth.py",
+        "plugins/test_http_calls.py",
     ),
     "grpc": (
         "conformance",

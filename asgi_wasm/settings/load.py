@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +20,6 @@ from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_WASM_MAGIC = b"\0asm"
-_COMPONENT_VERSION = b"\x0d\0\x01\0"
 
 
 def load(
@@ -40,8 +37,7 @@ def load(
 
     ``settings`` may be a file's path, which replaces the usual files; or a mapping or `Settings`, which replaces every
     other source; the other arguments win over all. Raises `SettingsError`, one sentence a mistake, each naming its
-    source and key. A plugin's file that is missing or no Wasm is no such error, but ``problem`` of its spec, so that
-    the other plugins can run.
+    source and key. A plugin's file is not looked at: one that is missing or no Wasm lets the other plugins run.
     """
     given = {
         "plugins": plugins,
@@ -109,29 +105,13 @@ class _Reader:
         return specs.PluginSpec(
             name=name,
             file=file,
-            problem=self._file_problem(file, plugin.sha256, f"{named_by.name}: plugins.{name}.file"),
+            named_by=f"{named_by.name}: plugins.{name}.file",
             env=tuple(plugin.env.items()),
             allowed_capabilities=frozenset(plugin.allowed_capabilities),
             limits=specs.PluginLimits(plugin.limits.memory),
             vm_conf=plugin.vm_conf or b"",
             **{key: getattr(plugin, key) for key in _SAME_IN_SPEC},
         )
-
-    @staticmethod
-    def _file_problem(file: Path, digest: str | None, where: str) -> str | None:
-        try:
-            with file.open("rb") as stream:
-                head = stream.read(8)
-                content = head + stream.read() if digest else b""
-        except OSError as error:
-            return f"{where}: cannot be read ({error.strerror}): check the path"
-        if head[:4] != _WASM_MAGIC:
-            return f"{where}: is {'empty' if not head else 'no WebAssembly file'}: give the .wasm that the SDK built"
-        if head[4:] == _COMPONENT_VERSION:
-            return f"{where}: is a component; Proxy-Wasm plugins are core modules: build it without the component model"
-        if digest and sha256(content).hexdigest() != digest:
-            return f"{where}: its sha256 is {sha256(content).hexdigest()}, not the configured one: it is another file"
-        return None
 
     def _routes(self) -> Iterable[specs.RouteSpec]:
         if "routes" not in self._merged.values:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
@@ -16,6 +15,7 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, RouteSpec
+from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 
 logger = logging.getLogger("asgi_wasm.host")
@@ -119,15 +119,9 @@ class Loader:
 
 
 def _compile(engine: Engine, spec: PluginSpec, host: HostSpec) -> tuple[Code, bool]:
-    if spec.problem is not None:
-        raise PluginLoadError(spec.name, str(spec.file), spec.problem)
-    try:
-        content = spec.file.read_bytes()
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise PluginLoadError(spec.name, str(spec.file), problem) from error
+    content, digest = read_plugin_file(spec)
     try:
         module, cached = load_module(engine, content, host.cache_dir)
-        return Code(module, abi_version(module), sha256(content).hexdigest()), cached
+        return Code(module, abi_version(module), digest), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

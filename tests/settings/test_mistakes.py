@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_wasm import SettingsError
+from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.settings import load
 from asgi_wasm.settings.models import encode_conf
+from asgi_wasm.worker.plugin_file import read_plugin_file
 
 WAF = {"name": "waf", "file": "waf.wasm"}
 
@@ -260,12 +262,19 @@ def problem(content: bytes | None, folder: Path, **more: object) -> str | None:
     if content is not None:
         (folder / "x.wasm").write_bytes(content)
     (plugin,) = load(plugins=[{"name": "x", "file": "x.wasm", **more}]).plugins
-    return plugin.problem
+    try:
+        read_plugin_file(plugin)
+    except PluginLoadError as error:
+        return error.problem
+    return None
 
 
 def test_plugin_files(folder: Path) -> None:
     where = "the arguments: plugins.x.file: "
     assert problem(None, folder) == f"{where}cannot be read (No such file or directory): check the path"
+    (folder / "x.wasm").mkdir()
+    assert problem(None, folder) == f"{where}cannot be read (Is a directory): check the path"
+    (folder / "x.wasm").rmdir()
     assert problem(b"", folder) == f"{where}is empty: give the .wasm that the SDK built"
     assert problem(b"#!/bin/sh", folder) == f"{where}is no WebAssembly file: give the .wasm that the SDK built"
     assert (problem(b"\0asm\x0d\0\1\0", folder) or "").startswith(f"{where}is a component; ")

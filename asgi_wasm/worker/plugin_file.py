@@ -1,0 +1,50 @@
+"""A plugin's file, read once: what was checked is what is compiled."""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import sha256
+from pathlib import Path
+
+from asgi_wasm.errors import PluginLoadError
+from asgi_wasm.specs import PluginSpec
+
+_MAGIC = b"\0asm"
+_COMPONENT_VERSION = b"\x0d\0\1\0"
+
+
+def read_plugin_file(spec: PluginSpec) -> tuple[bytes, str]:
+    """The bytes to compile, and their SHA-256 in hexadecimal. Raises `PluginLoadError`.
+
+    Whoever swaps the file has it refused, or is too late: its ``sha256`` is that of the bytes returned.
+    """
+    try:
+        content = _read(spec.file)
+    except OSError as error:
+        raise _error(spec, f"cannot be read ({error.strerror or error}): check the path") from error
+    digest = sha256(content).hexdigest()
+    if content[:4] != _MAGIC:
+        what = "no WebAssembly file" if content else "empty"
+        raise _error(spec, f"is {what}: give the .wasm that the SDK built")
+    if content[4:8] == _COMPONENT_VERSION:
+        raise _error(spec, "is a component; Proxy-Wasm plugins are core modules: build it without the component model")
+    if spec.sha256 and digest != spec.sha256:
+        raise _error(spec, f"its sha256 is {digest}, not the configured one: it is another file")
+    return content, digest
+
+
+def _read(file: Path) -> bytes:
+    # Not blocking: to open a pipe would wait for its writer, and a device may have no end.
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(handle, "rb") as stream:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):  # which Windows tells before, as a lack of rights
+            raise IsADirectoryError(None, "Is a directory")
+        if not stat.S_ISREG(mode):
+            raise OSError(None, "it is no regular file")
+        return stream.read()
+
+
+def _error(spec: PluginSpec, problem: str) -> PluginLoadError:
+    return PluginLoadError(spec.name, str(spec.file), f"{spec.named_by}: {problem}" if spec.named_by else problem)
