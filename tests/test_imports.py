@@ -23,6 +23,7 @@ ARROWS = {
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "specs"),
     "middleware": ("asgi", "foreign", "settings", "worker", "errors"),
+    "__main__": ("settings", "worker.loading", "errors"),
     "__init__": (
         "asgi.properties",
         "errors",

@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 
 from asgi_wasm.engines.base import Engine, Module
+from asgi_wasm.engines.file_lock import file_lock
 from asgi_wasm.errors import InvalidModuleError
 
-__all__ = ["default_cache_dir", "load_module"]
+__all__ = ["ModuleCache", "default_cache_dir"]
 
 logger = logging.getLogger("asgi_wasm.engines")
 
@@ -25,25 +26,77 @@ logger = logging.getLogger("asgi_wasm.engines")
 HEADER = b"asgi-wasm compiled code 1\n"
 DIGEST_SIZE = hashlib.sha256().digest_size
 
+# Seconds. The largest plugins known take half a minute; who holds the lock for longer is stopped, not at work.
+LOCK_TIMEOUT = 120.0
 
-def load_module(
-    engine: Engine, code: bytes, cache_dir: Path | None = None, *, enabled: bool = True
-) -> tuple[Module, bool]:
-    """The module of ``code``, and whether it came from the cache.
 
-    ``cache_dir`` is `default_cache_dir` when None; ``enabled=False`` compiles and touches no disk.
-    Raises `InvalidModuleError` like `Engine.compile`.
-    """
-    directory = _private_directory(cache_dir) if enabled else None
-    if directory is None:
-        return engine.compile(code), False
-    path = directory / _entry_name(engine, code)
-    module = _load(engine, path)
-    if module is not None:
-        return module, True
-    module = engine.compile(code)
-    _store(path, module)
-    return module, False
+class ModuleCache:
+    """The cache of one worker. What is wrong with its directory is said once."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        """``directory`` is `default_cache_dir` when None."""
+        self._configured = directory
+        self._told = False
+
+    def load(self, engine: Engine, code: bytes) -> tuple[Module, bool]:
+        """The module of ``code``, and whether it came from the cache.
+
+        Of several workers that start together one compiles, and the others wait for what it stores. To be called on a
+        thread of its own. Raises `InvalidModuleError` like `Engine.compile`.
+        """
+        directory = self._directory()
+        if directory is None:
+            return engine.compile(code), False
+        path = directory / _entry_name(engine, code)
+        module = _load(engine, path)
+        if module is not None:
+            return module, True
+        with file_lock(path.with_suffix(".lock"), LOCK_TIMEOUT):
+            module = _load(engine, path, tell=True)
+            if module is not None:
+                return module, True
+            module = engine.compile(code)
+            self._store(path, module)
+        return module, False
+
+    def _directory(self) -> Path | None:
+        try:
+            directory = default_cache_dir() if self._configured is None else self._configured
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+            # lstat: a symbolic link may have been put there by anyone who may write to its parent.
+            status = directory.lstat()
+        except (OSError, RuntimeError) as error:
+            self._tell("compiled code is not kept, so each start compiles (set cache_dir to a directory): %s", error)
+            return None
+        problem = _problem(status)
+        if problem:
+            self._tell("the cache directory %s is not used: %s", directory, problem)
+            return None
+        return directory
+
+    def _store(self, path: Path, module: Module) -> None:
+        payload = module.serialize()
+        temporary = ""
+        try:
+            # Another process that stores the same entry has another temporary file.
+            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(HEADER + hashlib.sha256(payload).digest())
+                file.write(payload)
+            # As readable as the directory: an image may be built by one user and run by another.
+            os.chmod(temporary, 0o600 | (path.parent.stat().st_mode & 0o044))
+            os.replace(temporary, path)
+        except OSError as error:
+            self._tell("compiled code cannot be kept in %s, so each start compiles: %s", path.parent, error)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def _tell(self, message: str, *arguments: object) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(message, *arguments)
 
 
 def default_cache_dir() -> Path:
@@ -60,24 +113,6 @@ def _entry_name(engine: Engine, code: bytes) -> str:
     return f"{engine.name}-{key.hexdigest()}"
 
 
-def _private_directory(cache_dir: Path | None) -> Path | None:
-    try:
-        directory = default_cache_dir() if cache_dir is None else cache_dir
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        # lstat: a symbolic link may have been put there by anyone who may write to its parent.
-        status = directory.lstat()
-    except (OSError, RuntimeError) as error:
-        logger.debug("compiled code is not cached: %s", error)
-        return None
-    problem = _problem(status)
-    if problem:
-        logger.warning("the cache directory %s is not used: %s", directory, problem)
-        return None
-    return directory
-
-
 def _problem(status: os.stat_result) -> str:
     if stat.S_ISLNK(status.st_mode):
         return "it is a symbolic link"
@@ -85,41 +120,27 @@ def _problem(status: os.stat_result) -> str:
         return "it is no directory"
     if not hasattr(os, "getuid"):  # Windows has other permissions, and a cache in the user's profile is private
         return ""
-    if status.st_uid != os.getuid():
+    if status.st_uid not in (0, os.getuid()):  # against root nothing helps, and it may have built the image
         return f"it belongs to user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return "others may write to it, run chmod go-w on it"
     return ""
 
 
-def _load(engine: Engine, path: Path) -> Module | None:
+def _load(engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
+    """The entry's module, if it is there and good; ``tell`` the log when it is not good."""
     try:
         entry = path.read_bytes()
     except OSError:
         return None
     start = len(HEADER) + DIGEST_SIZE
     payload = entry[start:]
-    if entry[:start] != HEADER + hashlib.sha256(payload).digest():
-        logger.warning("compiled code in %s is damaged: compiling again", path)
-        return None
-    try:
-        return engine.deserialize(payload)
-    except InvalidModuleError as error:
-        logger.warning("compiled code in %s cannot be used (%s): compiling again", path, error)
-        return None
-
-
-def _store(path: Path, module: Module) -> None:
-    payload = module.serialize()
-    temporary = ""
-    try:
-        # mkstemp makes the file 0600; another process that stores the same entry has another temporary file.
-        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(HEADER + hashlib.sha256(payload).digest())
-            file.write(payload)
-        os.replace(temporary, path)
-    except OSError as error:
-        logger.debug("compiled code is not cached: %s", error)
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+    problem = "it is damaged"
+    if entry[:start] == HEADER + hashlib.sha256(payload).digest():
+        try:
+            return engine.deserialize(payload)
+        except InvalidModuleError as error:
+            problem = str(error)
+    if tell:
+        logger.warning("compiled code in %s cannot be used, so the plugin is compiled again: %s", path, problem)
+    return None

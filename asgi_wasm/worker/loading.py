@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
-from asgi_wasm.engines.cache import load_module
+from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
@@ -80,17 +81,18 @@ class Loader:
         Raises `EngineUnavailableError`.
         """
         engine = create_engine(spec.engine)
-        loaded = [await self._load_one(engine, plugin, spec) for plugin in spec.plugins]
+        cache = ModuleCache(spec.cache_dir)
+        loaded = [await self._load_one(engine, plugin, cache) for plugin in spec.plugins]
         plugins = Plugins([plugin for plugin, _ in loaded], spec.routes)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
                 self._start(plugins, plugin, report)
         return plugins
 
-    async def _load_one(self, engine: Engine, spec: PluginSpec, host: HostSpec) -> tuple[AnyPlugin, str]:
+    async def _load_one(self, engine: Engine, spec: PluginSpec, cache: ModuleCache) -> tuple[AnyPlugin, str]:
         began = time.monotonic()
         try:
-            code, cached = await asyncio.to_thread(_compile, engine, spec, host)
+            code, cached = await asyncio.to_thread(compile_plugin, engine, spec, cache)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -118,10 +120,37 @@ class Loader:
         self._pool.close()
 
 
-def _compile(engine: Engine, spec: PluginSpec, host: HostSpec) -> tuple[Code, bool]:
+@dataclass(frozen=True)
+class CompileReport:
+    """What came of one plugin in `compile_all`: whether its code is in the cache, and how to say so."""
+
+    kept: bool
+    sentence: str
+
+
+def compile_all(spec: HostSpec) -> list[CompileReport]:
+    """Compile every plugin into the cache, and start none. It blocks. Raises `EngineUnavailableError`."""
+    engine = create_engine(spec.engine)
+    cache = ModuleCache(spec.cache_dir)
+    return [_compile_into(cache, engine, plugin) for plugin in spec.plugins]
+
+
+def _compile_into(cache: ModuleCache, engine: Engine, spec: PluginSpec) -> CompileReport:
+    try:
+        # The second time is from the cache, if that works.
+        for what in ("was compiled before", "compiled"):
+            if compile_plugin(engine, spec, cache)[1]:
+                return CompileReport(True, f"plugin {spec.name!r} ({spec.file}): {what}")
+    except PluginError as error:
+        return CompileReport(False, str(error))
+    return CompileReport(False, f"plugin {spec.name!r} ({spec.file}): compiled, but the cache did not keep it")
+
+
+def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache) -> tuple[Code, bool]:
+    """The plugin's code, and whether it came from the cache. It blocks. Raises `PluginLoadError`."""
     content, digest = read_plugin_file(spec)
     try:
-        module, cached = load_module(engine, content, host.cache_dir)
+        module, cached = cache.load(engine, content)
         return Code(module, abi_version(module), digest), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

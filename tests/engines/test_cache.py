@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.engines import cache
-from asgi_wasm.engines.base import Engine
-from asgi_wasm.engines.cache import default_cache_dir, load_module
+from asgi_wasm.engines.base import Engine, Module
+from asgi_wasm.engines.cache import ModuleCache, default_cache_dir
 from asgi_wasm.engines.null import NullEngine
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
 from asgi_wasm.errors import InvalidModuleError
@@ -23,6 +23,10 @@ AS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
 @pytest.fixture(scope="module")
 def wasmtime() -> WasmtimeEngine:
     return WasmtimeEngine()
+
+
+def load_module(engine: Engine, code: bytes, directory: Path | None = None) -> tuple[Module, bool]:
+    return ModuleCache(directory).load(engine, code)
 
 
 def entries(directory: Path) -> list[Path]:
@@ -68,7 +72,7 @@ def test_a_damaged_entry_is_replaced(
         }[damage]
     entry.write_bytes(damaged)
     assert load_module(wasmtime, EMPTY, tmp_path)[1] is False
-    assert "compiling again" in caplog.text
+    assert "compiled again" in caplog.text
     assert entry.read_bytes()[: len(cache.HEADER)] == cache.HEADER
     assert load_module(wasmtime, EMPTY, tmp_path)[1] is True
     assert entries(tmp_path) == [entry]
@@ -90,9 +94,40 @@ def test_a_directory_that_others_may_write_to_is_not_used(
 def test_a_directory_of_another_user_is_not_used(
     wasmtime: WasmtimeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 12345678)
+    if AS_ROOT:
+        os.chown(tmp_path, 12345678, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345678)
     assert load_module(wasmtime, EMPTY, tmp_path)[1] is False
     assert "belongs to user" in caplog.text
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can make a directory of root's")
+def test_roots_directory_is_used_as_it_may_be_an_images(
+    wasmtime: WasmtimeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_module(wasmtime, EMPTY, tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 12345678)
+    assert load_module(wasmtime, EMPTY, tmp_path)[1] is True
+
+
+@pytest.mark.parametrize(("directory", "entry"), [(0o700, 0o600), (0o750, 0o640), (0o755, 0o644), (0o711, 0o600)])
+def test_entries_are_as_readable_as_the_directory(
+    wasmtime: WasmtimeEngine, tmp_path: Path, directory: int, entry: int
+) -> None:
+    tmp_path.chmod(directory)
+    load_module(wasmtime, EMPTY, tmp_path)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in entries(tmp_path)] == [entry]
+
+
+def test_what_is_wrong_with_the_directory_is_said_once(
+    wasmtime: WasmtimeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = ModuleCache(tmp_path / "file")
+    (tmp_path / "file").touch()
+    for _ in range(3):
+        assert cache.load(wasmtime, EMPTY)[1] is False
+    assert len(caplog.records) == 1
 
 
 def test_a_link_and_a_file_are_not_used(
@@ -154,12 +189,6 @@ def test_the_default_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_
     for other in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", other)
         assert default_cache_dir() == tmp_path / "home" / ".cache" / "asgi-wasm"
-
-
-def test_it_can_be_disabled(wasmtime: WasmtimeEngine, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert load_module(wasmtime, EMPTY, tmp_path, enabled=False)[1] is False
-    assert entries(tmp_path) == []
 
 
 def test_code_that_does_not_compile_is_not_kept(wasmtime: WasmtimeEngine, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.engines.base import Engine, Module
+from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import InvalidModuleError, PluginLoadError
-from asgi_wasm.specs import HostSpec, PluginSpec
+from asgi_wasm.specs import PluginSpec
 from asgi_wasm.worker import loading
 from asgi_wasm.worker.plugin_file import read_plugin_file
 
@@ -42,13 +43,13 @@ def test_the_checked_bytes_are_those_that_are_compiled(tmp_path: Path, monkeypat
     monkeypatch.setattr("asgi_wasm.worker.loading.read_plugin_file", read_then_swap)
     engine: Engine = Compiler()
     spec = PluginSpec("waf", file, sha256=digest, named_by="asgi-wasm.yaml: plugins.waf.file")
-    host = HostSpec(plugins=(spec,), cache_dir=tmp_path / "cache")
+    cache = ModuleCache(tmp_path / "cache")
     file.write_bytes(GOOD)
     with pytest.raises(PluginLoadError, match="far enough"):
-        loading._compile(engine, spec, host)
+        loading.compile_plugin(engine, spec, cache)
     assert compiled == [GOOD]
     with pytest.raises(PluginLoadError, match=r"asgi-wasm\.yaml: plugins\.waf\.file: its sha256 is .* another file"):
-        loading._compile(engine, spec, host)
+        loading.compile_plugin(engine, spec, cache)
     assert compiled == [GOOD]
 
 
