@@ -3,6 +3,7 @@
 * AsgiWasmError
     * SettingsError             a mistake in the settings; names the source and the key
     * MissingExtraError         an optional dependency is not installed; names the extra
+    * EventLoopError            too many event loops, or a plugin was called outside of its own
     * EngineError               blame: the Wasm engine, or what was asked of it
         * EngineUnavailableError    the chosen engine does not run on this Python
         * InvalidModuleError        the bytes are not a core module that the engine accepts
@@ -30,6 +31,10 @@ class SettingsError(AsgiWasmError):
 
 class MissingExtraError(AsgiWasmError):
     """Raised when a setting asks for something whose optional dependency is not installed."""
+
+
+class EventLoopError(AsgiWasmError):
+    """Raised when a plugin would be entered outside of the event loop that it was started in, or for one too many."""
 
 
 class EngineError(AsgiWasmError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,14 +11,13 @@ from asgi_wasm import settings as settings_module
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.websocket import WebSocketHandshake
-from asgi_wasm.errors import AsgiWasmError
 from asgi_wasm.foreign import PythonFunction, collect
-from asgi_wasm.worker.worker import Worker
+from asgi_wasm.worker.workers import Workers
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
-
-logger = logging.getLogger("asgi_wasm.host")
+    from asgi_wasm.host.ports import ForeignFunction
+    from asgi_wasm.specs import HostSpec
 
 _NO_PROPERTIES = PluginProperties({})
 _UNAVAILABLE = b"Service Unavailable"
@@ -64,8 +61,7 @@ class WasmMiddleware:
             shared_data=shared_data,
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
-        self._worker: Worker | None = None
-        self._start_lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._workers = Workers(app, self._configure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
@@ -76,7 +72,7 @@ class WasmMiddleware:
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        worker = self._worker or await self._start_lazily()
+        worker = self._workers.running() or await self._workers.start_lazily()
         if worker is None:
             await _refuse(kind, receive, send)
             return
@@ -89,63 +85,28 @@ class WasmMiddleware:
             await WebSocketHandshake(worker.environment, filters, scope, receive, send).run(scope)
 
     async def start(self) -> None:
-        """Read the settings and start every plugin, strictly.
+        """Read the settings and start every plugin for the running event loop, strictly.
 
         Raises `SettingsError`, or the `PluginError` of a plugin that cannot start and does not fail open.
         """
-        async with self._lock():
-            # A request may have come before the lifespan.
-            worker = self._worker or await self._make_worker()
-            error = worker.plugins.first_error()
-            self._worker = worker if error is None else None
-            if error is not None:
-                await worker.stop()
-                raise error
+        await self._workers.start()
 
     async def stop(self) -> None:
-        """End every plugin and free the VMs, also of a start that is under way. Idempotent."""
-        async with self._lock():
-            worker, self._worker = self._worker, None
-            if worker is not None:
-                await worker.stop()
+        """End every plugin of the running event loop and free the VMs, also of a start under way. Idempotent."""
+        await self._workers.stop()
 
-    def _lock(self) -> asyncio.Lock:
-        """Held while plugins start or stop. A lock belongs to an event loop, and a middleware may outlive one."""
-        loop = asyncio.get_running_loop()
-        if self._start_lock is None or self._start_lock[0] is not loop:
-            self._start_lock = loop, asyncio.Lock()
-        return self._start_lock[1]
+    async def __aenter__(self) -> WasmMiddleware:
+        """`start`; for an app mounted below another, whose lifespan does not reach it."""
+        await self.start()
+        return self
 
-    async def _start_lazily(self) -> Worker | None:
-        """Start on the first request, once. None, and an error in the log, when the settings are wrong.
+    async def __aexit__(self, *_: object) -> None:
+        """`stop`."""
+        await self.stop()
 
-        A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
-        """
-        async with self._lock():
-            if self._worker is None:
-                try:
-                    self._worker = await self._make_worker()
-                except AsgiWasmError as error:
-                    logger.error("no plugin runs, so every request is refused: %s", error)
-                except Exception:
-                    logger.exception("no plugin runs, so every request is refused")
-            return self._worker
-
-    async def _make_worker(self) -> Worker:
-        spec = self._load_settings()
-        if not spec.plugins:
-            # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
-            logger.warning(
-                "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
-                Path.cwd(),
-            )
-        worker = Worker(self.app, spec, collect(self._foreign_functions))
-        try:
-            await worker.start(spec)
-        except BaseException:
-            await worker.stop()
-            raise
-        return worker
+    def _configure(self) -> tuple[HostSpec, Mapping[str, ForeignFunction]]:
+        """What a worker is made of, read anew for each. Raises `AsgiWasmError`."""
+        return self._load_settings(), collect(self._foreign_functions)
 
 
 async def _refuse(kind: str, receive: Receive, send: Send) -> None:

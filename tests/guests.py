@@ -168,17 +168,16 @@ class _Engine(NullEngine):
 
 
 Serve = Callable[..., Any]
+Wrap = Callable[..., WasmMiddleware]
 
 
 @pytest.fixture
-def serve_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """``async with serve_guests(app, guest, …, routes=…) as middleware``; no context or task may be left over."""
+def wrap_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wrap:
+    """``wrap_guests(app, guest, …, routes=…)``: the middleware, not started, in no event loop."""
 
-    @asynccontextmanager
-    async def serve(
-        app: ASGIApp, *guests: Guest, lazily: bool = False, traps: bool = False, **settings: Any
-    ) -> AsyncIterator[Any]:
+    def wrap(app: ASGIApp, *guests: Guest, **settings: Any) -> WasmMiddleware:
         entries = settings.pop("entries", [{} for _ in guests])
+        options = {name: settings.pop(name) for name in ("foreign_functions",) if name in settings}
         engine = _Engine({f"g{index}": guest for index, guest in enumerate(guests)}, _IMPORTS)
         monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name: engine)
         plugins = []
@@ -186,8 +185,21 @@ def serve_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
             (tmp_path / f"g{index}.wasm").write_bytes(WASM_HEAD + PREFIX + b"g%d" % index)
             plugins.append({"name": f"g{index}", "file": tmp_path / f"g{index}.wasm", **entry})
         settings = {"plugins": plugins, "cache_dir": str(tmp_path / "cache"), **settings}
+        return WasmMiddleware(app, settings=settings, **options)
+
+    return wrap
+
+
+@pytest.fixture
+def serve_guests(wrap_guests: Wrap) -> Serve:
+    """``async with serve_guests(app, guest, …, routes=…) as middleware``; no context or task may be left over."""
+
+    @asynccontextmanager
+    async def serve(
+        app: ASGIApp, *guests: Guest, lazily: bool = False, traps: bool = False, **settings: Any
+    ) -> AsyncIterator[Any]:
         before = asyncio.all_tasks()
-        middleware = WasmMiddleware(app, settings=settings)
+        middleware = wrap_guests(app, *guests, **settings)
         if not lazily:
             await middleware.start()
         yield middleware

@@ -22,7 +22,7 @@ ARROWS = {
     "settings": ("engines.ENGINES", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "specs"),
-    "middleware": ("asgi", "foreign", "settings", "worker", "errors"),
+    "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
     "__main__": ("settings", "worker.loading", "errors"),
     "__init__": (
         "asgi.properties",

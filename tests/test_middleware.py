@@ -21,9 +21,9 @@ from asgi_wasm import PluginStartError, SettingsError, WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
 from tests.driving import Connection, answering, http_scope, request, run, settled, until
-from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests
+from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests, wrap_guests
 
-__all__ = ["serve_guests"]
+__all__ = ["serve_guests", "wrap_guests"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ROOT / "plugins"

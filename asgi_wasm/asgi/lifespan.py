@@ -5,6 +5,7 @@ Specification: ASGI `specs/lifespan.rst`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("asgi_wasm.host")
+
+_LAST_WORDS = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
 
 class Startable(Protocol):
@@ -27,16 +30,21 @@ class Startable(Protocol):
 
 
 class Lifespan:
-    """One lifespan call: the server's messages pass to the app, with our own work around them."""
+    """One lifespan call: the server's messages pass to the app and back, with our own work around them.
+
+    What the app does or raises reaches the server. Where that ends the call before the server asked for shutdown, the
+    server may go on serving, so plugins run on: they end with the event loop then.
+    """
 
     def __init__(self, app: ASGIApp, plugins: Startable, receive: Receive, send: Send) -> None:
         self._app = app
         self._plugins = plugins
         self._server_receive = receive
         self._server_send = send
-        # The app was given `lifespan.startup`, and answered it.
+        # The app called `receive` or `send`: it speaks lifespan.
         self._app_spoke = False
-        self._failed = False
+        # The server will not serve any more.
+        self._over = False
         self._pending: Message | None = None
 
     async def run(self, scope: Scope) -> None:
@@ -56,37 +64,44 @@ class Lifespan:
         self._pending = startup
         try:
             await self._run_app(scope)
-            if not self._app_spoke and not self._failed:
+            if not self._app_spoke:
                 await self._answer_for_app()
+        except asyncio.CancelledError:
+            # By the server, at whatever point.
+            self._over = True
+            raise
         finally:
-            # Also when the server cancels us, at whatever point.
-            await self._plugins.stop()
+            if self._over:
+                await self._plugins.stop()
 
     async def _run_app(self, scope: Scope) -> None:
         try:
             await self._app(scope, self._receive, self._send)
         except Exception as error:
-            if self._app_spoke or self._failed:
+            if self._app_spoke:
                 raise
             logger.debug("the app does not speak lifespan: %s", error)
 
     async def _receive(self) -> Message:
+        self._app_spoke = True
         if self._pending is not None:
             message, self._pending = self._pending, None
-            return message
-        return await self._server_receive()
+        else:
+            message = await self._server_receive()
+        self._over = self._over or message["type"] == "lifespan.shutdown"
+        return message
 
     async def _send(self, message: Message) -> None:
-        kind = message["type"]
-        self._app_spoke = self._app_spoke or kind == "lifespan.startup.complete"
-        self._failed = self._failed or kind == "lifespan.startup.failed"
-        if kind == "lifespan.shutdown.complete":
-            # Plugins outlive the app's own shutdown, but not the server's.
+        self._app_spoke = True
+        if message["type"] in _LAST_WORDS:
+            # Plugins outlive the app's own shutdown, but not the server's, which may come with this message.
+            self._over = True
             await self._plugins.stop()
         await self._server_send(message)
 
     async def _answer_for_app(self) -> None:
         await self._server_send({"type": "lifespan.startup.complete"})
         await self._server_receive()
+        self._over = True
         await self._plugins.stop()
         await self._server_send({"type": "lifespan.shutdown.complete"})

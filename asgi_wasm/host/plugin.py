@@ -94,6 +94,13 @@ class VmPool:
             vm.close()
         self._vms.clear()
 
+    def discard(self) -> None:
+        """`close` when the event loop is closed, in which plugins could be told of it."""
+        self._closed = True
+        for vm in self._vms.values():
+            vm.discard()
+        self._vms.clear()
+
 
 @dataclass(eq=False)
 class Plugin:

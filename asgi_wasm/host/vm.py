@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
-from asgi_wasm.errors import EngineError, LinkError
+from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host import lifecycle, linker
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
@@ -79,6 +79,8 @@ class WasmVM:
         self.metric_counts = [0, 0, 0]
         self.metric_bytes = 0
         self.log_lines = LogLines(ports, spec.limits)
+        self._thread_here = ports.thread
+        self._thread = ports.thread()
         write = ports.log.trace()
         self.trace = None if write is None else Trace(write, self.plugin_name)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
@@ -160,8 +162,11 @@ class WasmVM:
     def call(self, context: Context | None, function: GuestFunction, *args: int) -> int:
         """Call the guest on behalf of ``context``; 0 for a function without result.
 
-        Raises `VmFailedError`, after which ``failure`` says why.
+        Raises `VmFailedError`, after which ``failure`` says why. Raises `EventLoopError`, and touches nothing, outside
+        of the event loop that the VM belongs to: a second thread in a store would end the process.
         """
+        if self._thread_here() != self._thread:
+            self._come_home()
         if self.failure is not None:
             raise VmFailedError(self.failure)
         previous = self.current, self._effective
@@ -173,6 +178,15 @@ class WasmVM:
             raise VmFailedError(self.failure) from error
         finally:
             self.current, self._effective = previous
+
+    def _come_home(self) -> None:
+        """Allow another thread than before if the event loop has moved there: it runs in one at a time."""
+        if not self.ports.is_home():
+            raise EventLoopError(
+                f"plugin {self.spec.name!r} was called outside of its event loop: receive and send of a request may be"
+                " called only in the event loop that called the app"
+            )
+        self._thread = self._thread_here()
 
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
@@ -275,6 +289,12 @@ class WasmVM:
         if self.failure is None:
             self.failure = "the VM is closed"
         self.abandon_streams()
+        self.instance.close()
+
+    def discard(self) -> None:
+        """Free the instance, and tell nobody: the event loop in which they could hear of it is closed."""
+        self.failure = "its event loop is closed"
+        self.contexts.clear()
         self.instance.close()
 
     def roots(self) -> list[RootContext]:

@@ -46,9 +46,14 @@ class WakeFifo:
 
     def close(self) -> None:
         """Stop listening. Idempotent."""
+        if self._file is not None:
+            asyncio.get_running_loop().remove_reader(self._file)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """`close` when the event loop, which listened, is closed."""
         file, self._file = self._file, None
         if file is not None:
-            asyncio.get_running_loop().remove_reader(file)
             self._path.unlink(missing_ok=True)
             os.close(file)
 

@@ -21,6 +21,10 @@ class ForeignCalls:
         """Cancel what is under way: nothing of it is delivered any more."""
         await self._tasks.close()
 
+    def abandon(self) -> None:
+        """`close` for a worker whose event loop is closed."""
+        self._tasks.abandon()
+
 
 async def _run(call: ForeignCall) -> None:
     try:

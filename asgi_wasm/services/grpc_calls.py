@@ -104,6 +104,11 @@ class GrpcCalls:
         for channel in channels.values():
             await channel.close()
 
+    def abandon(self) -> None:
+        """`close` for a worker whose event loop is closed: grpcio closes a channel that nobody has."""
+        self._tasks.abandon()
+        self._channels.clear()
+
 
 class _Conversation:
     """One call or stream under way."""

@@ -125,6 +125,10 @@ class HttpCalls:
         for upstream in self._upstreams.values():
             await upstream.transport.aclose()
 
+    def abandon(self) -> None:
+        """`close` for a worker whose event loop is closed, and its connections with it."""
+        self._tasks.abandon()
+
 
 def _outcome(error: Exception) -> str:
     """As the host's metric of callouts names it."""

@@ -228,6 +228,11 @@ class LmdbStore:
         self.queues.fifo.close()
         self._opened = None
 
+    def abandon(self) -> None:
+        """`stop` for a worker whose event loop is closed."""
+        self.queues.fifo.abandon()
+        self._opened = None
+
 
 def _digest(identity: bytes) -> bytes:
     return blake2b(identity, digest_size=_DIGEST_BYTES).digest()

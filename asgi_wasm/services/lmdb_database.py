@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import ClassVar, TypeVar
 from weakref import WeakValueDictionary
 
@@ -27,17 +28,19 @@ _Action = Callable[[lmdb.Transaction], _Result]
 class Database:
     """One open environment."""
 
-    # LMDB forbids to open a database twice in one process, and several middlewares may name the same.
+    # LMDB forbids to open a database twice in one process, and several middlewares may name the same, in any thread.
+    _opening: ClassVar[Lock] = Lock()
     _opened: ClassVar[WeakValueDictionary[tuple[int, Path], Database]] = WeakValueDictionary()
 
     @classmethod
     def open(cls, spec: StoreSpec) -> Database:
         """The process's own, or a new one. Raises `SettingsError`."""
         key = (os.getpid(), spec.path.resolve())
-        found = cls._opened.get(key)
-        if found is None:
-            found = cls._opened[key] = cls(spec)
-        return found
+        with cls._opening:
+            found = cls._opened.get(key)
+            if found is None:
+                found = cls._opened[key] = cls(spec)
+            return found
 
     def __init__(self, spec: StoreSpec) -> None:
         self._outage = Outage(spec.label, _QUIET_SECONDS)

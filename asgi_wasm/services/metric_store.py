@@ -37,7 +37,7 @@ class NameTakenError(Exception):
 
 
 class SharedGauge:
-    """One series of a gauge that several middlewares of this process may feed: their sum.
+    """One series of a gauge that several middlewares of this process may feed, perhaps in several threads: their sum.
 
     Values are ints until they are shown, because the difference of two great floats is not exact.
     """
@@ -47,18 +47,18 @@ class SharedGauge:
         self._labels = labels
         self._child = family.gauge(labels)
         self._total = 0
+        self._lock = Lock()
         self.shares = 0
 
     def add(self, delta: int) -> None:
         """Change the sum."""
-        self._total += delta
-        self._child.set(self._total)
+        with self._lock:
+            self._total += delta
+            self._child.set(self._total)
 
     def release(self) -> None:
         """One feeder fewer; the series ends with the last one."""
-        self.shares -= 1
-        if not self.shares:
-            self._family.drop(self._labels)
+        self._family.release(self, self._labels)
 
 
 class GaugeShare:
@@ -67,7 +67,6 @@ class GaugeShare:
     def __init__(self, gauge: SharedGauge) -> None:
         self._gauge = gauge
         self.value = 0
-        gauge.shares += 1
 
     def set(self, value: int) -> None:
         """Replace this share."""
@@ -90,12 +89,16 @@ class Family:
         self._buckets = buckets
         self._metrics: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
         self._gauges: dict[Labels, SharedGauge] = {}
+        # Held where something is made or dropped; prometheus_client's own objects are safe.
+        self._lock = Lock()
 
     def _metric(self, labels: Labels) -> Counter | Gauge | Histogram:
         names = tuple(name for name, _ in labels)
         metric = self._metrics.get(names)
         if metric is None:
-            metric = self._metrics[names] = self._make(names)
+            made = self._make(names)
+            # One wins when two threads make it.
+            metric = self._metrics.setdefault(names, made)
         return metric
 
     def _make(self, names: tuple[str, ...]) -> Counter | Gauge | Histogram:
@@ -126,16 +129,23 @@ class Family:
 
     def share(self, labels: Labels) -> GaugeShare:
         """A new share of the gauge with these labels."""
-        gauge = self._gauges.get(labels)
-        if gauge is None:
-            gauge = self._gauges[labels] = SharedGauge(self, labels)
+        with self._lock:
+            gauge = self._gauges.get(labels)
+            if gauge is None:
+                gauge = self._gauges[labels] = SharedGauge(self, labels)
+            gauge.shares += 1
         return GaugeShare(gauge)
 
-    def drop(self, labels: Labels) -> None:
-        """Forget a gauge. In multi-process mode it stays, as zero: prometheus_client cannot take it out of the file."""
-        if directory() is None:
-            del self._gauges[labels]
-            self._metric(labels).remove(*(value for _, value in labels))
+    def release(self, gauge: SharedGauge, labels: Labels) -> None:
+        """Take one share back; with the last one the gauge is forgotten.
+
+        In multi-process mode it stays, as zero: prometheus_client cannot take it out of the file.
+        """
+        with self._lock:
+            gauge.shares -= 1
+            if not gauge.shares and directory() is None:
+                del self._gauges[labels]
+                self._metric(labels).remove(*(value for _, value in labels))
 
     def collect(self) -> Metric:
         """All its samples, but for the times of creation, which multi-process mode does not have either."""
@@ -189,6 +199,10 @@ def process_store() -> MetricStore:
     return MetricStore()
 
 
+# Now, while nobody else can: two threads that are the first to ask would each get one of their own.
+process_store()
+
+
 def directory() -> Path | None:
     """Where processes share their metrics; None when each is alone. Raises `SettingsError` when it is not there."""
     value = os.environ.get(DIRECTORY_VARIABLE)
@@ -206,7 +220,7 @@ async def expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]]
     The files of all processes are read on a thread; the store belongs to the event loop's. Raises `SettingsError`.
     """
     shared = directory()
-    for measure in process_store().measures:
+    for measure in tuple(process_store().measures):
         measure()
     registry = CollectorRegistry(auto_describe=False)
     if shared is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -16,6 +18,7 @@ from prometheus_client import Counter, Histogram
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import Clock, Metrics
 from asgi_wasm.host.vm import WasmVM
+from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.metric_names import legal_name, series_of
 from asgi_wasm.services.metric_store import (
     COUNTER,
@@ -57,8 +60,10 @@ class ExportedMetrics:
     What it exports is what passed in this process since it started; nothing of that can fail a hostcall.
     """
 
-    def __init__(self, inner: Metrics, store: MetricStore, spec: MetricsSpec) -> None:
+    def __init__(self, inner: Metrics, store: MetricStore, spec: MetricsSpec, *, is_alone: bool = False) -> None:
+        """``is_alone`` says that nobody else feeds ``inner``: then gauges are exported as they are there."""
         self._inner = inner
+        self._is_alone = is_alone
         self._store = store
         self._spec = spec
         # None for what is not exported.
@@ -68,6 +73,8 @@ class ExportedMetrics:
         self._names: defaultdict[str, int] = defaultdict(int)
         self._warned: set[str] = set()
         self._closed = False
+        # The workers of one middleware may share this, each in a thread of its own.
+        self._lock = Lock()
 
     # --- the port
 
@@ -83,14 +90,20 @@ class ExportedMetrics:
         self._inner.gauge_set(plugin, name, value)
         share = self._cell(self._gauges, plugin, name, GAUGE, Family.share)
         if share is not None:
-            share.set(value)
+            with self._lock:
+                share.set(self._now(plugin, name, value))
+
+    def _now(self, plugin: str, name: str, value: int) -> int:
+        """What a gauge shows that came to ``value`` here."""
+        return self._inner.value(plugin, MetricType.GAUGE, name) if self._is_alone else value & _U64
 
     def gauge_add(self, plugin: str, name: str, value: int) -> None:
         """Add to a gauge, which below zero wraps to a great number: Envoy's gauges have no sign."""
         self._inner.gauge_add(plugin, name, value)
         share = self._cell(self._gauges, plugin, name, GAUGE, Family.share)
         if share is not None:
-            share.set((share.value + value) & _U64)
+            with self._lock:
+                share.set(self._now(plugin, name, share.value + value))
 
     def observe(self, plugin: str, name: str, value: int) -> None:
         """Add one observation to a histogram."""
@@ -105,11 +118,12 @@ class ExportedMetrics:
 
     def close(self) -> None:
         """Withdraw the gauges. Counters and histograms stay, since theirs may never fall."""
-        for share in self._gauges.values():
-            if share is not None:
-                share.close()
-        self._gauges.clear()
-        self._closed = True
+        with self._lock:
+            for share in self._gauges.values():
+                if share is not None:
+                    share.close()
+            self._gauges.clear()
+            self._closed = True
 
     # --- from names to cells
 
@@ -124,20 +138,33 @@ class ExportedMetrics:
         key = plugin, name
         if key in cells:
             return cells[key]
+        with self._lock:
+            return cells[key] if key in cells else self._new_cell(cells, plugin, name, kind, child)
+
+    def _new_cell(
+        self,
+        cells: dict[_Key, _Cell | None],
+        plugin: str,
+        name: str,
+        kind: str,
+        child: Callable[[Family, Labels], _Cell],
+    ) -> _Cell | None:
+        key = plugin, name
         if not self._admits(plugin, name):
             return None
-        cells[key] = None
+        cell: _Cell | None = None
         try:
             series = series_of(plugin, name, self._spec.rules)
             family = self._family(legal_name(series.name, counter=kind == COUNTER), kind)
             if family is None:
                 self._warn(plugin, f"metric {name!r} is not exported: its name is another metric's already")
             else:
-                cells[key] = child(family, series.labels)
+                cell = child(family, series.labels)
         except Exception as error:
             # A full disk in multi-process mode, for instance; the plugin is not to blame, and goes on.
             self._warn(plugin, f"metric {name!r} is not exported: {type(error).__name__}: {error}")
-        return cells[key]
+        cells[key] = cell
+        return cell
 
     def _admits(self, plugin: str, name: str) -> bool:
         if self._closed:
@@ -196,7 +223,8 @@ class PrometheusHostMetrics:
         self._measured = 0
         self._multiprocess = directory() is not None
         self._store = store
-        store.measures.append(self.measure)
+        self._home = HomeLoop()
+        store.measures.append(self._asked)
 
     def timer(self, plugin: str, callback: str) -> Callable[[float], object]:
         """The histogram's own method."""
@@ -238,6 +266,14 @@ class PrometheusHostMetrics:
         labels = (("plugin", plugin), ("upstream", upstream), ("outcome", outcome))
         self._callouts.histogram(labels).observe(nanoseconds * _SECONDS)
 
+    def _asked(self) -> None:
+        """Measure for a scrape, which may run in another event loop: then the next one sees what is measured now."""
+        if self._home.runs_here():
+            self.measure()
+        else:
+            with suppress(RuntimeError):
+                self._home.soon(self.measure)
+
     def measure(self) -> None:
         """Set the memory of each plugin to what its living VMs have now."""
         self._measured = self._clock.monotonic()
@@ -252,7 +288,7 @@ class PrometheusHostMetrics:
 
     def close(self) -> None:
         """The VMs end: withdraw their memory."""
-        self._store.measures.remove(self.measure)
+        self._store.measures.remove(self._asked)
         self._vms.clear()
         for share in self._shares.values():
             share.close()

@@ -210,6 +210,10 @@ class RedisStore:
         """Disconnect."""
         await self.queues.link.stop()
 
+    def abandon(self) -> None:
+        """`stop` for a worker whose event loop is closed."""
+        self.queues.link.abandon()
+
 
 def _signed(value: int) -> int:
     """The same 64 bits as BITFIELD wants them."""

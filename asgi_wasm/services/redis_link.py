@@ -82,6 +82,11 @@ class RedisLink:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def abandon(self) -> None:
+        """`stop` when the event loop, and with it the task, is gone."""
+        self._task = None
+        self._close()
+
     # --- the task
 
     async def _run(self) -> None:

@@ -29,9 +29,9 @@ class Siblings:
     def is_second(self) -> bool:
         """Whether exactly one worker was there before: so among any number of workers, one hears True.
 
-        A second middleware of the same process is no other worker.
+        A second middleware of the same process is no other worker. Asked again, it is False.
         """
-        if fcntl is None:  # pragma: no cover
+        if fcntl is None or self._file is not None:
             return False
         try:
             self._file = os.open(_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

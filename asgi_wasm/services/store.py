@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.ports import Metrics
-from asgi_wasm.services.memory import MemoryStore
+from asgi_wasm.services.memory import MemoryState, MemoryStore
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import SharedData, SharedQueues
@@ -43,6 +43,10 @@ class Store(Protocol):
         """Hear of no queue any more, and free what it holds. Idempotent."""
         ...
 
+    def abandon(self) -> None:
+        """`stop` when the event loop was closed before. From any thread."""
+        ...
+
 
 def _missing(spec: StoreSpec, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == spec.scheme:
@@ -55,10 +59,13 @@ def _missing(spec: StoreSpec, error: Exception) -> str:
     )
 
 
-def open_store(spec: StoreSpec) -> Store:
-    """The store that the settings name, not started. Raises `MissingExtraError`."""
+def open_store(spec: StoreSpec, state: MemoryState | None = None) -> Store:
+    """The store that the settings name, not started. Raises `MissingExtraError`.
+
+    ``state`` is what ``memory://`` shares with the other workers of a middleware.
+    """
     if spec.scheme == "memory":
-        return MemoryStore(spec.limits)
+        return MemoryStore(spec.limits, state)
     try:
         import_module(spec.scheme)
     except Exception as error:  # lmdb without its compiled part raises no ImportError but an Exception

@@ -52,3 +52,8 @@ class Tasks:
                 logger.warning(
                     "%d calls of plugins went on for %g s after they were cancelled", len(pending), STOP_SECONDS
                 )
+
+    def abandon(self) -> None:
+        """`close` when the event loop is closed: what is under way never goes on."""
+        self._closed = True
+        self._running.clear()

@@ -119,6 +119,10 @@ class Loader:
         """Free every VM."""
         self._pool.close()
 
+    def discard(self) -> None:
+        """`close` when the event loop is closed, in which plugins could be told of it."""
+        self._pool.discard()
+
 
 @dataclass(frozen=True)
 class CompileReport:

@@ -12,26 +12,32 @@ from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Metrics
 
 if TYPE_CHECKING:
     from asgi_wasm.services.clock import SystemClock
-    from asgi_wasm.specs import MetricsSpec
+    from asgi_wasm.services.store import Store
+    from asgi_wasm.specs import HostSpec
+    from asgi_wasm.worker.shared import Shared
 
 
 class Telemetry:
     """What plugins and host count, exported where the settings say so; else nothing is loaded or called."""
 
-    def __init__(self, spec: MetricsSpec, clock: SystemClock, inner: Metrics) -> None:
+    def __init__(self, spec: HostSpec, clock: SystemClock, store: Store, shared: Shared) -> None:
         """Raises `MissingExtraError`, or `SettingsError` for a multi-process directory that is not there."""
-        self.metrics = inner
+        self.metrics: Metrics = store.metrics if spec.store.metrics else shared.memory.metrics
         self.host_metrics: HostMetrics = NO_HOST_METRICS
         self._closing: list[Callable[[], None]] = []
-        if not spec.enabled:
+        if not spec.metrics.enabled:
             return
         _require_prometheus("the settings say 'metrics'")
         from asgi_wasm.services.metric_store import process_store
         from asgi_wasm.services.metrics import ExportedMetrics, PrometheusHostMetrics
 
         self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
-        self.metrics = exported = ExportedMetrics(inner, process_store(), spec)
-        self._closing += [exported.close, host_metrics.close]
+        self._closing.append(host_metrics.close)
+        if spec.store.metrics:
+            self.metrics = exported = ExportedMetrics(store.metrics, process_store(), spec.metrics)
+            self._closing.append(exported.close)
+        else:
+            self.metrics = shared.exported(spec.metrics)
 
     def close(self) -> None:
         """Withdraw what describes the present: gauges."""

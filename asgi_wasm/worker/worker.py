@@ -1,10 +1,11 @@
-"""The worker: the services and plugins of one running middleware."""
+"""The worker: the services and plugins of one middleware in one event loop."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.environment import Environment
@@ -15,10 +16,9 @@ from asgi_wasm.host.ports import ForeignFunction, Ports
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.foreign_calls import ForeignCalls
 from asgi_wasm.services.grpc_calls import GrpcCalls
+from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.memory import MemoryMetrics
-from asgi_wasm.services.siblings import Siblings
 from asgi_wasm.services.signatures import Signatures
 from asgi_wasm.services.store import open_store
 from asgi_wasm.services.ticks import Ticks
@@ -29,23 +29,26 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Scope
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.routing import Filters
+    from asgi_wasm.worker.shared import Shared
 
 logger = logging.getLogger("asgi_wasm.host")
 
 
 class Worker:
-    """The services and plugins of one running middleware: what exists once per worker process."""
+    """The services and plugins of one middleware in one event loop: what must not leave that loop."""
 
-    def __init__(self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction]) -> None:
+    def __init__(
+        self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction], shared: Shared
+    ) -> None:
+        """To be made in its event loop. ``shared`` is what it has in common with the workers of other loops."""
         log = StandardLog()
+        self._shared = shared
         self._ticks = Ticks()
         self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
-        self._store = open_store(spec.store)
-        kept = self._store.metrics if spec.store.metrics else MemoryMetrics()
-        self._siblings = Siblings()
+        self._store = open_store(spec.store, shared.memory)
         clock = SystemClock()
-        self._telemetry = Telemetry(spec.metrics, clock, kept)
+        self._telemetry = Telemetry(spec, clock, self._store, shared)
         self._grpc_calls = GrpcCalls(spec.upstreams)
         ports = Ports(
             log=log,
@@ -59,6 +62,8 @@ class Worker:
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
             can_call_grpc=self._grpc_calls.can_call,
+            thread=get_ident,
+            is_home=HomeLoop().runs_here,
         )
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
@@ -80,11 +85,15 @@ class Worker:
             self._ticks.set(effect)
 
     async def start(self, spec: HostSpec) -> None:
-        """Load and start every plugin; one that fails stays in the chain for its failure policy."""
+        """Load and start every plugin; one that fails stays in the chain for its failure policy.
+
+        `stop` or `abandon` must follow once, also when this raises.
+        """
+        self._shared.enter()
         await self._store.start()
         self.plugins = await self._loader.load(spec)
         sharing = self.plugins.sharing_state()
-        if sharing and spec.store.scheme == "memory" and self._siblings.is_second():
+        if sharing and spec.store.scheme == "memory" and self._shared.is_second_process():
             logger.warning(
                 "several workers run, and what plugin %s may keep in shared data or queues is each worker's own with "
                 "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
@@ -101,7 +110,21 @@ class Worker:
         self._loader.close()
         self._telemetry.close()
         await self._store.stop()
-        self._siblings.leave()
+        self._shared.leave()
+
+    def abandon(self) -> None:
+        """Free the VMs of an event loop that was closed before. From any thread.
+
+        Plugins do not hear of it: none may be entered outside of its event loop.
+        """
+        self._ticks.close()
+        self._http_calls.abandon()
+        self._foreign_calls.abandon()
+        self._grpc_calls.abandon()
+        self._loader.discard()
+        self._telemetry.close()
+        self._store.abandon()
+        self._shared.leave()
 
     def filters(self, scope: Scope) -> Filters:
         """The plugins that run on this request."""

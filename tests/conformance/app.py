@@ -190,7 +190,7 @@ class Control:
 
 def _metrics(middleware: WasmMiddleware) -> dict[str, Any]:
     """Counters and gauges by name, histograms as count and sum."""
-    metrics: Any = middleware._worker._loader._ports.metrics  # type: ignore[union-attr]
+    metrics: Any = middleware._workers.running()._loader._ports.metrics  # type: ignore[union-attr]
     kept = (*metrics.counters.items(), *metrics.gauges.items(), *metrics.histograms.items())
     return {name: value for (_, name), value in kept}
 

@@ -361,8 +361,9 @@ def test_callbacks_are_wrapped_only_when_somebody_counts(metrics: bool, same: bo
     async def main() -> None:
         app = wrapped(answering(b"app"), plugin("counter", "counter/assemblyscript.wasm"), metrics=metrics)
         await app.start()
-        assert app._worker is not None
-        vm = app._worker.plugins.router.default[0].root().vm
+        worker = app._workers.running()
+        assert worker is not None
+        vm = worker.plugins.router.default[0].root().vm
         for name, wrappable in (("proxy_on_log", True), ("malloc", False), ("proxy_on_memory_allocate", False)):
             function = vm.function("proxy_on_log")
             assert function is not None

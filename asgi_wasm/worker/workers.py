@@ -1,0 +1,191 @@
+"""A worker for each event loop that a middleware is called in.
+
+The rule. What belongs to an event loop (VMs, timers, tasks, connections) belongs to a worker. A worker is made by the
+first request or startup in its event loop, and is found by that loop alone, so no other thread ever enters its VMs. It
+ends at the middleware's stop, or else with its event loop: at the latest when that is closed.
+
+asyncio tells of a loop's end by `loop.shutdown_asyncgens`, which `asyncio.run` and every server, test client and
+pytest plugin calls before it closes a loop: then asynchronous generators that began in the loop are closed, in the
+loop. So each place of a worker is held open by one. Where a loop is closed without that, the next loop's first request
+frees what is left of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from asgi_wasm.errors import AsgiWasmError, EventLoopError
+from asgi_wasm.services.home import HomeLoop
+from asgi_wasm.worker.shared import Shared
+from asgi_wasm.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import ASGIApp
+    from asgi_wasm.host.ports import ForeignFunction
+    from asgi_wasm.specs import HostSpec
+
+    # What is read at each start. Raises `AsgiWasmError`.
+    Configure = Callable[[], tuple[HostSpec, Mapping[str, ForeignFunction]]]
+
+# Event loops at once. Each has its own VMs, of some MB each; test suites have as many loops as threads. More than this
+# are loops that somebody forgot to close.
+MOST_LOOPS = 128
+
+logger = logging.getLogger("asgi_wasm.host")
+
+
+class _Place:
+    """What the middleware has in one event loop."""
+
+    def __init__(self) -> None:
+        self.home = HomeLoop()
+        # Held while plugins start or stop.
+        self.lock = asyncio.Lock()
+        self.worker: Worker | None = None
+        self.life: AsyncGenerator[None, None] | None = None
+
+
+def _nowhere() -> None:
+    """As a weak reference to a loop that is gone."""
+
+
+class Workers:
+    """The workers of one middleware."""
+
+    def __init__(self, app: ASGIApp, configure: Configure) -> None:
+        self._app = app
+        self._configure = configure
+        self._shared = Shared()
+        # By the loop's id, which another loop may have once it is gone.
+        self._places: dict[int, _Place] = {}
+        self._lock = Lock()
+        # The last answer of `running`, as one object: another thread may put its own there at any time.
+        self._last: tuple[Callable[[], object], Worker | None] = (_nowhere, None)
+
+    def __len__(self) -> int:
+        """Event loops in which plugins run now."""
+        return sum(place.worker is not None for place in tuple(self._places.values()))
+
+    def running(self) -> Worker | None:
+        """The worker of the running event loop, if it has been started. On every request's way."""
+        loop = asyncio.get_running_loop()
+        last_loop, worker = self._last
+        if last_loop() is loop:
+            return worker
+        place = self._places.get(id(loop))
+        if place is None or place.worker is None or not place.home.runs_here():
+            return None
+        self._last = ref(loop), place.worker
+        return place.worker
+
+    async def start(self) -> None:
+        """Start the running loop's worker, strictly: see `WasmMiddleware.start`."""
+        place = await self._place()
+        async with place.lock:
+            # A request may have come before the lifespan.
+            worker = place.worker or await self._make()
+            error = worker.plugins.first_error()
+            place.worker = worker
+            if error is not None:
+                await self._end(place)
+                raise error
+
+    async def start_lazily(self) -> Worker | None:
+        """Start on the loop's first request, once. None, and an error in the log, when that cannot be.
+
+        A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
+        """
+        try:
+            place = await self._place()
+            async with place.lock:
+                if place.worker is None:
+                    place.worker = await self._make()
+                return place.worker
+        except AsgiWasmError as error:
+            logger.error("no plugin runs, so every request is refused: %s", error)
+        except Exception:
+            logger.exception("no plugin runs, so every request is refused")
+        return None
+
+    async def stop(self) -> None:
+        """End the running loop's worker, also one that is being started. Idempotent."""
+        place = self._places.get(id(asyncio.get_running_loop()))
+        if place is not None and place.home.runs_here():
+            async with place.lock:
+                await self._end(place)
+        self._shared.reset()
+
+    # --- places
+
+    async def _place(self) -> _Place:
+        """The running loop's. Raises `EventLoopError` when there are too many."""
+        key = id(asyncio.get_running_loop())
+        with self._lock:
+            place = self._places.get(key)
+            if place is not None and place.home.runs_here():
+                return place
+            self._free_closed()
+            if len(self._places) >= MOST_LOOPS:
+                raise EventLoopError(
+                    f"plugins run in {MOST_LOOPS} event loops already, and this would be one more: close event loops"
+                    " that are not used any more"
+                )
+            place = self._places[key] = _Place()
+        place.life = self._live(key, place)
+        await place.life.__anext__()
+        return place
+
+    async def _live(self, key: int, place: _Place) -> AsyncGenerator[None, None]:
+        """Begun in the loop, and so closed in it when the loop ends, or when nobody has the middleware any more."""
+        try:
+            yield
+        finally:
+            async with place.lock:
+                await self._end(place)
+            with self._lock:
+                if self._places.get(key) is place:
+                    del self._places[key]
+
+    def _free_closed(self) -> None:
+        """Free what is left of loops that were closed without a word. With the lock."""
+        for key, place in tuple(self._places.items()):
+            if place.home.is_over:
+                del self._places[key]
+                worker = self._take(place)
+                if worker is not None:
+                    worker.abandon()
+
+    # --- workers
+
+    async def _make(self) -> Worker:
+        spec, foreign_functions = self._configure()
+        if not spec.plugins:
+            # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
+            logger.warning(
+                "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
+                Path.cwd(),
+            )
+        worker = Worker(self._app, spec, foreign_functions, self._shared)
+        try:
+            await worker.start(spec)
+        except BaseException:
+            await worker.stop()
+            raise
+        return worker
+
+    async def _end(self, place: _Place) -> None:
+        worker = self._take(place)
+        if worker is not None:
+            await worker.stop()
+
+    def _take(self, place: _Place) -> Worker | None:
+        """The place's worker, which is nobody's any more."""
+        worker, place.worker = place.worker, None
+        self._last = (_nowhere, None)
+        return worker
