@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
-from weakref import ref
 
 from asgi_wasm.errors import AsgiWasmError, EventLoopError
 from asgi_wasm.services.home import HomeLoop
@@ -51,10 +50,6 @@ class _Place:
         self.life: AsyncGenerator[None, None] | None = None
 
 
-def _nowhere() -> None:
-    """As a weak reference to a loop that is gone."""
-
-
 class Workers:
     """The workers of one middleware."""
 
@@ -66,7 +61,7 @@ class Workers:
         self._places: dict[int, _Place] = {}
         self._lock = Lock()
         # The last answer of `running`, as one object: another thread may put its own there at any time.
-        self._last: tuple[Callable[[], object], Worker | None] = (_nowhere, None)
+        self._last: tuple[object, Worker | None] = (None, None)
 
     def __len__(self) -> int:
         """Event loops in which plugins run now."""
@@ -76,12 +71,12 @@ class Workers:
         """The worker of the running event loop, if it has been started. On every request's way."""
         loop = asyncio.get_running_loop()
         last_loop, worker = self._last
-        if last_loop() is loop:
+        if last_loop is loop:
             return worker
         place = self._places.get(id(loop))
         if place is None or place.worker is None or not place.home.runs_here():
             return None
-        self._last = ref(loop), place.worker
+        self._last = loop, place.worker
         return place.worker
 
     async def start(self) -> None:
@@ -187,5 +182,5 @@ class Workers:
     def _take(self, place: _Place) -> Worker | None:
         """The place's worker, which is nobody's any more."""
         worker, place.worker = place.worker, None
-        self._last = (_nowhere, None)
+        self._last = (None, None)
         return worker

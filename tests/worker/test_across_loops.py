@@ -1,0 +1,278 @@
+"""What loops and threads share on purpose is whole; what belongs to one is made anew in the next."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from tests.driving import answering, request, run, until
+from tests.extras import LMDB_MISSING
+from tests.guests import Api, Guest, Wrap
+from tests.redis_server import BINARY, MISSING, redis_server
+from tests.upstreams import upstream
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+THREADS, TIMES = 6, 5
+OK, CAS_MISMATCH = 0, 8
+COUNTER, GAUGE, HISTOGRAM = 0, 1, 2
+
+_Server = TypeVar("_Server")
+
+
+@contextmanager
+def elsewhere(server: Callable[[], AbstractAsyncContextManager[_Server]]) -> Iterator[_Server]:
+    """A server in an event loop and a thread of its own, for as long as a `with` lasts."""
+    ready: list[_Server] = []
+    there = threading.Event()
+
+    async def main() -> None:
+        over = asyncio.Event()
+        async with server() as running:
+            ready.append(running)
+            stops.append(lambda: loop.call_soon_threadsafe(over.set))
+            loop = asyncio.get_running_loop()
+            there.set()
+            await over.wait()
+
+    stops: list[Callable[[], object]] = []
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert there.wait(10)
+    try:
+        yield ready[0]
+    finally:
+        stops[0]()
+        thread.join()
+
+
+def in_loops(main: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Its results: one loop after another, then many in threads at once."""
+    results = [run(main) for _ in range(3)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return results + list(pool.map(lambda _: run(main), range(THREADS)))
+
+
+# --- made anew
+
+
+def test_http_calls() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nalice"
+    with elsewhere(lambda: upstream(lambda *_: answer)) as port:
+        app = WasmMiddleware(
+            answering(b"app"),
+            plugins=[{"name": "a", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"upstream": "auth"}}],
+            upstreams={"auth": f"http://127.0.0.1:{port}"},
+            settings={},
+        )
+
+        async def main() -> list[bytes]:
+            return [(await request(app)).body for _ in range(2)]
+
+        assert in_loops(main) == [[b"app"] * 2] * (3 + THREADS)
+
+
+def test_grpc_calls() -> None:
+    pytest.importorskip("grpc", reason="grpcio has no wheel for this Python")
+    from tests.grpc_server import grpc_server
+
+    with elsewhere(grpc_server) as server:
+        app = WasmMiddleware(
+            answering(b"app"),
+            plugins=[{"name": "a", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": {"stream": False}}],
+            upstreams={"auth": server.url},
+            settings={},
+        )
+
+        async def main() -> list[bytes]:
+            return [(await request(app, headers=[(b"x-user", b"alice")])).body for _ in range(2)]
+
+        assert in_loops(main) == [[b"app"] * 2] * (3 + THREADS)
+
+
+# --- shared
+
+
+@pytest.fixture(params=["memory", "lmdb", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "memory":
+        yield "memory://"
+    elif request.param == "lmdb":
+        if LMDB_MISSING:
+            pytest.skip(LMDB_MISSING)
+        yield f"lmdb://{tmp_path}/state"
+    elif BINARY is None:
+        pytest.skip(MISSING)
+    else:
+        with redis_server() as server:
+            yield f"{server.url}?timeout=5"
+
+
+class Counting:
+    """Adds one to a shared value at each request, by compare and swap, and keeps what it came to."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def on_request_headers(self, api: Api, *_: int) -> int:
+        key = api.host.store(b"count")
+        out = api.host.allocate(12)
+        while True:
+            missing = api.call("get_shared_data", *key, out, out + 4, out + 8)
+            address, size, cas = (api.host.read_u32(out + place) for place in (0, 4, 8))
+            count = 1 if missing else int(api.host.memory.read(address, size)) + 1
+            status = api.call("set_shared_data", *key, *api.host.store(b"%d" % count), 0 if missing else cas)
+            if status == OK:
+                self.counts.append(count)
+                return 0
+            assert status == CAS_MISMATCH
+
+
+def test_shared_data(wrap_guests: Wrap, place: str) -> None:
+    """No increment is lost between threads."""
+    counting = Counting()
+    app = wrap_guests(answering(b"app"), Guest(on_request_headers=counting.on_request_headers), shared_data=place)
+
+    async def main() -> None:
+        for _ in range(TIMES):
+            assert (await request(app)).body == b"app"
+
+    # The first is alone: a key that is missing takes any number.
+    run(lambda: request(app))
+    in_loops(main)
+    assert sorted(counting.counts) == list(range(1, TIMES * (3 + THREADS) + 2))
+
+
+def test_state_in_memory_begins_anew_after_a_stop(wrap_guests: Wrap) -> None:
+    """It goes on in the next loop, as for test clients that are not entered, until somebody stops the middleware."""
+    counting = Counting()
+    app = wrap_guests(answering(b"app"), Guest(on_request_headers=counting.on_request_headers))
+
+    async def life() -> None:
+        async with app:
+            await request(app)
+            await request(app)
+
+    for _ in range(2):
+        run(life)
+    for _ in range(3):
+        run(lambda: request(app))
+    assert counting.counts == [1, 2, 1, 2, 1, 2, 3]
+
+
+def queueing(heard: list[tuple[str, bytes]]) -> Guest:
+    """Registers a queue; puts something into it at each request; hears of it in whichever loop owns it."""
+    tokens: list[int] = []
+
+    def on_configure(api: Api, *_: int) -> int:
+        out = api.host.allocate(4)
+        api.ok("register_shared_queue", *api.host.store(b"q"), out)
+        tokens.append(api.host.read_u32(out))
+        return 1
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        api.ok("enqueue_shared_queue", tokens[0], *api.host.store(threading.current_thread().name.encode()))
+        return 0
+
+    def on_queue_ready(api: Api, root: int, token: int) -> None:
+        value = api.asked("dequeue_shared_queue", token)
+        if value is not None:
+            heard.append((threading.current_thread().name, value))
+
+    return Guest(on_configure=on_configure, on_request_headers=on_request_headers, on_queue_ready=on_queue_ready)
+
+
+def test_queues(wrap_guests: Wrap, place: str) -> None:
+    """The last loop that registered a queue hears of it, in its own thread; when it ends, the one before."""
+    heard: list[tuple[str, bytes]] = []
+    app = wrap_guests(answering(b"app"), queueing(heard), shared_data=place)
+
+    async def second() -> None:
+        async with app:
+            await request(app)
+            await until(lambda: len(heard) == 1)
+            went_on.set()
+            await until(lambda: len(heard) == 2)
+
+    async def first() -> None:
+        async with app:
+            thread = threading.Thread(target=lambda: asyncio.run(second()), name="second")
+            thread.start()
+            await until(went_on.is_set)
+            await request(app)
+            await asyncio.to_thread(thread.join)
+            await request(app)
+            await until(lambda: len(heard) == 3)
+
+    went_on = threading.Event()
+    here = threading.current_thread().name
+    run(first)
+    assert heard == [("second", b"second"), ("second", here.encode()), (here, here.encode())]
+
+
+def test_what_a_closed_loop_did_not_hear_the_next_owner_hears(wrap_guests: Wrap) -> None:
+    heard: list[tuple[str, bytes]] = []
+    app = wrap_guests(answering(b"app"), queueing(heard))
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(request(app))
+    # The last step of this loop is the request's own.
+    task.add_done_callback(lambda _: loop.stop())
+    loop.run_forever()
+    loop.close()
+
+    async def main() -> None:
+        await request(app)
+        await until(lambda: len(heard) == 2)
+
+    run(main)
+
+
+def measuring(api: Api, *_: int) -> int:
+    out = api.host.allocate(4)
+    for kind, name, delta in ((COUNTER, b"hits", 1), (GAUGE, b"level", 1), (HISTOGRAM, b"size", 3)):
+        api.ok("define_metric", kind, *api.host.store(name), out)
+        call = "record_metric" if kind == HISTOGRAM else "increment_metric"
+        api.ok(call, api.host.read_u32(out), delta)
+    return 0
+
+
+def test_metrics(wrap_guests: Wrap, place: str) -> None:
+    """Each request counts once, whoever scrapes, wherever."""
+    pytest.importorskip("prometheus_client")
+    from asgi_wasm.services.metric_store import process_store
+    from tests.metrics.scraping import scrape
+
+    process_store.cache_clear()
+    app = wrap_guests(answering(b"app"), Guest(on_request_headers=measuring), metrics=True, shared_data=place)
+
+    async def main() -> None:
+        for _ in range(TIMES):
+            await request(app)
+            await scrape()
+
+    async def all_of_it() -> None:
+        async with app:
+            with ThreadPoolExecutor(THREADS) as pool:
+                await asyncio.gather(
+                    *(asyncio.get_running_loop().run_in_executor(pool, run, main) for _ in range(THREADS))
+                )
+            found = await scrape()
+            total = THREADS * TIMES
+            assert found.get("hits_total", plugin="g0") == found.get("size_count", plugin="g0") == total
+            assert found.get("size_sum", plugin="g0") == 3 * total
+            assert found.get("asgi_wasm_requests_total", answered_by="app") == total
+            if place == "memory://":
+                assert found.get("level", plugin="g0") == total
+            assert found.get("asgi_wasm_vm_memory_bytes", plugin="g0")
+
+    run(all_of_it)
+    assert run(scrape).all("level") == {}
+    assert process_store().measures == []
+    process_store.cache_clear()
