@@ -14,6 +14,10 @@ DEFAULT_BODY_LIMIT = 1024 * 1024
 DEFAULT_CALL_RESPONSE_LIMIT = 32 * 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+# A thousand times what a callback of ordinary plugins takes.
+DEFAULT_CALLBACK_MS = 1000
+# asyncio's own `slow_callback_duration`.
+DEFAULT_SLOW_CALLBACK_MS = 100
 # gRPC's own default; Envoy's `max_receive_message_length` has none.
 DEFAULT_MESSAGE_LIMIT = 4 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
@@ -48,6 +52,11 @@ class PluginLimits:
 
     # Bytes of linear memory; `memory.grow` answers -1.
     memory: int = DEFAULT_MEMORY_LIMIT
+    # Milliseconds that one entry into the guest may take, its hostcalls included, before the VM is stopped; 0 is no
+    # limit. Envoy has none; nobody else is served meanwhile.
+    callback_ms: int = DEFAULT_CALLBACK_MS
+    # After so many milliseconds the log is told; 0 is never.
+    slow_callback_ms: int = DEFAULT_SLOW_CALLBACK_MS
     # Bytes and number of the fields of a header map, or of trailers, that the plugin adds to: what cpp-host's
     # `limits.h` allows a serialized map to have (PROXY_WASM_HOST_PAIRS_MAX_BYTES and _COUNT).
     header_bytes: int = 1024 * 1024

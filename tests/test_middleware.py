@@ -337,7 +337,7 @@ def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCapture
     assert re.fullmatch(told % "cached", second)
 
 
-def test_memory_limit_that_the_engine_cannot_enforce_is_told(
+def test_limits_that_the_engine_cannot_enforce_are_told(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
@@ -347,6 +347,7 @@ def test_memory_limit_that_the_engine_cannot_enforce_is_told(
 
     run(main)
     assert "plugin 'g0': engine null does not enforce limits.memory" in caplog.text
+    assert "plugin 'g0': engine null cannot interrupt a plugin, so limits.callback_ms is not kept" in caplog.text
 
 
 def test_each_request_in_an_event_loop_of_its_own(tmp_path: Path) -> None:

@@ -50,6 +50,18 @@ class Export:
     type: FuncType | None = None
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long one entry into a guest may take, hostcalls included; 0 is no limit."""
+
+    seconds: float
+    # After so many seconds `on_slow` is called with the export's name and the seconds so far, in the guest's thread.
+    slow_seconds: float
+    on_slow: Callable[[str, float], None]
+    # The limit in words, for the trap.
+    told_as: str
+
+
 class Memory(Protocol):
     """The linear memory that the module exports as ``memory``.
 
@@ -105,10 +117,17 @@ class Module(Protocol):
     @property
     def exports(self) -> Mapping[str, Export]: ...
 
-    def instantiate(self, functions: Mapping[tuple[str, str], HostFunction], *, memory_limit: int) -> Instance:
+    def instantiate(
+        self,
+        functions: Mapping[tuple[str, str], HostFunction],
+        *,
+        memory_limit: int,
+        time_limit: TimeLimit | None = None,
+    ) -> Instance:
         """Link and run the start section.
 
-        ``functions`` maps (module, name) to a callable for each function import; ``memory_limit`` is in bytes.
+        ``functions`` maps (module, name) to a callable for each function import; ``memory_limit`` is in bytes. An entry
+        that exceeds ``time_limit``, the start section too, traps, where `Engine.limits_time`.
         A host function takes one int per parameter and returns an int, or None when it has no result.
         Raises `LinkError` for an import that is missing or no function, `TrapError` for a trapping start section.
         """
@@ -135,6 +154,11 @@ class Engine(Protocol):
     @property
     def limits_memory(self) -> bool:
         """Whether ``memory_limit`` is enforced."""
+        ...
+
+    @property
+    def limits_time(self) -> bool:
+        """Whether ``time_limit`` is enforced."""
         ...
 
     def compile(self, code: bytes) -> Module:

@@ -168,6 +168,7 @@ class NullEngine:
 
     name = "null"
     fingerprint = "null-1"
+    limits_time = False
     limits_memory = True
 
     def __init__(self, guests: Mapping[str, GuestFactory], imports: Sequence[base.Import] = ()) -> None:
@@ -205,8 +206,14 @@ class NullModule:
         exports = {name: base.Export(name, "func", _type_of(function)) for name, function in functions.items()}
         return {**exports, "memory": base.Export("memory", "memory")}
 
-    def instantiate(self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int) -> NullInstance:
-        """See `base.Module`."""
+    def instantiate(
+        self,
+        functions: Mapping[tuple[str, str], base.HostFunction],
+        *,
+        memory_limit: int,
+        time_limit: base.TimeLimit | None = None,
+    ) -> NullInstance:
+        """See `base.Module`. ``time_limit`` is not enforced."""
         find_functions(self.imports, functions)
         if memory_limit < PAGE:
             raise LinkError(f"a null guest needs {PAGE} bytes of memory and may have {memory_limit}")

@@ -44,6 +44,7 @@ class WasmerEngine:
     """See `base.Engine`. Raises `EngineUnavailableError` where the package cannot be imported."""
 
     name = "wasmer"
+    limits_time = False
     limits_memory = False
 
     def __init__(self) -> None:
@@ -104,9 +105,13 @@ class WasmerModule:
         return module
 
     def instantiate(
-        self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int
+        self,
+        functions: Mapping[tuple[str, str], base.HostFunction],
+        *,
+        memory_limit: int,
+        time_limit: base.TimeLimit | None = None,
     ) -> WasmerInstance:
-        """See `base.Module`. ``memory_limit`` is not enforced."""
+        """See `base.Module`. Neither limit is enforced."""
         found = find_functions(self.imports, functions)
         failure = Failure()
         module = self._module()

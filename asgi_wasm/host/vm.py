@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
-from asgi_wasm.host import lifecycle, linker
+from asgi_wasm.host import lifecycle, linker, slowness
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
 from asgi_wasm.host.log_lines import LogLines
@@ -93,7 +93,9 @@ class WasmVM:
     def _instantiate(self, module: Module) -> Instance:
         self.restricted = True
         functions = linker.link(self, module)
-        instance = module.instantiate(functions, memory_limit=self.spec.limits.memory)
+        instance = module.instantiate(
+            functions, memory_limit=self.spec.limits.memory, time_limit=slowness.time_limit(self)
+        )
         self.restricted = False
         return instance
 

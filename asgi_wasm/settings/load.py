@@ -15,7 +15,7 @@ from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
 from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.mistakes import Mistakes
-from asgi_wasm.settings.models import Limits, Plugin, Route, Settings, Upstream
+from asgi_wasm.settings.models import Limits, Plugin, PluginLimits, Route, Settings, Upstream
 from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
 
@@ -74,10 +74,11 @@ class _Reader:
     def host_spec(self) -> specs.HostSpec:
         """Everything checked. Raises `SettingsError`."""
         merged = self._merged
-        plugins = tuple(spec for name in merged.plugins if (spec := self._plugin(name)) is not None)
+        limits = self._check(Limits, merged.limits, "limits")
+        common = limits or Limits()
+        plugins = tuple(spec for name in merged.plugins if (spec := self._plugin(name, common)) is not None)
         routes = tuple(self._routes())
         upstreams = tuple(found for name in merged.upstreams if (found := self._upstream(name)) is not None)
-        limits = self._check(Limits, merged.limits, "limits")
         metrics = self._check(Metrics, {"enabled": (False, None), **merged.metrics}, "metrics")
         top = self._check(Settings, {key: merged.values[key] for key in _TOP_VALUES if key in merged.values}, "")
         if self._mistakes.sentences or limits is None or metrics is None or top is None:
@@ -95,7 +96,7 @@ class _Reader:
             store=replace(parse_store_url(top.shared_data), metrics=top.shared_metrics),
         )
 
-    def _plugin(self, name: str) -> specs.PluginSpec | None:
+    def _plugin(self, name: str, common: Limits) -> specs.PluginSpec | None:
         fields = self._merged.plugins[name]
         plugin = self._check(Plugin, fields, f"plugins.{name}")
         if plugin is None:
@@ -108,7 +109,7 @@ class _Reader:
             named_by=f"{named_by.name}: plugins.{name}.file",
             env=tuple(plugin.env.items()),
             allowed_capabilities=frozenset(plugin.allowed_capabilities),
-            limits=specs.PluginLimits(plugin.limits.memory),
+            limits=_plugin_limits(plugin.limits, common),
             vm_conf=plugin.vm_conf or b"",
             **{key: getattr(plugin, key) for key in _SAME_IN_SPEC},
         )
@@ -158,6 +159,14 @@ class _Reader:
         values = {key: value for key, (value, _) in fields.items()}
         source_of = {key: source for key, (_, source) in fields.items() if source is not None}
         return self._mistakes.check(model, values, where, source_of)
+
+
+def _plugin_limits(own: PluginLimits, common: Limits) -> specs.PluginLimits:
+    return specs.PluginLimits(
+        own.memory,
+        callback_ms=common.callback_ms if own.callback_ms is None else own.callback_ms,
+        slow_callback_ms=common.slow_callback_ms if own.slow_callback_ms is None else own.slow_callback_ms,
+    )
 
 
 def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     BeforeValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_validator,
@@ -28,9 +29,11 @@ from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_CALL_RESPONSE_LIMIT,
+    DEFAULT_CALLBACK_MS,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
+    DEFAULT_SLOW_CALLBACK_MS,
     FailurePolicy,
 )
 
@@ -83,17 +86,24 @@ else:
 
 
 class PluginLimits(Entry):
-    """Bounds of one plugin's VM; ``memory`` in bytes."""
+    """Bounds of one plugin's VM; ``memory`` in bytes, times in milliseconds (None: those of `Limits`)."""
 
     memory: PositiveInt = DEFAULT_MEMORY_LIMIT
+    callback_ms: NonNegativeInt | None = None
+    slow_callback_ms: NonNegativeInt | None = None
 
 
 class Limits(Entry):
-    """Bytes of a body that may be held while a plugin pauses, and of the answer to an HTTP call."""
+    """Bytes of a body that may be held while a plugin pauses, and of the answer to an HTTP call.
+
+    Times in milliseconds that each plugin has unless it says otherwise; 0 is no limit.
+    """
 
     request_body: PositiveInt = DEFAULT_BODY_LIMIT
     response_body: PositiveInt = DEFAULT_BODY_LIMIT
     call_response: PositiveInt = DEFAULT_CALL_RESPONSE_LIMIT
+    callback_ms: NonNegativeInt = DEFAULT_CALLBACK_MS
+    slow_callback_ms: NonNegativeInt = DEFAULT_SLOW_CALLBACK_MS
 
 
 class Plugin(Entry):

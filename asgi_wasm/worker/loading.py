@@ -98,6 +98,9 @@ class Loader:
             return BrokenPlugin(spec, error), ""
         if not engine.limits_memory and spec.limits.memory != DEFAULT_MEMORY_LIMIT:
             self._ports.log.host(spec.name, LogLevel.WARN, f"engine {engine.name} does not enforce limits.memory")
+        if not engine.limits_time and spec.limits.callback_ms:
+            text = f"engine {engine.name} cannot interrupt a plugin, so limits.callback_ms is not kept"
+            self._ports.log.host(spec.name, LogLevel.WARN, text)
         milliseconds = (time.monotonic() - began) * 1000
         how = "cached" if cached else "compiled"
         report = f"{spec.file}, ABI {code.version}, engine {engine.name}, {how} in {milliseconds:.0f} ms"

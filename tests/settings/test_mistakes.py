@@ -42,6 +42,10 @@ def mistake(**arguments: Any) -> str:
         ({"fail_open": True, "failure_policy": "fail_open"}, "plugins.waf: 'fail_open' and 'failure_policy' exclude"),
         ({"sha256": "12"}, "plugins.waf.sha256: must be 64 hexadecimal digits"),
         ({"limits": {"memory": 0}}, "plugins.waf.limits.memory: input should be greater than 0"),
+        (
+            {"limits": {"callback_ms": -1}},
+            "plugins.waf.limits.callback_ms: input should be greater than or equal to 0",
+        ),
         ({"limits": {"cpu": 1}}, "plugins.waf.limits: unknown key 'cpu'"),
         ({"env": {"A": 1}}, "plugins.waf.env.A: input should be a valid string"),
     ],

@@ -155,6 +155,13 @@ def test_limit_of_a_calls_answer() -> None:
     assert [plugin.name for plugin in load({"plugins": LIST[:1]}).plugins] == ["waf"]
 
 
+def test_times_of_a_plugin_are_those_of_all_unless_it_says_otherwise() -> None:
+    given: dict[str, Any] = {"plugins": [LIST[0], {**LIST[1], "limits": {"callback_ms": 0}}]}
+    assert [(p.limits.callback_ms, p.limits.slow_callback_ms) for p in load(given).plugins] == [(1000, 100), (0, 100)]
+    given["limits"] = {"callback_ms": 20, "slow_callback_ms": 0}
+    assert [(p.limits.callback_ms, p.limits.slow_callback_ms) for p in load(given).plugins] == [(20, 0), (0, 0)]
+
+
 def test_path_replaces_the_usual_files(folder: Path) -> None:
     (folder / "asgi-wasm.yaml").write_text(YAML)
     (folder / "sub").mkdir()

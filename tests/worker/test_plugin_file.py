@@ -25,7 +25,7 @@ def test_the_checked_bytes_are_those_that_are_compiled(tmp_path: Path, monkeypat
     compiled: list[bytes] = []
 
     class Compiler:
-        name, fingerprint, limits_memory = "test", "", True
+        name, fingerprint, limits_memory, limits_time = "test", "", True, True
 
         def compile(self, code: bytes) -> Module:
             compiled.append(code)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -24,6 +25,7 @@ from asgi_wasm.engines.binary import check_header, check_signatures, one_sentenc
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
 from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
+from asgi_wasm.engines.wasmtime.interruption import Guard, raise_epoch
 from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["WasmtimeEngine", "WasmtimeModule"]
@@ -43,7 +45,11 @@ class Linker(Protocol):
     """Makes instances: `raw.RawLinker` or `public.PublicLinker`."""
 
     def link(
-        self, module: WasmtimeModule, functions: Sequence[base.HostFunction], memory_limit: int
+        self,
+        module: WasmtimeModule,
+        functions: Sequence[base.HostFunction],
+        memory_limit: int,
+        time_limit: base.TimeLimit | None,
     ) -> base.Instance: ...
 
 
@@ -56,11 +62,13 @@ class WasmtimeEngine:
 
     name = "wasmtime"
     limits_memory = True
+    limits_time = True
 
     def __init__(self, *, raw: bool = True, reserve: bool | None = None) -> None:
         self._raw = raw
         self._reserve = reserve
         self._lock = threading.Lock()
+        self._guards: WeakSet[Guard] = WeakSet()
         self._made: tuple[wasmtime.Engine, Linker, bool] | None = None
 
     @property
@@ -88,6 +96,23 @@ class WasmtimeEngine:
     def linker(self) -> Linker:
         """What makes instances, chosen at first use."""
         return self._make()[1]
+
+    def tick(self) -> None:
+        """Let the guests that run be looked at (`interruption`). Called by the watchdog, on its thread."""
+        if self._made is not None:
+            raise_epoch(self._made[0])
+
+    def rest(self) -> None:
+        """Let the guards forget what they have seen. Called likewise."""
+        with self._lock:
+            guards = list(self._guards)
+        for each in guards:
+            each.forget()
+
+    def guarded(self, guard: Guard) -> None:
+        """There is one guard more."""
+        with self._lock:
+            self._guards.add(guard)
 
     def compile(self, code: bytes) -> WasmtimeModule:
         """See `base.Engine`."""
@@ -163,16 +188,24 @@ class WasmtimeModule:
         return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
 
     def instantiate(
-        self, functions: Mapping[tuple[str, str], base.HostFunction], *, memory_limit: int
+        self,
+        functions: Mapping[tuple[str, str], base.HostFunction],
+        *,
+        memory_limit: int,
+        time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
         """See `base.Module`."""
-        return self.link(self.engine.linker, functions, memory_limit)
+        return self.link(self.engine.linker, functions, memory_limit, time_limit)
 
     def link(
-        self, linker: Linker, functions: Mapping[tuple[str, str], base.HostFunction], memory_limit: int
+        self,
+        linker: Linker,
+        functions: Mapping[tuple[str, str], base.HostFunction],
+        memory_limit: int,
+        time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
         """`instantiate` with a linker that need not be the engine's."""
-        return linker.link(self, find_functions(self.imports, functions), memory_limit)
+        return linker.link(self, find_functions(self.imports, functions), memory_limit, time_limit)
 
     def serialize(self) -> bytes:
         """See `base.Module`."""

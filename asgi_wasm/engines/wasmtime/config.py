@@ -8,7 +8,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 # Bump when `make_config` changes: compiled code depends on it.
-FLAGS = "cranelift-2"
+FLAGS = "cranelift-3"
 
 # All that a 32-bit memory can ever grow to. Only address space is reserved, not memory.
 RESERVED_FOR_MEMORY = 1 << 32
@@ -29,6 +29,8 @@ def make_config(*, memory_may_move: bool) -> wasmtime.Config:
     config = wasmtime.Config()
     pointer = config.ptr()
     ffi.wasmtime_config_signals_based_traps_set(pointer, False)
+    # Guests can be interrupted.
+    ffi.wasmtime_config_epoch_interruption_set(pointer, True)
     # Where every access is checked, no inaccessible pages are needed behind a memory.
     ffi.wasmtime_config_memory_guard_size_set(pointer, 0)
     ffi.wasmtime_config_memory_may_move_set(pointer, memory_may_move)

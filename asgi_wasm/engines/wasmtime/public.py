@@ -14,6 +14,7 @@ import wasmtime
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom, outside_memory
+from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
 from asgi_wasm.engines.wasmtime.reports import trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
@@ -35,13 +36,20 @@ class PublicLinker:
     def __init__(self, engine: wasmtime.Engine) -> None:
         self._engine = engine
 
-    def link(self, module: WasmtimeModule, functions: Sequence[base.HostFunction], memory_limit: int) -> PublicInstance:
+    def link(
+        self,
+        module: WasmtimeModule,
+        functions: Sequence[base.HostFunction],
+        memory_limit: int,
+        time_limit: base.TimeLimit | None,
+    ) -> PublicInstance:
         """Instantiate with one function per import, in order."""
         store = wasmtime.Store(self._engine)
         store.set_limits(memory_size=memory_limit)
         failure = Failure()
         externs = []
         bound: list[list[base.HostFunction]] = []
+        made = guard(store, time_limit, failure, module.engine, _ENTERING)
         # wasmtime's list of imports owns the function types, hence is kept until the functions are made.
         types = module.module.imports
         for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
@@ -52,11 +60,11 @@ class PublicLinker:
         try:
             instance = wasmtime.Instance(store, module.module, externs)
         except _ENDINGS as error:
-            kept = failure.take()
-            if kept is None and not isinstance(error, wasmtime.Trap):
-                raise LinkError(f"wasmtime cannot instantiate the module: {' '.join(str(error).split())}") from None
-            raise trap_from_report(str(error), kept, failure.source) from kept
-        return PublicInstance(store, instance, module, bound, failure)
+            raised, text = failure.take(), str(error)
+            if raised is None and not isinstance(error, wasmtime.Trap) and INTERRUPTED not in text:
+                raise LinkError(f"wasmtime cannot instantiate the module: {' '.join(text.split())}") from None
+            raise trap_from_report(text, raised, failure.source) from raised
+        return PublicInstance(store, instance, module, bound, failure, made)
 
 
 class PublicInstance:
@@ -69,7 +77,9 @@ class PublicInstance:
         module: WasmtimeModule,
         bound: list[list[base.HostFunction]],
         failure: Failure,
+        made: Guard | None,
     ) -> None:
+        self._guard = made
         self._store: wasmtime.Store | None = store
         self._exports = instance.exports(store)
         self._module = module
@@ -90,7 +100,10 @@ class PublicInstance:
         if export is None or export.type is None:
             return None
         function: Any = self._exports[name]
-        return _bind_guest_function(self.store, function, export.type, self._failure)
+        call = _bind_guest_function(self.store, function, export.type, self._failure)
+        if self._guard is not None:
+            self._guard.name(call, name)
+        return call
 
     @property
     def store(self) -> wasmtime.Store:
@@ -104,6 +117,8 @@ class PublicInstance:
         # wasmtime keeps callbacks in a global variable, so a cycle of host and instance ends here.
         for function in self._bound:
             function.clear()
+        if self._guard is not None:
+            self._guard.forget()
         self._store = None
 
 
@@ -170,8 +185,8 @@ def _bind_guest_function(
         try:
             result = function(store, *values)
         except _ENDINGS as error:
-            kept = failure.take()
-            raise trap_from_report(str(error), kept, failure.source) from kept
+            raised = failure.take()
+            raise trap_from_report(str(error), raised, failure.source) from raised
         if not type_.results:
             return None
         return _from_wasmtime(result if len(type_.results) == 1 else result[0], type_.results[0])
@@ -190,3 +205,7 @@ def _to_wasmtime(value: int | None, type_: str) -> float:
     unsigned, own = _FORMATS[type_]
     number: float = struct.unpack(own, struct.pack(unsigned, value & _MASKS[type_]))[0]
     return number
+
+
+# What enters a guest, the start section aside.
+_ENTERING = codes_in(_bind_guest_function)

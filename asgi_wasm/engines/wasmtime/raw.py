@@ -21,6 +21,7 @@ from asgi_wasm.engines.wasmtime.calls import (
     bind_host_function,
     store_context,
 )
+from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
 from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
@@ -38,6 +39,10 @@ ARITIES = {
     "wasmtime_memory_data_size": 2,
     "wasmtime_trap_new": 2,
 }
+
+
+# What enters a guest: the start section aside, the functions made here.
+_ENTERING = codes_in(bind_guest_function)
 
 
 class RawLinker:
@@ -59,7 +64,13 @@ class RawLinker:
         self._invoke = ffi.dll["wasmtime_func_call_unchecked"]
         self._invoke.restype = c_void_p
 
-    def link(self, module: WasmtimeModule, functions: Sequence[base.HostFunction], memory_limit: int) -> RawInstance:
+    def link(
+        self,
+        module: WasmtimeModule,
+        functions: Sequence[base.HostFunction],
+        memory_limit: int,
+        time_limit: base.TimeLimit | None,
+    ) -> RawInstance:
         """Instantiate with one function per import, in order."""
         store = wasmtime.Store(self._engine)
         store.set_limits(memory_size=memory_limit)
@@ -67,6 +78,7 @@ class RawLinker:
         context.store = store
         context.callbacks = []
         failure = RawFailure(self._new_trap)
+        made = guard(store, time_limit, failure, module.engine, _ENTERING)
         externs = (ffi.wasmtime_extern_t * len(functions))()
         # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
         c_imports = module.module.imports
@@ -76,7 +88,7 @@ class RawLinker:
             externs[index].kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
             target = byref(externs[index].of.func)
             self._new_function(context, c_imports[index].type.ptr(), callback, None, None, target)
-        return RawInstance(self._invoke, context, module, externs, failure, self._memory_type)
+        return RawInstance(self._invoke, context, module, externs, failure, self._memory_type, made)
 
 
 class RawInstance:
@@ -90,11 +102,13 @@ class RawInstance:
         externs: ctypes.Array[Any],
         failure: RawFailure,
         memory_type: type[RawMemory],
+        made: Guard | None,
     ) -> None:
         self._invoke = invoke
         self._context: Context | None = context
         self._module = module
         self._failure = failure
+        self._guard = made
         self._instance = ffi.wasmtime_instance_t()
         self._memory_type = memory_type
         self._memory: RawMemory | None = None
@@ -130,6 +144,8 @@ class RawInstance:
         extern = self._export(name)
         call, close = bind_guest_function(self._invoke, self._open_context(), extern, export.type, self._failure)
         self._closers.append(close)
+        if self._guard is not None:
+            self._guard.name(call, name)
         return call
 
     def close(self) -> None:
@@ -137,6 +153,8 @@ class RawInstance:
         for close in self._closers:
             close()
         self._closers.clear()
+        if self._guard is not None:
+            self._guard.forget()
         if self._memory is not None:
             self._memory.close()
         self._context = None
@@ -160,7 +178,7 @@ class RawInstance:
         text = report(error, trap)
         kept = self._failure.take()
         self.close()
-        if trapped or kept is not None:
+        if trapped or kept is not None or INTERRUPTED in text:
             raise trap_from_report(text, kept, self._failure.source)
         # An unfit host has been found by now, so what is left is what the limits forbid.
         raise LinkError(f"wasmtime cannot instantiate the module: {' '.join(text.split())}")
