@@ -95,6 +95,15 @@ class WasmMiddleware:
         """End every plugin of the running event loop and free the VMs, also of a start under way. Idempotent."""
         await self._workers.stop()
 
+    async def reload(self) -> None:
+        """Read settings and plugins anew, start them beside those that run, and give them every new request.
+
+        Requests that run end on the plugins that they began with, which are stopped when they have no more, or after
+        ``drain_timeout``. Shared data, queues and metrics live on. Other event loops follow by themselves. Raises
+        `SettingsError`, or the `PluginError` of any plugin that cannot start: then nothing has changed.
+        """
+        await self._workers.reload()
+
     async def __aenter__(self) -> WasmMiddleware:
         """`start`; for an app mounted below another, whose lifespan does not reach it."""
         await self.start()

@@ -21,6 +21,8 @@ DEFAULT_SLOW_CALLBACK_MS = 100
 # gRPC's own default; Envoy's `max_receive_message_length` has none.
 DEFAULT_MESSAGE_LIMIT = 4 * 1024 * 1024
 # Seconds. Envoy's `stream_idle_timeout` defaults to five minutes.
+# Seconds. Envoy's `--drain-time-s` is ten minutes, which two sets of VMs side by side are too much for.
+DEFAULT_DRAIN_TIMEOUT = 60.0
 DEFAULT_PAUSE_TIMEOUT = 300.0
 # Envoy `source/common/stats/histogram_impl.cc` (`defaultBuckets`): plugins are written for these, in milliseconds.
 DEFAULT_BUCKETS = (
@@ -204,7 +206,11 @@ class StoreSpec:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """The whole configuration of one middleware."""
+    """The whole configuration of one middleware.
+
+    ``sources`` are the files that it was read from; with ``watch`` a change of one of them, or of a plugin's file, is a
+    reload, after which requests that run have ``drain_timeout`` seconds.
+    """
 
     plugins: tuple[PluginSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
@@ -216,3 +222,6 @@ class HostSpec:
     pause_timeout: float = DEFAULT_PAUSE_TIMEOUT
     metrics: MetricsSpec = MetricsSpec()
     store: StoreSpec = StoreSpec()
+    sources: tuple[Path, ...] = field(default=(), compare=False)
+    watch: bool = False
+    drain_timeout: float = DEFAULT_DRAIN_TIMEOUT

@@ -87,6 +87,10 @@ class VmPool:
             self.ports.host_metrics.vm_started(vm)
         return vm
 
+    def has_streams(self) -> bool:
+        """Whether any VM has contexts of requests."""
+        return any(context.root is not context for vm in self._vms.values() for context in vm.contexts.values())
+
     def close(self) -> None:
         """Free every VM, for good."""
         self._closed = True

@@ -17,6 +17,11 @@ class ForeignCalls:
         """Run it; its answer, or its failure, is delivered to the root context later, once."""
         self._tasks.start(_run(call))
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any call has not been answered."""
+        return self._tasks.under_way
+
     async def close(self) -> None:
         """Cancel what is under way: nothing of it is delivered any more."""
         await self._tasks.close()

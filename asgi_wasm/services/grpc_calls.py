@@ -97,6 +97,11 @@ class GrpcCalls:
                 self._channels[upstream.name] = grpc_channel.open_channel(upstream)
         return self._channels[upstream.name]
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any call has not been answered. Streams may last for ever."""
+        return any(conversation.is_call for conversation in self._conversations.values())
+
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""
         await self._tasks.close()
@@ -119,6 +124,7 @@ class _Conversation:
         self._upstream = upstream
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._answer: bytes | None = None
+        self.is_call = isinstance(effect, GrpcCall)
         if isinstance(effect, GrpcCall):
             self.send(effect.message)
             self.end()

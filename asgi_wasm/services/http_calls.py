@@ -119,6 +119,11 @@ class HttpCalls:
             finally:
                 await response.aclose()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any call has not been answered."""
+        return self._tasks.under_way
+
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""
         await self._tasks.close()

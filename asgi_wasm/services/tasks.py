@@ -34,6 +34,11 @@ class Tasks:
         task.add_done_callback(self._running.pop)
         return task
 
+    @property
+    def under_way(self) -> bool:
+        """Whether any runs."""
+        return bool(self._running)
+
     def cancel(self, owner: object) -> None:
         """Cancel what is under way for ``owner``."""
         for task, found in self._running.items():

@@ -68,6 +68,7 @@ class _Reader:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._mistakes = Mistakes()
+        self._files = tuple(source.file for source in sources if source.file is not None)
         self._merged = Merged(sources, self._mistakes)
         self._blame = self._mistakes.blame
 
@@ -94,6 +95,9 @@ class _Reader:
             pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
             store=replace(parse_store_url(top.shared_data), metrics=top.shared_metrics),
+            sources=self._files,
+            watch=top.watch,
+            drain_timeout=top.drain_timeout,
         )
 
     def _plugin(self, name: str, common: Limits) -> specs.PluginSpec | None:
@@ -177,7 +181,7 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
     return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
 
 
-_TOP_VALUES = ("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics")
+_TOP_VALUES = ("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics", "watch", "drain_timeout")
 _SAME_IN_SPEC = (
     "priority",
     "conf",

@@ -30,6 +30,7 @@ from asgi_wasm.specs import (
     DEFAULT_BODY_LIMIT,
     DEFAULT_CALL_RESPONSE_LIMIT,
     DEFAULT_CALLBACK_MS,
+    DEFAULT_DRAIN_TIMEOUT,
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
@@ -254,6 +255,8 @@ class Settings(BaseSettings):
     # It may hold a password.
     shared_data: str = Field(default="memory://", repr=False)
     shared_metrics: bool = False
+    watch: bool = False
+    drain_timeout: PositiveFloat = DEFAULT_DRAIN_TIMEOUT
 
     @field_validator("shared_data")
     @classmethod

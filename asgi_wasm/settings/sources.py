@@ -43,6 +43,8 @@ class Source:
     folder: Path
     # Variables cannot spell every name: case and '-' or '_' do not count in them.
     loose_names: bool = False
+    # What was read, if it was a file.
+    file: Path | None = None
 
 
 class _Empty(BaseSettings):
@@ -58,7 +60,7 @@ def read_all(path: Path | None = None) -> Iterator[Source]:
     yield Source("the environment", _from_variables(os.environ, "environment variable"), here, True)
     if (here / ".env").is_file():
         values = {name: value or "" for name, value in dotenv_values(here / ".env").items()}
-        yield Source(".env", _from_variables(values, ".env:"), here, True)
+        yield Source(".env", _from_variables(values, ".env:"), here, True, here / ".env")
     if path is not None:
         yield read_file(path)
         return
@@ -87,7 +89,7 @@ def read_file(path: Path, because: str = "") -> Source:
         raise SettingsError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     if twice is not None:
         raise SettingsError(f"{path.name}: {twice} is there twice: keep one of them")
-    return Source(path.name, data, path.resolve().parent)
+    return Source(path.name, data, path.resolve().parent, file=path.absolute())
 
 
 def _key_twice(path: Path) -> str | None:
@@ -124,7 +126,7 @@ def _pyproject(path: Path) -> Source:
         data = PyprojectTomlConfigSettingsSource(Table, path)()
     except Exception as error:
         raise SettingsError(f"pyproject.toml: cannot be read: {' '.join(str(error).split())}") from None
-    return Source("pyproject.toml [tool.asgi-wasm]", data, path.parent)
+    return Source("pyproject.toml [tool.asgi-wasm]", data, path.parent, file=path)
 
 
 def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:

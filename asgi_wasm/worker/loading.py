@@ -61,6 +61,10 @@ class Plugins:
                 return plugin.error
         return None
 
+    def errors(self) -> list[PluginError]:
+        """Why plugins are broken, whatever their failure policies."""
+        return [plugin.error for plugin in self._plugins if isinstance(plugin, BrokenPlugin)]
+
     def stop(self) -> None:
         """End every plugin."""
         for plugin in self._plugins:
@@ -117,6 +121,10 @@ class Loader:
             return
         milliseconds = (time.monotonic() - began) * 1000
         logger.info("plugin %r: %s, started in %.0f ms", plugin.spec.name, report, milliseconds)
+
+    def has_streams(self) -> bool:
+        """Whether any request has a context in one of the VMs."""
+        return self._pool.has_streams()
 
     def close(self) -> None:
         """Free every VM."""

@@ -24,6 +24,7 @@ from asgi_wasm.services.store import open_store
 from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.worker.loading import Loader, Plugins
 from asgi_wasm.worker.telemetry import Telemetry
+from asgi_wasm.worker.watch import require_watchfiles, states
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Scope
@@ -43,6 +44,11 @@ class Worker:
         """To be made in its event loop. ``shared`` is what it has in common with the workers of other loops."""
         log = StandardLog()
         self._shared = shared
+        if spec.watch:
+            require_watchfiles()
+        # The files to follow, and the seconds that what it replaces may still take.
+        self.watched = states((*spec.sources, *(plugin.file for plugin in spec.plugins)) if spec.watch else ())
+        self.drain_timeout = spec.drain_timeout
         self._ticks = Ticks()
         self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
@@ -99,6 +105,11 @@ class Worker:
                 "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
                 ", ".join(map(repr, sharing)),
             )
+
+    def is_idle(self) -> bool:
+        """Whether no request runs here, and no plugin waits for an answer."""
+        waits = self._http_calls.under_way or self._foreign_calls.under_way or self._grpc_calls.under_way
+        return not waits and not self._loader.has_streams()
 
     async def stop(self) -> None:
         """End every plugin, then free the VMs."""

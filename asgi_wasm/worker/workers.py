@@ -15,13 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import AsgiWasmError, EventLoopError
-from asgi_wasm.services.home import HomeLoop
+from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.shared import Shared
+from asgi_wasm.worker.watch import changes
 from asgi_wasm.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,17 +42,6 @@ MOST_LOOPS = 128
 logger = logging.getLogger("asgi_wasm.host")
 
 
-class _Place:
-    """What the middleware has in one event loop."""
-
-    def __init__(self) -> None:
-        self.home = HomeLoop()
-        # Held while plugins start or stop.
-        self.lock = asyncio.Lock()
-        self.worker: Worker | None = None
-        self.life: AsyncGenerator[None, None] | None = None
-
-
 class Workers:
     """The workers of one middleware."""
 
@@ -58,8 +50,9 @@ class Workers:
         self._configure = configure
         self._shared = Shared()
         # By the loop's id, which another loop may have once it is gone.
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place] = {}
         self._lock = Lock()
+        self._reloading: set[asyncio.Task[None]] = set()
         # The last answer of `running`, as one object: another thread may put its own there at any time.
         self._last: tuple[object, Worker | None] = (None, None)
 
@@ -86,7 +79,7 @@ class Workers:
             # A request may have come before the lifespan.
             worker = place.worker or await self._make()
             error = worker.plugins.first_error()
-            place.worker = worker
+            self._put(place, worker)
             if error is not None:
                 await self._end(place)
                 raise error
@@ -100,7 +93,7 @@ class Workers:
             place = await self._place()
             async with place.lock:
                 if place.worker is None:
-                    place.worker = await self._make()
+                    self._put(place, await self._make())
                 return place.worker
         except AsgiWasmError as error:
             logger.error("no plugin runs, so every request is refused: %s", error)
@@ -116,9 +109,63 @@ class Workers:
                 await self._end(place)
         self._shared.reset()
 
+    async def reload(self) -> None:
+        """Replace the workers of all loops: see `WasmMiddleware.reload`."""
+        place = await self._place()
+        await self._reload(place)
+        for other in tuple(self._places.values()):
+            if other is not place and other.worker is not None:
+                # One that is closed by now has nothing to reload.
+                with suppress(RuntimeError):
+                    other.home.soon(partial(self._reload_later, other))
+
+    async def _reload(self, place: Place) -> None:
+        """Raises `AsgiWasmError`; then all is as it was."""
+        async with place.lock:
+            fresh = await self._make()
+            errors = fresh.plugins.errors()
+            if errors:
+                await fresh.stop()
+                raise errors[0]
+            await place.replace(fresh)
+            self._last = (None, None)
+            self._put(place, fresh)
+        logger.info("the plugins were reloaded")
+
+    def _reload_later(self, place: Place) -> None:
+        task = asyncio.get_running_loop().create_task(self._try_reload(place))
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+
+    async def _try_reload(self, place: Place) -> None:
+        if place.worker is None:
+            return
+        try:
+            await self._reload(place)
+        except AsgiWasmError as error:
+            logger.error("the plugins were not reloaded, and those from before run on: %s", error)
+        except Exception:
+            logger.exception("the plugins were not reloaded, and those from before run on")
+
+    def _put(self, place: Place, worker: Worker) -> None:
+        """Let requests have the worker, and follow its files if the settings say so."""
+        place.worker = worker
+        if worker.watched and (place.watching is None or place.watching.done()):
+            place.watching = asyncio.get_running_loop().create_task(self._watch(place))
+
+    async def _watch(self, place: Place) -> None:
+        """Follow the files of whichever worker is there, until it has none to follow."""
+        while place.worker is not None and place.worker.watched:
+            watched = place.worker.watched
+            async with aclosing(changes(watched)) as news:
+                async for _ in news:
+                    await self._try_reload(place)
+                    if place.worker is None or place.worker.watched.keys() != watched.keys():
+                        break
+
     # --- places
 
-    async def _place(self) -> _Place:
+    async def _place(self) -> Place:
         """The running loop's. Raises `EventLoopError` when there are too many."""
         key = id(asyncio.get_running_loop())
         with self._lock:
@@ -131,12 +178,12 @@ class Workers:
                     f"plugins run in {MOST_LOOPS} event loops already, and this would be one more: close event loops"
                     " that are not used any more"
                 )
-            place = self._places[key] = _Place()
+            place = self._places[key] = Place()
         place.life = self._live(key, place)
         await place.life.__anext__()
         return place
 
-    async def _live(self, key: int, place: _Place) -> AsyncGenerator[None, None]:
+    async def _live(self, key: int, place: Place) -> AsyncGenerator[None, None]:
         """Begun in the loop, and so closed in it when the loop ends, or when nobody has the middleware any more."""
         try:
             yield
@@ -152,9 +199,8 @@ class Workers:
         for key, place in tuple(self._places.items()):
             if place.home.is_over:
                 del self._places[key]
-                worker = self._take(place)
-                if worker is not None:
-                    worker.abandon()
+                self._last = (None, None)
+                place.abandon()
 
     # --- workers
 
@@ -174,13 +220,6 @@ class Workers:
             raise
         return worker
 
-    async def _end(self, place: _Place) -> None:
-        worker = self._take(place)
-        if worker is not None:
-            await worker.stop()
-
-    def _take(self, place: _Place) -> Worker | None:
-        """The place's worker, which is nobody's any more."""
-        worker, place.worker = place.worker, None
+    async def _end(self, place: Place) -> None:
         self._last = (None, None)
-        return worker
+        await place.end()

@@ -17,7 +17,7 @@ from tests.driving import answering, request, run, until
 from tests.extras import LMDB_MISSING
 from tests.guests import Api, Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
-from tests.upstreams import upstream
+from tests.upstreams import raw
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 THREADS, TIMES = 6, 5
@@ -65,7 +65,7 @@ def in_loops(main: Callable[[], Awaitable[Any]]) -> list[Any]:
 
 def test_http_calls() -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nalice"
-    with elsewhere(lambda: upstream(lambda *_: answer)) as port:
+    with elsewhere(lambda: raw(lambda *_: answer)) as (port, _):
         app = WasmMiddleware(
             answering(b"app"),
             plugins=[{"name": "a", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"upstream": "auth"}}],

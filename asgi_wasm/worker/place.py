@@ -1,0 +1,72 @@
+"""What a middleware has in one event loop: its worker, and those before a reload that still have work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from asgi_wasm.services.home import HomeLoop
+
+if TYPE_CHECKING:
+    from asgi_wasm.worker.worker import Worker
+
+# Seconds between two looks at a worker that is to end when it has no work any more.
+_LOOK_SECONDS = 0.05
+
+
+class Place:
+    """To be made in its event loop."""
+
+    def __init__(self) -> None:
+        self.home = HomeLoop()
+        # Held while plugins start or stop.
+        self.lock = asyncio.Lock()
+        self.worker: Worker | None = None
+        # Closed when the event loop ends (`Workers`).
+        self.life: AsyncGenerator[None, None] | None = None
+        self.watching: asyncio.Task[None] | None = None
+        self._draining: dict[Worker, asyncio.Task[None]] = {}
+
+    async def replace(self, fresh: Worker) -> None:
+        """Give new requests to ``fresh``. The worker before it ends what it has begun, in its drain timeout at most."""
+        old, self.worker = self.worker, fresh
+        if old is None:
+            return
+        if old.is_idle():
+            await old.stop()
+        else:
+            self._draining[old] = asyncio.get_running_loop().create_task(self._drain(old, fresh.drain_timeout))
+
+    async def _drain(self, worker: Worker, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Requests tell nobody of their end, since each would pay for it.
+        while loop.time() < deadline and not worker.is_idle():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
+        if self._draining.pop(worker, None) is not None:
+            await worker.stop()
+
+    async def end(self) -> None:
+        """Stop every worker."""
+        watching, self.watching = self.watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
+        for worker in self._taken():
+            await worker.stop()
+
+    def abandon(self) -> None:
+        """`end` when the event loop is closed. From any thread."""
+        self.watching = None
+        for worker in self._taken():
+            worker.abandon()
+
+    def _taken(self) -> list[Worker]:
+        """The workers, which nobody has any more."""
+        worker, self.worker = self.worker, None
+        draining, self._draining = self._draining, {}
+        if not self.home.is_over:
+            for task in draining.values():
+                task.cancel()
+        return [*draining, *([] if worker is None else [worker])]

@@ -1,0 +1,62 @@
+"""Notices that the settings' file or a plugin's file is another one than before (extra ``watch``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from asgi_wasm.errors import MissingExtraError
+
+# What tells one state of a file from another; None where there is no file.
+State = tuple[int, ...] | None
+# Files, as they were when they were read or before.
+Watched = Mapping[Path, State]
+
+_DEBOUNCE_MILLISECONDS = 200
+# A look without news, for file systems that tell of none, and for what changed before they were asked.
+_LOOK_MILLISECONDS = 2000
+
+
+def require_watchfiles() -> None:
+    """Raises `MissingExtraError`."""
+    if find_spec("watchfiles") is None:
+        raise MissingExtraError("the settings say 'watch': pip install 'asgi-wasm[watch]'")
+
+
+def states(files: Iterable[Path]) -> Watched:
+    """The files as they are now."""
+    return {file.absolute(): _state(file) for file in files}
+
+
+async def changes(watched: Watched) -> AsyncGenerator[None, None]:
+    """Something is yielded whenever any of the files has become another one, or gone, or come. It does not end.
+
+    Their folders are watched: editors and deployments put a new file in the old one's place, and a volume of
+    Kubernetes moves a link beside it.
+    """
+    from watchfiles import awatch
+
+    folders = {next(folder for folder in file.parents if folder.is_dir()) for file in watched}
+    seen = watched
+    async for _ in awatch(
+        *folders,
+        recursive=False,
+        watch_filter=None,
+        debounce=_DEBOUNCE_MILLISECONDS,
+        rust_timeout=_LOOK_MILLISECONDS,
+        yield_on_timeout=True,
+    ):
+        now = states(watched)
+        if now != seen:
+            seen = now
+            yield
+
+
+def _state(file: Path) -> State:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
