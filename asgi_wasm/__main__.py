@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from asgi_wasm import settings
 from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.logs import escape
 from asgi_wasm.worker.loading import compile_all
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         reports = compile_all(settings.load(chosen.settings))
     except AsgiWasmError as error:
-        print(error, file=sys.stderr)
+        print(escape(str(error)), file=sys.stderr)
         return 1
     for report in reports:
         print(report.sentence, file=sys.stdout if report.kept else sys.stderr)

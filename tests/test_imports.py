@@ -14,16 +14,17 @@ ARROWS = {
     "errors": (),
     "http_syntax": (),
     "interpreter": (),
+    "logs": (),
     "specs": (),
-    "engines": ("errors",),
+    "engines": ("errors", "logs"),
     "host": ("engines.base", "errors", "specs"),
-    "asgi": ("host", "http_syntax", "errors", "specs"),
-    "services": ("host", "http_syntax", "errors", "specs"),
+    "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
+    "services": ("host", "http_syntax", "errors", "logs", "specs"),
     "settings": ("engines.ENGINES", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
-    "worker": ("asgi", "engines", "host", "services", "errors", "specs"),
+    "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
-    "__main__": ("settings", "worker.loading", "errors"),
+    "__main__": ("settings", "worker.loading", "errors", "logs"),
     "__init__": (
         "asgi.properties",
         "errors",
@@ -111,3 +112,9 @@ def test_checker_notices(room: str, source: str) -> None:
 
 def test_engines_base_is_no_concrete_engine() -> None:
     assert violations("host", "from asgi_wasm.engines.base import Memory") == []
+
+
+@pytest.mark.parametrize(("room", "path"), files(), ids=lambda value: getattr(value, "name", str(value)))
+def test_loggers_come_from_where_they_escape(room: str, path: Path) -> None:
+    """One log call that quotes a plugin, a client or an upstream as it is, and a line can be forged."""
+    assert room == "logs" or "getLogger" not in path.read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from asgi_wasm.host.passage import Passage
     from asgi_wasm.host.plugin import Filter
 
-logger = logging.getLogger("asgi_wasm.host")
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.host")
 
 # What an app sends after the head, by these or against the protocol.
 _BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})

@@ -6,7 +6,6 @@ Specification: ASGI `specs/lifespan.rst`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.errors import AsgiWasmError
@@ -14,7 +13,9 @@ from asgi_wasm.errors import AsgiWasmError
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 
-logger = logging.getLogger("asgi_wasm.host")
+from asgi_wasm.logs import escape, get_logger
+
+logger = get_logger("asgi_wasm.host")
 
 _LAST_WORDS = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
 
@@ -53,13 +54,13 @@ class Lifespan:
         try:
             await self._plugins.start()
         except AsgiWasmError as error:
-            await self._server_send({"type": "lifespan.startup.failed", "message": str(error)})
+            await self._server_send({"type": "lifespan.startup.failed", "message": escape(str(error))})
             return
         except Exception as error:
             # No user's mistake, but ours or the machine's. Raised, it would pass for "this app has no lifespan".
             logger.exception("the plugins cannot start")
             message = f"the plugins cannot start: {type(error).__name__}: {error}"
-            await self._server_send({"type": "lifespan.startup.failed", "message": message})
+            await self._server_send({"type": "lifespan.startup.failed", "message": escape(message)})
             return
         self._pending = startup
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import stat
 import tempfile
@@ -20,7 +19,9 @@ from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["ModuleCache", "default_cache_dir"]
 
-logger = logging.getLogger("asgi_wasm.engines")
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.engines")
 
 # An entry is this line, the SHA-256 of the compiled code, the compiled code.
 HEADER = b"asgi-wasm compiled code 1\n"

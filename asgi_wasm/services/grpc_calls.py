@@ -6,7 +6,6 @@ Followed for failures: Envoy `source/common/grpc/async_client_impl.cc`, and what
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcEffect, GrpcSend, GrpcStream
 from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.logs import get_logger
 from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.specs import UpstreamSpec
 
@@ -31,7 +31,7 @@ _DEADLINE_EXCEEDED, _INTERNAL, _UNAVAILABLE = 4, 13, 14
 # Envoy's router answers a timeout so, unless the server's own clock was faster.
 _TIMEOUT = (_UNAVAILABLE, b"upstream request timeout")
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 
 class GrpcCalls:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -16,9 +15,10 @@ import grpc
 import grpc.aio
 
 from asgi_wasm.host.wire import Pairs
+from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import UpstreamSpec
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 # Envoy's `connect_timeout` is five seconds. After a failure grpcio waits before it tries again, by default up to two
 # minutes; Envoy tries at every call.

@@ -8,7 +8,6 @@ after them is a failure. As in Envoy, trailers of a request are not sent.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.logs import get_logger
 from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.services.upstreams import OverflowingError, UnsendableError, Upstream
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
@@ -36,7 +36,7 @@ _LOCAL_ANSWERS: tuple[tuple[type[Exception], str, int, bytes], ...] = (
     (httpx.ProtocolError, "", _BAD_GATEWAY, _RESET + b"protocol error"),
 )
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 
 class _ResponseTooLargeError(Exception):

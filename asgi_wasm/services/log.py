@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.logs import escape, get_logger
 
 # The standard library has no TRACE; 5 is what other libraries use.
 _TRACE = 5
@@ -24,32 +25,6 @@ _LAST_LINES = 5
 _LAST_LINE_CHARACTERS = 1024
 
 
-def _escaped(code: int) -> str:
-    char = chr(code)
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-
-
-class _Escapes(dict[int, str]):
-    """For `str.translate`: a body that a plugin logs is to hold the event loop for as short as can be."""
-
-    def __missing__(self, code: int) -> str:
-        return _escaped(code)
-
-
-_ESCAPES = _Escapes({code: _escaped(code) for code in range(0x100)})
-
-
-def escape(message: bytes) -> str:
-    """Text that stays on one line: anything that is not printable is written as an escape.
-
-    So no plugin, and no client whose bytes a plugin logs, can forge a line or drive a terminal.
-    """
-    text = message.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return text.translate(_ESCAPES)
-
-
 class StandardLog:
     """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's.
 
@@ -59,7 +34,7 @@ class StandardLog:
     def __init__(self) -> None:
         self._loggers: dict[str, logging.Logger] = {}
         self._last: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
-        self._host = logging.getLogger("asgi_wasm.host")
+        self._host = get_logger("asgi_wasm.host")
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
         """One line of a plugin's own words."""
@@ -72,7 +47,7 @@ class StandardLog:
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:
         """One line of the host about a plugin."""
-        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, escape(message.encode("utf-8", "replace")))
+        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, message)
 
     def level(self, plugin: str) -> LogLevel:
         """The lowest ABI level that the plugin's logger keeps."""
@@ -85,11 +60,11 @@ class StandardLog:
 
     def trace(self) -> Callable[[str], None] | None:
         """Where the call log goes, or None when nobody wants it."""
-        logger = logging.getLogger("asgi_wasm.trace")
+        logger = get_logger("asgi_wasm.trace")
         return partial(logger.log, _TRACE, "%s") if logger.isEnabledFor(_TRACE) else None
 
     def _logger(self, plugin: str) -> logging.Logger:
         logger = self._loggers.get(plugin)
         if logger is None:
-            logger = self._loggers[plugin] = logging.getLogger(f"asgi_wasm.plugin.{plugin}")
+            logger = self._loggers[plugin] = get_logger(f"asgi_wasm.plugin.{plugin}")
         return logger

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from prometheus_client import Counter, Histogram
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import Clock, Metrics
 from asgi_wasm.host.vm import WasmVM
+from asgi_wasm.logs import get_logger
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.metric_names import legal_name, series_of
 from asgi_wasm.services.metric_store import (
@@ -48,7 +48,7 @@ _SECONDS = 1e-9
 # Nanoseconds. The size of a memory costs a call into the engine, and no other process can ask for it.
 _MEMORY_PERIOD = 1_000_000_000
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 _Cell = TypeVar("_Cell", Counter, GaugeShare, Histogram)
 _Key = tuple[str, str]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
-logger = logging.getLogger("asgi_wasm.host")
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.host")
 
 
 class Outage:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any
+
+from asgi_wasm.logs import get_logger
 
 # Seconds that a cancelled task may take to clean up before the server's stop goes on without it.
 STOP_SECONDS = 5.0
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 
 class Tasks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from threading import get_ident
@@ -32,7 +31,9 @@ if TYPE_CHECKING:
     from asgi_wasm.worker.routing import Filters
     from asgi_wasm.worker.shared import Shared
 
-logger = logging.getLogger("asgi_wasm.host")
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.host")
 
 
 class Worker:

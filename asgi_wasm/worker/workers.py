@@ -13,7 +13,6 @@ frees what is left of it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -22,6 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import AsgiWasmError, EventLoopError
+from asgi_wasm.logs import get_logger
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.shared import Shared
 from asgi_wasm.worker.watch import changes
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # are loops that somebody forgot to close.
 MOST_LOOPS = 128
 
-logger = logging.getLogger("asgi_wasm.host")
+logger = get_logger("asgi_wasm.host")
 
 
 class Workers:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.services.log import StandardLog, escape
+from asgi_wasm.logs import escape
+from asgi_wasm.services.log import StandardLog
 
 LEVELS = {
     LogLevel.TRACE: 5,

@@ -7,7 +7,6 @@ back, with a warning, when `proof` finds that the C API of this wasmtime is not 
 
 from __future__ import annotations
 
-import logging
 import platform
 import sys
 import threading
@@ -30,7 +29,9 @@ from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["WasmtimeEngine", "WasmtimeModule"]
 
-logger = logging.getLogger("asgi_wasm.engines")
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.engines")
 
 VALUE_TYPES = {0: base.I32, 1: base.I64, 2: base.F32, 3: base.F64}
 KINDS: dict[str, str] = {

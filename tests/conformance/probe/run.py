@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from asgi_wasm.services.log import escape
+from asgi_wasm.logs import escape
 from tests.conformance.envoy import Envoy, envoy
 from tests.conformance.hosts import AsgiWasm, Host, asgi_wasm, settle
 from tests.conformance.probe.script import Request, Script

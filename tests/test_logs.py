@@ -1,0 +1,80 @@
+"""Whatever a log line of the host quotes stays on that line."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_wasm.logs import escape, get_logger
+
+EVIL = "x\nlog uvicorn.error critical forged \x1b[2J\u2028\r"
+
+
+@pytest.fixture
+def output() -> Iterator[io.StringIO]:
+    """What a plain handler writes of the logger ``asgi_wasm.tried``."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logging.Formatter("log %(name)s %(message)s"))
+    logger = get_logger("asgi_wasm.tried")
+    logger.addHandler(handler)
+    try:
+        yield written
+    finally:
+        logger.removeHandler(handler)
+
+
+class Rude:
+    """Something whose own words cannot be trusted."""
+
+    def __str__(self) -> str:
+        return EVIL
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "value", [EVIL, EVIL.encode(), ValueError(EVIL), Rude()], ids=lambda value: type(value).__name__
+)
+@pytest.mark.parametrize("form", ["%s", "%r", "%.900s", "%-80s"])
+def test_what_is_quoted_stays_on_the_line(output: io.StringIO, form: str, value: object) -> None:
+    get_logger("asgi_wasm.tried").warning(f"before {form} after", value)
+    text = output.getvalue()
+    assert len(text.splitlines()) == 1 and text[:-1].isprintable()
+    assert "forged" in text and text.endswith("after\n")
+
+
+@pytest.mark.parametrize("form", ["%(one)s", "%(one)r"])
+def test_named_arguments(output: io.StringIO, form: str) -> None:
+    get_logger("asgi_wasm.tried").warning(form, {"one": EVIL})
+    assert len(output.getvalue().splitlines()) == 1
+
+
+def test_a_message_that_is_put_together_by_its_caller(output: io.StringIO) -> None:
+    get_logger("asgi_wasm.tried").warning(EVIL)
+    assert output.getvalue() == f"log asgi_wasm.tried {escape(EVIL)}\n"
+
+
+def test_numbers_and_plain_text_stay_what_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("asgi_wasm.tried").warning("%d %.1f %s %r", 7, 0.25, "plain", "quoted")
+    assert caplog.records[0].args == (7, 0.25, "plain", "quoted")
+    assert caplog.records[0].getMessage() == "7 0.2 plain 'quoted'"
+
+
+def test_a_traceback_has_lines_of_which_none_looks_like_one_of_the_log(output: io.StringIO) -> None:
+    try:
+        raise ValueError(EVIL)
+    except ValueError:
+        get_logger("asgi_wasm.tried").exception("it failed")
+    first, *others = output.getvalue().splitlines()
+    assert first == "log asgi_wasm.tried it failed"
+    assert others[0] == "  Traceback (most recent call last):"
+    assert any("forged" in line for line in others)
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_a_logger_whose_name_is_somebodys() -> None:
+    assert get_logger("asgi_wasm.plugin.a\nb").name == "asgi_wasm.plugin.a\\nb"
