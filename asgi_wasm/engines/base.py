@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 HostFunction = Callable[..., "int | None"]
@@ -167,4 +168,11 @@ class Engine(Protocol):
 
     def deserialize(self, compiled: bytes) -> Module:
         """Raises `InvalidModuleError` when the bytes are not this engine's. Trusted input only."""
+        ...
+
+    def deserialize_file(self, path: Path) -> Module:
+        """`deserialize` of a file's content, which may be mapped into memory: it must be replaced, never rewritten.
+
+        Raises OSError too.
+        """
         ...

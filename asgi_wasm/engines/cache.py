@@ -23,9 +23,10 @@ from asgi_wasm.logs import get_logger
 
 logger = get_logger("asgi_wasm.engines")
 
-# An entry is this line, the SHA-256 of the compiled code, the compiled code.
-HEADER = b"asgi-wasm compiled code 1\n"
-DIGEST_SIZE = hashlib.sha256().digest_size
+# An entry is what the engine serialized, and nothing else, so that it can be mapped into memory: of that only what is
+# used is read, and all workers share it. Its name ends in a dot and the SHA-256 of its content.
+_DIGEST_LENGTH = 2 * hashlib.sha256().digest_size
+_PIECE = 1 << 20
 
 # Seconds. The largest plugins known take half a minute; who holds the lock for longer is stopped, not at work.
 LOCK_TIMEOUT = 120.0
@@ -52,7 +53,7 @@ class ModuleCache:
         module = _load(engine, path)
         if module is not None:
             return module, True
-        with file_lock(path.with_suffix(".lock"), LOCK_TIMEOUT):
+        with file_lock(Path(f"{path}.lock"), LOCK_TIMEOUT):
             module = _load(engine, path, tell=True)
             if module is not None:
                 return module, True
@@ -84,11 +85,12 @@ class ModuleCache:
             # Another process that stores the same entry has another temporary file.
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
             with os.fdopen(handle, "wb") as file:
-                file.write(HEADER + hashlib.sha256(payload).digest())
                 file.write(payload)
             # As readable as the directory: an image may be built by one user and run by another.
             os.chmod(temporary, 0o600 | (path.parent.stat().st_mode & 0o044))
-            os.replace(temporary, path)
+            for old in _entries(path):
+                old.unlink()
+            os.replace(temporary, f"{path}.{hashlib.sha256(payload).hexdigest()}")
         except OSError as error:
             self._tell("compiled code cannot be kept in %s, so each start compiles: %s", path.parent, error)
             with contextlib.suppress(OSError):
@@ -128,20 +130,32 @@ def _problem(status: os.stat_result) -> str:
     return ""
 
 
+def _entries(path: Path) -> list[Path]:
+    """What is there under the name, of whatever content: one, or none."""
+    return sorted(path.parent.glob(f"{path.name}.{'?' * _DIGEST_LENGTH}"))
+
+
 def _load(engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
     """The entry's module, if it is there and good; ``tell`` the log when it is not good."""
     try:
-        entry = path.read_bytes()
-    except OSError:
+        for entry in _entries(path):
+            problem = "it is damaged"
+            if _digest(entry) == entry.suffix[1:]:
+                try:
+                    return engine.deserialize_file(entry)
+                except InvalidModuleError as error:
+                    problem = str(error)
+            if tell:
+                text = "compiled code in %s cannot be used, so the plugin is compiled again: %s"
+                logger.warning(text, entry, problem)
+    except OSError:  # it was removed meanwhile, or cannot be read
         return None
-    start = len(HEADER) + DIGEST_SIZE
-    payload = entry[start:]
-    problem = "it is damaged"
-    if entry[:start] == HEADER + hashlib.sha256(payload).digest():
-        try:
-            return engine.deserialize(payload)
-        except InvalidModuleError as error:
-            problem = str(error)
-    if tell:
-        logger.warning("compiled code in %s cannot be used, so the plugin is compiled again: %s", path, problem)
     return None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from asgi_wasm.engines import base
@@ -188,6 +189,10 @@ class NullEngine:
     def deserialize(self, compiled: bytes) -> NullModule:
         """See `base.Engine`."""
         return self.compile(compiled)
+
+    def deserialize_file(self, path: Path) -> NullModule:
+        """See `base.Engine`."""
+        return self.deserialize(path.read_bytes())
 
 
 class NullModule:

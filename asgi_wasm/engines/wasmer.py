@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from asgi_wasm.engines import base
@@ -74,6 +75,10 @@ class WasmerEngine:
         except RuntimeError as error:
             raise InvalidModuleError(f"wasmer refuses the compiled code: {one_sentence(str(error))}") from None
         return self._module(module)
+
+    def deserialize_file(self, path: Path) -> WasmerModule:
+        """See `base.Engine`."""
+        return self.deserialize(path.read_bytes())
 
     def _module(self, module: Any) -> WasmerModule:
         return WasmerModule(self._wasmer, self._store, module)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from asgi_wasm.engines import cache
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache, default_cache_dir
 from asgi_wasm.engines.null import NullEngine
@@ -53,7 +52,7 @@ def test_engines_versions_and_codes_have_their_own_entries(tmp_path: Path, monke
     assert len(entries(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "other header", "refused"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "refused"])
 def test_a_damaged_entry_is_replaced(
     wasmtime: WasmtimeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -61,21 +60,21 @@ def test_a_damaged_entry_is_replaced(
     (entry,) = entries(tmp_path)
     whole = entry.read_bytes()
     if damage == "refused":
-        payload = b"not what wasmtime serializes"
-        damaged = cache.HEADER + hashlib.sha256(payload).digest() + payload
+        damaged = b"not what wasmtime serializes"
+        entry.unlink()
+        entry = entry.with_suffix(f".{hashlib.sha256(damaged).hexdigest()}")
     else:
         damaged = {
             "cut": whole[:-1],
             "flipped": whole[:-1] + bytes([whole[-1] ^ 1]),
             "emptied": b"",
-            "other header": b"x" + whole[1:],
         }[damage]
     entry.write_bytes(damaged)
     assert load_module(wasmtime, EMPTY, tmp_path)[1] is False
     assert "compiled again" in caplog.text
-    assert entry.read_bytes()[: len(cache.HEADER)] == cache.HEADER
     assert load_module(wasmtime, EMPTY, tmp_path)[1] is True
-    assert entries(tmp_path) == [entry]
+    (entry,) = entries(tmp_path)
+    assert entry.read_bytes() == whole
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])

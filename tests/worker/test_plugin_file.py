@@ -34,6 +34,9 @@ def test_the_checked_bytes_are_those_that_are_compiled(tmp_path: Path, monkeypat
         def deserialize(self, compiled: bytes) -> Module:
             raise AssertionError
 
+        def deserialize_file(self, path: Path) -> Module:
+            raise AssertionError
+
     def read_then_swap(spec: PluginSpec) -> tuple[bytes, str]:
         try:
             return read_plugin_file(spec)

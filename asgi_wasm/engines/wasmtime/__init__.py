@@ -10,9 +10,10 @@ from __future__ import annotations
 import platform
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -127,8 +128,15 @@ class WasmtimeEngine:
 
     def deserialize(self, compiled: bytes) -> WasmtimeModule:
         """See `base.Engine`."""
+        return self._deserialize(wasmtime.Module.deserialize, compiled)
+
+    def deserialize_file(self, path: Path) -> WasmtimeModule:
+        """See `base.Engine`. The file is mapped."""
+        return self._deserialize(wasmtime.Module.deserialize_file, str(path))
+
+    def _deserialize(self, function: Callable[[wasmtime.Engine, Any], wasmtime.Module], source: Any) -> WasmtimeModule:
         try:
-            module = wasmtime.Module.deserialize(self.engine, compiled)
+            module = function(self.engine, source)
         except wasmtime.WasmtimeError as error:
             raise InvalidModuleError(f"wasmtime refuses the compiled code: {one_sentence(str(error))}") from None
         return WasmtimeModule(self, module)
