@@ -11,8 +11,9 @@ from weakref import WeakSet
 # Seconds between two ticks, at most: enough for limits of seconds, and nobody notices ten a second.
 LONGEST_PERIOD = 0.1
 SHORTEST_PERIOD = 0.001
-# So many ticks without a sign of life, and nobody runs.
-_QUIET_TICKS = 3
+# So many seconds without a beat, and nobody runs. Much longer than the guest's thread may have to wait for the GIL, or
+# for a processor, before it beats.
+QUIET_SECONDS = 2.0
 
 
 class Ticking(Protocol):
@@ -84,17 +85,18 @@ class Watchdog:
                 engine.tick()
 
     def _run(self) -> None:
-        quiet = 0
+        heard = time.monotonic()
         while True:
             self._beaten = False
             self._tell_all(rest=False)
             time.sleep(self._period)
-            quiet = 0 if self._beaten else quiet + 1
-            if quiet >= _QUIET_TICKS:
+            if self._beaten:
+                heard = time.monotonic()
+            elif time.monotonic() - heard >= QUIET_SECONDS:
                 # From here on a beat comes from the next guest that is entered, since it has not seen the last tick.
                 self._wake.clear()
                 if not self._beaten:
                     self._tell_all(rest=True)
                     self._wake.wait()
                 self._wake.set()
-                quiet = 0
+                heard = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import wasmtime
 
+from asgi_wasm.engines import watchdog
 from asgi_wasm.engines.base import Engine, HostFunction, Instance, TimeLimit
 from asgi_wasm.engines.wasmtime import interruption
 from asgi_wasm.engines.watchdog import Watchdog
@@ -110,7 +111,10 @@ def test_a_host_function_that_takes_long_is_not_the_guests_fault(engine: Engine)
     assert call(instance, "once", 7) == 7
 
 
-def test_the_watchdog_sleeps_while_nobody_runs_and_wakes_for_who_comes(engine: Engine) -> None:
+def test_the_watchdog_sleeps_while_nobody_runs_and_wakes_for_who_comes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
     instance = start(engine)
     call(instance, "short", 1)
     deadline = time.monotonic() + 30
@@ -207,8 +211,9 @@ def test_what_is_raised_while_it_looks_ends_the_call(
     assert leaked == []
 
 
-def test_what_was_seen_is_let_go_of_when_nobody_runs(engine: Engine) -> None:
+def test_what_was_seen_is_let_go_of_when_nobody_runs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frames that entered a guest hold what belongs to a request."""
+    monkeypatch.setattr(watchdog, "QUIET_SECONDS", 0.3)
 
     class Request:
         pass
