@@ -120,6 +120,8 @@ class ScopeAttributes:
             return None
         if not self.finished and self.chain is not None and self.chain.status.isdigit():
             return int(self.chain.status)
+        if self._scope["type"] == "websocket" and headers.get(b":status") == b"101":
+            return 101
         return status_of(headers)
 
     def response_trailers(self) -> HeaderMap | None:

@@ -28,6 +28,7 @@ _CONNECTION_FIELDS = frozenset(
 _UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
+_SUBPROTOCOL = b"sec-websocket-protocol"
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
@@ -39,6 +40,9 @@ def request_headers(scope: Scope) -> HeaderMap:
     """
     hidden = _hidden_fields(scope)
     fields = [(bytes(name), bytes(value)) for name, value in scope["headers"] if name != b"host" and name not in hidden]
+    offers = scope.get("subprotocols")
+    if offers and scope["type"] == "websocket" and all(name != _SUBPROTOCOL for name, _ in fields):
+        fields.append((_SUBPROTOCOL, ", ".join(offers).encode("latin-1", "replace")))
     return RequestHeaderMap.received(_pseudo_headers(scope) + fields)
 
 

@@ -7,24 +7,34 @@ through the response callbacks. Specification: ASGI `specs/www.rst`, "WebSocket"
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi import translate
+from asgi_wasm.asgi import accept, translate
 from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped, make_chain
+from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.header_map import ResponseHeaderMap
+from asgi_wasm.host.header_map import HeaderMap, ResponseHeaderMap
+from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.plugin import Filter
 
+_ACCEPT, _CLOSE, _SEND = "websocket.accept", "websocket.close", "websocket.send"
+_DENIAL_START, _DENIAL_BODY = "websocket.http.response.start", "websocket.http.response.body"
 _DENIAL_EXTENSION = "websocket.http.response"
-_SWITCHING_PROTOCOLS, _FORBIDDEN = 101, 403
-# Close codes of RFC 6455 7.4.1.
-_POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011
+# Close codes of RFC 6455 7.4.1; the last is never sent, and stands for a connection that ended without one.
+_POLICY_VIOLATION, _INTERNAL_ERROR, _ABNORMAL = 1008, 1011, 1006
+
+logger = get_logger("asgi_wasm.host")
+
+
+class _LeftError(OSError):
+    """What a frame gets whose client is not there any more (ASGI 2.4): an endless stream is told to end."""
 
 
 class WebSocketHandshake:
@@ -39,135 +49,198 @@ class WebSocketHandshake:
         self._server_scope: dict[str, Any] = {**scope, "method": "GET"}
         self._server_receive = receive
         self._server_send = send
-        self._change = asyncio.Event()
-        self._to_app = RequestSide(self._changed)
-        self._to_client = ResponseSide("GET", self._changed, self._headers_dropped, trailers=False)
+        self._client = Listening(receive)
+        self._headers_dropped = partial(headers_dropped, environment, filters)
+        # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
+        changed = partial(_changed, weakref.ref(self))
+        self._to_app = RequestSide(changed)
+        self._to_client = to_client = ResponseSide("GET", changed, self._headers_dropped, trailers=False)
         self._attributes = ScopeAttributes(self._server_scope)
+        self._attributes.bytes_sent = lambda: to_client.bytes_out
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
-        # What the client said before the app asked: its connect, and perhaps that it has gone.
-        self._heard: deque[Message] = deque()
-        self._reading: asyncio.Future[Message] | None = None
-        self._gone = False
-        # Accepted or denied: from here on every message passes, unless plugins gave the answer.
+        # One answer at a time: a plugin may hold one while another task of the app sends.
+        self._answering = asyncio.Lock()
+        # The app's accept or close, and the headers that plugins see of it, until they have passed.
+        self._answer: tuple[Message, HeaderMap, HeaderMap] | None = None
+        self._denial = False
+        # Accepted, or closed by the app: from here on every message passes, unless plugins end the connection.
         self._settled = False
-        self._answered_by_plugins = False
+        self._ended_by_plugins = False
         self._closing: asyncio.Future[None] | None = None
 
     async def run(self, scope: Scope) -> None:
-        """Serve the connection to its end."""
+        """Serve the connection to its end. Raises what the app raises, unless a plugin has answered already."""
         try:
             headers = translate.request_headers(self._server_scope)
             self._chain.request.headers(headers, False)
             await self._until(lambda: self._to_app.forwarded or self._chain.answered_locally)
             if self._chain.answered_locally:
                 await self._deny()
-            elif not self._gone:
-                own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
-                dropped = translate.apply_request_headers(own, headers)
-                if dropped:
-                    self._headers_dropped(dropped)
-                if "method" not in scope:
-                    del own["method"]
-                await self._environment.app(own, self._receive, self._send)
+            elif not self._client.gone:
+                await self._call_app(scope, headers)
         finally:
             self._attributes.finished = True
             self._chain.finish()
-            for waiting in (self._reading, self._closing):
-                if waiting is not None and not waiting.done():
-                    waiting.cancel()
-                    await asyncio.wait([waiting])
+            await self._client.close()
+            if self._closing is not None and not self._closing.done():
+                self._closing.cancel()
+                await asyncio.wait([self._closing])
 
     # --- the app
 
+    async def _call_app(self, scope: Scope, headers: HeaderMap) -> None:
+        own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
+        if dropped := translate.apply_request_headers(own, headers):
+            self._headers_dropped(dropped)
+        if headers.changed:
+            accept.write_offered(own, translate.request_headers(self._server_scope))
+        if "method" not in scope:
+            del own["method"]
+        try:
+            await self._environment.app(own, self._receive, self._send)
+        except _LeftError:
+            # The app did not take notice; servers make nothing of their own error of this kind either.
+            pass
+        except Exception as error:
+            if not self._ended_by_plugins:
+                raise
+            # The client has its answer; most frameworks raise when they are told that it has gone.
+            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+
     async def _receive(self) -> Message:
-        if self._heard:
-            return self._heard.popleft()
-        if self._reading is None:
-            return await self._server_receive()
-        await asyncio.wait([self._reading])
-        reading, self._reading = self._reading, None
-        return reading.result()
+        """The app's `receive`."""
+        client = self._client
+        while True:
+            if self._ended_by_plugins:
+                return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
+            if client.heard:
+                return client.heard.popleft()
+            if not client.listens and (self._settled or client.gone):
+                return await self._server_receive()
+            await client.step()
 
     async def _send(self, message: Message) -> None:
-        if self._answered_by_plugins:
-            if message["type"] == "websocket.send":
-                # As to a client that has gone: an endless stream would otherwise never be told to end.
-                raise OSError("a plugin has ended the connection")
-            return
-        kind = message["type"]
-        if self._settled:
+        """The app's `send`."""
+        if self._settled and not self._ended_by_plugins:
             await self._server_send(message)
-        elif kind == "websocket.accept":
-            await self._respond(message, _SWITCHING_PROTOCOLS)
-        elif kind == "websocket.close":
-            await self._respond(message, _FORBIDDEN)
-        elif kind == "websocket.http.response.start":
-            await self._respond(message, message["status"])
+            return
+        async with self._answering:
+            if self._answer is not None:
+                # Its own call was cancelled while a plugin held it.
+                await self._settle(*self._answer)
+            if self._ended_by_plugins or (self._client.gone and not self._settled):
+                if message["type"] == _SEND or message.get("more_body", False):
+                    raise _LeftError("nobody is there any more: a plugin has ended the connection, or the client has")
+            elif self._settled:
+                await self._server_send(message)
+            else:
+                await self._respond(message)
+
+    async def _respond(self, message: Message) -> None:
+        """Show the app's answer to the plugins, then send it as they left it."""
+        kind = message["type"]
+        if self._denial and kind == _DENIAL_BODY:
+            await self._deny_by_app(message)
+        elif self._denial:
+            await self._server_send(message)
+        elif kind == _DENIAL_START:
+            self._denial = True
+            headers = translate.response_headers(message)
+            self._to_client.original, self._to_client.original_headers = message, headers
+            self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
+            self._chain.respond(headers, translate.response_ends_with_headers("GET", headers))
+            await self._flush()
+        elif kind in (_ACCEPT, _CLOSE):
+            accepts = kind == _ACCEPT
+            headers = accept.accept_headers(message) if accepts else ResponseHeaderMap([(b":status", b"403")])
+            self._answer = message, HeaderMap(list(headers.pairs)), headers
+            self._chain.respond(headers, not accepts)
+            await self._settle(*self._answer)
         else:
             await self._server_send(message)
 
-    async def _respond(self, message: Message, status: int) -> None:
-        """Show the app's answer to the plugins, then send it as they left it."""
-        headers = ResponseHeaderMap([(b":status", b"%d" % status), *translate.header_pairs(message)])
-        self._chain.respond(headers, message["type"] == "websocket.close")
+    async def _settle(self, message: Message, original: HeaderMap, headers: HeaderMap) -> None:
+        """Send the accept or close once the plugins have let it pass; deny when they do not."""
         await self._until(lambda: bool(self._to_client.messages) or self._chain.answered_locally)
+        self._answer = None
         if self._chain.answered_locally:
             await self._deny()
-        elif not self._gone:
-            final = dict(message)
-            if message["type"] != "websocket.close":
-                final["headers"] = self._to_client.messages.popleft()["headers"]
-            if message["type"] == "websocket.http.response.start":
-                final["status"] = translate.status_of(headers)
+        elif not self._client.gone:
+            final: Message = message
+            if message["type"] == _ACCEPT:
+                fields = self._to_client.messages.popleft()["headers"]
+                offers = accept.offered(self._server_scope)
+                final, dropped = accept.accept_message(message, original, fields, offers)
+                # No plugin can make an accept another status: what is logged is what was sent.
+                headers.put(b":status", b"101")
+                if dropped:
+                    self._headers_dropped(dropped)
             self._settled = True
             await self._server_send(final)
 
-    # --- the client
+    # --- denials
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Await a condition that something outside makes true, or the client's going; a pause is given up in time."""
-        while not condition() and not self._gone:
-            self._change.clear()
-            changed = asyncio.ensure_future(self._change.wait())
-            if self._reading is None and not self._to_app.forwarded:
-                self._reading = asyncio.ensure_future(self._server_receive())
-            waiting: set[asyncio.Future[Any]] = {changed} if self._reading is None else {changed, self._reading}
-            timeout = self._environment.pause_timeout
-            try:
-                done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-            if self._reading is not None and self._reading.done():
-                reading, self._reading = self._reading, None
-                self._hear(reading.result())
-            elif not done:
-                give_up(self._environment, self._chain)
+    async def _deny_by_app(self, message: Message) -> None:
+        """A piece of the response by which the app denies."""
+        data, more = bytes(message.get("body", b"")), message.get("more_body", False)
+        response = self._chain.response
+        if response is not None and not (response.closed or self._to_client.complete):
+            self._to_client.bytes_in += len(data)
+            if data or not more:
+                response.data(data, not more)
+        await self._flush()
+        if more:
+            await self._until(lambda: response is None or response.closed or response.wants_data)
+        else:
+            await self._until(lambda: self._to_client.complete or self._chain.answered_locally)
+        await self._flush()
 
-    def _hear(self, message: Message) -> None:
-        self._heard.append(message)
-        self._gone = message["type"] == "websocket.disconnect"
+    async def _flush(self) -> None:
+        """Send what the plugins let pass of the app's denial, or their own answer in its place."""
+        if self._chain.answered_locally and not self._ended_by_plugins:
+            await self._deny()
+        while self._to_client.messages and not self._client.gone:
+            await self._send_denial(self._to_client.messages.popleft())
+
+    async def _send_denial(self, message: Message) -> None:
+        await self._server_send({**message, "type": f"websocket.{message['type']}"})
 
     async def _deny(self) -> None:
         """Deny the handshake with the plugins' answer where the server can, else by closing, which it shows as 403."""
-        self._answered_by_plugins = True
+        self._ended_by_plugins = True
+        begun = self._denial and self._to_client.started
         await self._until(lambda: self._to_client.complete or self._to_client.reset_reason is not None)
-        if not (self._to_app.forwarded or self._heard):
-            self._hear(await self._server_receive())
-        if self._gone:
+        while not (self._client.connected or self._client.gone):
+            await self._client.step()
+        if self._client.gone:
             return
-        if self._to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
-            for message in self._to_client.messages:
-                await self._server_send({**message, "type": f"websocket.{message['type']}"})
+        if self._to_client.reset_reason is not None and begun:
+            logger.error("a response was cut off: %s", self._to_client.reset_reason)
+        elif self._to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
+            while self._to_client.messages:
+                await self._send_denial(self._to_client.messages.popleft())
         else:
-            await self._server_send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+            self._to_client.messages.clear()
+            await self._server_send({"type": _CLOSE, "code": _POLICY_VIOLATION, "reason": ""})
 
-    def _changed(self) -> None:
-        self._change.set()
-        if self._settled and self._chain.answered_locally and not self._answered_by_plugins:
+    # --- waiting
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Await a condition that something outside makes true, or the client's going; a pause is given up in time."""
+        while not condition() and not self._client.gone:
+            if not await self._client.step(self._environment.pause_timeout):
+                give_up(self._environment, self._chain)
+
+    def changed(self) -> None:
+        """Something reached a far end."""
+        self._client.notify()
+        if self._settled and self._chain.answered_locally and not self._ended_by_plugins:
             # Too late to deny: all that can be done is to end it.
-            self._answered_by_plugins = True
-            close = self._server_send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
+            self._ended_by_plugins = True
+            close = self._server_send({"type": _CLOSE, "code": _INTERNAL_ERROR, "reason": ""})
             self._closing = asyncio.ensure_future(close)
 
-    def _headers_dropped(self, names: list[bytes]) -> None:
-        headers_dropped(self._environment, self._filters, names)
+
+def _changed(handshake: weakref.ref[WebSocketHandshake]) -> None:
+    if (there := handshake()) is not None:
+        there.changed()

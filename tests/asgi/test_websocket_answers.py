@@ -1,0 +1,376 @@
+"""An app's answer to a WebSocket's handshake: held, denied, left alone, with subprotocols, with a body."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from tests.asgi.acting import Resumer, passing, pausing
+from tests.asgi.test_websocket import DENIAL, Socket, accepting, denying
+from tests.driving import run, settled, until
+from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
+
+PROTOCOL = b"sec-websocket-protocol"
+START: Message = {"type": "websocket.http.response.start", "status": 401, "headers": []}
+
+
+def body(data: bytes, *, more: bool = False) -> Message:
+    return {"type": "websocket.http.response.body", "body": data, "more_body": more}
+
+
+def test_client_that_leaves_while_the_accept_is_held(serve_guests: Serve) -> None:
+    """The app hears of it, and nothing waits for the pause to be given up."""
+    told: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        told.append((await receive())["type"])
+        await send({"type": "websocket.accept"})
+        told.append((await receive())["type"])
+        with pytest.raises(OSError, match="nobody is there"):
+            await send({"type": "websocket.send", "text": "x"})
+        await send({"type": "websocket.close"})
+
+    async def main() -> None:
+        guest = Guest(on_response_headers=pausing)
+        async with serve_guests(app, guest, pause_timeout=3600) as middleware:
+            socket = Socket(middleware)
+            await settled()
+            socket.hang_up()
+            assert await socket.over() == []
+            assert len(guest.deleted) == 1
+
+    run(main)
+    assert told == ["websocket.connect", "websocket.disconnect"]
+
+
+@pytest.mark.parametrize("handles", [True, False])
+def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bool) -> None:
+    """What it sends and raises then is of no account; it is told that the client has gone."""
+    told: list[str] = []
+
+    def deny(api: Api, *_: int) -> int:
+        if not denied:
+            denied.append(1)
+            api.reply(403, b"no")
+        return 0
+
+    denied: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        told.append((await receive())["type"])
+        await send({"type": "websocket.close"})
+        try:
+            await send({"type": "websocket.send", "text": "x"})
+        except OSError:
+            if not handles:
+                raise RuntimeError("the framework's own") from None
+            raise
+
+    async def main() -> None:
+        async with serve_guests(app, Guest(on_response_headers=deny)) as middleware:
+            start, *_ = await Socket(middleware, **DENIAL).over()
+            assert start["status"] == 403
+
+    run(main)
+    assert told == ["websocket.disconnect"]
+
+
+@pytest.mark.parametrize(("verdict", "length"), [(PAUSE, True), (PAUSE, False), (0, False)])
+def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, verdict: int, length: bool) -> None:
+    seen: list[tuple[bytes, int]] = []
+
+    def on_response_body(api: Api, context: int, size: int, end: int) -> int:
+        seen.append((api.body(RESPONSE_BODY), end))
+        if not end:
+            return verdict
+        api.set_body(RESPONSE_BODY, b"replaced")
+        return 0
+
+    headers = [(b"content-length", b"7")] if length else []
+
+    async def main() -> None:
+        pieces = [{**START, "headers": headers}, body(b"not ", more=True), body(b"you")]
+        async with serve_guests(denying(*pieces), Guest(on_response_body=on_response_body)) as middleware:
+            start, *bodies = await Socket(middleware, **DENIAL).over()
+            sent = b"".join(message["body"] for message in bodies)
+            assert sent == (b"replaced" if verdict == PAUSE else b"not replaced")
+            assert dict(start["headers"]).get(b"content-length") in (None, b"%d" % len(sent))
+            assert [message["more_body"] for message in bodies][-1] is False
+
+    run(main)
+    assert seen == [(b"not ", 0), (b"not you" if verdict == PAUSE else b"you", 1)]
+
+
+def test_denial_whose_body_is_held_at_its_end(serve_guests: Serve) -> None:
+    resumer = Resumer()
+    guest = Guest(on_response_body=pausing, **resumer.callbacks)
+
+    async def main() -> None:
+        async with serve_guests(denying(START, body(b"no")), guest) as middleware:
+            socket = Socket(middleware, **DENIAL)
+            await settled()
+            assert socket.sent == [START]
+            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+            assert b"".join(message.get("body", b"") for message in await socket.over()) == b"no"
+
+    run(main)
+
+
+def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) -> None:
+    answered: list[int] = []
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        if not answered:
+            answered.append(1)
+            api.reply(418, b"mine")
+        return 0
+
+    async def main() -> None:
+        guest = Guest(on_response_headers=on_response_headers)
+        async with serve_guests(denying(START, body(b"no")), guest) as middleware:
+            start, *bodies = await Socket(middleware, **DENIAL).over()
+            assert start["status"] == 418
+            assert b"".join(message["body"] for message in bodies) == b"mine"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("written", "subprotocols"), [(b"two", ["two"]), (b"three, two ,", ["three", "two"]), (None, []), (b"", [])]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_subprotocols_that_a_plugin_offers(
+    serve_guests: Serve, written: bytes | None, subprotocols: list[str], named: bool
+) -> None:
+    """The header and the scope's own list are one, also where the server tells only the list."""
+    scopes: list[Scope] = []
+    seen: list[bytes | None] = []
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        seen.append(api.get(REQUEST_HEADERS, PROTOCOL))
+        if written is None:
+            api.remove(REQUEST_HEADERS, PROTOCOL)
+        else:
+            api.replace(REQUEST_HEADERS, PROTOCOL, written)
+        return 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+
+    async def main() -> None:
+        async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
+            socket = Socket(middleware)
+            if named:
+                socket.scope["headers"] = [*socket.scope["headers"], (PROTOCOL, b"chat")]
+            await socket.over()
+
+    run(main)
+    assert seen == [b"chat"]
+    assert scopes[0]["subprotocols"] == subprotocols
+    assert [value for name, value in scopes[0]["headers"] if name == PROTOCOL] == ([] if written is None else [written])
+
+
+@pytest.mark.parametrize(
+    ("written", "chosen", "left_out"),
+    [(b"two", "two", False), (None, None, False), (b"other", None, True), (b"chat", "chat", False)],
+)
+def test_subprotocol_of_the_accept(
+    serve_guests: Serve,
+    caplog: pytest.LogCaptureFixture,
+    written: bytes | None,
+    chosen: str | None,
+    left_out: bool,
+) -> None:
+    seen: list[bytes | None] = []
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        seen.append(api.get(RESPONSE_HEADERS, PROTOCOL))
+        if written is None:
+            api.remove(RESPONSE_HEADERS, PROTOCOL)
+        else:
+            api.replace(RESPONSE_HEADERS, PROTOCOL, written)
+        return 0
+
+    async def main() -> None:
+        app = accepting(subprotocol="chat", headers=[(b"x-app", b"1")])
+        async with serve_guests(app, Guest(on_response_headers=on_response_headers)) as middleware:
+            socket = Socket(middleware)
+            socket.scope["subprotocols"] = ["chat", "two"]
+            await until(lambda: bool(socket.sent))
+            socket.hang_up()
+            (accept,) = await socket.over()
+            assert accept == {"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-app", b"1")]}
+
+    run(main)
+    assert seen == [b"chat"]
+    assert ("left out headers" in caplog.text) is left_out
+
+
+def test_headers_of_the_handshake_that_a_plugin_writes(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The server says them itself; what it would make of two is its own affair."""
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        for name in (b"upgrade", b"connection", b"sec-websocket-accept", b"content-length"):
+            api.add(RESPONSE_HEADERS, name, b"1")
+        return 0
+
+    async def main() -> None:
+        async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers)) as middleware:
+            socket = Socket(middleware)
+            socket.hang_up()
+            assert (await socket.over())[0]["headers"] == []
+
+    run(main)
+    assert "left out headers that HTTP cannot carry: upgrade, connection, sec-websocket-accept" in caplog.text
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> None:
+    codes: list[int] = []
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        if changed:
+            api.replace(RESPONSE_HEADERS, b":status", b"200")
+        return 0
+
+    def on_log(api: Api, context: int) -> None:
+        codes.append(int.from_bytes(api.property(b"response\0code") or b"", "little"))
+
+    async def main() -> None:
+        async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers, on_log=on_log)) as app:
+            socket = Socket(app)
+            socket.hang_up()
+            await socket.over()
+
+    run(main)
+    assert codes == [101]
+
+
+class Strict(Socket):
+    """A server that takes no second `receive` while one is under way."""
+
+    busy = False
+
+    async def _run(self, app: ASGIApp) -> None:
+        async def receive() -> Message:
+            assert not self.busy, "two at a time"
+            self.busy = True
+            try:
+                return await self.incoming.get()
+            finally:
+                self.busy = False
+
+        await app(self.scope, receive, self._send)
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None:
+    """An app that listens in one task while another's accept is held; its cancelled listening loses nothing."""
+    resumer = Resumer()
+    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
+    told: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        accept = asyncio.ensure_future(send({"type": "websocket.accept"}))
+        listening = [asyncio.ensure_future(receive()) for _ in range(2)]
+        await settled()
+        if cancels:
+            listening.pop().cancel()
+            await settled()
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        await accept
+        told.extend(message["type"] for message in await asyncio.gather(*listening))
+
+    async def main() -> None:
+        async with serve_guests(app, guest) as middleware:
+            socket = Strict(middleware)
+            await until(lambda: bool(socket.sent))
+            socket.say("one")
+            socket.say("two")
+            await socket.over()
+
+    run(main)
+    assert told == ["websocket.receive"] * (1 if cancels else 2)
+
+
+def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) -> None:
+    """The plugins have seen it, so the next call goes on with it: one answer, one `on_response_headers`."""
+    resumer = Resumer()
+    answers: list[int] = []
+
+    def on_response_headers(api: Api, context: int, *_: int) -> int:
+        answers.append(context)
+        return PAUSE
+
+    guest = Guest(on_response_headers=on_response_headers, **resumer.callbacks)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        accept = asyncio.ensure_future(send({"type": "websocket.accept"}))
+        await settled()
+        accept.cancel()
+        await settled()
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        await send({"type": "websocket.close", "code": 1000})
+
+    async def main() -> None:
+        async with serve_guests(app, guest) as middleware:
+            sent = await Socket(middleware).over()
+            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+
+    run(main)
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("path", ["/ends", "/raises", "/paused"])
+def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, path: str) -> None:
+    """A server that closes a connection when nobody refers to it does so at once, not when garbage is collected."""
+
+    class Connection:
+        def __init__(self) -> None:
+            self.messages: list[Message] = [{"type": "websocket.connect"}]
+
+        async def receive(self) -> Message:
+            if self.messages:
+                return self.messages.pop()
+            await asyncio.sleep(0.01)
+            return {"type": "websocket.disconnect", "code": 1006}
+
+        async def send(self, message: Message) -> None:
+            pass
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/raises":
+            raise ValueError("on purpose")
+
+    async def one(middleware: ASGIApp) -> weakref.ref[Connection]:
+        connection = Connection()
+        scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "scheme": "ws"}
+        try:
+            await middleware(scope, connection.receive, connection.send)
+        except ValueError:
+            assert path == "/raises"
+        return weakref.ref(connection)
+
+    async def main() -> None:
+        guest = Guest(on_response_headers=pausing if path == "/paused" else passing)
+        async with serve_guests(app, guest) as middleware:
+            await one(middleware)
+            gc.collect()
+            gc.disable()
+            try:
+                assert (await one(middleware))() is None
+            finally:
+                gc.enable()
+
+    run(main)
