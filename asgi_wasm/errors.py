@@ -14,6 +14,7 @@
     * PluginError               blame: one plugin; carries ``plugin`` and ``file``
         * PluginLoadError           the file cannot be made into a running VM
         * PluginStartError          ``on_vm_start`` or ``on_configure`` failed, or trapped
+        * PluginAwayError           it failed a moment ago, and is not started again yet
 
 Each message is one sentence for the person who can mend it: what was wrong, where it was set, what to do.
 """
@@ -94,3 +95,7 @@ class PluginLoadError(PluginError):
 
 class PluginStartError(PluginError):
     """Raised when a plugin's VM came up but the plugin refused to start."""
+
+
+class PluginAwayError(PluginError):
+    """Raised when a plugin that failed is not to be started again yet."""

@@ -36,6 +36,10 @@ DEFAULT_REDIS_TIMEOUT = 0.05
 DEFAULT_REDIS_PREFIX = "asgi_wasm:"
 
 
+# Seconds. Envoy's `reload_config.backoff.base_interval`.
+DEFAULT_RELOAD_INTERVAL = 1.0
+
+
 class FailurePolicy(str, Enum):
     """What a failed VM means for traffic. Envoy: ``PluginConfig.failure_policy``."""
 
@@ -127,6 +131,8 @@ class PluginSpec:
     limits: PluginLimits = PluginLimits()
     sha256: str | None = None
     service: bool = False
+    # Seconds between two starts after failures.
+    reload_interval: float = DEFAULT_RELOAD_INTERVAL
     # Source and key that name the file, for messages.
     named_by: str = ""
 

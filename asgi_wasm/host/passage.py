@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from asgi_wasm.errors import PluginError
+from asgi_wasm.errors import PluginAwayError, PluginError
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.effects import LocalResponse
@@ -51,7 +51,8 @@ def open_context(plugin_filter: Filter, chain: Chain) -> StreamContext | Refusal
 
 def tell_refusal(plugin_filter: Filter, refusal: Refusal, log: Log) -> None:
     """Say that the filter has no context; where its VM failed, other streams may wait for that."""
-    log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {refusal.error}")
+    if not isinstance(refusal.error, PluginAwayError):  # of which the log was told when it began
+        log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {refusal.error}")
     if refusal.root is not None:
         refusal.root.vm.abandon_streams()
 

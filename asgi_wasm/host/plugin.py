@@ -13,6 +13,7 @@ from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import MARKERS, AbiVersion
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 from asgi_wasm.specs import PluginSpec
 
@@ -114,16 +115,27 @@ class Plugin:
     code: Code
     pool: VmPool
     _roots: dict[bytes, RootContext] = field(default_factory=dict)
+    _recoveries: dict[bytes, Recovery] = field(default_factory=dict)
 
     def root(self, conf: bytes) -> RootContext:
         """The root context of this configuration; started now when there is none, or when its VM failed.
 
-        Raises `PluginLoadError` or `PluginStartError`.
+        Raises `PluginLoadError` or `PluginStartError`, or, when it failed a moment ago, `PluginAwayError`.
         """
         root = self._roots.get(conf)
         if root is None or root.vm.failure is not None:
+            self._admit(conf)
             root = self._roots[conf] = self._start(conf)
         return root
+
+    def _admit(self, conf: bytes) -> None:
+        """Raises `PluginAwayError`."""
+        recovery = self._recoveries.get(conf)
+        if recovery is None:
+            recovery = self._recoveries[conf] = Recovery(self.spec, self.pool.ports)
+        else:
+            recovery.check()
+        recovery.starts()
 
     def _start(self, conf: bytes) -> RootContext:
         try:

@@ -160,6 +160,10 @@ class HostMetrics(Protocol):
         """Something that a plugin asked for was refused or cut, because of this limit of its own."""
         ...
 
+    def plugin_away(self, plugin: str, away: bool) -> None:
+        """A root context of this plugin failed and waits for its next start, or waits no more."""
+        ...
+
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
         """A call to an upstream is over: "response", "timeout", "connection_failure" or "failure"."""
         ...
@@ -195,6 +199,9 @@ class NoHostMetrics:
         """Nothing."""
 
     def limit_reached(self, plugin: str, limit: str) -> None:
+        """Nothing."""
+
+    def plugin_away(self, plugin: str, away: bool) -> None:
         """Nothing."""
 
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:

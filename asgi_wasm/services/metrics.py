@@ -220,6 +220,8 @@ class PrometheusHostMetrics:
         self._answers: dict[str, Callable[[], object]] = {}
         self._vms: WeakSet[WasmVM] = WeakSet()
         self._shares: dict[str, GaugeShare] = {}
+        self._away = family("asgi_wasm_plugins_away", GAUGE, "Plugins that failed and wait for their next start.")
+        self._waiting: dict[str, GaugeShare] = {}
         self._measured = 0
         self._multiprocess = directory() is not None
         self._store = store
@@ -261,6 +263,13 @@ class PrometheusHostMetrics:
         """Count it."""
         self._limits.counter((("plugin", plugin), ("limit", limit))).inc()
 
+    def plugin_away(self, plugin: str, away: bool) -> None:
+        """Count those that are away now."""
+        share = self._waiting.get(plugin)
+        if share is None:
+            share = self._waiting[plugin] = self._away.share((("plugin", plugin),))
+        share.set(share.value + (1 if away else -1))
+
     def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
         """Count and time it."""
         labels = (("plugin", plugin), ("upstream", upstream), ("outcome", outcome))
@@ -290,6 +299,7 @@ class PrometheusHostMetrics:
         """The VMs end: withdraw their memory."""
         self._store.measures.remove(self._asked)
         self._vms.clear()
-        for share in self._shares.values():
-            share.close()
-        self._shares.clear()
+        for shares in (self._shares, self._waiting):
+            for share in shares.values():
+                share.close()
+            shares.clear()

@@ -115,6 +115,7 @@ class _Reader:
             allowed_capabilities=frozenset(plugin.allowed_capabilities),
             limits=_plugin_limits(plugin.limits, common),
             vm_conf=plugin.vm_conf or b"",
+            reload_interval=plugin.reload_config.backoff.base_interval,
             **{key: getattr(plugin, key) for key in _SAME_IN_SPEC},
         )
 

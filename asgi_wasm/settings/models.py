@@ -34,6 +34,7 @@ from asgi_wasm.specs import (
     DEFAULT_MEMORY_LIMIT,
     DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
+    DEFAULT_RELOAD_INTERVAL,
     DEFAULT_SLOW_CALLBACK_MS,
     FailurePolicy,
 )
@@ -76,6 +77,11 @@ def _one_or_several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _seconds(value: object) -> object:
+    """Envoy's durations are words like ``1.5s``."""
+    return value[:-1] if isinstance(value, str) and value.endswith("s") else value
+
+
 Conf = Annotated[Any, BeforeValidator(encode_conf)]
 if TYPE_CHECKING:
     # What may be written; once checked it is a list, and an enumeration.
@@ -92,6 +98,18 @@ class PluginLimits(Entry):
     memory: PositiveInt = DEFAULT_MEMORY_LIMIT
     callback_ms: NonNegativeInt | None = None
     slow_callback_ms: NonNegativeInt | None = None
+
+
+class Backoff(Entry):
+    """``base_interval`` is in seconds, or written as Envoy's ``1s``."""
+
+    base_interval: Annotated[PositiveFloat, BeforeValidator(_seconds)] = DEFAULT_RELOAD_INTERVAL
+
+
+class ReloadConfig(Entry):
+    """When a failed VM is replaced (Envoy: ``PluginConfig.reload_config``)."""
+
+    backoff: Backoff = Field(default_factory=Backoff)
 
 
 class Limits(Entry):
@@ -119,6 +137,7 @@ class Plugin(Entry):
     vm_conf: Conf = b""
     env: dict[str, str] = Field(default_factory=dict)
     failure_policy: Policy = FailurePolicy.FAIL_CLOSED
+    reload_config: ReloadConfig = Field(default_factory=ReloadConfig)
     allowed_capabilities: list[str] = Field(default_factory=list)
     allow_on_headers_stop_iteration: bool = False
     limits: PluginLimits = Field(default_factory=PluginLimits)

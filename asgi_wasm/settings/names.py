@@ -20,6 +20,7 @@ PLUGIN = {
     "failurePolicy": "failure_policy",
     "fail_strategy": "failure_policy",
     "failStrategy": "failure_policy",
+    "reloadConfig": "reload_config",
 }
 METRICS = {"stats_tags": "rules", "statsTags": "rules"}
 TAG_RULE = {"tag_name": "tag", "tagName": "tag", "fixed_value": "value", "fixedValue": "value"}

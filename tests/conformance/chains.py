@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+# Of VMs that failed, with `fail_reload`. Longer than a run, since the back-off is jittered.
+RELOAD_INTERVAL = "600s"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from tests.conformance import hops
-from tests.conformance.chains import Chain, PluginEntry
+from tests.conformance.chains import RELOAD_INTERVAL, Chain, PluginEntry
 from tests.conformance.logs import LogLine, Tail
 from tests.serving import stop
 
@@ -35,8 +35,7 @@ _HTTP2 = {
 _POLICIES: dict[str, dict[str, Any]] = {
     "fail_closed": {"failure_policy": "FAIL_CLOSED"},
     "fail_open": {"fail_open": True},
-    # Longer than a run, since the back-off is jittered.
-    "fail_reload": {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "600s"}}},
+    "fail_reload": {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": RELOAD_INTERVAL}}},
 }
 # `wasm log <plugin name> <root_id> <vm_id>: message`, where empty parts leave nothing (Envoy `Context::log`).
 _HISTOGRAM_LINE = re.compile(r"^(\w+)_(count|sum)\{\} ([\d.e+]+)$", re.MULTILINE)

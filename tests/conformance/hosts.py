@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from tests.conformance.chains import Chain
+from tests.conformance.chains import RELOAD_INTERVAL, Chain
 from tests.conformance.envoy import Envoy, envoy
 from tests.conformance.logs import LogLine, Tail
 from tests.serving import ROOT, stop
@@ -135,6 +135,7 @@ def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[st
             "vm_conf": entry.vm_conf,
             "env": dict(entry.env),
             "failure_policy": entry.failure_policy,
+            "reload_config": {"backoff": {"base_interval": RELOAD_INTERVAL}},
             "allow_on_headers_stop_iteration": entry.allow_on_headers_stop_iteration,
         }
         for index, entry in enumerate(chain.plugins)

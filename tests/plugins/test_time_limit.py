@@ -34,7 +34,9 @@ def settings(folder: Path, where: str, code: str = LOOP, **more: Any) -> dict[st
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200), ("fail_reload", 503)])
 def test_a_request_that_never_ends(tmp_path: Path, policy: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
-    chosen = settings(tmp_path, "headers", failure_policy=policy)
+    # So that it is back at once, whatever the policy.
+    backoff = {"base_interval": 0.001}
+    chosen = settings(tmp_path, "headers", failure_policy=policy, reload_config={"backoff": backoff})
     neighbour = {"name": "neighbour", "file": tmp_path / "p.wasm", "vm_id": "another"}
 
     async def main() -> None:

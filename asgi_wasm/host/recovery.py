@@ -1,0 +1,81 @@
+"""When a plugin whose VM failed may be started again.
+
+Followed for `fail_reload`: Envoy `source/extensions/common/wasm/wasm.cc` (`maybeReloadHandleIfNeeded`) and
+`JitteredLowerBoundBackOffStrategy`: not before the last start is one interval ago, and up to half of one more. There,
+plugins of other policies never start again; here they do, at once as long as that helps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.errors import PluginAwayError
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.specs import FailurePolicy
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.specs import PluginSpec
+
+_SECOND = 1_000_000_000
+# Starts in a row that come at once: what failed by chance does not fail again.
+_AT_ONCE = 3
+# Nanoseconds. The longest time between two starts, and how long a VM must have lived for its failures to be forgotten.
+_LONGEST = 60 * _SECOND
+
+
+class Recovery:
+    """The failures and starts of one root context and of those that take its place."""
+
+    def __init__(self, spec: PluginSpec, ports: Ports) -> None:
+        self._spec = spec
+        self._ports = ports
+        self._interval = int(spec.reload_interval * _SECOND)
+        self._started = 0
+        self._failures = 0
+        # The present failure is known, and when it may end.
+        self._failed = False
+        self._next_try = 0
+        self._away = False
+
+    def starts(self) -> None:
+        """It is started now, whatever comes of that."""
+        self._started = self._ports.clock.monotonic()
+        self._failed = False
+        self._set_away(False)
+
+    def check(self) -> None:
+        """To be called before a new start. Raises `PluginAwayError` when that would be too early."""
+        now = self._ports.clock.monotonic()
+        if not self._failed:
+            self._failed = True
+            self._next_try = self._when(now)
+            if now < self._next_try:
+                self._set_away(True)
+                seconds, policy = (self._next_try - now) / _SECOND, self._spec.failure_policy.value
+                words = f"it is started again in {seconds:.1f} s at the earliest; until then its requests get {policy}"
+                self._ports.log.host(self._spec.name, LogLevel.WARN, words)
+        if now < self._next_try:
+            seconds = (self._next_try - now) / _SECOND
+            raise PluginAwayError(
+                self._spec.name, str(self._spec.file), f"it failed, and is started again in {seconds:.1f} s"
+            )
+
+    def _when(self, now: int) -> int:
+        if self._spec.failure_policy is FailurePolicy.FAIL_RELOAD:
+            return self._started + self._jittered(self._interval)
+        if now - self._started > _LONGEST:
+            self._failures = 0
+        self._failures += 1
+        doubled = self._failures - _AT_ONCE - 1
+        if doubled < 0:
+            return now
+        return now + min(self._jittered(self._interval << min(doubled, 32)), _LONGEST)
+
+    def _jittered(self, interval: int) -> int:
+        return interval + int.from_bytes(self._ports.random(8), "big") % max(interval // 2, 1)
+
+    def _set_away(self, away: bool) -> None:
+        if away is not self._away:
+            self._away = away
+            self._ports.host_metrics.plugin_away(self._spec.name, away)

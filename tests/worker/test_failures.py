@@ -1,0 +1,233 @@
+"""A failure in every phase of a plugin's life, by every policy: what the request gets, and what the next one does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from asgi_wasm import PluginStartError
+from asgi_wasm.engines.null import GuestTrap
+from tests.driving import answering, request, run, until
+from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
+
+POLICIES = ["fail_closed", "fail_open", "fail_reload"]
+# In a request's own callbacks, so that it is the one that gets the policy.
+IN_THE_REQUEST = ["on_context_create", "on_request_headers", "on_request_body", "on_response_headers", "malloc"]
+# After the response, which nothing can change any more.
+AFTERWARDS = ["on_log", "on_done", "on_delete"]
+# Of the root context, while another request is paused.
+OUTSIDE = ["on_tick", "on_queue_ready", "on_foreign_function"]
+
+
+class Faulty:
+    """A guest whose callback named ``phase`` traps while it is `armed`; requests with x-pause wait for ever."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.armed = False
+        self.traps = 0
+        self.starts = 0
+        self.streams: set[int] = set()
+
+    def trap(self, name: str, context: int | None = None) -> None:
+        if self.armed and name == self.phase and (context is None or context in self.streams):
+            self.traps += 1
+            raise GuestTrap(f"told to, in {name}")
+
+    @property
+    def guest(self) -> Guest:
+        faulty = self
+
+        class Trapping(Guest):
+            def __call__(self, host: Any) -> Any:
+                exports = dict(super().__call__(host))
+                create, delete, malloc = (
+                    exports[name] for name in ("proxy_on_context_create", "proxy_on_delete", "malloc")
+                )
+
+                def proxy_on_context_create(context: int, parent: int) -> None:
+                    if parent:
+                        faulty.streams.add(context)
+                        faulty.trap("on_context_create")
+                    create(context, parent)
+
+                def proxy_on_delete(context: int) -> None:
+                    faulty.trap("on_delete", context)
+                    delete(context)
+
+                def allocate(size: int) -> int:
+                    faulty.trap("malloc")
+                    return malloc(size) or 0
+
+                return {
+                    **exports,
+                    "proxy_on_context_create": proxy_on_context_create,
+                    "proxy_on_delete": proxy_on_delete,
+                    "malloc": allocate,
+                }
+
+        def on_configure(api: Api, *_: int) -> int:
+            faulty.starts += 1
+            faulty.streams.clear()
+            faulty.trap("on_configure")
+            api.tick(2)
+            api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
+            return 1
+
+        def on_request_headers(api: Api, *_: int) -> int:
+            faulty.trap("on_request_headers")
+            # For the allocator.
+            api.get(REQUEST, b":path")
+            return PAUSE if api.get(REQUEST, b"x-pause") else CONTINUE
+
+        def on_tick(api: Api, *_: int) -> None:
+            faulty.trap("on_tick")
+            if faulty.armed and faulty.phase == "on_queue_ready":
+                api.call("enqueue_shared_queue", 1, *api.host.store(b"v"))
+            if faulty.armed and faulty.phase == "on_foreign_function":
+                api.asked("call_foreign_function", *api.host.store(b"soon"), *api.host.store(b""))
+
+        def simple(name: str) -> Any:
+            def callback(*_: Any) -> int:
+                faulty.trap(name)
+                return CONTINUE
+
+            return callback
+
+        def stream_end(name: str, answer: int) -> Any:
+            def callback(_: Api, context: int) -> int:
+                faulty.trap(name, context)
+                return answer
+
+            return callback
+
+        return Trapping(
+            on_configure=on_configure,
+            on_request_headers=on_request_headers,
+            on_tick=on_tick,
+            on_request_body=simple("on_request_body"),
+            on_response_headers=simple("on_response_headers"),
+            on_queue_ready=simple("on_queue_ready"),
+            on_foreign_function=simple("on_foreign_function"),
+            on_log=stream_end("on_log", 0),
+            on_done=stream_end("on_done", 1),
+        )
+
+
+async def soon(argument: bytes) -> bytes:
+    await asyncio.sleep(0)
+    return b""
+
+
+def served(wrap_guests: Wrap, faulty: Faulty, policy: str) -> Any:
+    entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": "0.01s"}}}
+    return wrap_guests(answering(b"app"), faulty.guest, entries=[entry], foreign_functions={"soon": soon})
+
+
+async def comes_back(app: Any, faulty: Faulty) -> None:
+    """A fresh VM serves, once its back-off is over."""
+    starts = faulty.starts
+
+    async def served_by_it() -> None:
+        while faulty.starts == starts:
+            await request(app)
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(served_by_it(), 10)
+    response = await request(app, "POST", body=[b"x"])
+    assert (response.status, response.body) == (200, b"app")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", IN_THE_REQUEST)
+def test_in_the_request(wrap_guests: Wrap, phase: str, policy: str) -> None:
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy) as app:
+            faulty.armed = True
+            response = await request(app, "POST", headers=[(b"x-more", b"1")], body=[b"x"])
+            assert faulty.traps == 1
+            assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
+            faulty.armed = False
+            await comes_back(app, faulty)
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", AFTERWARDS)
+def test_after_the_response(wrap_guests: Wrap, phase: str, policy: str) -> None:
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy) as app:
+            faulty.armed = True
+            response = await request(app, "POST", body=[b"x"])
+            assert (response.status, response.body, faulty.traps) == (200, b"app", 1)
+            faulty.armed = False
+            await comes_back(app, faulty)
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", OUTSIDE)
+def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None:
+    """Whoever waits for that VM has the policy."""
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy) as app:
+            paused = asyncio.ensure_future(request(app, headers=[(b"x-pause", b"1")]))
+            await until(lambda: faulty.streams)
+            faulty.armed = True
+            response = await paused
+            faulty.armed = False
+            assert faulty.traps == 1
+            assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
+            await comes_back(app, faulty)
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_at_the_start(wrap_guests: Wrap, policy: str) -> None:
+    """A server is told; without lifespan, requests have the policy."""
+    faulty = Faulty("on_configure")
+    faulty.armed = True
+    app = served(wrap_guests, faulty, policy)
+
+    async def main() -> None:
+        if policy != "fail_open":
+            with pytest.raises(PluginStartError, match=r"it trapped while starting: .*told to, in on_configure"):
+                await app.start()
+        assert (await request(app)).status == (200 if policy == "fail_open" else 503)
+
+    run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_restart_that_fails_is_not_tried_for_each_request(
+    wrap_guests: Wrap, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = Faulty("on_request_headers")
+    entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": 60}}}
+    app = wrap_guests(answering(b"app"), faulty.guest, entries=[entry])
+
+    async def main() -> None:
+        await app.start()
+        faulty.armed = True
+        await request(app)
+        faulty.phase = "on_configure"
+        statuses = {(await request(app)).status for _ in range(50)}
+        assert statuses == {200 if policy == "fail_open" else 503}
+        # One at the beginning; then none, or as many as come at once.
+        assert faulty.starts == (1 if policy == "fail_reload" else 4)
+        await app.stop()
+
+    run(main)
+    assert caplog.text.count("it is started again in") == 1
+    assert len(caplog.records) < 10
