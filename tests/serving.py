@@ -1,4 +1,4 @@
-"""A real uvicorn on a free port of 127.0.0.1, for as long as a `with` lasts."""
+"""A real server on a free port of 127.0.0.1, for as long as a `with` lasts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,15 @@ def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: 
     """Run ``uvicorn app`` and stop it afterwards. Raises RuntimeError, with its output, when it does not come up."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *arguments]
+    with launch(command, port, env=env, cwd=cwd) as server:
+        yield server
+
+
+@contextmanager
+def launch(
+    command: Sequence[str], port: int, *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Iterator[Server]:
+    """Run a command that listens on ``port``, and stop it afterwards. Raises RuntimeError when it does not come up."""
     search_path = os.pathsep.join([str(cwd), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": search_path, **(env or {})}
     with tempfile.TemporaryFile() as output:
@@ -88,4 +97,4 @@ def _await_start(process: subprocess.Popen[bytes], server: Server) -> None:
             if probe.connect_ex(("127.0.0.1", server.port)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"uvicorn did not start:\n{server.log()}")
+    raise RuntimeError(f"the server did not start:\n{server.log()}")
