@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -123,17 +124,16 @@ def test_without_locks_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can run a process as another user")
 def test_a_warm_cache_of_roots_serves_a_user_who_cannot_write_to_it(tmp_path: Path) -> None:
     """As in an image: `python -m asgi_wasm compile` when it is built, another user when it runs."""
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o755)
     settings = tmp_path / "asgi-wasm.yaml"
-    settings.write_text(f"plugins: [{{name: fault, file: '{GO}'}}]\ncache_dir: '{cache}'\n")
-    command = [sys.executable, "-m", "asgi_wasm", "compile", str(settings)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert (first.returncode, first.stdout) == (0, f"plugin 'fault' ({GO}): compiled\n"), first.stderr
-    # From the temporary directory's top down, others may not pass.
-    code = f"""
-import os, sys
-os.chdir({str(cache)!r})
+    # Not below `tmp_path`, where others may not pass.
+    with tempfile.TemporaryDirectory() as cache:
+        os.chmod(cache, 0o755)
+        settings.write_text(f"plugins: [{{name: fault, file: '{GO}'}}]\ncache_dir: '{cache}'\n")
+        command = [sys.executable, "-m", "asgi_wasm", "compile", str(settings)]
+        first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        assert (first.returncode, first.stdout) == (0, f"plugin 'fault' ({GO}): compiled\n"), first.stderr
+        code = f"""
+import os
 from pathlib import Path
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
@@ -141,9 +141,9 @@ code = Path({str(GO)!r}).read_bytes()
 engine = WasmtimeEngine()
 engine.compile(b"\\0asm\\1\\0\\0\\0")
 os.setuid(65534)
-print(ModuleCache(Path(os.curdir)).load(engine, code)[1], os.access(os.curdir, os.W_OK))
+print(ModuleCache(Path({cache!r})).load(engine, code)[1], os.access({cache!r}, os.W_OK))
 """
-    second = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+        second = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (second.stdout, second.stderr) == ("True False\n", "")
 
 
