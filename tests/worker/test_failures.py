@@ -231,3 +231,34 @@ def test_a_restart_that_fails_is_not_tried_for_each_request(
     run(main)
     assert caplog.text.count("it is started again in") == 1
     assert len(caplog.records) < 10
+
+
+def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
+    pytest.importorskip("prometheus_client")
+    from asgi_wasm.services.metric_store import process_store
+    from tests.metrics.scraping import scrape
+
+    process_store.cache_clear()
+    faulty = Faulty("on_request_headers")
+    entry = {"failure_policy": "fail_reload", "reload_config": {"backoff": {"base_interval": 0.2}}}
+    app = wrap_guests(answering(b"app"), faulty.guest, entries=[entry], metrics=True)
+
+    async def away() -> float | None:
+        return (await scrape()).get("asgi_wasm_plugins_away", plugin="g0")
+
+    async def main() -> None:
+        await app.start()
+        assert await away() is None
+        faulty.armed = True
+        for _ in range(3):
+            await request(app)
+        faulty.armed = False
+        assert (faulty.traps, faulty.starts) == (1, 1)
+        assert await away() == 1
+        await comes_back(app, faulty)
+        assert await away() == 0
+        await app.stop()
+        assert (await scrape()).all("asgi_wasm_plugins_away") == {}
+
+    run(main)
+    process_store.cache_clear()

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from asgi_wasm import MissingExtraError, PluginError, SettingsError, WasmMiddleware
-from tests.driving import Connection, answering, request, run, until
+from tests.driving import Connection, answering, http_scope, request, run, until
 from tests.guests import RESPONSE_HEADERS, Api, Guest, Wrap
 from tests.serving import ROOT, serve
 
@@ -221,6 +221,39 @@ def test_what_drains_ends_with_the_middleware(wrap_guests: Wrap, way: str) -> No
 
     run(main)
     assert sorted(versions.ended) == [1, 2]
+
+
+def test_an_open_websocket_outlives_the_plugins_that_let_it_in(wrap_guests: Wrap) -> None:
+    """They drain as long as they may; its frames passed them by before already."""
+    versions = Versions()
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    async def main() -> None:
+        app = wrap_guests(echo, versions.guest, drain_timeout=0.1)
+        incoming: asyncio.Queue[Any] = asyncio.Queue()
+        outgoing: asyncio.Queue[Any] = asyncio.Queue()
+        scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
+        async with app:
+            connection = asyncio.ensure_future(app(scope, incoming.get, outgoing.put))
+            incoming.put_nowait({"type": "websocket.connect"})
+            accepted = await outgoing.get()
+            assert dict(accepted["headers"])[b"x-version"] == b"1"
+            await app.reload()
+            for text in ("draining", "drained"):
+                incoming.put_nowait({"type": "websocket.receive", "text": text})
+                assert await outgoing.get() == {"type": "websocket.send", "text": text}
+                if text == "draining":
+                    assert versions.ended == []
+                    await until(lambda: versions.ended == [1])
+            incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+            await asyncio.wait_for(connection, SCRIPT_SECONDS)
+
+    run(main)
 
 
 def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None:
