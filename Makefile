@@ -28,7 +28,7 @@ conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and 
 	$(BIN)/python -m pytest tests/conformance
 
 conformance-tables: $(VENV)/.conformance ## write the tables of the README that such a run makes
-	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance
+	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance tests/servers
 
 bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an external runner and Envoy: a table, charts
 	$(BIN)/python -m tests.bench

@@ -356,7 +356,10 @@ class HttpExchange:
 
     def _hear_after_end(self, message: Message) -> None:
         """The empty message that stands for "no body": kept for an app that asks for it."""
-        if self._chain.request.reads_body and (message.get("body") or message.get("more_body", False)):
+        if self._chain.request.reads_body and not message.get("body") and message.get("more_body", False):
+            # An empty piece is no body (httpx's `ASGITransport` sends one with every GET), and the end will come.
+            return
+        if self._chain.request.reads_body and message.get("body"):
             # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
             logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
             message = {"type": "http.request", "body": b"", "more_body": False}
