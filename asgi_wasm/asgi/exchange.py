@@ -355,16 +355,17 @@ class HttpExchange:
             self._hear_body(message)
 
     def _hear_after_end(self, message: Message) -> None:
-        """The empty message that stands for "no body": kept for an app that asks for it."""
-        if self._chain.request.reads_body and not message.get("body") and message.get("more_body", False):
-            # An empty piece is no body (httpx's `ASGITransport` sends one with every GET), and the end will come.
-            return
-        if self._chain.request.reads_body and message.get("body"):
-            # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
-            logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
-            message = {"type": "http.request", "body": b"", "more_body": False}
-            if self._unread:
+        """What comes where headers told that no body does; for an app that asks for it, but never past a plugin."""
+        if any(plugin_filter.sees_request_body for plugin_filter in self._filters):
+            if not message.get("body") and message.get("more_body", False):
+                # An empty piece is no body (httpx's `ASGITransport` sends one with every GET), and the end will come.
                 return
+            if message.get("body"):
+                # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
+                logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
+                message = {"type": "http.request", "body": b"", "more_body": False}
+                if self._unread:
+                    return
         self._unread.append(message)
 
     def _hear_body(self, message: Message) -> None:

@@ -56,6 +56,11 @@ class Filter:
         """Whether the plugin has a callback for the response's body."""
         return self.plugin.sees_response_body
 
+    @property
+    def sees_request_body(self) -> bool:
+        """Whether the plugin has a callback for the request's body or trailers."""
+        return self.plugin.sees_request_body
+
     def root(self) -> RootContext:
         """The root context to make stream contexts in. Raises `PluginError`."""
         return self.plugin.root(self.conf)
@@ -162,6 +167,12 @@ class Plugin:
         """Whether its module exports the response-body callback."""
         return "proxy_on_response_body" in self.code.module.exports
 
+    @property
+    def sees_request_body(self) -> bool:
+        """Whether its module exports a callback for the request's body or trailers."""
+        exports = self.code.module.exports
+        return "proxy_on_request_body" in exports or "proxy_on_request_trailers" in exports
+
     def stop(self) -> None:
         """End every root context."""
         for root in self._roots.values():
@@ -175,6 +186,7 @@ class BrokenPlugin:
     spec: PluginSpec
     error: PluginError
     sees_response_body: bool = False
+    sees_request_body: bool = False
 
     def root(self, conf: bytes) -> RootContext:
         """Raises the `PluginError` that loading it raised."""

@@ -1107,6 +1107,77 @@ def test_body_of_a_bodiless_method_over_http2(
     assert ("a body that was not announced" in caplog.text) == reads_body
 
 
+@pytest.mark.parametrize("resumes", [True, False])
+def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_guests: Serve, resumes: bool) -> None:
+    """No plugin looks at bodies, so the app gets what it gets without any, whether the body came early or late."""
+    resumer, got = Resumer(), []
+    guest = Guest(on_request_headers=pausing if resumes else passing, **resumer.callbacks)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.extend([await receive(), await receive()])
+        await send(START)
+        await send(body(b""))
+
+    async def main() -> None:
+        async with serve_guests(app, guest) as middleware:
+            connection = Connection(middleware, http_version="2")
+            connection.feed(b"one", more=True)
+            await settled()
+            if resumes:
+                resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+                await resumer.done()
+            connection.feed(b"two")
+            await connection.over()
+
+    run(main)
+    assert [(message["body"], message["more_body"]) for message in got] == [(b"one", True), (b"two", False)]
+
+
+def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve_guests: Serve) -> None:
+    """The second has no context yet, and looks at bodies."""
+    resumer, got = Resumer(), []
+    first = Guest(on_request_headers=pausing, **resumer.callbacks)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(await receive())
+        await send(START)
+        await send(body(b""))
+
+    async def main() -> None:
+        async with serve_guests(app, first, Guest(on_request_body=passing)) as middleware:
+            connection = Connection(middleware, http_version="2")
+            connection.feed(b"evil")
+            await settled()
+            resumer.later(lambda api: (api.act_for(first.created[0]), api.resume(REQUEST)))
+            await connection.over()
+
+    run(main)
+    assert got == [{"type": "http.request", "body": b"", "more_body": False}]
+
+
+def test_empty_piece_before_the_end_of_no_body(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no body; the app hears of the end once."""
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(await receive())
+        await send(START)
+        await send(body(b""))
+        got.append(await receive())
+
+    async def main() -> None:
+        async with serve_guests(app, Guest(on_request_body=passing)) as middleware:
+            connection = Connection(middleware)
+            connection.feed(b"", more=True)
+            connection.feed(b"")
+            connection.hang_up()
+            await connection.over()
+
+    run(main)
+    assert got == [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    assert "not announced" not in caplog.text
+
+
 # --- cancellation
 
 
