@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm import settings as settings_module
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.asgi.refusal import fail_closed
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.foreign import PythonFunction, collect
 from asgi_wasm.worker.workers import Workers
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from asgi_wasm.specs import HostSpec
 
 _NO_PROPERTIES = PluginProperties({})
-_UNAVAILABLE = b"Service Unavailable"
 
 
 class WasmMiddleware:
@@ -74,9 +74,15 @@ class WasmMiddleware:
             return
         worker = self._workers.running() or await self._workers.start_lazily()
         if worker is None:
-            await _refuse(kind, receive, send)
+            await fail_closed(scope, receive, send)
             return
         filters = worker.filters(scope)
+        if worker.is_strict:
+            # Settings that refuse or rewrite some requests before any plugin.
+            settled = await worker.admit(filters, scope, receive, send)
+            if settled is None:
+                return
+            scope = settled
         if not filters:
             await self.app({**scope, "asgi_wasm": _NO_PROPERTIES}, receive, send)
         elif kind == "http":
@@ -116,14 +122,3 @@ class WasmMiddleware:
     def _configure(self) -> tuple[HostSpec, Mapping[str, ForeignFunction]]:
         """What a worker is made of, read anew for each. Raises `AsgiWasmError`."""
         return self._load_settings(), collect(self._foreign_functions)
-
-
-async def _refuse(kind: str, receive: Receive, send: Send) -> None:
-    """Fail closed: nothing reaches the app past plugins that do not run."""
-    if kind == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1011, "reason": "Service Unavailable"})
-        return
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_UNAVAILABLE))]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": _UNAVAILABLE})

@@ -48,6 +48,15 @@ class FailurePolicy(str, Enum):
     FAIL_RELOAD = "fail_reload"
 
 
+class EscapedSlashes(str, Enum):
+    """What becomes of a request whose path has %2F or %5C. Envoy: ``path_with_escaped_slashes_action``."""
+
+    KEEP_UNCHANGED = "keep_unchanged"
+    REJECT_REQUEST = "reject_request"
+    UNESCAPE_AND_REDIRECT = "unescape_and_redirect"
+    UNESCAPE_AND_FORWARD = "unescape_and_forward"
+
+
 @dataclass(frozen=True)
 class PluginLimits:
     """Bounds of what one plugin may make the host keep or do. Each is the most that is still allowed.
@@ -120,11 +129,11 @@ class PluginSpec:
     name: str
     file: Path
     priority: int = 0
-    conf: bytes | None = None
+    conf: bytes | None = field(default=None, repr=False)
     root_id: str = ""
     vm_id: str = ""
-    vm_conf: bytes = b""
-    env: tuple[tuple[str, str], ...] = ()
+    vm_conf: bytes = field(default=b"", repr=False)
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     failure_policy: FailurePolicy = FailurePolicy.FAIL_CLOSED
     allowed_capabilities: frozenset[str] = frozenset()
     allow_on_headers_stop_iteration: bool = False
@@ -144,7 +153,25 @@ class RouteSpec:
     uri: str
     hosts: tuple[str, ...] = ()
     methods: frozenset[str] = frozenset()
-    plugins: Mapping[str, bytes | None] = field(default_factory=dict)
+    plugins: Mapping[str, bytes | None] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class PathSpec:
+    """How routes read paths that frameworks read in different ways. Envoy: keys of its connection manager.
+
+    Whatever they say, what plugins and app see are the client's bytes, unless ``escaped_slashes`` says otherwise.
+    """
+
+    # Routes also match the path without dot segments and with backslashes as slashes.
+    normalize_path: bool = True
+    # Routes also match the path with several slashes as one.
+    merge_slashes: bool = True
+    # What is done about %2F and %5C, which every ASGI server has decoded in `path`, by which frameworks route.
+    escaped_slashes: EscapedSlashes = EscapedSlashes.KEEP_UNCHANGED
+
+
+DEFAULT_PATHS = PathSpec()
 
 
 @dataclass(frozen=True)
@@ -159,7 +186,7 @@ class UpstreamSpec:
     url: str
     timeout: float | None = None
     verify: bool | Path = True
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     http2: bool = False
     message_limit: int = DEFAULT_MESSAGE_LIMIT
 
@@ -220,6 +247,9 @@ class HostSpec:
 
     plugins: tuple[PluginSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
+    # What no route names is refused.
+    deny_unrouted: bool = False
+    paths: PathSpec = DEFAULT_PATHS
     upstreams: tuple[UpstreamSpec, ...] = ()
     engine: str = "auto"
     cache_dir: Path | None = None

@@ -20,7 +20,7 @@ ARROWS = {
     "host": ("engines.base", "errors", "specs"),
     "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
     "services": ("host", "http_syntax", "errors", "logs", "specs"),
-    "settings": ("engines.ENGINES", "http_syntax", "errors", "specs"),
+    "settings": ("engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),

@@ -12,13 +12,17 @@ from pydantic import BaseModel
 
 from asgi_wasm import specs
 from asgi_wasm.errors import SettingsError
+from asgi_wasm.settings.files import shown
+from asgi_wasm.settings.limits import Limits, limits_of
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
 from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.mistakes import Mistakes
-from asgi_wasm.settings.models import Limits, Plugin, PluginLimits, Route, Settings, Upstream
+from asgi_wasm.settings.models import Plugin, Settings, Upstream
+from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
 
+_NO_DEFAULT = object()
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -78,7 +82,7 @@ class _Reader:
         limits = self._check(Limits, merged.limits, "limits")
         common = limits or Limits()
         plugins = tuple(spec for name in merged.plugins if (spec := self._plugin(name, common)) is not None)
-        routes = tuple(self._routes())
+        routes, denies = self._routes()
         upstreams = tuple(found for name in merged.upstreams if (found := self._upstream(name)) is not None)
         metrics = self._check(Metrics, {"enabled": (False, None), **merged.metrics}, "metrics")
         top = self._check(Settings, {key: merged.values[key] for key in _TOP_VALUES if key in merged.values}, "")
@@ -87,14 +91,22 @@ class _Reader:
         return specs.HostSpec(
             plugins=plugins,
             routes=routes,
+            deny_unrouted=denies,
+            paths=specs.PathSpec(
+                top.normalize_path, top.merge_slashes, specs.EscapedSlashes(top.path_with_escaped_slashes_action)
+            ),
             upstreams=upstreams,
             engine=top.engine,
             cache_dir=top.cache_dir,
-            limits=specs.StreamLimits(limits.request_body, limits.response_body),
-            call_response_limit=limits.call_response,
+            limits=limits_of(specs.StreamLimits, limits),
+            call_response_limit=limits.call_response or specs.DEFAULT_CALL_RESPONSE_LIMIT,
             pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
-            store=replace(parse_store_url(top.shared_data), metrics=top.shared_metrics),
+            store=replace(
+                parse_store_url(top.shared_data),
+                metrics=top.shared_metrics,
+                limits=limits_of(specs.StoreLimits, limits),
+            ),
             sources=self._files,
             watch=top.watch,
             drain_timeout=top.drain_timeout,
@@ -106,43 +118,62 @@ class _Reader:
         if plugin is None:
             return None
         named_by = fields["file"][1]
-        file = named_by.folder / Path(plugin.file).expanduser()
+        file = self._path(named_by, f"plugins.{name}.file", plugin.file)
         return specs.PluginSpec(
             name=name,
             file=file,
             named_by=f"{named_by.name}: plugins.{name}.file",
             env=tuple(plugin.env.items()),
             allowed_capabilities=frozenset(plugin.allowed_capabilities),
-            limits=_plugin_limits(plugin.limits, common),
+            limits=limits_of(specs.PluginLimits, common, plugin.limits),
             vm_conf=plugin.vm_conf or b"",
             reload_interval=plugin.reload_config.backoff.base_interval,
             **{key: getattr(plugin, key) for key in _SAME_IN_SPEC},
         )
 
-    def _routes(self) -> Iterable[specs.RouteSpec]:
+    def _routes(self) -> tuple[tuple[specs.RouteSpec, ...], bool]:
+        """The routes, and whether what none of them names is refused (`default: deny`)."""
         if "routes" not in self._merged.values:
-            return
+            return (), False
         value, source = self._merged.values["routes"]
-        seen: set[tuple[object, ...]] = set()
+        found: dict[tuple[object, ...], specs.RouteSpec] = {}
+        denies = False
         for label, entry in entries(value, None):
             where = f"routes[{label}]" if isinstance(label, int) else f"routes.{label}"
-            route = self._mistakes.check(Route, as_mapping(entry) or entry, where, {}, source)
-            if route is None:
+            if (default := _default_of(label, entry)) is not _NO_DEFAULT:
+                denies = default == "deny"
+                if default not in ("allow", "deny"):
+                    self._blame(source, where, "what no route names has the default 'allow' or 'deny'")
                 continue
-            for name in route.plugins:
-                if name not in self._merged.plugins:
-                    self._blame(source, f"{where}.plugins.{name}", f"no plugin is called {name!r}")
-            for uri in route.uri:
-                key = (uri, tuple(sorted(route.hosts)), frozenset(route.methods))
-                if key in seen:
-                    self._blame(source, where, f"{uri!r} is routed twice for the same hosts and methods")
-                seen.add(key)
-                yield specs.RouteSpec(
-                    uri=uri,
-                    hosts=tuple(host.lower() for host in route.hosts),
-                    methods=frozenset(method.upper() for method in route.methods),
-                    plugins={name: plugin.conf for name, plugin in route.plugins.items()},
-                )
+            for spec in self._route(where, entry, source):
+                key = spec.uri, frozenset(spec.hosts), spec.methods
+                if key in found:
+                    self._blame(source, where, f"{spec.uri!r} is routed twice for the same hosts and methods")
+                found[key] = spec
+        return tuple(found.values()), denies
+
+    def _route(self, where: str, entry: Any, source: Source) -> Iterable[specs.RouteSpec]:
+        route = self._mistakes.check(Route, as_mapping(entry) or entry, where, {}, source)
+        if route is None:
+            return
+        for name in route.plugins:
+            if name not in self._merged.plugins:
+                self._blame(source, f"{where}.plugins.{name}", f"no plugin is called {shown(name)!r}")
+        for uri in route.uri:
+            yield specs.RouteSpec(
+                uri=uri,
+                hosts=tuple(host.lower() for host in route.hosts),
+                methods=frozenset(method.upper() for method in route.methods),
+                plugins={name: plugin.conf for name, plugin in route.plugins.items()},
+            )
+
+    def _path(self, source: Source, key: str, path: str | Path) -> Path:
+        """Relative to the source that names it; with the home directory for ``~``."""
+        try:
+            return source.folder / Path(path).expanduser()
+        except RuntimeError:
+            self._blame(source, key, "begins with '~', and nobody of that name has a home here")
+            return Path(path)
 
     def _upstream(self, name: str) -> specs.UpstreamSpec | None:
         fields = self._merged.upstreams[name]
@@ -152,7 +183,7 @@ class _Reader:
         verify = upstream.verify
         if isinstance(verify, Path):
             source = fields["verify"][1]
-            verify = source.folder / verify.expanduser()
+            verify = self._path(source, f"upstreams.{name}.verify", verify)
             if not verify.is_file():
                 self._blame(
                     source, f"upstreams.{name}.verify", "is no file: give true, false, or a file of certificates"
@@ -166,12 +197,13 @@ class _Reader:
         return self._mistakes.check(model, values, where, source_of)
 
 
-def _plugin_limits(own: PluginLimits, common: Limits) -> specs.PluginLimits:
-    return specs.PluginLimits(
-        own.memory,
-        callback_ms=common.callback_ms if own.callback_ms is None else own.callback_ms,
-        slow_callback_ms=common.slow_callback_ms if own.slow_callback_ms is None else own.slow_callback_ms,
-    )
+def _default_of(label: int | str, entry: Any) -> object:
+    """What an entry of the routes says of those that none names: `default: deny`; `_NO_DEFAULT` when it is a route."""
+    if label == "default" and not isinstance(entry, (Mapping, BaseModel)):
+        return entry
+    if isinstance(label, int) and isinstance(entry, Mapping) and set(entry) == {"default"}:
+        return entry["default"]
+    return _NO_DEFAULT
 
 
 def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
@@ -182,7 +214,10 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
     return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
 
 
-_TOP_VALUES = ("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics", "watch", "drain_timeout")
+_TOP_VALUES = (
+    *("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics", "watch", "drain_timeout"),
+    *("normalize_path", "merge_slashes", "path_with_escaped_slashes_action"),
+)
 _SAME_IN_SPEC = (
     "priority",
     "conf",

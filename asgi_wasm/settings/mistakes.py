@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from asgi_wasm.settings import names
+from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.sources import Source
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -24,7 +25,8 @@ class Mistakes:
 
     def blame(self, source: Source | None, key: str, problem: str) -> None:
         """Write one down."""
-        self.sentences.append(f"{source.name if source else 'settings'}: {key}: {problem}")
+        # Names and keys come from files and variables: they may hold anything.
+        self.sentences.append(f"{shown(source.name) if source else 'settings'}: {shown(key)}: {problem}")
 
     def check(
         self,
@@ -40,6 +42,9 @@ class Mistakes:
         """
         try:
             return model.model_validate(data)
+        except RecursionError:
+            self.blame(next(iter(source_of.values()), default), where, "is nested too deeply")
+            return None
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_context=False, include_input=False):
                 loc, message = _explained(model, detail["type"], detail["loc"], detail["msg"])
@@ -55,7 +60,7 @@ def _explained(
     """Where a mistake is, and what it is, in our words."""
     if kind == "extra_forbidden":
         known = list(model.model_fields) if len(loc) == 1 else []
-        return loc[:-1], names.unknown(str(loc[-1]), known) if known else f"unknown key {loc[-1]!r}"
+        return loc[:-1], names.unknown(str(loc[-1]), known) if known else f"unknown key {shown(loc[-1])!r}"
     if kind == "missing":
         return loc, "is missing"
     text = _OF_CLASSES.sub("", message.removeprefix("Value error, "))

@@ -2,67 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.engines import ENGINES
+from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
+from asgi_wasm.host.wasi import SIGNATURES
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
-from asgi_wasm.settings import names
-from asgi_wasm.settings.entry import Entry
+from asgi_wasm.settings import names, urls
+from asgi_wasm.settings.conf import Conf
+from asgi_wasm.settings.entry import Count, Entry, Number, Seconds, boolean, texts
+from asgi_wasm.settings.files import shown
+from asgi_wasm.settings.limits import Limits, PluginLimits
 from asgi_wasm.settings.metrics import Metrics
+from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import (
-    DEFAULT_BODY_LIMIT,
-    DEFAULT_CALL_RESPONSE_LIMIT,
-    DEFAULT_CALLBACK_MS,
     DEFAULT_DRAIN_TIMEOUT,
-    DEFAULT_MEMORY_LIMIT,
     DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     DEFAULT_RELOAD_INTERVAL,
-    DEFAULT_SLOW_CALLBACK_MS,
+    EscapedSlashes,
     FailurePolicy,
 )
 
 # A plugin's name becomes part of a logger's name and of settings' keys.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_CAPABILITIES = frozenset({row.name for row in (*HOSTCALLS, *CALLBACKS)} | SIGNATURES.keys())
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(TOKEN)
 _HEADER_VALUE = re.compile(FIELD_VALUE)
-_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-
-
-def encode_conf(value: object) -> bytes | None:
-    """A configuration as the bytes that the plugin gets: text as UTF-8, anything else as compact JSON.
-
-    Raises ValueError for what neither can express.
-    """
-    if value is None or isinstance(value, bytes):
-        return value
-    try:
-        text = (
-            value
-            if isinstance(value, str)
-            else json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        )
-        return text.encode("utf-8")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot be encoded ({error}): give a string, or what JSON can express") from None
 
 
 def _policy(value: object) -> object:
@@ -73,8 +48,9 @@ def _policy(value: object) -> object:
     return "fail_closed" if lower == "fail_close" else lower
 
 
-def _one_or_several(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+def _lower(value: object) -> object:
+    """Envoy writes its words in upper case."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def _seconds(value: object) -> object:
@@ -82,28 +58,22 @@ def _seconds(value: object) -> object:
     return value[:-1] if isinstance(value, str) and value.endswith("s") else value
 
 
-Conf = Annotated[Any, BeforeValidator(encode_conf)]
 if TYPE_CHECKING:
-    # What may be written; once checked it is a list, and an enumeration.
-    Words = list[str] | str
+    # What may be written; once checked it is an enumeration.
     Policy = FailurePolicy | Literal["fail_closed", "fail_open", "fail_reload"]
+    Slashes = (
+        EscapedSlashes | Literal["keep_unchanged", "reject_request", "unescape_and_redirect", "unescape_and_forward"]
+    )
 else:
-    Words = Annotated[list[str], BeforeValidator(_one_or_several)]
     Policy = Annotated[FailurePolicy, BeforeValidator(_policy)]
-
-
-class PluginLimits(Entry):
-    """Bounds of one plugin's VM; ``memory`` in bytes, times in milliseconds (None: those of `Limits`)."""
-
-    memory: PositiveInt = DEFAULT_MEMORY_LIMIT
-    callback_ms: NonNegativeInt | None = None
-    slow_callback_ms: NonNegativeInt | None = None
+    Slashes = Annotated[EscapedSlashes, BeforeValidator(_lower)]
+Flag = Annotated[bool, BeforeValidator(boolean)]
 
 
 class Backoff(Entry):
     """``base_interval`` is in seconds, or written as Envoy's ``1s``."""
 
-    base_interval: Annotated[PositiveFloat, BeforeValidator(_seconds)] = DEFAULT_RELOAD_INTERVAL
+    base_interval: Annotated[Seconds, BeforeValidator(_seconds)] = DEFAULT_RELOAD_INTERVAL
 
 
 class ReloadConfig(Entry):
@@ -112,37 +82,24 @@ class ReloadConfig(Entry):
     backoff: Backoff = Field(default_factory=Backoff)
 
 
-class Limits(Entry):
-    """Bytes of a body that may be held while a plugin pauses, and of the answer to an HTTP call.
-
-    Times in milliseconds that each plugin has unless it says otherwise; 0 is no limit.
-    """
-
-    request_body: PositiveInt = DEFAULT_BODY_LIMIT
-    response_body: PositiveInt = DEFAULT_BODY_LIMIT
-    call_response: PositiveInt = DEFAULT_CALL_RESPONSE_LIMIT
-    callback_ms: NonNegativeInt = DEFAULT_CALLBACK_MS
-    slow_callback_ms: NonNegativeInt = DEFAULT_SLOW_CALLBACK_MS
-
-
 class Plugin(Entry):
     """One plugin: what it is called, where it is, when it runs, and the ``conf`` that it parses itself."""
 
     name: str
     file: str | Path
-    priority: int = 0
-    conf: Conf = None
+    priority: Number = 0
+    conf: Conf = Field(default=None, repr=False)
     root_id: str = ""
     vm_id: str = ""
-    vm_conf: Conf = b""
-    env: dict[str, str] = Field(default_factory=dict)
+    vm_conf: Conf = Field(default=b"", repr=False)
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
     failure_policy: Policy = FailurePolicy.FAIL_CLOSED
     reload_config: ReloadConfig = Field(default_factory=ReloadConfig)
     allowed_capabilities: list[str] = Field(default_factory=list)
-    allow_on_headers_stop_iteration: bool = False
+    allow_on_headers_stop_iteration: Flag = False
     limits: PluginLimits = Field(default_factory=PluginLimits)
     sha256: str | None = None
-    service: bool = False
+    service: Flag = False
 
     @model_validator(mode="before")
     @classmethod
@@ -155,16 +112,39 @@ class Plugin(Entry):
             # Envoy's older boolean; Envoy too refuses it beside a policy.
             if "failure_policy" in entry:
                 raise ValueError("'fail_open' and 'failure_policy' exclude each other: keep failure_policy")
-            entry["failure_policy"] = (
-                FailurePolicy.FAIL_OPEN if fail_open in (True, "true", "1") else FailurePolicy.FAIL_CLOSED
-            )
+            is_open = boolean(fail_open)
+            if not isinstance(is_open, bool):
+                raise ValueError("'fail_open' must be true or false")
+            entry["failure_policy"] = FailurePolicy.FAIL_OPEN if is_open else FailurePolicy.FAIL_CLOSED
         return entry
 
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
-            raise ValueError(f"{value!r} is no name: use letters, digits, '.', '_' and '-'")
+            raise ValueError(f"{shown(value)!r} is no name: use letters, digits, '.', '_' and '-'")
+        return value
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, value: str | Path) -> str | Path:
+        if not str(value) or "\0" in str(value):
+            raise ValueError("is no path: give that of the .wasm file")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _check_env(cls, value: dict[str, str]) -> dict[str, str]:
+        return dict(texts(value))
+
+    @field_validator("allowed_capabilities")
+    @classmethod
+    def _check_capabilities(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in _CAPABILITIES:
+                close = get_close_matches(name, _CAPABILITIES, 1)
+                hint = f"did you mean {close[0]!r}?" if close else "they are named as hostcalls, callbacks and WASI's"
+                raise ValueError(f"{shown(name)!r} is no capability; {hint}")
         return value
 
     @field_validator("sha256")
@@ -173,34 +153,6 @@ class Plugin(Entry):
         if value is not None and not _SHA256.fullmatch(value.lower()):
             raise ValueError("must be 64 hexadecimal digits")
         return value if value is None else value.lower()
-
-
-class RoutePlugin(Entry):
-    """A plugin on a route; without ``conf`` it keeps its own."""
-
-    conf: Conf = None
-
-
-class Route(Entry):
-    """Requests that get their own plugins' ``conf``: an exact path or ``prefix/*``, some hosts, some methods."""
-
-    uri: Words
-    hosts: Words = Field(default_factory=list)
-    methods: Words = Field(default_factory=list)
-    plugins: dict[str, RoutePlugin]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _other_spellings(cls, value: Any) -> Any:
-        return names.canonical(value, names.ROUTE) if isinstance(value, Mapping) else value
-
-    @field_validator("uri")
-    @classmethod
-    def _check_uri(cls, value: list[str]) -> list[str]:
-        for uri in value:
-            if not uri.startswith("/") or "*" in uri[:-1]:
-                raise ValueError(f"{uri!r} is no route: begin it with '/', and put '*' at its end only")
-        return value
 
 
 class Upstream(Entry):
@@ -212,11 +164,11 @@ class Upstream(Entry):
     """
 
     url: str
-    timeout: PositiveFloat | None = None
+    timeout: Seconds | None = None
     verify: bool | Path = True
-    headers: dict[str, str] = Field(default_factory=dict)
-    http2: bool = False
-    message_limit: PositiveInt = DEFAULT_MESSAGE_LIMIT
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    http2: Flag = False
+    message_limit: Count = DEFAULT_MESSAGE_LIMIT
 
     @model_validator(mode="before")
     @classmethod
@@ -226,31 +178,29 @@ class Upstream(Entry):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError(f"{value!r} is no upstream: write http://host:port or https://host")
+        parts = urls.parse(value)
+        shows = urls.named(urls.shown_url(parts))
+        valid = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        if parts is None or not valid or not value.isprintable():
+            raise ValueError(f"{shows}is no upstream: write http://host:port or https://host")
         if "@" in parts.netloc:
             raise ValueError("holds a user name: put an authorization header into headers instead")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError(f"{value!r} has more than a host: the plugin's :path is the whole path of a call")
+            raise ValueError(f"{shows}has more than a host: the plugin's :path is the whole path of a call")
         return value
 
     @field_validator("verify", mode="before")
     @classmethod
     def _bool_or_path(cls, value: Any) -> Any:
         """The environment has words only."""
-        return _BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+        return boolean(value)
 
     @field_validator("headers")
     @classmethod
     def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
             if not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no header name")
+                raise ValueError(f"{shown(name)!r} is no header name")
             if name.lower() in ("content-length", "transfer-encoding"):
                 raise ValueError(f"{name!r} is made from the body of each call: leave it out")
             if not _HEADER_VALUE.fullmatch(text):
@@ -261,7 +211,7 @@ class Upstream(Entry):
 class Settings(BaseSettings):
     """All settings as one object, for those who build them in Python: it reads no other source by itself."""
 
-    model_config = SettingsConfigDict(extra="forbid")
+    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
 
     plugins: list[Plugin] = Field(default_factory=list)
     routes: list[Route] = Field(default_factory=list)
@@ -269,13 +219,16 @@ class Settings(BaseSettings):
     engine: str = "auto"
     cache_dir: Path | None = None
     limits: Limits = Field(default_factory=Limits)
-    pause_timeout: PositiveFloat = DEFAULT_PAUSE_TIMEOUT
+    pause_timeout: Seconds = DEFAULT_PAUSE_TIMEOUT
+    normalize_path: Flag = True
+    merge_slashes: Flag = True
+    path_with_escaped_slashes_action: Slashes = EscapedSlashes.KEEP_UNCHANGED
     metrics: Metrics = Field(default_factory=lambda: Metrics(enabled=False))
     # It may hold a password.
     shared_data: str = Field(default="memory://", repr=False)
-    shared_metrics: bool = False
-    watch: bool = False
-    drain_timeout: PositiveFloat = DEFAULT_DRAIN_TIMEOUT
+    shared_metrics: Flag = False
+    watch: Flag = False
+    drain_timeout: Seconds = DEFAULT_DRAIN_TIMEOUT
 
     @field_validator("shared_data")
     @classmethod
@@ -287,7 +240,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_engine(cls, value: str) -> str:
         if value not in ENGINES:
-            raise ValueError(f"{value!r} is no engine: choose from {', '.join(ENGINES)}")
+            raise ValueError(f"{shown(value)!r} is no engine: choose from {', '.join(ENGINES)}")
         return value
 
     @classmethod

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from asgi_wasm.settings.files import shown
+
 PLUGIN = {
     "configuration": "conf",
     "plugin_config": "conf",
@@ -44,4 +46,4 @@ def unknown(key: str, known: list[str]) -> str:
     """What to say of a key that does not exist."""
     close = get_close_matches(key, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
-    return f"unknown key {key!r}; {hint}"
+    return f"unknown key {shown(key)!r}; {hint}"

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
-from dotenv import dotenv_values
-from pydantic_settings import (
-    BaseSettings,
-    PyprojectTomlConfigSettingsSource,
-    TomlConfigSettingsSource,
-    YamlConfigSettingsSource,
-)
 
 from asgi_wasm.errors import SettingsError
+from asgi_wasm.settings.dotenv import read_dotenv
+from asgi_wasm.settings.files import decode, is_there, read_bytes, shown
+
+# The standard library's since 3.11; the package tomli is the same for 3.10.
+_toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PREFIX = "ASGI_WASM_"
 FILE_VARIABLE = "ASGI_WASM_CONFIG"
 _FILES = ("asgi-wasm.yaml", "asgi-wasm.yml", "asgi-wasm.toml")
-# How pydantic-settings fails on a file that is no mapping of words; the errors of YAML and TOML are others, and say the
-# line.
-_NO_MAPPING = (AttributeError, TypeError, ValueError)
+# What Kubernetes puts into each pod's environment for a service that is called asgi-wasm.
+_OF_KUBERNETES = re.compile(
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
 _TABLE = ("tool", "asgi-wasm")
 # Values under these keys are the plugin's own text: never parsed.
 _VERBATIM = frozenset({"conf", "configuration", "vm_conf", "vm_configuration", "plugin_config"})
@@ -47,10 +49,6 @@ class Source:
     file: Path | None = None
 
 
-class _Empty(BaseSettings):
-    """Lends its name to pydantic-settings' file sources, which want a settings class."""
-
-
 def read_all(path: Path | None = None) -> Iterator[Source]:
     """Environment, `.env`, then ``path`` or the usual files; the first to name a key wins.
 
@@ -58,47 +56,66 @@ def read_all(path: Path | None = None) -> Iterator[Source]:
     """
     here = Path.cwd()
     yield Source("the environment", _from_variables(os.environ, "environment variable"), here, True)
-    if (here / ".env").is_file():
-        values = {name: value or "" for name, value in dotenv_values(here / ".env").items()}
-        yield Source(".env", _from_variables(values, ".env:"), here, True, here / ".env")
+    dotenv = read_dotenv(here / ".env", PREFIX) if is_there(here / ".env") else {}
+    if dotenv:
+        yield Source(".env", _from_variables(dotenv, ".env:"), here, True, here / ".env")
     if path is not None:
         yield read_file(path)
         return
-    named = os.environ.get(FILE_VARIABLE)
-    found = [Path(named)] if named else [here / name for name in _FILES if (here / name).is_file()]
+    named = _named_file(os.environ) or _named_file(dotenv)
+    found = [Path(named)] if named else [here / name for name in _FILES if is_there(here / name)]
     if len(found) > 1:
         raise SettingsError(f"{found[0].name} and {found[1].name} both exist: keep one of them")
     if found:
         yield read_file(found[0], because=f" (named by {FILE_VARIABLE})" if named else "")
-    if (here / "pyproject.toml").is_file():
+    if is_there(here / "pyproject.toml"):
         yield _pyproject(here / "pyproject.toml")
+
+
+def _named_file(variables: Mapping[str, str]) -> str | None:
+    return next((value for name, value in variables.items() if name.upper() == FILE_VARIABLE and value), None)
 
 
 def read_file(path: Path, because: str = "") -> Source:
     """A YAML or TOML file. Raises `SettingsError`."""
-    if not path.is_file():
-        raise SettingsError(f"settings file {path}{because} does not exist")
-    is_toml = path.suffix == ".toml"
-    make = TomlConfigSettingsSource if is_toml else YamlConfigSettingsSource
+    text = decode(read_bytes(path, because), path.name)
+    return Source(shown(path.name), _parsed(text, path), path.resolve().parent, file=path.absolute())
+
+
+def _parsed(text: str, path: Path) -> Mapping[str, Any]:
+    name = shown(path.name)
     try:
-        twice = None if is_toml else _key_twice(path)
-        data = make(_Empty, path)()
-    except Exception as error:
-        if type(error) in _NO_MAPPING:
-            raise SettingsError(f"{path.name}: must be a mapping of settings by name") from None
-        raise SettingsError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
-    if twice is not None:
-        raise SettingsError(f"{path.name}: {twice} is there twice: keep one of them")
-    return Source(path.name, data, path.resolve().parent, file=path.absolute())
+        if path.suffix == ".toml":
+            return dict(_toml.loads(text))
+        if (twice := _key_twice(text)) is not None:
+            raise SettingsError(f"{name}: {twice} is there twice: keep one of them")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise SettingsError(f"{name}: cannot be read: {_position(error)}") from None
+    except RecursionError:
+        raise SettingsError(f"{name}: cannot be read: it is nested too deeply") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise SettingsError(f"{name}: must be a mapping of settings by name")
+    return data
 
 
-def _key_twice(path: Path) -> str | None:
+def _position(error: Exception) -> str:
+    """What is wrong and where, without the text there: it may be a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        problem = getattr(error, "problem", None) or "it is malformed"
+        return shown(f"line {mark.line + 1}, column {mark.column + 1}: {problem}")
+    return shown(" ".join(str(error).split()))
+
+
+def _key_twice(text: str) -> str | None:
     """The place and name of a key that a YAML mapping has twice.
 
     YAML forbids it, and PyYAML takes the last one: plugins would be missing without a word.
     """
-    with path.open("rb") as stream:
-        nodes = [yaml.compose(stream, Loader=yaml.SafeLoader)]
+    nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
     # An anchor may be met from many places, and from inside of itself.
     met: set[int] = set()
     while nodes:
@@ -119,13 +136,15 @@ def _key_twice(path: Path) -> str | None:
 
 
 def _pyproject(path: Path) -> Source:
-    class Table(BaseSettings):
-        model_config = {"pyproject_toml_table_header": _TABLE}
-
+    text = decode(read_bytes(path), path.name)
     try:
-        data = PyprojectTomlConfigSettingsSource(Table, path)()
-    except Exception as error:
-        raise SettingsError(f"pyproject.toml: cannot be read: {' '.join(str(error).split())}") from None
+        data: Any = _toml.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"pyproject.toml: cannot be read: {_position(error)}") from None
+    for key in _TABLE:
+        data = data.get(key, {}) if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise SettingsError(f"pyproject.toml: [{'.'.join(_TABLE)}] must be a table")
     return Source("pyproject.toml [tool.asgi-wasm]", data, path.parent, file=path)
 
 
@@ -136,13 +155,18 @@ def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:
     looks like JSON; hence this one. Raises `SettingsError` for JSON that is none.
     """
     result: dict[str, Any] = {}
+    spelled: dict[tuple[str, ...], str] = {}
     # Sorted, so that ASGI_WASM_PLUGINS comes before ASGI_WASM_PLUGINS__waf__….
     for name in sorted(variables):
         if not name.upper().startswith(PREFIX) or name.upper() == FILE_VARIABLE:
             continue
+        if _OF_KUBERNETES.fullmatch(name[len(PREFIX) :]):
+            continue
         parts = _parts(name[len(PREFIX) :])
-        value = _value(variables[name], parts, f"{kind} {name}")
-        _put(result, parts, value, f"{kind} {name}")
+        where = f"{kind} {shown(name)}"
+        if (other := spelled.setdefault(tuple(parts), name)) != name:
+            raise SettingsError(f"{where}: is the same setting as {shown(other)}: keep one of them")
+        _put(result, parts, _value(variables[name], parts, where), where)
     return result
 
 
@@ -164,7 +188,7 @@ def _value(text: str, parts: Sequence[str], where: str) -> Any:
         result: dict[str, Any] = {}
         for key, value in pairs:
             if key in result:
-                raise SettingsError(f"{where}: {key!r} is there twice: keep one of them")
+                raise SettingsError(f"{where}: {shown(key)!r} is there twice: keep one of them")
             result[key] = value
         return result
 
@@ -172,6 +196,8 @@ def _value(text: str, parts: Sequence[str], where: str) -> Any:
         return json.loads(text, object_pairs_hook=distinct)
     except ValueError as error:
         raise SettingsError(f"{where}: is no JSON: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{where}: is no JSON: it is nested too deeply") from None
 
 
 def _put(target: dict[str, Any], parts: list[str], value: Any, where: str) -> None:
@@ -180,6 +206,6 @@ def _put(target: dict[str, Any], parts: list[str], value: Any, where: str) -> No
         if isinstance(below, list):
             below = target[part] = {str(item.get("name", index)): item for index, item in enumerate(below)}
         if not isinstance(below, dict):
-            raise SettingsError(f"{where}: {part!r} has a value already, so nothing can be set inside of it")
+            raise SettingsError(f"{where}: {shown(part)!r} has a value already, so nothing can be set inside of it")
         target = below
     target[parts[-1]] = value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode
 
+from asgi_wasm.settings import urls
 from asgi_wasm.specs import DEFAULT_MAP_SIZE, DEFAULT_REDIS_PREFIX, DEFAULT_REDIS_TIMEOUT, StoreSpec
 
 _FORMS = "memory://, lmdb:///path, redis://host:port/0 or rediss://host:port/0"
@@ -21,12 +21,11 @@ _Number = TypeVar("_Number", int, float)
 
 def parse_store_url(text: str) -> StoreSpec:
     """The store that the URL names. Raises ValueError: one sentence, without the password."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        parts, port = SplitResult("", "", "", "", ""), None
-    shown = _without_password(text)
+    parsed = urls.parse(text)
+    parts = parsed or SplitResult("", "", "", "", "")
+    port = parts.port
+    is_file = parts.scheme == "lmdb"
+    shown = urls.shown_url(parsed, path=is_file or bool(parts.netloc))
     database = parts.path.removeprefix("/")
     fits = {
         "memory": not parts.netloc and not parts.path,
@@ -34,15 +33,15 @@ def parse_store_url(text: str) -> StoreSpec:
         "redis": bool(parts.hostname) and port != 0 and (not database or database.isdigit()),
     }
     if not fits.get(parts.scheme.replace("rediss", "redis"), False):
-        raise ValueError(f"{shown!r} is no store: write {_FORMS}")
+        raise ValueError(f"{urls.named(shown)}is no store: write {_FORMS}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     known = _OPTIONS[parts.scheme]
     for name in options:
         if name not in known:
-            raise ValueError(f"{shown!r} has an unknown option {name!r}; known are: {', '.join(known) or 'none'}")
+            raise ValueError(f"{urls.named(shown)}has an unknown option; known are: {', '.join(known) or 'none'}")
     if parts.scheme == "memory":
         return StoreSpec()
-    label = shown.partition("?")[0]
+    label = shown
     if parts.scheme == "lmdb":
         size = _positive(int, options, "map_size", DEFAULT_MAP_SIZE)
         return StoreSpec("lmdb", label, path=Path(unquote(parts.path)), map_size=size)
@@ -64,10 +63,5 @@ def _positive(kind: Callable[[str], _Number], options: dict[str, str], name: str
     except ValueError:
         value = kind("0")
     if not 0 < value < float("inf"):
-        raise ValueError(f"its option {name}={options[name]} must be a number above 0")
+        raise ValueError(f"its option {name} must be a number above 0")
     return value
-
-
-def _without_password(url: str) -> str:
-    """Up to the last @, since a password that is not quoted may hold one itself."""
-    return re.sub(r"//.*@", "//…@", url)

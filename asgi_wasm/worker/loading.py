@@ -15,27 +15,31 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.logs import get_logger
-from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, RouteSpec
+from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 
 logger = get_logger("asgi_wasm.host")
 
 AnyPlugin = Plugin | BrokenPlugin
+_NOTHING = HostSpec()
 
 
 class Plugins:
     """Every plugin of one worker, running or broken, and the way to find those of a request."""
 
-    def __init__(self, plugins: Sequence[AnyPlugin], routes: Sequence[RouteSpec]) -> None:
+    def __init__(self, plugins: Sequence[AnyPlugin] = (), spec: HostSpec = _NOTHING) -> None:
         self._plugins = list(plugins)
-        self._routes = routes
-        self.router = Router(self._plugins, routes)
+        self._spec = spec
+        self.router = self._route()
+
+    def _route(self) -> Router:
+        return Router(self._plugins, self._spec.routes, self._spec.paths, denies=self._spec.deny_unrouted)
 
     def replace(self, plugin: AnyPlugin, broken: BrokenPlugin) -> None:
         """Let a plugin that did not start be treated by its failure policy."""
         self._plugins[self._plugins.index(plugin)] = broken
-        self.router = Router(self._plugins, self._routes)
+        self.router = self._route()
 
     def confs(self, plugin: AnyPlugin) -> list[bytes]:
         """Each configuration that the plugin runs with, its own first."""
@@ -87,7 +91,7 @@ class Loader:
         engine = create_engine(spec.engine)
         cache = ModuleCache(spec.cache_dir)
         loaded = [await self._load_one(engine, plugin, cache) for plugin in spec.plugins]
-        plugins = Plugins([plugin for plugin, _ in loaded], spec.routes)
+        plugins = Plugins([plugin for plugin, _ in loaded], spec)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
                 self._start(plugins, plugin, report)

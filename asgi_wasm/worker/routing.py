@@ -1,23 +1,31 @@
 """Which plugins run on a request, and with which configuration.
 
-As in APISIX, a request belongs to one route: the most specific that matches.
+As in APISIX, a request belongs to one route: the most specific that matches. Where it may be read in several ways
+(`worker.readings`), the plugins of each reading's route run: a route never fails open because a framework reads a
+request otherwise than we do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin
-from asgi_wasm.specs import RouteSpec
+from asgi_wasm.specs import DEFAULT_PATHS, PathSpec, RouteSpec
+from asgi_wasm.worker import readings
 
 Filters = tuple[Filter, ...]
+# Combinations of routes that odd requests may fall under; beyond that many each falls under all routes.
+_MAX_UNIONS = 256
 
 
 @dataclass(frozen=True)
 class _Route:
+    index: int
     spec: RouteSpec
-    filters: Filters
+    methods: frozenset[str]
 
     @property
     def specificity(self) -> tuple[bool, int, bool, bool]:
@@ -25,11 +33,9 @@ class _Route:
         uri = self.spec.uri
         return not uri.endswith("*"), len(uri), bool(self.spec.hosts), bool(self.spec.methods)
 
-    def matches(self, method: str, host: str, path: str) -> bool:
-        uri = self.spec.uri
-        if not (path.startswith(uri[:-1]) if uri.endswith("*") else path == uri):
-            return False
-        if self.spec.methods and method not in self.spec.methods:
+    def takes(self, host: str, method: str) -> bool:
+        """Whether it is for this host and this method."""
+        if self.methods and method not in self.methods:
             return False
         return not self.spec.hosts or any(_host_matches(pattern, host) for pattern in self.spec.hosts)
 
@@ -38,27 +44,87 @@ def _host_matches(pattern: str, host: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
+class _Table:
+    """Finds routes by path, the most specific first."""
+
+    def __init__(self, specs: Sequence[RouteSpec]) -> None:
+        # Frameworks answer HEAD by the handler of GET, so a route for GET is one for HEAD, unless another names it.
+        heads = {(spec.uri, spec.hosts) for spec in specs if "HEAD" in spec.methods}
+        routes = [
+            _Route(index, spec, spec.methods | {"HEAD"} if self._answers_head(spec, heads) else spec.methods)
+            for index, spec in enumerate(specs)
+        ]
+        routes.sort(key=lambda route: route.specificity, reverse=True)
+        self._exact: defaultdict[str, list[_Route]] = defaultdict(list)
+        self._below: defaultdict[str, list[_Route]] = defaultdict(list)
+        for route in routes:
+            uri = route.spec.uri
+            (self._below[uri[:-1]] if uri.endswith("*") else self._exact[uri]).append(route)
+
+    @staticmethod
+    def _answers_head(spec: RouteSpec, heads: set[tuple[str, tuple[str, ...]]]) -> bool:
+        return "GET" in spec.methods and (spec.uri, spec.hosts) not in heads
+
+    def matches(self, path: str, host: str, method: str) -> Iterator[int]:
+        """The route of this reading; and those of a last slash more or less, unless the path itself is named.
+
+        Some frameworks (Litestar, Flask by a setting) answer `/admin/` and `/admin` alike: so `/admin/*` is about
+        both, as is `/admin`.
+        """
+        for route in self._exact.get(path, ()):
+            if route.takes(host, method):
+                yield route.index
+                return
+        for prefix, routes in self._below.items():
+            if path.startswith(prefix) and (found := _first(routes, host, method)) is not None:
+                yield found
+                break
+        bare = path.rstrip("/")
+        for other in (self._exact.get(bare), self._exact.get(bare + "/"), self._below.get(path + "/")):
+            if other and (found := _first(other, host, method)) is not None:
+                yield found
+
+
+def _first(routes: Sequence[_Route], host: str, method: str) -> int | None:
+    return next((route.index for route in routes if route.takes(host, method)), None)
+
+
 class Router:
     """Finds the filters of a request. ``plugins`` are in the order of the plugin list."""
 
-    def __init__(self, plugins: Sequence[Plugin | BrokenPlugin], routes: Sequence[RouteSpec]) -> None:
+    def __init__(
+        self,
+        plugins: Sequence[Plugin | BrokenPlugin],
+        routes: Sequence[RouteSpec],
+        paths: PathSpec = DEFAULT_PATHS,
+        *,
+        denies: bool = False,
+    ) -> None:
+        """``denies``: what no route names is refused."""
         # Descending priority on the request; `sorted` is stable, so equal priorities keep the list's order.
-        ordered = sorted((plugin for plugin in plugins if not plugin.spec.service), key=lambda p: -p.spec.priority)
+        self._ordered = sorted(
+            (plugin for plugin in plugins if not plugin.spec.service), key=lambda p: -p.spec.priority
+        )
         routed = {name for route in routes for name in route.plugins}
-        self.default: Filters = self._filters(ordered, {}, routed)
-        made = [_Route(route, self._filters(ordered, route.plugins, routed)) for route in routes]
-        self._routes = sorted(made, key=lambda route: route.specificity, reverse=True)
+        self._default: Filters = self._filters({}, routed)
+        self._routes = [self._filters(route.plugins, routed) for route in routes]
+        self._table = _Table(routes)
+        self._paths = paths
+        self._denies = denies
+        self._asks_hosts = any(route.hosts for route in routes)
+        # By the routes that a request falls under. One route's are its own filters.
+        self._unions: dict[frozenset[int], Filters] = {
+            frozenset([index]): filters for index, filters in enumerate(self._routes)
+        }
+        self._everything = self._union(frozenset(range(len(routes))))
 
-    @staticmethod
-    def _filters(
-        plugins: Sequence[Plugin | BrokenPlugin], confs: Mapping[str, bytes | None], routed: set[str]
-    ) -> Filters:
+    def _filters(self, confs: Mapping[str, bytes | None], routed: set[str]) -> Filters:
         """The filters for a route's ``confs``.
 
         A plugin without a conf of its own that some route names runs on the routes that name it, and only there.
         """
         filters = []
-        for plugin in plugins:
+        for plugin in self._ordered:
             name, own = plugin.spec.name, plugin.spec.conf
             if own is None and name in routed and name not in confs:
                 continue
@@ -66,21 +132,44 @@ class Router:
             filters.append(Filter(plugin, own or b"" if conf is None else conf))
         return tuple(filters)
 
-    def filters(self, method: str, host: str, path: str) -> Filters:
-        """The filters of one request. ``host`` is without port, in lower case."""
-        for route in self._routes:
-            if route.matches(method, host, path):
-                return route.filters
-        return self.default
+    def filters(self, scope: Mapping[str, Any]) -> Filters | None:
+        """The filters of one request, or None when it is to be refused.
 
-    @property
-    def has_routes(self) -> bool:
-        """Whether there is anything to match."""
-        return bool(self._routes)
+        The same routes give the same object, so that what is made of it can be kept.
+        """
+        if not self._routes:
+            return None if self._denies else self._default
+        try:
+            groups = readings.paths(scope, self._paths)
+        except readings.TooManyReadingsError:
+            return None if self._denies else self._everything
+        method = readings.method(scope)
+        hosts = readings.hosts(scope) if self._asks_hosts else ("",)
+        found: set[int] = set()
+        is_named = False
+        for paths in groups:
+            routes = [[*self._table.matches(path, host, method)] for path in paths for host in hosts]
+            is_named = is_named or all(routes)
+            found.update(index for each in routes for index in each)
+        if self._denies and not is_named:
+            return None
+        return self._union(frozenset(found)) if found else self._default
+
+    def _union(self, routes: frozenset[int]) -> Filters:
+        """The filters of several routes, each once, in the order of the plugins."""
+        known = self._unions.get(routes)
+        if known is not None:
+            return known
+        if len(self._unions) > _MAX_UNIONS + len(self._routes):
+            return self._everything
+        each = dict.fromkeys(item for index in sorted(routes) for item in self._routes[index])
+        place = {id(plugin): index for index, plugin in enumerate(self._ordered)}
+        made = self._unions[routes] = tuple(sorted(each, key=lambda item: place[id(item.plugin)]))
+        return made
 
     def every_filter(self) -> list[Filter]:
         """Each (plugin, conf) once, in the order in which they are to be started."""
-        found: dict[Filter, None] = dict.fromkeys(self.default)
-        for route in self._routes:
-            found.update(dict.fromkeys(route.filters))
+        found: dict[Filter, None] = dict.fromkeys(self._default)
+        for filters in self._routes:
+            found.update(dict.fromkeys(filters))
         return list(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
+from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
 from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import ForeignFunction, Ports
@@ -21,12 +22,13 @@ from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.signatures import Signatures
 from asgi_wasm.services.store import open_store
 from asgi_wasm.services.ticks import Ticks
+from asgi_wasm.specs import EscapedSlashes
 from asgi_wasm.worker.loading import Loader, Plugins
 from asgi_wasm.worker.telemetry import Telemetry
 from asgi_wasm.worker.watch import require_watchfiles, states
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.types import ASGIApp, Scope
+    from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.routing import Filters
     from asgi_wasm.worker.shared import Shared
@@ -74,7 +76,10 @@ class Worker:
         )
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports)
-        self.plugins = Plugins((), ())
+        self.plugins = Plugins()
+        self._escaped_slashes = spec.paths.escaped_slashes
+        # Whether `admit` is to be asked at all.
+        self.is_strict = spec.deny_unrouted or self._escaped_slashes is not EscapedSlashes.KEEP_UNCHANGED
         # By the identity of their filters, which each lane keeps alive.
         self._lanes: dict[int, Lane] = {}
 
@@ -138,13 +143,16 @@ class Worker:
         self._store.abandon()
         self._shared.leave()
 
-    def filters(self, scope: Scope) -> Filters:
-        """The plugins that run on this request."""
-        router = self.plugins.router
-        if not router.has_routes:
-            return router.default
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return router.filters(scope.get("method", "GET"), _without_port(host), scope["path"])
+    def filters(self, scope: Scope) -> Filters | None:
+        """The plugins that run on this request; None when no route names it and that is refused."""
+        return self.plugins.router.filters(scope)
+
+    async def admit(self, filters: Filters | None, scope: Scope, receive: Receive, send: Send) -> Scope | None:
+        """The scope to go on with, or None when the settings had the request answered."""
+        if filters is None:
+            await refuse_unrouted(scope, receive, send)
+            return None
+        return await settle_slashes(self._escaped_slashes, scope, receive, send)
 
     def lane(self, filters: Filters) -> Lane:
         """The lane of a request with these filters, made when the first comes."""
@@ -152,10 +160,3 @@ class Worker:
         if lane is None:
             lane = self._lanes[id(filters)] = Lane(self.environment, filters)
         return lane
-
-
-def _without_port(host: bytes) -> str:
-    """The name in a Host header, in lower case; brackets of an IPv6 address stay."""
-    text = host.decode("latin-1").lower()
-    name, colon, port = text.rpartition(":")
-    return name if colon and port.isdigit() and not (":" in name and not name.endswith("]")) else text

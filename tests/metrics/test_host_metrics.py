@@ -363,7 +363,8 @@ def test_callbacks_are_wrapped_only_when_somebody_counts(metrics: bool, same: bo
         await app.start()
         worker = app._workers.running()
         assert worker is not None
-        vm = worker.plugins.router.default[0].root().vm
+        (filters,) = worker.plugins.router.every_filter()
+        vm = filters.root().vm
         for name, wrappable in (("proxy_on_log", True), ("malloc", False), ("proxy_on_memory_allocate", False)):
             function = vm.function("proxy_on_log")
             assert function is not None
