@@ -76,7 +76,7 @@ class WasmMiddleware:
         if worker is None:
             await fail_closed(scope, receive, send)
             return
-        filters = worker.filters(scope)
+        filters = worker.plugins.router.filters(scope)
         if worker.is_strict:
             # Settings that refuse or rewrite some requests before any plugin.
             settled = await worker.admit(filters, scope, receive, send)

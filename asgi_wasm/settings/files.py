@@ -26,12 +26,15 @@ def read_bytes(path: Path, because: str = "") -> bytes:
     try:
         # Not blocking: to open a FIFO would wait for its writer, and a device may have no end.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-        with open(handle, "rb") as stream:
+        try:
             mode = os.fstat(handle).st_mode
             if not stat.S_ISREG(mode):
                 what = "is a directory" if stat.S_ISDIR(mode) else "is no regular file"
                 raise SettingsError(f"settings file {where} {what}: give a YAML or TOML file")
-            content = stream.read(MAX_BYTES + 1)
+            with open(handle, "rb", closefd=False) as stream:
+                content = stream.read(MAX_BYTES + 1)
+        finally:
+            os.close(handle)
     except FileNotFoundError:
         problem = "is a link to nothing" if path.is_symlink() else "does not exist"
         raise SettingsError(f"settings file {where} {problem}") from None

@@ -184,7 +184,7 @@ class _Reader:
         if isinstance(verify, Path):
             source = fields["verify"][1]
             verify = self._path(source, f"upstreams.{name}.verify", verify)
-            if not verify.is_file():
+            if not _is_file(verify):
                 self._blame(
                     source, f"upstreams.{name}.verify", "is no file: give true, false, or a file of certificates"
                 )
@@ -204,6 +204,14 @@ def _default_of(label: int | str, entry: Any) -> object:
     if isinstance(label, int) and isinstance(entry, Mapping) and set(entry) == {"default"}:
         return entry["default"]
     return _NO_DEFAULT
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # A name that is too long, or has a NUL.
+        return False
 
 
 def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:

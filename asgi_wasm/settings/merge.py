@@ -97,7 +97,10 @@ class Merged:
             fields = self._plugin_fields(source, label, entry)
             if fields is None:
                 continue
-            name = str(fields.pop("name"))
+            name = fields.pop("name")
+            if not isinstance(name, str):
+                self._blame(source, f"plugins[{label}].name", "must be a text")
+                continue
             if name in seen:
                 self._blame(source, f"plugins.{name}", "is there twice: give each plugin a name of its own")
             seen.add(name)

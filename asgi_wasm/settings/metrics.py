@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from asgi_wasm.settings import names
 from asgi_wasm.settings.entry import Entry
+from asgi_wasm.settings.files import shown
 from asgi_wasm.specs import DEFAULT_BUCKETS
 
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,9 +37,9 @@ class TagRule(Entry):
         # Envoy too writes its dotted tag names with underscores for Prometheus.
         label = value.replace(".", "_").replace("-", "_")
         if not _LABEL.fullmatch(label) or label.startswith("__"):
-            raise ValueError(f"{value!r} is no label: use letters, digits and '_', and do not begin with '__'")
+            raise ValueError(f"{shown(value)!r} is no label: use letters, digits and '_', and do not begin with '__'")
         if label in _TAKEN_LABELS:
-            raise ValueError(f"the label {value!r} is taken: choose another")
+            raise ValueError(f"the label {shown(value)!r} is taken: choose another")
         return label
 
     @field_validator("regex")
@@ -49,9 +50,9 @@ class TagRule(Entry):
         try:
             groups = re.compile(value).groups
         except re.error as error:
-            raise ValueError(f"{value!r} is no regular expression of Python: {error}") from None
+            raise ValueError(f"{shown(value)!r} is no regular expression of Python: {shown(error)}") from None
         if not groups:
-            raise ValueError(f"{value!r} has no group: put what is to leave the name in (…)")
+            raise ValueError(f"{shown(value)!r} has no group: put what is to leave the name in (…)")
         return value
 
     @model_validator(mode="after")

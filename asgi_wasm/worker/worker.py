@@ -143,10 +143,6 @@ class Worker:
         self._store.abandon()
         self._shared.leave()
 
-    def filters(self, scope: Scope) -> Filters | None:
-        """The plugins that run on this request; None when no route names it and that is refused."""
-        return self.plugins.router.filters(scope)
-
     async def admit(self, filters: Filters | None, scope: Scope, receive: Receive, send: Send) -> Scope | None:
         """The scope to go on with, or None when the settings had the request answered."""
         if filters is None:

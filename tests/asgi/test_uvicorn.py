@@ -377,7 +377,7 @@ def test_settings_that_are_wrong_refuse_every_request(tmp_path: Path) -> None:
     env = write(tmp_path, nonsense=1)
     with serve("served:app", "--lifespan", "off", env=env, cwd=tmp_path) as server:
         assert httpx.get(server.url).status_code == 503
-        with pytest.raises(websockets.InvalidStatus, match="403"):
+        with pytest.raises(websockets.InvalidStatus, match="503"):
             asyncio.run(talk(server))
         assert "no plugin runs, so every request is refused: settings.yaml: nonsense: unknown key" in server.log()
         assert "Traceback" not in server.log()
