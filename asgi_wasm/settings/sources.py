@@ -56,8 +56,9 @@ def read_all(path: Path | None = None) -> Iterator[Source]:
     """
     here = Path.cwd()
     yield Source("the environment", _from_variables(os.environ, "environment variable"), here, True)
-    dotenv = read_dotenv(here / ".env", PREFIX) if is_there(here / ".env") else {}
-    if dotenv:
+    dotenv = {}
+    if is_there(here / ".env"):
+        dotenv = read_dotenv(here / ".env", PREFIX)
         yield Source(".env", _from_variables(dotenv, ".env:"), here, True, here / ".env")
     if path is not None:
         yield read_file(path)
