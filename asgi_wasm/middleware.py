@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
+from asgi_wasm.asgi.environment import share_scope
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
@@ -84,7 +85,11 @@ class WasmMiddleware:
                 return
             scope = settled
         if not filters:
-            await self.app({**scope, "asgi_wasm": _NO_PROPERTIES}, receive, send)
+            own = {**scope, "asgi_wasm": _NO_PROPERTIES}
+            try:
+                await self.app(own, receive, send)
+            finally:
+                share_scope(own, scope)
         elif kind == "http":
             await worker.lane(filters).run(scope, receive, send)
         else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Log
 
 _GATEWAY_TIMEOUT = 504
+_OWN_KEYS = frozenset({"asgi_wasm"})
 # Extensions by which an app sends bytes that no plugin would see.
 BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
@@ -59,6 +60,12 @@ def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[byte
     return own
 
 
+def share_scope(own: Scope, server: Scope) -> None:
+    """Let middlewares outside read what the app added to its scope (`route`, `endpoint`, `state`), as without us."""
+    for key in own.keys() - server.keys() - _OWN_KEYS:
+        server[key] = own[key]
+
+
 def paused_by(chain: FilterChain) -> StreamContext | None:
     """The filter that holds something back, the request's before the response's."""
     holder = chain.request.paused_by
@@ -73,6 +80,9 @@ def give_up(environment: Environment, chain: FilterChain) -> None:
     plugin, seconds = holder.root.spec.name, environment.pause_timeout
     environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
     chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
+    if paused_by(chain) is not None:
+        # It was an answer already, and has started: there is no second one.
+        chain.reset(f"plugin {plugin!r} paused it for {seconds:g} s")
 
 
 def headers_dropped(environment: Environment, filters: Sequence[Filter], names: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from asgi_wasm.asgi.environment import (
     headers_dropped,
     make_chain,
     paused_by,
+    share_scope,
 )
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes
@@ -90,6 +91,10 @@ class HttpExchange:
         # The app has sent the last piece of a body, and the response has none or is at its end.
         self._app_ended = False
         self._response_ended = False
+        # The body has ended, but trailers were promised.
+        self._awaits_trailers = False
+        # The app is over: nobody is left to read what the client says.
+        self._concluding = False
         self._trailers: list[tuple[bytes, bytes]] = []
         # Only one of them at a time: an app may receive in one task and send in another.
         self._reading: asyncio.Future[Message] | None = None
@@ -128,10 +133,21 @@ class HttpExchange:
 
     async def conclude(self) -> None:
         """Wait, once the app has ended, for what a plugin still holds back."""
+        self._concluding = True
+        self._end_without_trailers()
         while self._response_pending:
             await self._step()
             await self._outlet.flush()
         await self._outlet.flush()
+
+    def _end_without_trailers(self) -> None:
+        """End a response whose app promised trailers and ended without them."""
+        response = self._chain.response
+        if self._app_ended and self._awaits_trailers and response is not None and not response.closed:
+            self._awaits_trailers = False
+            self._driving += 1
+            response.data(b"", True)
+            self._driving -= 1
 
     async def end(self) -> None:
         """Finish the contexts, whatever happened: here and nowhere else."""
@@ -165,6 +181,9 @@ class HttpExchange:
 
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
+        if headers.changed and not translate.is_target_sendable(headers):
+            self._chain.refuse_request()
+            return
         if headers.changed and (dropped := translate.apply_request_headers(scope, headers)):
             self._headers_dropped(dropped)
         self._bypassed = not self._chain.request.reads_body
@@ -172,7 +191,11 @@ class HttpExchange:
             await self._environment.app(scope, self.receive, self.send)
         except Exception as error:
             if not self.excuses(error):
+                # What it has sent is on its way, and may be held by a plugin.
+                await self.conclude()
                 raise
+        finally:
+            share_scope(scope, self._server_scope)
 
     def excuses(self, error: Exception) -> bool:
         """Whether what the app raised is of no account any more."""
@@ -239,6 +262,7 @@ class HttpExchange:
         elif kind == "http.response.trailers" and response is not None:
             self._trailers += translate.header_pairs(message)
             if not message.get("more_trailers", False) and not response.closed:
+                self._awaits_trailers = False
                 response.trailers(HeaderMap(self._trailers))
         else:
             return True
@@ -278,6 +302,7 @@ class HttpExchange:
         more = message.get("more_body", False)
         promised = bool((self._to_client.original or {}).get("trailers"))
         self._response_ended = not more
+        self._awaits_trailers = promised and not more
         if data or not (more or promised):
             response.data(bytes(data), not more and not promised)
 
@@ -298,6 +323,8 @@ class HttpExchange:
 
     async def _step(self) -> None:
         """Await one thing that can change the exchange: a message of the client, or something from outside."""
+        if self._hear_reading():
+            return
         if self._change is None or self._change.done():
             self._change = asyncio.get_running_loop().create_future()
         waiting: set[asyncio.Future[Any]] = {self._change}
@@ -308,13 +335,19 @@ class HttpExchange:
         if paused_by(self._chain) is not None:
             self._watch_pause()
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        self._hear_reading()
+
+    def _hear_reading(self) -> bool:
+        """Take what was read meanwhile, without awaiting: an app may cancel its `receive` at the first await."""
         reading = self._reading
-        if reading is not None and reading.done():
-            self._reading = None
-            try:
-                self._hear(reading.result())
-            finally:
-                self._notify()
+        if reading is None or not reading.done():
+            return False
+        self._reading = None
+        try:
+            self._hear(reading.result())
+        finally:
+            self._notify()
+        return True
 
     @property
     def _may_read(self) -> bool:
@@ -324,6 +357,8 @@ class HttpExchange:
         """
         if self._client_gone or self._app_is_reading:
             return False
+        if self._concluding:
+            return True
         unread = self._unread or self._to_app.messages
         if unread:
             return not unread[-1].get("more_body", False)
@@ -340,8 +375,7 @@ class HttpExchange:
             self._pause_timer = None
 
     def _give_up(self) -> None:
-        if not self._over:
-            give_up(self._environment, self._chain)
+        give_up(self._environment, self._chain)
 
     def _hear(self, message: Message) -> None:
         """Take a message of the client."""
@@ -349,6 +383,8 @@ class HttpExchange:
             self._client_gone = True
         elif message["type"] != "http.request":
             self._unread.append(message)
+        elif self._concluding:
+            self._client_ended = not message.get("more_body", False)
         elif self._client_ended:
             self._hear_after_end(message)
         else:
@@ -398,12 +434,14 @@ class HttpExchange:
 
     async def _close(self) -> None:
         self._forget_pause()
-        for task in (self._reading, self._outlet.task):
-            if task is not None and not task.done():
-                task.cancel()
-                await asyncio.wait([task])
         if self._to_client.reset_reason is not None:
             logger.error("a response was cut off: %s", self._to_client.reset_reason)
+        tasks = [task for task in (self._reading, self._outlet.task) if task is not None and not task.done()]
+        for task in tasks:
+            # All of them before the first await, at which we may be cancelled (again).
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _headers_dropped(self, names: list[bytes]) -> None:
         headers_dropped(self._environment, self._filters, names)

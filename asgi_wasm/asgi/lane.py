@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.environment import Environment, guarded_scope, headers_dropped
+from asgi_wasm.asgi.environment import Environment, guarded_scope, headers_dropped, share_scope
 from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.host.passage import Passage
@@ -106,12 +106,21 @@ class _Request:
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self.scope, self.lane.filters, self.passage.properties)
         if headers.changed:
+            if not translate.is_target_sendable(headers):
+                self._hand_over().refuse_request()
+                assert self.exchange is not None
+                await self.exchange.conclude()
+                return
             self._tell_dropped(translate.apply_request_headers(scope, headers))
         try:
             await self.environment.app(scope, self.receive, self.send)
         except Exception as error:
             if self.exchange is None or not self.exchange.excuses(error):
+                if self.exchange is not None:
+                    await self.exchange.conclude()
                 raise
+        finally:
+            share_scope(scope, self.scope)
         if self.exchange is not None:
             await self.exchange.conclude()
 

@@ -61,8 +61,9 @@ class ResponseSide:
         # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
         self.original: Message | None = None
         self.original_headers: HeaderMap | None = None
-        # Whether to hold the head until the first verdict on the body: see `headers`.
-        self.hold_head = False
+        # Whether to hold the head until the first verdict on the body: see `headers`. Of a local response it is held,
+        # whoever sees its body: that is known, and so the length made true.
+        self.hold_head = True
         self.bytes_in = 0
         self.bytes_out = 0
         # The client's own: it decides whether the client expects a body.

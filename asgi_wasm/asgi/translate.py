@@ -17,6 +17,10 @@ _MIN_STATUS, _MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
+# RFC 3986 3.1.
+_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
+# White space and control characters would end or split a request line.
+_UNSENDABLE_IN_PATH = re.compile(rb"[\x00-\x20\x7f]")
 # RFC 9110 8.6. Servers take more for a number than clients do ("+5").
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 # What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
@@ -132,6 +136,19 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
         scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
         scope["query_string"] = query
     return dropped
+
+
+def is_target_sendable(headers: HeaderMap) -> bool:
+    """Whether method, scheme and path are such as a server could have read from a request line.
+
+    Envoy's codec answers 503 where they hold CR, LF or NUL; an app is given no other bytes that no server would pass.
+    """
+    method, scheme, path = (headers.get(name) for name in (b":method", b":scheme", b":path"))
+    return (
+        (not method or _TOKEN.fullmatch(method) is not None)
+        and (not scheme or _SCHEME.fullmatch(scheme) is not None)
+        and (not path or _UNSENDABLE_IN_PATH.search(path) is None)
+    )
 
 
 def _changed(headers: HeaderMap, before: Mapping[bytes, bytes], name: bytes) -> bytes | None:

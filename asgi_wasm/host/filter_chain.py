@@ -260,6 +260,10 @@ class FilterChain:
         way = passage.passed, passage.verdict
         self._answer_through(passage.response_headers, passage.reply, passed=way[0], verdict=way[1])
 
+    def refuse_request(self) -> None:
+        """Answer 503 for a method, scheme or path that no request line can carry, as Envoy's codec does."""
+        self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"unsendable_request_target")
+
     def reset(self, reason: str) -> None:
         """End both directions and the client's connection."""
         self.answered_locally = True
