@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,10 @@ class WasmMiddleware:
         if kind not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        worker = self._workers.running() or await self._workers.start_lazily()
+        loop, worker = self._workers.last
+        # Compared here, since a call more is what every request would pay for.
+        if worker is None or loop is not get_running_loop():
+            worker = self._workers.running() or await self._workers.start_lazily()
         if worker is None:
             await fail_closed(scope, receive, send)
             return

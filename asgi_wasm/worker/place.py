@@ -49,11 +49,12 @@ class Place:
 
     async def end(self) -> None:
         """Stop every worker."""
+        workers = self._taken()
         watching, self.watching = self.watching, None
         if watching is not None:
             watching.cancel()
             await asyncio.wait([watching])
-        for worker in self._taken():
+        for worker in workers:
             await worker.stop()
 
     def abandon(self) -> None:

@@ -53,23 +53,20 @@ class Workers:
         self._places: dict[int, Place] = {}
         self._lock = Lock()
         self._reloading: set[asyncio.Task[None]] = set()
-        # The last answer of `running`, as one object: another thread may put its own there at any time.
-        self._last: tuple[object, Worker | None] = (None, None)
+        # The last answer of `running` and its loop, as one object: another thread may put its own there at any time.
+        self.last: tuple[object, Worker | None] = (None, None)
 
     def __len__(self) -> int:
         """Event loops in which plugins run now."""
         return sum(place.worker is not None for place in tuple(self._places.values()))
 
     def running(self) -> Worker | None:
-        """The worker of the running event loop, if it has been started. On every request's way."""
+        """The worker of the running event loop, if it has been started. It is `last` afterwards."""
         loop = asyncio.get_running_loop()
-        last_loop, worker = self._last
-        if last_loop is loop:
-            return worker
         place = self._places.get(id(loop))
         if place is None or place.worker is None or not place.home.runs_here():
             return None
-        self._last = loop, place.worker
+        self.last = loop, place.worker
         return place.worker
 
     async def start(self) -> None:
@@ -127,8 +124,9 @@ class Workers:
             if errors:
                 await fresh.stop()
                 raise errors[0]
+            # At once: a request that comes while the old ones stop must not find them.
+            self.last = (None, None)
             await place.replace(fresh)
-            self._last = (None, None)
             self._put(place, fresh)
         logger.info("the plugins were reloaded")
 
@@ -199,7 +197,7 @@ class Workers:
         for key, place in tuple(self._places.items()):
             if place.home.is_over:
                 del self._places[key]
-                self._last = (None, None)
+                self.last = (None, None)
                 place.abandon()
 
     # --- workers
@@ -221,5 +219,5 @@ class Workers:
         return worker
 
     async def _end(self, place: Place) -> None:
-        self._last = (None, None)
+        self.last = (None, None)
         await place.end()

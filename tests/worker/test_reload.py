@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from asgi_wasm import MissingExtraError, PluginError, SettingsError, WasmMiddleware
+from asgi_wasm.worker.worker import Worker
 from tests.driving import Connection, answering, http_scope, request, run, until
 from tests.guests import RESPONSE_HEADERS, Api, Guest, Wrap
 from tests.serving import ROOT, serve
@@ -179,6 +180,32 @@ def test_running_requests_end_on_the_plugins_that_they_began_with(wrap_guests: W
             assert [answer.body for answer in answers] == [b"ab"] * 3
             await until(lambda: versions.ended == [1])
         assert versions.ended == [1, 2]
+
+    run(main)
+
+
+def test_requests_while_the_old_plugins_stop(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = Versions()
+    stop, stopping, may_stop = Worker.stop, asyncio.Event(), asyncio.Event()
+
+    async def slowly(worker: Worker) -> None:
+        await stop(worker)
+        stopping.set()
+        await may_stop.wait()
+
+    monkeypatch.setattr(Worker, "stop", slowly)
+
+    async def main() -> None:
+        app = wrap_guests(answering(b"app"), versions.guest)
+        await app.start()
+        assert (await request(app)).header(b"x-version") == b"1"
+        reloading = asyncio.ensure_future(app.reload())
+        await stopping.wait()
+        answers = [await request(app) for _ in range(2)]
+        may_stop.set()
+        assert [answer.header(b"x-version") for answer in answers] == [b"2", b"2"]
+        await reloading
+        await app.stop()
 
     run(main)
 
@@ -400,7 +427,8 @@ def test_no_request_is_lost_under_load(configured: Configured) -> None:
             assert last.headers["x-version"] == str(RELOADS)
 
     environment = {"ASGI_WASM_CACHE_DIR": str(folder / "cache")}
-    with serve("served:app", cwd=folder, env=environment) as server:
+    # Not to be mixed up with a request that is lost: uvicorn closes connections that are idle for five seconds.
+    with serve("served:app", "--timeout-keep-alive", "600", cwd=folder, env=environment) as server:
         run(main)
         log = server.log()
     assert {status for status, _, _ in answers} == {200}
