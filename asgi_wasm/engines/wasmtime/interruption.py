@@ -135,7 +135,7 @@ def guard(
     """
     context = store._context()
     shortest = min((each for each in (limit.seconds, limit.slow_seconds) if each), default=0.0) if limit else 0.0
-    if limit is None or not shortest:
+    if limit is None or not shortest or not engine.limits_time:
         _set_deadline(context, c_uint64(_NEVER))
         return None
     watchdog = Watchdog.of_process()
