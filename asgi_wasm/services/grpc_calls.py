@@ -155,6 +155,9 @@ class _Conversation:
         else:
             code, message, metadata = status.code, status.message, status.metadata
             outcome = _outcome(code, message)
+        finally:
+            # Whoever still waits for a message to send would wait for ever.
+            self.end()
         ports.host_metrics.callout_ended(plugin, effect.upstream, outcome, ports.clock.monotonic() - began)
         if isinstance(effect, GrpcStream):
             trailing = HeaderMap([(b"grpc-status", b"%d" % code), (b"grpc-message", message), *metadata])
@@ -171,7 +174,11 @@ class _Conversation:
 
         upstream, effect = self._upstream, self._effect
         headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in upstream.headers]
-        metadata = grpc_channel.sendable(effect.metadata + headers, effect.root.spec.name)
+        replaced = {name for name, _ in headers}
+        # The channel has the settings' host as its authority.
+        merged = [pair for pair in effect.metadata if pair[0] not in replaced]
+        merged += [pair for pair in headers if pair[0] != b"host"]
+        metadata = grpc_channel.sendable(merged, effect.root.spec.name)
         timeout = self._timeout()
         began = asyncio.get_running_loop().time()
         listener = grpc_channel.Listener(self._on_initial, self._on_message)

@@ -58,7 +58,7 @@ def open_channel(upstream: UpstreamSpec) -> grpc.aio.Channel:
     if is_secure and upstream.verify is False:
         raise ValueError("grpcio always verifies: gRPC needs an upstream without 'verify: false'")
     target = f"dns:///{address(upstream.url)}"
-    options = [
+    options: list[tuple[str, int | str]] = [
         # No retries that the plugin does not know of, no configuration from DNS, no proxy from the environment.
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
@@ -71,9 +71,14 @@ def open_channel(upstream: UpstreamSpec) -> grpc.aio.Channel:
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.max_receive_message_length", upstream.message_limit),
+        # Else the flow window grows by itself, and with it what an endless answer makes the host hold.
+        ("grpc.http2.bdp_probe", 0),
         # What a plugin sends is bounded by its memory.
         ("grpc.max_send_message_length", -1),
     ]
+    hosts = [value for name, value in upstream.headers if name.lower() == "host"]
+    if hosts:
+        options.append(("grpc.default_authority", hosts[-1]))
     if is_secure:
         roots = upstream.verify.read_bytes() if isinstance(upstream.verify, Path) else None
         return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options)

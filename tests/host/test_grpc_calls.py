@@ -241,3 +241,28 @@ def test_a_root_that_refuses_to_start_asked_for_nothing() -> None:
     # Another root context of the VM goes on.
     assert guest.stream() == 10
     assert guest.effects[1:] == [GrpcStream(guest.root, 10, "auth", "/test.Auth/M", [])]
+
+
+@pytest.mark.parametrize("bad", [b"\r", b"\n", b"\x00", b"\x7f"])
+def test_control_characters_are_refused_and_nothing_is_sent(bad: bytes) -> None:
+    for metadata in ([(b"x" + bad, b"1")], [(b"x", b"1" + bad)]):
+        guest = Guest()
+        assert guest.call(metadata=encode_pairs(metadata)) == (ProxyStatus.INTERNAL_FAILURE, 0)
+        assert guest.effects == []
+    guest = Guest(method=b"M" + bad)
+    assert guest.call() == (ProxyStatus.INTERNAL_FAILURE, 0)
+    store = guest.host.store
+    stream = (*store(b"auth"), *store(b"test.Auth"), *store(b"M" + bad), 0, 0, guest.host.allocate(4))
+    assert guest.act(lambda: guest.ask("grpc_stream", *stream)) == ProxyStatus.INTERNAL_FAILURE
+    assert guest.effects == []
+    # Binary values are encoded on their way out.
+    assert Guest().call(metadata=encode_pairs([(b"x-bin", bad)])) == (0, 5)
+
+
+def test_calls_under_way_are_bounded() -> None:
+    guest = Guest()
+    for _ in range(1024):
+        assert guest.call()[0] == 0
+    assert guest.call() == (ProxyStatus.INTERNAL_FAILURE, 0)
+    callouts.deliver_grpc_close(guest.root, 5, 14, b"")
+    assert guest.call()[0] == 0

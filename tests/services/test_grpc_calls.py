@@ -13,6 +13,7 @@ from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.ports import NoHostMetrics
+from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.grpc_channel import Listener, address, converse, open_channel
 from asgi_wasm.specs import UpstreamSpec
@@ -215,3 +216,32 @@ def test_a_grpcio_with_other_insides_will_do() -> None:
 )
 def test_address(url: str, expected: str) -> None:
     assert address(url) == expected
+
+
+def test_headers_of_the_settings_replace_the_plugins() -> None:
+    async def main() -> None:
+        async with grpc_server() as server:
+            upstream = UpstreamSpec("auth", server.url, headers=(("Authorization", "settings"), ("host", "auth.test")))
+            calls = GrpcCalls([upstream])
+            guest = Guest(method=b"Hello", start=calls.start)  # type: ignore[arg-type]
+            own = [(b"authorization", b"plugin"), (b"host", b"plugin.test"), (b"x-own", b"1")]
+            assert guest.call(metadata=encode_pairs(own))[0] == 0
+            assert await until(lambda: bool(server.calls))
+            seen = server.calls[0][1]
+            assert seen["authorization"] == "settings" and seen["x-own"] == "1" and "host" not in seen
+            await calls.close()
+
+    run(main)
+
+
+def test_stream_that_the_server_ends_leaves_no_task() -> None:
+    async def main() -> None:
+        async with grpc_server() as server:
+            calls = GrpcCalls([UpstreamSpec("auth", server.url)])
+            guest = Guest(method=b"Denied", start=calls.start)  # type: ignore[arg-type]
+            guest.stream()
+            assert await until(lambda: "close" in [name for name, *_ in guest.seen])
+            assert await until(lambda: not any("_consume_request_iterator" in repr(t) for t in asyncio.all_tasks()))
+            await calls.close()
+
+    run(main)

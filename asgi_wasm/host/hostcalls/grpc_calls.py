@@ -6,6 +6,7 @@ Followed: proxy-wasm-cpp-host `src/exports.cc`; Envoy `source/extensions/common/
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import CalloutType, HostcallError, ProxyStatus
@@ -16,11 +17,16 @@ from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.wire import Pairs, decode_pairs
 
 if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import RootContext
     from asgi_wasm.host.vm import WasmVM
 
 __all__ = ["grpc_call", "grpc_cancel", "grpc_close", "grpc_send", "grpc_stream"]
 
 _KIND_MASK = 3
+# Envoy's circuit breaker: `max_requests` of a cluster.
+_MOST_CALLS = 1024
+# What Envoy lets into no header.
+_FORBIDDEN = re.compile(rb"[\x00\r\n\x7f]")
 
 
 def grpc_call(
@@ -40,20 +46,23 @@ def grpc_call(
 ) -> int | None:
     """Make a unary call after this callback. Success comes by `on_grpc_receive`, failure by `on_grpc_close`.
 
-    A timeout of 0 is the service's own, or none. PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service`.
+    A timeout of 0 is the service's own, or none.
+    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_check`.
     """
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size)
-    path = _path(read(service_data, service_size), read(method_data, method_size))
+    service_name, method = read(service_data, service_size), read(method_data, method_size)
     metadata = decode_pairs(read(metadata_data, metadata_size))
     message = read(message_data, message_size)
     root = acting_context(vm).root
     service = find_service(upstream, vm.ports.can_call_grpc)
+    merged = _lower(service.metadata + metadata)
+    _check(root, service_name, method, merged)
+    path = _path(service_name, method)
     token = vm.next_callout_token(CalloutType.GRPC_CALL)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.HALF_CLOSED)
     timeout = timeout_milliseconds or service.timeout_milliseconds
-    merged = _lower(service.metadata + metadata)
     vm.effects.append(GrpcCall(root, token, service.upstream, path, merged, message, timeout))
     return None
 
@@ -72,18 +81,21 @@ def grpc_stream(
 ) -> int | None:
     """Open a stream after this callback; messages may be sent at once. It has no timeout, as in Envoy.
 
-    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service`.
+    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_check`.
     """
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size)
-    path = _path(read(service_data, service_size), read(method_data, method_size))
+    service_name, method = read(service_data, service_size), read(method_data, method_size)
     metadata = decode_pairs(read(metadata_data, metadata_size))
     root = acting_context(vm).root
     service = find_service(upstream, vm.ports.can_call_grpc)
+    merged = _lower(service.metadata + metadata)
+    _check(root, service_name, method, merged)
+    path = _path(service_name, method)
     token = vm.next_callout_token(CalloutType.GRPC_STREAM)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.OPEN)
-    vm.effects.append(GrpcStream(root, token, service.upstream, path, _lower(service.metadata + metadata)))
+    vm.effects.append(GrpcStream(root, token, service.upstream, path, merged))
     return None
 
 
@@ -129,6 +141,16 @@ def _kind(token: int) -> CalloutType:
     if kind not in (CalloutType.GRPC_CALL, CalloutType.GRPC_STREAM):
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
     return CalloutType(kind)
+
+
+def _check(root: RootContext, service: bytes, method: bytes, metadata: Pairs) -> None:
+    """Raises `HostcallError` INTERNAL_FAILURE, as Envoy, for what no header may hold, or too many calls under way."""
+    texts = [service, method]
+    for name, value in metadata:
+        # Binary values are encoded before they are sent.
+        texts += [name] if name.endswith(b"-bin") else [name, value]
+    if any(map(_FORBIDDEN.search, texts)) or len(root.grpc_tokens) >= _MOST_CALLS:
+        raise HostcallError(ProxyStatus.INTERNAL_FAILURE)
 
 
 def _path(service: bytes, method: bytes) -> str:
