@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, cast
 
 from asgi_wasm.asgi import translate
@@ -37,6 +38,9 @@ logger = get_logger("asgi_wasm.host")
 _BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})
 
 
+_SEES_RESPONSE_BODY = methodcaller("sees_body", 1)
+# How many times `pause_timeout` a pause may last while the client sends.
+LONGEST_PAUSE = 10
 SECOND_START = "Expected ASGI message 'http.response.body', but got a second 'http.response.start'."
 
 
@@ -103,6 +107,7 @@ class HttpExchange:
         self._change: asyncio.Future[None] | None = None
         self._driving = 0
         self._pause_timer: asyncio.TimerHandle | None = None
+        self._paused_since = 0.0
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
@@ -288,7 +293,7 @@ class HttpExchange:
             # A passage takes no other responses than those with a body.
             headers, passed, verdict, end = passage.response_headers, passage.passed, passage.verdict, False
         self._to_client.original, self._to_client.original_headers = message, headers
-        self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
+        self._to_client.hold_head = any(map(_SEES_RESPONSE_BODY, self._chain.contexts))
         self._chain.respond(headers, end, passed=passed, verdict=verdict)
         self._response_ended = end
 
@@ -366,8 +371,20 @@ class HttpExchange:
 
     def _watch_pause(self) -> None:
         """A plugin holds something: give up when nothing more happens for too long."""
-        self._forget_pause()
-        self._pause_timer = asyncio.get_running_loop().call_later(self._environment.pause_timeout, self._give_up)
+        if self._pause_timer is None:
+            self._paused_since = asyncio.get_running_loop().time()
+            self._arm_pause()
+
+    def _arm_pause(self) -> None:
+        loop, seconds = asyncio.get_running_loop(), self._environment.pause_timeout
+        # Pieces of the client's renew it, but not for ever: it may drip them.
+        left = self._paused_since + LONGEST_PAUSE * seconds - loop.time()
+        self._pause_timer = loop.call_later(max(0.0, min(seconds, left)), self._give_up)
+
+    def _renew_pause(self) -> None:
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._arm_pause()
 
     def _forget_pause(self) -> None:
         if self._pause_timer is not None:
@@ -375,6 +392,7 @@ class HttpExchange:
             self._pause_timer = None
 
     def _give_up(self) -> None:
+        self._pause_timer = None
         give_up(self._environment, self._chain)
 
     def _hear(self, message: Message) -> None:
@@ -411,6 +429,7 @@ class HttpExchange:
         if self._bypassed:
             self._unread.append(message)
         elif body or self._client_ended:
+            self._renew_pause()
             self._driving += 1
             try:
                 self._chain.request.data(bytes(body), self._client_ended)
@@ -424,6 +443,10 @@ class HttpExchange:
 
     def _wake(self) -> None:
         """Something reached a far end. When no call of ours is there to send it, a task is made for that."""
+        if self._pause_timer is not None:
+            self._forget_pause()
+            if paused_by(self._chain) is not None:
+                self._watch_pause()
         self._notify()
         if not self._driving:
             self._outlet.flush_soon()

@@ -154,6 +154,8 @@ class WebSocketHandshake:
             accepts = kind == _ACCEPT
             headers = accept.accept_headers(message) if accepts else ResponseHeaderMap([(b":status", b"403")])
             self._answer = message, HeaderMap(list(headers.pairs)), headers
+            # What follows an accept is no body that a head could wait for.
+            self._to_client.hold_head = False
             self._chain.respond(headers, not accepts)
             await self._settle(*self._answer)
         else:

@@ -90,7 +90,10 @@ class Direction:
     @property
     def wants_data(self) -> bool:
         """False while a filter holds more than the limit and asked for back-pressure."""
-        return not any(stage.watermark and len(stage.held) >= self._limit for stage in self.stages)
+        for stage in self.stages:  # noqa: SIM110  # asked for every piece, and a generator is two calls more
+            if stage.watermark and len(stage.held) >= self._limit:
+                return False
+        return True
 
     @property
     def reads_body(self) -> bool:

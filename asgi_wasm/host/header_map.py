@@ -48,7 +48,7 @@ class HeaderMap:
     def received(cls, pairs: list[tuple[bytes, bytes]]) -> Self:
         """What came over the wire, with the values of a single name joined."""
         made = cls(pairs)
-        if len({name for name, _ in pairs}) < len(pairs):
+        if len(dict(pairs)) < len(pairs):
             made.replace_all(pairs)
             made.changed = False
         return made

@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.driving import Connection, answering, request, run, settled, until
+from tests.driving import Connection, answering, http_scope, request, run, settled, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.plugins.conftest import PLUGINS
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
 WHOLE = {"type": "http.response.body", "body": b"ok", "more_body": False}
@@ -225,3 +227,27 @@ def test_a_local_responses_length_is_true_whatever_a_plugin_says(serve_guests: S
             assert dict(response.headers)[b"content-length"] == b"6"
 
     run(main)
+
+
+@pytest.mark.parametrize("piece", [b"x", b""], ids=["bytes", "empty pieces"])
+def test_a_client_that_drips_does_not_renew_a_pause_for_ever(piece: bytes) -> None:
+    """Ten times `pause_timeout` in all, and empty pieces renew nothing."""
+
+    async def main() -> None:
+        plugin = {"name": "p", "file": PLUGINS / "probe" / "abi_0_2_1.wasm", "conf": "request_headers: return 1"}
+        middleware = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "pause_timeout": 0.05})
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": piece, "more_body": True}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async with middleware:
+            headers = [(b"transfer-encoding", b"chunked")]
+            await asyncio.wait_for(middleware(http_scope("POST", headers=headers), receive, send), 30)
+        assert sent[0]["status"] == 504
+
+    asyncio.run(main())

@@ -224,6 +224,7 @@ def test_headers_of_the_handshake_that_a_plugin_writes(serve_guests: Serve, capl
     async def main() -> None:
         async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers)) as middleware:
             socket = Socket(middleware)
+            await until(lambda: bool(socket.sent))
             socket.hang_up()
             assert (await socket.over())[0]["headers"] == []
 

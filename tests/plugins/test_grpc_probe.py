@@ -78,7 +78,7 @@ def test_both_shapes_of_the_imports(wrap: Wrap, caplog: pytest.LogCaptureFixture
 
 def test_metadata(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     """Any case, several of a name, bytes under `-bin`, the upstream's own; what gRPC cannot carry is left out."""
-    metadata = "X-Case=1&x-two=a&x-two=b&x-raw-bin=%00%ff&:authority=other&x-bad=%ff&a%20b=1&x-nl=a%0ab"
+    metadata = "X-Case=1&x-two=a&x-two=b&x-raw-bin=%00%ff&:authority=other&x-bad=%ff&a%20b=1"
     script = f"request call backend test.Auth Check {metadata} hi 1000"
     _, server = probe(wrap, caplog, script, 2, headers={"X-Key": "secret"})
     ((_, got, _),) = server.calls
@@ -88,7 +88,7 @@ def test_metadata(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
         "x-raw-bin": b"\x00\xff",
         "x-key": "secret",
     }
-    for name in (b":authority", b"x-bad", b"a b", b"x-nl"):
+    for name in (b":authority", b"x-bad", b"a b"):
         assert f"plugin 'grpc_probe': gRPC cannot carry the metadata {name!r}: it is left out" in caplog.text
 
 
