@@ -104,6 +104,11 @@ class Instance(Protocol):
         """
         ...
 
+    @property
+    def is_open(self) -> bool:
+        """False once it is freed: closed, or finalized by a garbage collection that then found it in use again."""
+        ...
+
     def close(self) -> None:
         """Free the instance. Calling anything afterwards is a bug. Idempotent."""
         ...

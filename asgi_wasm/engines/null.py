@@ -254,6 +254,11 @@ class NullInstance:
 
         return call
 
+    @property
+    def is_open(self) -> bool:
+        """See `base.Instance`. There is nothing to free."""
+        return True
+
     def close(self) -> None:
         """See `base.Instance`."""
         self._functions.clear()

@@ -179,6 +179,11 @@ class WasmerInstance:
             return None
         return _bind_guest_function(getattr(self._open_exports(), name), export.type, self._failure)
 
+    @property
+    def is_open(self) -> bool:
+        """See `base.Instance`."""
+        return self._instance is not None
+
     def close(self) -> None:
         """See `base.Instance`."""
         # Python's garbage collector cannot see through wasmer's objects, so a cycle of host and instance ends here.

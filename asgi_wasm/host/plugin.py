@@ -97,6 +97,10 @@ class VmPool:
         """Whether any VM has contexts of requests."""
         return any(context.root is not context for vm in self._vms.values() for context in vm.contexts.values())
 
+    def is_whole(self) -> bool:
+        """Whether every VM may still be entered: see `engines.base.Instance.is_open`."""
+        return all(vm.instance.is_open for vm in self._vms.values())
+
     def close(self) -> None:
         """Free every VM, for good."""
         self._closed = True

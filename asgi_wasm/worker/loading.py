@@ -130,6 +130,10 @@ class Loader:
         """Whether any request has a context in one of the VMs."""
         return self._pool.has_streams()
 
+    def is_whole(self) -> bool:
+        """Whether every VM may still be entered."""
+        return self._pool.is_whole()
+
     def close(self) -> None:
         """Free every VM."""
         self._pool.close()

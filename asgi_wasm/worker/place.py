@@ -55,7 +55,11 @@ class Place:
             watching.cancel()
             await asyncio.wait([watching])
         for worker in workers:
-            await worker.stop()
+            # Nobody has the middleware any more: the garbage collector may have freed VMs before it let this run.
+            if worker.is_whole():
+                await worker.stop()
+            else:
+                worker.abandon()
 
     def abandon(self) -> None:
         """`end` when the event loop is closed. From any thread."""

@@ -129,6 +129,10 @@ class Worker:
         await self._store.stop()
         self._shared.leave()
 
+    def is_whole(self) -> bool:
+        """Whether its plugins may still be called."""
+        return self._loader.is_whole()
+
     def abandon(self) -> None:
         """Free the VMs of an event loop that was closed before. From any thread.
 

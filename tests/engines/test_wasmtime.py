@@ -94,6 +94,7 @@ class Bad:
         self.changed = changed
         self.memory = instance.memory
         self.close = instance.close
+        self.is_open = True
 
     def function(self, name: str) -> GuestFunction | None:
         if name != self.changed:

@@ -25,6 +25,7 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
 from tests.driving import Connection, answering, request, run, settled, until
 from tests.guests import Api, Guest, Wrap
+from tests.plugins.conftest import PLUGINS
 
 with warnings.catch_warnings():
     # Newer releases of Starlette want httpx2 for it, and take httpx as well.
@@ -398,3 +399,20 @@ def test_log_of_each_loop(wrap_guests: Wrap, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.INFO), ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda _: run(lambda: request(app)), range(THREADS)))
     assert caplog.text.count("a word") == THREADS
+
+
+def test_a_middleware_that_the_garbage_collector_takes_enters_no_freed_vm() -> None:
+    """Finalizers of a whole cycle run before what one of them lets live again: the stores are gone by then."""
+
+    async def main() -> None:
+        for _ in range(3):
+            plugin = {"name": "p", "file": PLUGINS / "lifecycle" / "abi_0_2_1.wasm"}
+            middleware = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin]})
+            await middleware.start()
+            assert (await request(middleware)).status == 200
+            del middleware
+            gc.collect()
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    asyncio.run(main())

@@ -72,6 +72,17 @@ def store_context(context: Context) -> Any:
     return context.store._context()
 
 
+def store_is_open(store: wasmtime.Store | None) -> bool:
+    """Whether the store has not been freed. A garbage collection frees it before the last of its users is gone."""
+    if store is None:
+        return False
+    try:
+        store.ptr()
+    except ValueError:
+        return False
+    return True
+
+
 def bind_host_function(imported: base.Import, function: base.HostFunction, failure: RawFailure) -> Any:
     """The C function that calls ``function``. It must be kept alive as long as the store.
 

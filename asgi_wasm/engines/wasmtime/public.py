@@ -14,6 +14,7 @@ import wasmtime
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom, outside_memory
+from asgi_wasm.engines.wasmtime.calls import store_is_open
 from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
 from asgi_wasm.engines.wasmtime.reports import trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
@@ -111,6 +112,11 @@ class PublicInstance:
         if self._store is None:
             raise EngineError("the instance is closed")
         return self._store
+
+    @property
+    def is_open(self) -> bool:
+        """See `base.Instance`."""
+        return store_is_open(self._store)
 
     def close(self) -> None:
         """See `base.Instance`. The store is freed with the last function that was fetched."""

@@ -20,6 +20,7 @@ from asgi_wasm.engines.wasmtime.calls import (
     bind_guest_function,
     bind_host_function,
     store_context,
+    store_is_open,
 )
 from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
 from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
@@ -147,6 +148,11 @@ class RawInstance:
         if self._guard is not None:
             self._guard.name(call, name)
         return call
+
+    @property
+    def is_open(self) -> bool:
+        """See `base.Instance`."""
+        return self._context is not None and store_is_open(self._context.store)
 
     def close(self) -> None:
         """See `base.Instance`. During a call the store lives until the call has ended."""
