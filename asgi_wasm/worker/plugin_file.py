@@ -10,6 +10,8 @@ from pathlib import Path
 from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.specs import PluginSpec
 
+# The largest plugins that are known (firewalls with all of their rules) have 24 MB.
+MAX_BYTES = 256 * 1024 * 1024
 _MAGIC = b"\0asm"
 _COMPONENT_VERSION = b"\x0d\0\1\0"
 
@@ -43,7 +45,10 @@ def _read(file: Path) -> bytes:
             raise IsADirectoryError(None, "Is a directory")
         if not stat.S_ISREG(mode):
             raise OSError(None, "it is no regular file")
-        return stream.read()
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(None, f"it is larger than {MAX_BYTES >> 20} MiB")
+    return content
 
 
 def _error(spec: PluginSpec, problem: str) -> PluginLoadError:

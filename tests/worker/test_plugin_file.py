@@ -70,3 +70,13 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             read_plugin_file(PluginSpec("waf", file))
     with pytest.raises(PluginLoadError, match=r"cannot be read \(Is a directory\): check the path"):
         read_plugin_file(PluginSpec("waf", tmp_path))
+
+
+def test_a_file_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.worker.plugin_file.MAX_BYTES", 16)
+    file = tmp_path / "plugin.wasm"
+    file.write_bytes(GOOD + bytes(8))
+    assert len(read_plugin_file(PluginSpec("waf", file))[0]) == 16
+    file.write_bytes(GOOD + bytes(9))
+    with pytest.raises(PluginLoadError, match="it is larger than 0 MiB"):
+        read_plugin_file(PluginSpec("waf", file))
