@@ -145,6 +145,11 @@ class HttpExchange:
             await self._outlet.flush()
         await self._outlet.flush()
 
+    async def conclude_raised(self) -> None:
+        """`conclude` for an app that raised. A response that it has not ended will not become whole by waiting."""
+        if self._app_ended:
+            await self.conclude()
+
     def _end_without_trailers(self) -> None:
         """End a response whose app promised trailers and ended without them."""
         response = self._chain.response
@@ -196,8 +201,7 @@ class HttpExchange:
             await self._environment.app(scope, self.receive, self.send)
         except Exception as error:
             if not self.excuses(error):
-                # What it has sent is on its way, and may be held by a plugin.
-                await self.conclude()
+                await self.conclude_raised()
                 raise
         finally:
             share_scope(scope, self._server_scope)

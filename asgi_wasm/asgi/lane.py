@@ -117,7 +117,7 @@ class _Request:
         except Exception as error:
             if self.exchange is None or not self.exchange.excuses(error):
                 if self.exchange is not None:
-                    await self.exchange.conclude()
+                    await self.exchange.conclude_raised()
                 raise
         finally:
             share_scope(scope, self.scope)

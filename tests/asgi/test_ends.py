@@ -251,3 +251,19 @@ def test_a_client_that_drips_does_not_renew_a_pause_for_ever(piece: bytes) -> No
         assert sent[0]["status"] == 504
 
     asyncio.run(main())
+
+
+def test_an_app_that_raises_in_the_middle_of_a_held_response_raises_at_once(serve_guests: Serve) -> None:
+    """The plugin waits for an end that will not come; the server is to cut the connection, as bare."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ValueError("in the middle")
+
+    async def main() -> None:
+        async with serve_guests(app, Guest(on_response_body=pausing)) as middleware:
+            with pytest.raises(ValueError, match="in the middle"):
+                await asyncio.wait_for(request(middleware), 10)
+
+    run(main)

@@ -56,7 +56,9 @@ DIFFERENCES = (
     ),
     Difference(
         "A request without a usable `:path` or `:method` gets 404 or 503 from Envoy's router; here the app gets the "
-        "request's own, and a method in upper case",
+        "request's own, and a method in upper case. A `:method` or `:scheme` of other bytes than HTTP has, and a "
+        "`:path` with white space or a control character, is answered 503 and reaches no app; of these, Envoy refuses "
+        "CR, LF and NUL",
         ("request-pseudo-remove-*", "request-pseudo-empty-path", "request-pseudo-lower-method"),
         hostcalls=("replace_header_map_value", "remove_header_map_value"),
     ),
