@@ -252,6 +252,8 @@ class HostSpec:
     paths: PathSpec = DEFAULT_PATHS
     upstreams: tuple[UpstreamSpec, ...] = ()
     engine: str = "auto"
+    # Whether a kernel may stand beside each plugin.
+    resident: bool = True
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import (
@@ -79,7 +79,9 @@ class HttpExchange:
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went)
-        self._attributes = ScopeAttributes(scope) if passage is None else cast("ScopeAttributes", passage.attributes)
+        # A passage of ours has no other attributes.
+        attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
+        self._attributes: ScopeAttributes = attributes
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
         self._passage = passage
         if passage is not None:

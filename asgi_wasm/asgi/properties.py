@@ -49,10 +49,14 @@ class PluginProperties(Mapping[str, bytes]):
 class ScopeAttributes:
     """`host.ports.Attributes` of one exchange. Values are worked out when asked for."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, began: int | None = None) -> None:
+        """``began`` is when the request did, by the monotonic clock, if that was not just now."""
         self._scope = scope
         self._began_at = time.time_ns()
-        self._began = time.monotonic_ns()
+        self._began = now = time.monotonic_ns()
+        if began is not None:
+            self._began_at -= now - began
+            self._began = began
         # Set by the exchange, before any plugin runs.
         self.chain: Chain | None = None
         self.request_size = 0

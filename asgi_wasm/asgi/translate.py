@@ -28,6 +28,9 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"expect", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+_HIDDEN = _CONNECTION_FIELDS | {b"host"}
+# What says where a response ends.
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # A WebSocket handshake is made of these: Envoy leaves them in.
 _UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
@@ -47,11 +50,16 @@ def request_headers(scope: Scope) -> HeaderMap:
     offers = scope.get("subprotocols")
     if offers and scope["type"] == "websocket" and all(name != _SUBPROTOCOL for name, _ in fields):
         fields.append((_SUBPROTOCOL, ", ".join(offers).encode("latin-1", "replace")))
-    return RequestHeaderMap.received(_pseudo_headers(scope) + fields)
+    return RequestHeaderMap.received(pseudo_headers(scope) + fields)
 
 
-def _pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    host = _host(scope)
+def pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The request's pseudo-headers, in Envoy's order."""
+    host = None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = bytes(value)
+            break
     return [
         (b":authority", _server(scope) if host is None else host),
         (b":path", request_path(scope)),
@@ -113,7 +121,7 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
     """
     if not headers.changed:
         return []
-    before = dict(_pseudo_headers(scope))
+    before = dict(pseudo_headers(scope))
     fields, dropped = _sendable(headers)
     hidden = _hidden_fields(scope)
     kept = [(name, value) for name, value in scope["headers"] if name in hidden]
@@ -149,6 +157,58 @@ def is_target_sendable(headers: HeaderMap) -> bool:
         and (not scheme or _SCHEME.fullmatch(scheme) is not None)
         and (not path or _UNSENDABLE_IN_PATH.search(path) is None)
     )
+
+
+def is_ordinary_scope(scope: Scope) -> bool:
+    """Whether `shown_fields` may be shown to plugins as they are: a list, as servers make it."""
+    return type(scope["headers"]) is list
+
+
+def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The headers of an HTTP request as plugins see them, without pseudo-headers."""
+    return [field for field in scope["headers"] if field[0] not in _HIDDEN]
+
+
+def kept_fields(scope: Scope, pseudo: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an HTTP request that plugins do not see, before those that they changed."""
+    kept = [field for field in scope["headers"] if field[0] in _CONNECTION_FIELDS]
+    return kept if _host(scope) is None else [(b"host", pseudo[0][1]), *kept]
+
+
+def trimmed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers that are written anew, without white space around values, as `_sendable` writes them."""
+    return [(name, value.strip(b" \t")) for name, value in fields]
+
+
+def is_sendable(name: bytes, value: bytes) -> bool:
+    """Whether `_sendable` would leave a header that a plugin wrote as it is."""
+    return bool(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value) and value == value.strip(b" \t"))
+
+
+def is_ordinary_start(method: str, message: Message) -> bool:
+    """Whether an app's start message may be shown to plugins as it is, begins a response that has a body, and says so.
+
+    Names must be in lower case, as the specification wants them.
+    """
+    headers, status = message.get("headers"), message["status"]
+    if type(headers) is not list or type(status) is not int or not _MIN_STATUS <= status <= _MAX_STATUS:
+        return False
+    if method == "HEAD" or status in BODILESS_STATUSES or message.get("trailers"):
+        return False
+    lengths = 0
+    for name, value in headers:
+        if type(name) is not bytes or name != name.lower() or name == b"transfer-encoding":
+            return False
+        if name == b"content-length":
+            lengths += 1
+            if lengths > 1 or value == b"0":
+                return False
+    return True
+
+
+def content_length(message: Message) -> bytes | None:
+    """What a start message declares, values of a repeated header joined as a header map has them."""
+    return response_headers(message).get(b"content-length")
 
 
 def _changed(headers: HeaderMap, before: Mapping[bytes, bytes], name: bytes) -> bytes | None:

@@ -91,7 +91,7 @@ def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
 def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`."""
     vm = root.vm
-    if len(vm.contexts) >= vm.spec.limits.contexts:
+    if len(vm.contexts) + len(vm.lent) >= vm.spec.limits.contexts:
         vm.ports.host_metrics.limit_reached(root.spec.name, "contexts")
         raise LimitReachedError("contexts", vm.spec.limits.contexts)
     vm.last_context_id = context_id = vm.last_context_id + 1
@@ -121,6 +121,14 @@ def finish_stream(context: StreamContext) -> None:
     if vm.on_done is not None:
         # The answer is not looked at: Envoy honours "not yet" for root contexts only.
         vm.call(context, vm.on_done, context.id)
+    delete_stream(context)
+
+
+def delete_stream(context: StreamContext) -> None:
+    """`on_delete`, once, after an `on_done`. Raises `VmFailedError` when the VM fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted:
+        return
     context.deleted = True
     try:
         if vm.on_delete is not None:

@@ -21,6 +21,7 @@ from asgi_wasm.host.abi import (
     hostcalls,
 )
 from asgi_wasm.host.ports import LimitReachedError, PortError
+from asgi_wasm.host.resident.layout import RESTRICTED
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm import WasmVM
@@ -84,7 +85,7 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
     has_result = row.result is not None
 
     def hostcall(*args: int) -> int | None:
-        if vm.restricted and not row.anytime:
+        if vm.flags[RESTRICTED] and not row.anytime:
             raise GuestAbortError(f"restricted_callback: {row.name} was called while the module starts or allocates")
         try:
             status = implementation(vm, *args)

@@ -86,10 +86,12 @@ class Passage:
         "answered_locally",
         "attributes",
         "contexts",
+        "deleted",
         "filters",
         "finished",
         "hand_over",
         "local_details",
+        "logged",
         "passed",
         "properties",
         "read_only_properties",
@@ -112,6 +114,8 @@ class Passage:
         self.answered_locally = False
         self.local_details = b""
         self.finished = False
+        # How many contexts have been.
+        self.logged = self.deleted = 0
         self.request_headers: HeaderMap | None = None
         self.response_headers: HeaderMap | None = None
         self.passed = 0
@@ -119,19 +123,29 @@ class Passage:
         self.refusal: Refusal | None = None
         self.reply: bytes | None = None
 
-    def request(self, headers: HeaderMap, end_of_stream: bool) -> bool:
-        """Show the request's headers to each plugin. True when all let them pass at once."""
+    def request(self, headers: HeaderMap, end_of_stream: bool, verdict: int | None = None) -> bool:
+        """Show the request's headers to each plugin after ``passed`` of them. True when all let them pass at once.
+
+        The first of these may have answered ``verdict`` already.
+        """
         self.request_headers = headers
-        for plugin_filter in self.filters:
-            context = open_context(plugin_filter, self)
-            if isinstance(context, Refusal):
-                self.refusal = context
+        for index in range(self.passed, len(self.filters)):
+            if index == len(self.contexts) and not self._open(self.filters[index]):
                 return False
-            self.contexts.append(context)
-            if not self._passes(context, _REQUEST, headers, end_of_stream):
+            if not self._passes(self.contexts[index], _REQUEST, headers, end_of_stream, verdict):
                 return False
+            verdict = None
             self.passed += 1
         return True
+
+    def _open(self, plugin_filter: Filter) -> bool:
+        if self.refusal is None:
+            context = open_context(plugin_filter, self)
+            if not isinstance(context, Refusal):
+                self.contexts.append(context)
+                return True
+            self.refusal = context
+        return False
 
     def answer(self) -> HeaderMap | None:
         """Take the local response that the filter which stopped the request left, if it left just that.
@@ -162,18 +176,29 @@ class Passage:
         self.response_headers = headers
         self.status = headers.get(b":status") or b""
         self.passed = 0
-        for context in reversed(self.contexts):
-            if not self._passes(context, _RESPONSE, headers, end_of_stream):
+        return self.go_on_responding(headers, end_of_stream, None)
+
+    def go_on_responding(self, headers: HeaderMap, end_of_stream: bool, verdict: int | None) -> bool:
+        """`response` for those after ``passed`` of them; the first of these may have answered ``verdict`` already."""
+        for index in range(self.passed, len(self.contexts)):
+            context = self.contexts[-1 - index]
+            if not self._passes(context, _RESPONSE, headers, end_of_stream, verdict):
                 return False
+            verdict = None
             self.passed += 1
         return True
 
-    def _passes(self, context: StreamContext, direction: int, headers: HeaderMap, end_of_stream: bool) -> bool:
+    def _passes(
+        self, context: StreamContext, direction: int, headers: HeaderMap, end_of_stream: bool, verdict: int | None
+    ) -> bool:
         self.verdict = None
-        try:
-            verdict = context.headers(direction, headers, end_of_stream)
-        except VmFailedError:
-            return False
+        if verdict is None:
+            try:
+                verdict = context.headers(direction, headers, end_of_stream)
+            except VmFailedError:
+                return False
+        elif verdict == 0:
+            context.maps[2 * direction] = None
         if verdict or context.vm.effects:
             self.verdict = verdict
             return False
@@ -182,11 +207,11 @@ class Passage:
     def finish(self, log: Log) -> None:
         """Log for every context, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
         self.finished = True
-        for context in self.contexts:
+        for context in self.contexts[self.logged :]:
             end_context(context, lifecycle.log_stream, log)
         for plugin_filter in self.filters[len(self.contexts) :]:
             self._log_only(plugin_filter, log)
-        for context in self.contexts:
+        for context in self.contexts[self.deleted :]:
             end_context(context, lifecycle.finish_stream, log)
 
     def _log_only(self, plugin_filter: Filter, log: Log) -> None:

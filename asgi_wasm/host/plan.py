@@ -18,11 +18,14 @@ _WAYS = ("request", "response")
 class Plan:
     """Which callbacks some plugin of the chain exports, by direction: what nobody exports is never prepared.
 
-    ``is_straight`` is false when a plugin of the chain could not be loaded.
+    ``is_straight`` is false when a plugin of the chain could not be loaded; ``may_lend`` is true when each may have a
+    kernel beside it.
     """
 
     is_straight: bool
     sees_body: tuple[bool, bool]
+    sees_response: bool
+    may_lend: bool
 
     @classmethod
     def of(cls, filters: Sequence[Filter]) -> Plan:
@@ -30,4 +33,9 @@ class Plan:
         plugins = [each.plugin for each in filters if isinstance(each.plugin, Plugin)]
         exports = {name for plugin in plugins for name in plugin.code.module.exports}
         request, response = (bool(exports & {f"proxy_on_{way}_body", f"proxy_on_{way}_trailers"}) for way in _WAYS)
-        return cls(len(plugins) == len(filters), (request, response))
+        return cls(
+            len(plugins) == len(filters),
+            (request, response),
+            sees_response="proxy_on_response_headers" in exports,
+            may_lend=all(plugin.code.kit is not None for plugin in plugins),
+        )

@@ -14,6 +14,7 @@ from asgi_wasm.host.abi import MARKERS, AbiVersion
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
+from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 from asgi_wasm.specs import PluginSpec
 
@@ -37,6 +38,8 @@ class Code:
     module: Module
     version: AbiVersion
     digest: str
+    # What may stand beside its instances.
+    kit: Kit | None = None
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,16 @@ class VmPool:
         if vm is None or vm.failure is not None:
             if vm is not None:
                 vm.close()
-            vm = WasmVM(code.module, code.version, spec, self.ports)
+            vm = WasmVM(code.module, code.version, spec, self.ports, code.kit)
             vm.start()
             self._vms[key] = vm
             self.ports.host_metrics.vm_started(vm)
         return vm
 
     def has_streams(self) -> bool:
-        """Whether any VM has contexts of requests."""
-        return any(context.root is not context for vm in self._vms.values() for context in vm.contexts.values())
+        """Whether any VM has contexts of requests, or is lent their headers."""
+        vms = self._vms.values()
+        return any(vm.lent or any(context.root is not context for context in vm.contexts.values()) for vm in vms)
 
     def is_whole(self) -> bool:
         """Whether every VM may still be entered: see `engines.base.Instance.is_open`."""

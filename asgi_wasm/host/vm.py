@@ -5,15 +5,18 @@ Followed: proxy-wasm-cpp-host `src/wasm.cc` (`initialize`, `startVm`) and `inclu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
-from asgi_wasm.engines.base import Export, GuestFunction, Instance, Module
+from asgi_wasm.engines.base import CompanionModule, Export, GuestFunction, Instance, Module
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host import lifecycle, linker, slowness
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
 from asgi_wasm.host.log_lines import LogLines
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
+from asgi_wasm.host.resident.kit import FILL, Kit
+from asgi_wasm.host.resident.layout import ARENA, MAX_PAIRS, RESTRICTED
+from asgi_wasm.host.resident.resident import Resident
 from asgi_wasm.host.trace import Trace
 from asgi_wasm.host.watching import watched
 
@@ -43,6 +46,18 @@ class Asked:
         self.size = 0
 
 
+# Of the kernel: two pages, under the same limit as the plugin's memory.
+_LEAST_MEMORY = 2 * 65536
+
+
+class Lent(Protocol):
+    """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
+
+    def recall(self) -> None:
+        """Make its contexts, which `WasmVM.contexts` has then, and lend no more."""
+        ...
+
+
 class VmFailedError(Exception):
     """Raised by `WasmVM.call` when the guest trapped, now or earlier: nothing of this VM may be called again."""
 
@@ -54,15 +69,22 @@ class WasmVM:
     and lines logged before any context exists carry its name.
     """
 
-    def __init__(self, module: Module, version: AbiVersion, spec: PluginSpec, ports: Ports) -> None:
+    def __init__(
+        self, module: Module, version: AbiVersion, spec: PluginSpec, ports: Ports, kit: Kit | None = None
+    ) -> None:
+        """``kit`` is to stand beside the instance, if that can be."""
         self.spec = spec
         self.version = version
         self.ports = ports
         self.failure: str | None = None
         self.effects: list[Effect] = []
         self.contexts: dict[int, Context] = {}
-        # Only logging, clocks and WASI answer while the module starts or allocates.
-        self.restricted = False
+        # What stands beside the instance, and the requests whose headers it is lent, by their stream contexts' ids.
+        self.resident: Resident | None = None
+        self.lent: dict[int, Lent] = {}
+        # `layout.RESTRICTED`: only logging, clocks and WASI answer while the module starts or allocates. A list of one,
+        # or the kernel's own window, so that there is one such flag.
+        self.flags: list[int] = [0]
         self.current: Context | None = None
         self._effective: Context | None = None
         self.last_context_id = 0
@@ -84,20 +106,65 @@ class WasmVM:
         write = ports.log.trace()
         self.trace = None if write is None else Trace(write, self.plugin_name)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
-        self.instance = self._instantiate(module)
+        self.instance = self._instantiate(module, kit)
         self.memory = GuestMemory(self.instance.memory, self._allocate)
         self._resolve(module)
 
     # --- starting
 
-    def _instantiate(self, module: Module) -> Instance:
+    def _instantiate(self, module: Module, kit: Kit | None) -> Instance:
         self.restricted = True
         functions = linker.link(self, module)
-        instance = module.instantiate(
-            functions, memory_limit=self.spec.limits.memory, time_limit=slowness.time_limit(self)
-        )
+        time_limit = slowness.time_limit(self)
+        limit = self.spec.limits.memory
+        if (
+            kit is not None
+            and self._is_sound(module)
+            and isinstance(module, CompanionModule)
+            and self._may_lend(module)
+        ):
+            fill = {FILL: lambda slot: 0 if self.resident is None else self.resident.fill(slot)}
+            instance, beside = module.instantiate_beside(
+                {**functions, **fill}, kit, memory_limit=limit, time_limit=time_limit
+            )
+            self.resident = Resident(self, beside)
+            self.flags = cast("list[int]", self.resident.words)
+        else:
+            instance = module.instantiate(functions, memory_limit=limit, time_limit=time_limit)
         self.restricted = False
         return instance
+
+    def _may_lend(self, module: CompanionModule) -> bool:
+        """Whether all that a kernel answers would be answered by the host as well, and unseen."""
+        limits = self.spec.limits
+        return (
+            module.takes_companion
+            and self.version > AbiVersion.V0_1_0
+            and not self.spec.allowed_capabilities
+            and self.trace is None
+            and not self.ports.host_metrics.enabled
+            and limits.memory >= _LEAST_MEMORY
+            # The kernel keeps no limit but its own size.
+            and limits.header_count >= MAX_PAIRS
+            and min(limits.header_bytes, limits.local_reply_bytes) >= ARENA
+        )
+
+    def _is_sound(self, module: Module) -> bool:
+        """Whether it exports what it should; what is wrong with another is told where it is instantiated alone."""
+        exports = module.exports
+        if "memory" not in exports or not any(name in exports for name in _ALLOCATORS):
+            return False
+        rows = callbacks(self.version).values()
+        return all(row.name not in exports or exports[row.name].type == row.type for row in rows)
+
+    @property
+    def restricted(self) -> bool:
+        """See ``flags``."""
+        return bool(self.flags[RESTRICTED])
+
+    @restricted.setter
+    def restricted(self, value: bool) -> None:
+        self.flags[RESTRICTED] = int(value)
 
     def _resolve(self, module: Module) -> None:
         allowed = self.spec.allowed_capabilities
@@ -181,6 +248,11 @@ class WasmVM:
         finally:
             self.current, self._effective = previous
 
+    def check_thread(self) -> None:
+        """Before the guest is entered. Raises `EventLoopError` outside of the event loop that the VM belongs to."""
+        if self._thread_here() != self._thread:
+            self._come_home()
+
     def _come_home(self) -> None:
         """Allow another thread than before if the event loop has moved there: it runs in one at a time."""
         if not self.ports.is_home():
@@ -193,12 +265,18 @@ class WasmVM:
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
         if self.failure is None:
+            self._recall_lent()
             # An engine's report names the host function that raised, if one did, and what.
             self.failure = str(error) or type(error).__name__
             self.effects.clear()
             self.ports.host_metrics.trapped(self.plugin_name())
             for root in self.roots():
                 self._end_callouts(root)
+
+    def _recall_lent(self) -> None:
+        """Let requests that kernels serve go on in Python: nothing of this VM may be entered by them any more."""
+        for lent in list(self.lent.values()):
+            lent.recall()
 
     def abandon_streams(self) -> None:
         """After a failure: let every stream that waits for this VM have its failure policy."""
@@ -211,7 +289,8 @@ class WasmVM:
         """Carry out what the last callback left behind. To be called whenever a callback is over."""
         # Taken out first: an effect calls plugins, and this again, for theirs alone. Or a tick that resumes many
         # streams would nest each in the one before.
-        effects, self.effects = self.effects, []
+        effects = self.effects[:]
+        self.effects.clear()
         if self.asked.count:
             self.asked = Asked()
         for effect in effects:
@@ -225,23 +304,42 @@ class WasmVM:
 
     def _allocate(self, size: int) -> int:
         # cpp-host `SaveRestoreContext`: the allocator runs without a context and may only log.
-        previous = self.current, self._effective, self.restricted
-        self.current, self._effective, self.restricted = None, None, True
+        previous = self.current, self._effective
+        flags, restricted = self.flags, self.flags[RESTRICTED]
+        self.current = self._effective = None
+        flags[RESTRICTED] = 1
         try:
             return self._allocator(size) or 0
         finally:
-            self.current, self._effective, self.restricted = previous
+            self.current, self._effective = previous
+            flags[RESTRICTED] = restricted
 
     # --- contexts
 
     @property
     def context(self) -> Context | None:
         """Whom a hostcall acts for: the effective context while it lives, else the one whose callback runs."""
-        return self.current if self._effective is None else self._effective
+        if self._effective is not None:
+            return self._effective
+        if self.current is not None or self.resident is None:
+            return self.current
+        return self.resident.acting()
+
+    def find_context(self, context_id: int) -> Context | None:
+        """The context of this id; one that is lent is taken back."""
+        if context_id in self.lent:
+            self.lent[context_id].recall()
+        return self.contexts.get(context_id)
 
     def set_effective_context(self, context: Context | None) -> None:
         """Let the later hostcalls of this callback act for another context, or (None) for its own again."""
+        if self.resident is not None:
+            self.resident.recall()
         self._effective = context
+
+    def leave(self) -> None:
+        """A callback that the kernel called is over, and had been taken back."""
+        self.current = self._effective = None
 
     def next_context_id(self) -> int:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
@@ -289,14 +387,22 @@ class WasmVM:
     def close(self) -> None:
         """Free the instance. A stream that still waits for it has its failure policy."""
         if self.failure is None:
+            self._recall_lent()
             self.failure = "the VM is closed"
         self.abandon_streams()
+        if self.resident is not None:
+            self.flags = [0]
+            self.resident.close()
         self.instance.close()
 
     def discard(self) -> None:
         """Free the instance, and tell nobody: the event loop in which they could hear of it is closed."""
         self.failure = "its event loop is closed"
         self.contexts.clear()
+        self.lent.clear()
+        if self.resident is not None:
+            self.flags = [0]
+            self.resident.close()
         self.instance.close()
 
     def roots(self) -> list[RootContext]:

@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     routes: list[Route] = Field(default_factory=list)
     upstreams: dict[str, Upstream] = Field(default_factory=dict)
     engine: str = "auto"
+    resident: Literal["auto", "off"] = "auto"
     cache_dir: Path | None = None
     limits: Limits = Field(default_factory=Limits)
     pause_timeout: Seconds = DEFAULT_PAUSE_TIMEOUT
@@ -235,6 +236,12 @@ class Settings(BaseSettings):
     def _check_shared_data(cls, value: str) -> str:
         parse_store_url(value)
         return value
+
+    @field_validator("resident", mode="before")
+    @classmethod
+    def _read_off(cls, value: object) -> object:
+        """YAML reads a bare ``off`` as false."""
+        return "off" if value is False else value
 
     @field_validator("engine")
     @classmethod

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asgi_wasm.engines import create_engine
-from asgi_wasm.engines.base import Engine
+from asgi_wasm.engines.base import CompanionModule, Engine
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
@@ -90,17 +91,19 @@ class Loader:
         """
         engine = create_engine(spec.engine)
         cache = ModuleCache(spec.cache_dir)
-        loaded = [await self._load_one(engine, plugin, cache) for plugin in spec.plugins]
+        loaded = [await self._load_one(engine, plugin, cache, resident=spec.resident) for plugin in spec.plugins]
         plugins = Plugins([plugin for plugin, _ in loaded], spec)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
                 self._start(plugins, plugin, report)
         return plugins
 
-    async def _load_one(self, engine: Engine, spec: PluginSpec, cache: ModuleCache) -> tuple[AnyPlugin, str]:
+    async def _load_one(
+        self, engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool
+    ) -> tuple[AnyPlugin, str]:
         began = time.monotonic()
         try:
-            code, cached = await asyncio.to_thread(compile_plugin, engine, spec, cache)
+            code, cached = await asyncio.to_thread(compile_plugin, engine, spec, cache, resident=resident)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -169,11 +172,17 @@ def _compile_into(cache: ModuleCache, engine: Engine, spec: PluginSpec) -> Compi
     return CompileReport(False, f"plugin {spec.name!r} ({spec.file}): compiled, but the cache did not keep it")
 
 
-def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache) -> tuple[Code, bool]:
-    """The plugin's code, and whether it came from the cache. It blocks. Raises `PluginLoadError`."""
+def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool = True) -> tuple[Code, bool]:
+    """The plugin's code, and whether it came from the cache. It blocks. Raises `PluginLoadError`.
+
+    ``resident``: with the kernel that is to stand beside it, where the engine can do that.
+    """
     content, digest = read_plugin_file(spec)
     try:
         module, cached = cache.load(engine, content)
-        return Code(module, abi_version(module), digest), cached
+        kit = None
+        if resident and isinstance(module, CompanionModule) and module.takes_companion:
+            kit = Kit.load(lambda path: cache.load(engine, path.read_bytes())[0])
+        return Code(module, abi_version(module), digest, kit), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

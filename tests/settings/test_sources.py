@@ -348,6 +348,11 @@ def test_the_first_source_that_names_a_key_wins(folder: Path, monkeypatch: pytes
     assert only(spec).file == folder / "waf.wasm"
 
 
+@pytest.mark.parametrize("value", ["off", False, "auto"])
+def test_the_resident_half_can_be_switched_off(value: str | bool) -> None:
+    assert load({"resident": value}).resident == (value == "auto")
+
+
 def test_other_variables_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE", "nonsense")
     monkeypatch.setenv("PLUGINS", "nonsense")

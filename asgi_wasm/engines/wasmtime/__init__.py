@@ -217,6 +217,28 @@ class WasmtimeModule:
         """`instantiate` with a linker that need not be the engine's."""
         return linker.link(self, find_functions(self.imports, functions), memory_limit, time_limit)
 
+    @property
+    def takes_companion(self) -> bool:
+        """See `base.CompanionModule`: only over the C API."""
+        return self.engine.uses_raw_api and not self.engine.memory_may_move
+
+    def instantiate_beside(
+        self,
+        functions: Mapping[tuple[str, str], base.HostFunction | base.NativeFunction],
+        companion: base.Companion,
+        *,
+        memory_limit: int,
+        time_limit: base.TimeLimit | None = None,
+    ) -> tuple[base.Instance, base.Beside]:
+        """See `base.CompanionModule`."""
+        from asgi_wasm.engines.wasmtime.beside import link_beside
+        from asgi_wasm.engines.wasmtime.raw import RawLinker
+
+        linker = self.engine.linker
+        assert isinstance(linker, RawLinker)
+        opened = linker.open(self, memory_limit, time_limit)
+        return link_beside(linker, self, functions, companion, opened)
+
     def serialize(self) -> bytes:
         """See `base.Module`."""
         return bytes(self.module.serialize())

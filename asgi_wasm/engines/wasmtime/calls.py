@@ -204,6 +204,17 @@ def bind_guest_function(
             fail(error)
         return result[0]  # type: ignore[no-any-return]
 
+    def call4(a: int, b: int, c: int, d: int) -> int | None:
+        slots[0] = a
+        slots[2] = b
+        slots[4] = c
+        slots[6] = d
+        _headroom()
+        error = run(store, function, slots_at, size, trap_at)
+        if error or trap:
+            fail(error)
+        return result[0]  # type: ignore[no-any-return]
+
     def call_any(*arguments: int) -> int | None:
         if len(arguments) != arity:
             raise TypeError(f"the guest's function takes {arity} arguments, not {len(arguments)}")
@@ -215,7 +226,7 @@ def bind_guest_function(
         nonlocal run, store
         run, store = _closed, None
 
-    calls: tuple[base.GuestFunction, ...] = (finish, call1, call2, call3)
+    calls: tuple[base.GuestFunction, ...] = (finish, call1, call2, call3, call4)
     return (calls[arity] if arity < len(calls) else call_any), close
 
 

@@ -8,7 +8,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 # Bump when `make_config` changes: compiled code depends on it.
-FLAGS = "cranelift-3"
+FLAGS = "cranelift-4"
 
 # All that a 32-bit memory can ever grow to. Only address space is reserved, not memory.
 RESERVED_FOR_MEMORY = 1 << 32
@@ -38,6 +38,8 @@ def make_config(*, memory_may_move: bool) -> wasmtime.Config:
     if memory_may_move:
         ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
     ffi.wasmtime_config_wasm_memory64_set(pointer, False)
+    # The host's own shim sees two memories (`base.Companion`).
+    ffi.wasmtime_config_wasm_multi_memory_set(pointer, True)
     # The C API aborts the process when asked about functions that take or return typed references.
     ffi.wasmtime_config_wasm_function_references_set(pointer, False)
     ffi.wasmtime_config_wasm_gc_set(pointer, False)

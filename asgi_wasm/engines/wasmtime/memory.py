@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from ctypes import byref, c_char, c_size_t
 from typing import Any
@@ -61,6 +62,11 @@ class RawMemory:
         if address + 4 > self._size:
             self._grown_to(address, 4)
         _pack_u32(self._view, address, value & 0xFFFFFFFF)
+
+    @property
+    def address(self) -> int:
+        """Where it begins in this process."""
+        return ctypes.addressof(self._bytes)
 
     def close(self) -> None:
         """Make every access fail: the memory is about to go."""

@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_void_p
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import wasmtime
@@ -62,8 +63,8 @@ class RawLinker:
         self._new_function.restype = None
         self._new_trap = ffi.dll["wasmtime_trap_new"]
         self._new_trap.restype = c_void_p
-        self._invoke = ffi.dll["wasmtime_func_call_unchecked"]
-        self._invoke.restype = c_void_p
+        self.invoke = ffi.dll["wasmtime_func_call_unchecked"]
+        self.invoke.restype = c_void_p
 
     def link(
         self,
@@ -73,6 +74,16 @@ class RawLinker:
         time_limit: base.TimeLimit | None,
     ) -> RawInstance:
         """Instantiate with one function per import, in order."""
+        opened = self.open(module, memory_limit, time_limit)
+        externs = (ffi.wasmtime_extern_t * len(functions))()
+        # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
+        c_imports = module.module.imports
+        for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
+            self.define(opened, imported, c_imports[index], function, externs[index])
+        return RawInstance(self.invoke, opened, module, externs)
+
+    def open(self, module: WasmtimeModule, memory_limit: int, time_limit: base.TimeLimit | None) -> Opened:
+        """A new store. The limit of memory holds for each one in it, that of time for each entry into it."""
         store = wasmtime.Store(self._engine)
         store.set_limits(memory_size=memory_limit)
         context = Context(ctypes.cast(store._context(), c_void_p).value)
@@ -80,16 +91,36 @@ class RawLinker:
         context.callbacks = []
         failure = RawFailure(self._new_trap)
         made = guard(store, time_limit, failure, module.engine, _ENTERING)
-        externs = (ffi.wasmtime_extern_t * len(functions))()
-        # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
-        c_imports = module.module.imports
-        for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
-            callback = bind_host_function(imported, function, failure)
-            context.callbacks.append(callback)
-            externs[index].kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
-            target = byref(externs[index].of.func)
-            self._new_function(context, c_imports[index].type.ptr(), callback, None, None, target)
-        return RawInstance(self._invoke, context, module, externs, failure, self._memory_type, made)
+        return Opened(context, failure, self._memory_type, made)
+
+    def define(
+        self,
+        opened: Opened,
+        imported: base.Import,
+        c_import: wasmtime.ImportType,
+        function: base.HostFunction | base.NativeFunction,
+        extern: Any,
+    ) -> None:
+        """Make the host function that ``extern`` is to hold."""
+        env = None
+        callback: Any
+        if isinstance(function, base.NativeFunction):
+            callback, env = c_void_p(function.address), c_void_p(function.env)
+        else:
+            callback = bind_host_function(imported, function, opened.failure)
+        opened.context.callbacks.append(callback)
+        extern.kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
+        self._new_function(opened.context, c_import.type.ptr(), callback, env, None, byref(extern.of.func))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store, and what its instances share."""
+
+    context: Context
+    failure: RawFailure
+    memory_type: type[RawMemory]
+    guard: Guard | None
 
 
 class RawInstance:
@@ -98,26 +129,23 @@ class RawInstance:
     def __init__(
         self,
         invoke: Any,
-        context: Context,
+        opened: Opened,
         module: WasmtimeModule,
         externs: ctypes.Array[Any],
-        failure: RawFailure,
-        memory_type: type[RawMemory],
-        made: Guard | None,
     ) -> None:
         self._invoke = invoke
-        self._context: Context | None = context
+        self._context: Context | None = opened.context
         self._module = module
-        self._failure = failure
-        self._guard = made
+        self._failure = opened.failure
+        self._guard = opened.guard
         self._instance = ffi.wasmtime_instance_t()
-        self._memory_type = memory_type
+        self._memory_type = opened.memory_type
         self._memory: RawMemory | None = None
         self._closers: list[Callable[[], None]] = []
         trap = c_void_p()
         headroom(CALL_DEPTH)
         error = ffi.wasmtime_instance_new(
-            store_context(context),
+            store_context(opened.context),
             module.module.ptr(),
             externs,
             len(externs),
@@ -131,22 +159,25 @@ class RawInstance:
     def memory(self) -> RawMemory:
         """See `base.Instance`."""
         if self._memory is None:
-            extern = self._export("memory")
+            extern = self.export("memory")
             if extern is None or extern.kind != ffi.WASMTIME_EXTERN_MEMORY.value:
                 raise LinkError('the module exports no memory named "memory"')
             self._memory = self._memory_type(self._open_context(), extern)
         return self._memory
 
-    def function(self, name: str) -> base.GuestFunction | None:
-        """See `base.Instance`. A function with several results returns the first."""
+    def function(self, name: str, told_as: str = "") -> base.GuestFunction | None:
+        """See `base.Instance`. A function with several results returns the first.
+
+        ``told_as`` is its name where its time is told.
+        """
         export = self._module.exports.get(name)
         if export is None or export.type is None:
             return None
-        extern = self._export(name)
+        extern = self.export(name)
         call, close = bind_guest_function(self._invoke, self._open_context(), extern, export.type, self._failure)
         self._closers.append(close)
         if self._guard is not None:
-            self._guard.name(call, name)
+            self._guard.name(call, told_as or name)
         return call
 
     @property
@@ -170,7 +201,8 @@ class RawInstance:
             raise EngineError("the instance is closed")
         return self._context
 
-    def _export(self, name: str) -> Any:
+    def export(self, name: str) -> Any:
+        """What wasmtime knows the export by; None when there is none."""
         extern = ffi.wasmtime_extern_t()
         encoded = name.encode()
         context = store_context(self._open_context())

@@ -74,7 +74,9 @@ def declare_property(vm: WasmVM, arguments: bytes) -> None:
     """
     fields = message(arguments)
     name = text(fields, 1)
-    context = vm.current
+    acting = vm.context
+    # Whose callback runs; a stream that a kernel serves is made for it.
+    context = vm.current or (None if acting is None else acting.stream)
     if context is None or name in context.declared_properties:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
     limits.check_property(vm, dict.fromkeys(context.declared_properties, b""), name, b"")

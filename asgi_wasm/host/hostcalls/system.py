@@ -60,7 +60,7 @@ def set_effective_context(vm: WasmVM, context_id: int) -> int | None:
 
     0 is the VM itself, and to cpp-host the same as none: hostcalls act for whom the callback runs again.
     """
-    context = vm.contexts.get(context_id)
+    context = vm.find_context(context_id)
     if context is None and context_id != _VM_ITSELF:
         return ProxyStatus.BAD_ARGUMENT
     vm.set_effective_context(context)

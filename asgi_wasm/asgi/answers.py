@@ -1,0 +1,60 @@
+"""Local responses as messages. The same one is often given thousands of times, so the last few are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from asgi_wasm.asgi import translate
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.local_reply import detail_words, local_reply
+from asgi_wasm.host.wire import decode_pairs
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import Message, Scope
+    from asgi_wasm.host.resident.resident import Local
+
+_KEPT = 64
+# Longer ones are not kept.
+_KEPT_BYTES = 4096
+_GRPC = b"application/grpc"
+
+
+class Answer(NamedTuple):
+    """A local response with a body, before any plugin has seen it. ``start`` is to be copied before it is sent."""
+
+    start: Message
+    content: bytes
+    details: bytes
+
+
+class Answers:
+    """The local responses of one lane."""
+
+    def __init__(self) -> None:
+        self._known: dict[Local, Answer | None] = {}
+
+    def find(self, scope: Scope, local: Local | None) -> Answer | None:
+        """The messages for a plugin's local response; None for one that takes more than to be sent."""
+        if local is None or scope["method"] == "HEAD" or _is_grpc(scope):
+            return None
+        if local in self._known:
+            return self._known[local]
+        answer = _make(local)
+        if len(local.body) + len(local.pairs) <= _KEPT_BYTES:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[local] = answer
+        return answer
+
+
+def _is_grpc(scope: Scope) -> bool:
+    """Whether a local response may have to be gRPC's: `local_reply` tells, which is asked then."""
+    return any(name == b"content-type" and value[: len(_GRPC)] == _GRPC for name, value in scope["headers"])
+
+
+def _make(local: Local) -> Answer | None:
+    headers, content = local_reply(HeaderMap(), local.status, local.body, decode_pairs(local.pairs), None)
+    message, dropped = translate.response_start(None, headers)
+    if dropped or not content or message["status"] in translate.BODILESS_STATUSES:
+        return None
+    return Answer(message, content, detail_words(local.details))

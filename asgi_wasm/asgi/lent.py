@@ -1,0 +1,328 @@
+"""A request in the lane whose headers are lent to the kernels beside its plugins: no context, no map is made for it.
+
+As soon as a plugin, or the app, does anything that is not answered here, `LentRequest.leave` makes the `Request` that
+goes on in its place: one function, whatever the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi import leaving, translate
+from asgi_wasm.asgi.environment import guarded_scope, share_scope
+from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
+from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.errors import EngineError
+from asgi_wasm.host.resident.layout import ANSWERED, CALLED, CHANGES, COMPLEX, CREATING, RECALLED, STEP, VERDICT
+from asgi_wasm.host.resident.resident import Change, changed_pairs
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.answers import Answer
+    from asgi_wasm.asgi.lane import Lane
+    from asgi_wasm.asgi.request import Request
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.resident.post import Post
+
+
+class LentRequest:
+    """One request (`host.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
+
+    ``log`` and ``response_log`` are what plugins changed so far. ``request`` is what goes on instead, once this has
+    left: from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it failed).
+    """
+
+    __slots__ = (
+        "answer",
+        "app_is_reading",
+        "began",
+        "bytes_out",
+        "client_ended",
+        "client_gone",
+        "complete",
+        "ends",
+        "ids",
+        "index",
+        "lane",
+        "log",
+        "message",
+        "own",
+        "phase",
+        "posts",
+        "properties",
+        "request",
+        "request_size",
+        "response_log",
+        "scope",
+        "server_receive",
+        "server_send",
+        "verdict",
+    )
+
+    def __init__(
+        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, ends: bool
+    ) -> None:
+        self.lane = lane
+        self.posts = posts
+        self.scope = scope
+        self.server_receive = receive
+        self.server_send = send
+        self.ends = self.client_ended = ends
+        self.began = monotonic_ns()
+        self.ids: list[int] = []
+        self.phase = self.bytes_out = self.request_size = 0
+        self.client_gone = self.app_is_reading = self.complete = False
+        self.log: list[Change] | None = None
+        self.response_log: list[Change] | None = None
+        self.message: Message | None = None
+        self.answer: Answer | None = None
+        self.request: Request | None = None
+        self.properties: dict[bytes, bytes] = {}
+
+    async def run(self) -> None:
+        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+        if not self._show_request():
+            if self.request is not None:
+                await self.request.go_on_requesting(self.verdict)
+            else:
+                await self._send_answer()
+            return
+        try:
+            try:
+                await self.lane.environment.app(self.own, self.receive, self.send)
+            except Exception as error:
+                if self.request is None:
+                    raise
+                if not self.request.excuses(error):
+                    await self.request.conclude_raised()
+                    raise
+            finally:
+                share_scope(self.own, self.scope)
+            if self.request is not None:
+                await self.request.conclude()
+        finally:
+            if self.request is None:
+                self.finish()
+            if self.request is not None:
+                await self.request.end()
+
+    # --- the request
+
+    def _show_request(self) -> bool:
+        """Show the headers to each plugin. True when the app is to be called, with ``own``."""
+        scope, ends = self.scope, int(self.ends)
+        pseudo = translate.pseudo_headers(scope)
+        fields = shown = translate.shown_fields(scope)
+        for index, post in enumerate(self.posts):
+            vm = post.vm
+            vm.last_context_id = context_id = vm.last_context_id + 1
+            self.ids.append(context_id)
+            vm.lent[context_id] = self
+            if post.takes_request:
+                post.lists[0] = [*pseudo, *fields]
+                self.index, self.phase = index, REQUEST
+                try:
+                    news = post.request(context_id, post.root_id, len(pseudo) + len(fields), ends)
+                except EngineError as error:
+                    self._fail(post, error)
+                    return False
+                if news or post.effects:
+                    changes = self._request_changes(post)
+                    if changes is None:
+                        return False
+                    fields = changed_pairs(fields, changes)
+                    self.log = changes if self.log is None else self.log + changes
+        self.phase = IDLE
+        self.own = own = {**scope, "asgi_wasm": PluginProperties(self.properties)}
+        if self.lane.plan.sees_body[1] and scope.get("extensions"):
+            self.own = own = guarded_scope(scope, self.lane.filters, self.properties)
+        if fields is not shown:
+            own["headers"] = translate.kept_fields(scope, pseudo) + translate.trimmed(fields)
+        return True
+
+    def _request_changes(self, post: Post) -> list[Change] | None:
+        """What the callback changed; None when the request does not go on from here to the next plugin."""
+        words = post.words
+        if not (words[RECALLED] or words[COMPLEX] or post.effects):
+            if words[ANSWERED]:
+                if not words[CHANGES] and self.index == len(self.posts) - 1 and not self.lane.plan.sees_body[1]:
+                    self.answer = self.lane.answers.find(self.scope, post.resident.local())
+                    if self.answer is not None:
+                        return None
+            elif not words[VERDICT]:
+                changes = [change for _, change in post.resident.changes()]
+                if all(translate.is_sendable(name, value) for _, name, value in changes):
+                    return changes
+        self._leave_after_callback(post)
+        return None
+
+    # --- the app
+
+    async def receive(self) -> Message:
+        """The app's `receive`."""
+        if self.request is None and self.lane.plan.sees_body[0]:
+            self.leave()
+        if self.request is not None:
+            return await self.request.receive()
+        self.app_is_reading = True
+        try:
+            message = await self.server_receive()
+        finally:
+            self.app_is_reading = False
+        if self.request is not None:
+            return await self.request.heard(message)
+        if message["type"] == "http.disconnect":
+            self.client_gone = True
+        elif not self.client_ended:
+            self.client_ended = not message.get("more_body", False)
+            self.request_size += len(message.get("body", b""))
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's `send`. What no plugin sees goes on by the server's own awaitable."""
+        if self.request is not None:
+            return self.request.send(message)
+        kind = message["type"]
+        if kind == "http.response.body" and self.message is not None:
+            if not self.complete:
+                self.bytes_out += len(message.get("body", b""))
+                self.complete = not message.get("more_body", False)
+            return self.server_send(message)
+        if kind != "http.response.start" or self.message is not None:
+            return self.leave().send(message)
+        plan = self.lane.plan
+        if not plan.sees_response and not plan.sees_body[1]:
+            self.message = message
+            return self.server_send(message)
+        if plan.sees_body[1] or not translate.is_ordinary_start(self.scope["method"], message):
+            return self.leave().send(message)
+        changed = self._show_response(message)
+        if changed is None:
+            assert self.request is not None
+            return self.request.go_on_responding(message, self.verdict)
+        return self.server_send(changed)
+
+    def _show_response(self, message: Message) -> Message | None:
+        """The message as plugins left it; None when the request has left."""
+        # The app may call `send` from anywhere.
+        self.posts[0].vm.check_thread()
+        self.message = message
+        fields = original = message["headers"]
+        status = (b":status", b"%d" % message["status"])
+        for index in range(len(self.ids) - 1, -1, -1):
+            post = self.posts[index]
+            if post.takes_response:
+                post.lists[1] = [status, *fields]
+                self.index, self.phase = index, RESPONSE
+                try:
+                    news = post.response(self.ids[index], post.root_id, len(fields) + 1, 0)
+                except EngineError as error:
+                    self._fail(post, error)
+                    return None
+                if news or post.effects:
+                    changes = self._response_changes(post)
+                    if changes is None:
+                        return None
+                    fields = changed_pairs(fields, changes)
+                    self.response_log = changes if self.response_log is None else self.response_log + changes
+        self.phase = IDLE
+        return message if fields is original else {**message, "headers": translate.trimmed(fields)}
+
+    def _response_changes(self, post: Post) -> list[Change] | None:
+        words = post.words
+        if not (words[RECALLED] or words[COMPLEX] or words[VERDICT] or post.effects):
+            changes = [change for _, change in post.resident.changes()]
+            if all(translate.is_sendable(name, value) and name not in translate.FRAMING for _, name, value in changes):
+                return changes
+        self._leave_after_callback(post)
+        return None
+
+    async def _send_answer(self) -> None:
+        """Send what the last plugin answered in the app's stead, as all left it."""
+        assert self.answer is not None
+        self.phase = IDLE
+        start: Message | None = {**self.answer.start, "headers": [*self.answer.start["headers"]]}
+        content = self.answer.content
+        self.message = start
+        if self.lane.plan.sees_response and start is not None:
+            start = self._show_response(start)
+        if start is None:
+            assert self.request is not None
+            await self.request.go_on_answering(self.verdict)
+            return
+        self.bytes_out = len(content)
+        try:
+            await self.server_send(start)
+            await self.server_send({"type": "http.response.body", "body": content, "more_body": False})
+        finally:
+            self.finish()
+            if self.request is not None:
+                await self.request.end()
+
+    # --- the end
+
+    def finish(self) -> None:
+        """Log for every plugin, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
+        posts, answered = self.posts, int(self.message is not None)
+        if len(posts) == 1 and posts[0].takes_log:
+            if self._cross(LOG, 0, posts[0].end, answered):
+                posts[0].vm.lent.pop(self.ids[0], None)
+            return
+        for index, post in enumerate(posts):
+            if post.takes_log and not self._cross(LOG, index, post.log, answered):
+                return
+        for index, post in enumerate(posts):
+            if post.takes_end and not self._cross(FINISH, index, post.finish):
+                return
+            post.vm.lent.pop(self.ids[index], None)
+
+    def _cross(self, phase: int, index: int, crossing: Callable[..., Any], *more: int) -> bool:
+        """False when the request has left."""
+        post = self.posts[index]
+        self.index, self.phase = index, phase
+        try:
+            news = crossing(self.ids[index], post.root_id, *more)
+        except EngineError as error:
+            self._fail(post, error)
+            return False
+        if news:
+            self._leave_after_callback(post)
+        self.phase = IDLE
+        if post.effects:
+            post.vm.perform()
+        return not news
+
+    # --- out of here
+
+    def recall(self) -> None:
+        """See `host.vm.Lent`."""
+        self.leave()
+
+    def leave(self) -> Request:
+        """What goes on from here; in the middle of a crossing, it takes over from the kernel."""
+        if self.request is None:
+            self.request = self.lane.request_of(self)
+        return self.request
+
+    def _leave_after_callback(self, post: Post) -> None:
+        step = post.words[STEP]
+        self.verdict = post.words[VERDICT] if step == CALLED else None
+        request = self.leave()
+        post.vm.leave()
+        if self.phase >= LOG:
+            leaving.left_at_end(request, self, step)
+        self.phase = IDLE
+
+    def _fail(self, post: Post, error: EngineError) -> None:
+        """The VM trapped in a crossing."""
+        step = post.words[STEP]
+        self.verdict = None
+        request = self.leave()
+        post.vm.leave()
+        post.vm.fail(error)
+        if self.phase >= LOG:
+            leaving.left_at_end(request, self, step)
+        elif self.phase == REQUEST and step == CREATING:
+            leaving.refuse(request, self.index)
+        self.phase = IDLE

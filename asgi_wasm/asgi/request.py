@@ -1,0 +1,259 @@
+"""A request in the lane with contexts and header maps: the short way of `host.passage`.
+
+Whatever is not ordinary is the `HttpExchange`'s, which takes over what has been done so far: `Request.hand_over`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from asgi_wasm.asgi import translate
+from asgi_wasm.asgi.environment import guarded_scope, headers_dropped, share_scope
+from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
+from asgi_wasm.asgi.properties import ScopeAttributes
+from asgi_wasm.host.passage import Passage
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.lane import Lane
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.filter_chain import FilterChain
+    from asgi_wasm.host.header_map import HeaderMap
+
+REQUEST, RESPONSE = 0, 1
+
+
+class Request:
+    """One request, until it ends or ``exchange`` is there."""
+
+    __slots__ = (
+        "attributes",
+        "environment",
+        "exchange",
+        "lane",
+        "passage",
+        "progress",
+        "scope",
+        "server_receive",
+        "server_send",
+    )
+
+    def __init__(
+        self,
+        lane: Lane,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ends_with_headers: bool,
+        began: int | None = None,
+    ) -> None:
+        """``began`` is when, by the monotonic clock, if that was not just now."""
+        self.lane = lane
+        self.environment = lane.environment
+        self.scope = scope
+        self.server_receive = receive
+        self.server_send = send
+        self.exchange: HttpExchange | None = None
+        self.progress = Progress(ends_with_headers)
+        self.attributes = ScopeAttributes(scope, began)
+        self.attributes.bytes_sent = self._bytes_sent
+        self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, self.hand_over)
+
+    async def run(self) -> None:
+        """See `Lane.run`."""
+        self.passage.request_headers = translate.request_headers(self.scope)
+        await self.go_on_requesting(None)
+
+    async def go_on_requesting(self, verdict: int | None) -> None:
+        """Show the request to the plugins after ``passage.passed``, the first of which may have answered already."""
+        passage = self.passage
+        headers = passage.request_headers
+        assert headers is not None
+        if passage.request(headers, self.progress.client_ended, verdict):
+            try:
+                await self._call_app(headers)
+            finally:
+                await self.end()
+            return
+        reply = None if self.lane.plan.sees_body[RESPONSE] else passage.answer()
+        if reply is None:
+            await self._exchange_for().run()
+        else:
+            reply.changed = False
+            passes = passage.response(reply, False)
+            await self._send_answer(passes)
+
+    async def go_on_answering(self, verdict: int | None) -> None:
+        """Show a plugin's answer to the plugins after ``passage.passed``."""
+        passage = self.passage
+        assert passage.response_headers is not None
+        await self._send_answer(passage.go_on_responding(passage.response_headers, False, verdict))
+
+    async def _send_answer(self, passes: bool) -> None:
+        passage = self.passage
+        headers, content = passage.response_headers, passage.reply
+        assert headers is not None and content is not None
+        length = b"%d" % len(content)
+        if not passes or (headers.changed and self._is_framed_anew(headers, length)):
+            await self._exchange_for().run()
+            return
+        message, dropped = translate.response_start(None, headers)
+        self._tell_dropped(dropped)
+        self.progress.bytes_out = len(content)
+        try:
+            await self.server_send(message)
+            await self.server_send({"type": "http.response.body", "body": content, "more_body": False})
+        finally:
+            await self.end()
+
+    # --- the app
+
+    async def _call_app(self, headers: HeaderMap) -> None:
+        scope = guarded_scope(self.scope, self.lane.filters, self.passage.properties)
+        if headers.changed:
+            if not translate.is_target_sendable(headers):
+                self.hand_over().refuse_request()
+                await self.conclude()
+                return
+            self._tell_dropped(translate.apply_request_headers(scope, headers))
+        try:
+            await self.environment.app(scope, self.receive, self.send)
+        except Exception as error:
+            if not self.excuses(error):
+                await self.conclude_raised()
+                raise
+        finally:
+            share_scope(scope, self.scope)
+        await self.conclude()
+
+    def excuses(self, error: Exception) -> bool:
+        """Whether what the app raised is of no account any more."""
+        return self.exchange is not None and self.exchange.excuses(error)
+
+    async def conclude(self) -> None:
+        """Wait, once the app has ended, for what a plugin still holds back."""
+        if self.exchange is not None:
+            await self.exchange.conclude()
+
+    async def conclude_raised(self) -> None:
+        """`conclude` for an app that raised: see `HttpExchange.conclude_raised`."""
+        if self.exchange is not None:
+            await self.exchange.conclude_raised()
+
+    async def end(self) -> None:
+        """Finish the contexts, whatever happened."""
+        if self.exchange is not None:
+            await self.exchange.end()
+            return
+        self.attributes.finished = True
+        passage = self.passage
+        passage.finish(self.environment.log)
+        if self.environment.host_metrics.enabled:
+            by = "nobody" if passage.response_headers is None else "app" if passage.reply is None else "plugin"
+            self.environment.host_metrics.request_ended(by)
+
+    async def receive(self) -> Message:
+        """The app's `receive`."""
+        if self.exchange is not None:
+            return await self.exchange.receive()
+        self.progress.app_is_reading = True
+        try:
+            message = await self.server_receive()
+        finally:
+            self.progress.app_is_reading = False
+        return await self.heard(message)
+
+    async def heard(self, message: Message) -> Message:
+        """What the app gets where the client said this to its `receive`."""
+        progress = self.progress
+        progress.app_is_reading = False
+        if self.exchange is None and self._is_unannounced(message):
+            self.hand_over()
+        if self.exchange is not None:
+            self.exchange.hear(message)
+            return await self.exchange.receive()
+        if message["type"] == "http.disconnect":
+            progress.client_gone = True
+        elif not progress.client_ended:
+            progress.client_ended = not message.get("more_body", False)
+            self.attributes.request_size += len(message.get("body", b""))
+        return message
+
+    def _is_unannounced(self, message: Message) -> bool:
+        """Whether this is a body that plugins were told would not come (HTTP/2), and that one of them should see."""
+        return (
+            self.lane.plan.sees_body[REQUEST]
+            and message["type"] == "http.request"
+            and bool(message.get("body") or message.get("more_body", False))
+        )
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """The app's `send`. What no plugin sees goes on by the server's own awaitable."""
+        if self.exchange is not None:
+            return self.exchange.send(message)
+        progress, kind = self.progress, message["type"]
+        if kind == "http.response.body" and progress.response is not None:
+            if not progress.complete:
+                progress.bytes_out += len(message.get("body", b""))
+                progress.complete = not message.get("more_body", False)
+            return self.server_send(message)
+        if kind == "http.response.start":
+            return self._send_start(message)
+        return self._hand_over_and_send(message)
+
+    def _send_start(self, message: Message) -> Awaitable[None]:
+        if self.progress.response is not None:
+            raise RuntimeError(SECOND_START)
+        if message.get("trailers") or self.lane.plan.sees_body[RESPONSE]:
+            return self._hand_over_and_send(message)
+        headers = translate.response_headers(message)
+        if translate.response_ends_with_headers(self.scope["method"], headers):
+            return self._hand_over_and_send(message)
+        return self._send_shown(message, headers, self.passage.response(headers, False))
+
+    def go_on_responding(self, message: Message, verdict: int | None) -> Awaitable[None]:
+        """Show the app's start message to the plugins after ``passage.passed``, and send it."""
+        headers = self.passage.response_headers
+        assert headers is not None
+        return self._send_shown(message, headers, self.passage.go_on_responding(headers, False, verdict))
+
+    def _send_shown(self, message: Message, headers: HeaderMap, passes: bool) -> Awaitable[None]:
+        if not passes:
+            return self._hand_over_and_send(message)
+        if headers.changed:
+            if self._is_framed_anew(headers, translate.content_length(message)):
+                return self._hand_over_and_send(message)
+            shown, dropped = translate.response_start(message, headers)
+            self._tell_dropped(dropped)
+            self.progress.response = message
+            return self.server_send(shown)
+        self.progress.response = message
+        return self.server_send(message)
+
+    def _is_framed_anew(self, headers: HeaderMap, length: bytes | None) -> bool:
+        """Whether plugins changed what says where the response ends."""
+        return headers.get(b":status") != self.passage.status or headers.get(b"content-length") != length
+
+    def _tell_dropped(self, names: list[bytes]) -> None:
+        if names:
+            headers_dropped(self.environment, self.lane.filters, names)
+
+    def _bytes_sent(self) -> int:
+        return self.progress.bytes_out
+
+    # --- out of the lane
+
+    def _exchange_for(self) -> HttpExchange:
+        """The exchange that goes on from here."""
+        filters, passage = self.lane.filters, self.passage
+        return HttpExchange(self.environment, filters, self.scope, self.server_receive, self.server_send, passage)
+
+    def hand_over(self) -> FilterChain:
+        """Let an exchange take over in the middle of the app."""
+        self.exchange = self._exchange_for()
+        return self.exchange.adopt(self.progress)
+
+    def _hand_over_and_send(self, message: Message) -> Awaitable[None]:
+        self.hand_over()
+        assert self.exchange is not None
+        return self.exchange.send(message)

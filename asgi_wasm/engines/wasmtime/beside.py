@@ -1,0 +1,159 @@
+"""A guest with the host's kernel beside it, in one store (`base.Companion`)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from ctypes import c_char, c_uint32, c_void_p
+from typing import TYPE_CHECKING, Any, cast
+
+from wasmtime import _ffi as ffi
+
+from asgi_wasm.engines import base
+from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.wasmtime.calls import Context
+from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
+from asgi_wasm.errors import LinkError
+
+if TYPE_CHECKING:
+    from asgi_wasm.engines.wasmtime import WasmtimeModule
+
+# The kernel's exports that run a plugin's callbacks, by what an interruption tells of them.
+_TOLD_AS = {
+    "request": "proxy_on_request_headers",
+    "response": "proxy_on_response_headers",
+    "log": "proxy_on_log",
+    "finish": "proxy_on_done",
+    "end": "proxy_on_log",
+}
+Functions = Mapping[tuple[str, str], "base.HostFunction | base.NativeFunction"]
+
+
+class RawNative:
+    """See `base.Native`."""
+
+    def __init__(self, linker: RawLinker, context: Context, kernel: RawInstance) -> None:
+        self.call = ctypes.cast(linker.invoke, c_void_p).value or 0
+        self.store = context.value or 0
+        self._kernel = kernel
+        self._externs: list[Any] = []
+
+    def function(self, name: str) -> int:
+        """See `base.Native`."""
+        extern = self._kernel.export(name)
+        self._externs.append(extern)
+        return ctypes.addressof(extern.of.func)
+
+
+class RawBeside:
+    """See `base.Beside`."""
+
+    def __init__(self, native: RawNative, kernel: RawInstance, memory: RawInstance) -> None:
+        self.native = native
+        self._kernel = kernel
+        self._memory = memory.memory
+
+    def function(self, name: str) -> base.GuestFunction:
+        """See `base.Beside`."""
+        function = self._kernel.function(name, _TOLD_AS.get(name, name))
+        assert function is not None
+        return function
+
+    def words(self, address: int, count: int) -> Any:
+        """See `base.Beside`."""
+        self._check(address, 4 * count)
+        return (c_uint32 * count).from_address(self._memory.address + address)
+
+    def view(self, address: int, size: int) -> memoryview:
+        """See `base.Beside`."""
+        self._check(address, size)
+        return memoryview((c_char * size).from_address(self._memory.address + address)).cast("B")
+
+    def close(self) -> None:
+        """See `base.Beside`."""
+        self._kernel.close()
+        self._memory.close()
+
+    def _check(self, address: int, size: int) -> None:
+        if address + size > self._memory.size:
+            raise LinkError("the kernel's window is not inside its memory")
+
+
+def link_beside(
+    linker: RawLinker, guest: WasmtimeModule, functions: Functions, companion: base.Companion, opened: Opened
+) -> tuple[RawInstance, RawBeside]:
+    """See `base.CompanionModule`."""
+    return _Linking(linker, functions, companion, opened).link(guest)
+
+
+class _Linking:
+    """One guest's linking, step by step."""
+
+    def __init__(self, linker: RawLinker, functions: Functions, companion: base.Companion, opened: Opened) -> None:
+        self._linker = linker
+        self._functions = functions
+        self._companion = companion
+        self._opened = opened
+
+    def link(self, module: WasmtimeModule) -> tuple[RawInstance, RawBeside]:
+        companion = self._companion
+        trampolines = self._instance(companion.trampolines, [])
+        guest = self._guest(module, trampolines)
+        if "memory" not in module.exports:
+            raise LinkError('the module exports no memory named "memory"')
+        shim = self._instance(companion.shim, [guest.export("memory"), trampolines.export("memory")])
+        kernel = self._instance(companion.kernel, self._of_kernel(module, guest, trampolines, shim))
+        patched = [
+            (trampolines if item.module == "trampolines" else kernel).export(item.name)
+            for item in companion.patch.imports
+        ]
+        self._instance(companion.patch, patched)
+        return guest, RawBeside(RawNative(self._linker, self._opened.context, kernel), kernel, trampolines)
+
+    def _instance(self, module: base.Module, given: Sequence[Any]) -> RawInstance:
+        externs = (ffi.wasmtime_extern_t * len(given))(*given)
+        own = cast("WasmtimeModule", module)
+        return RawInstance(self._linker.invoke, self._opened, own, externs)
+
+    def _guest(self, module: WasmtimeModule, trampolines: RawInstance) -> RawInstance:
+        c_imports = module.module.imports
+        # The same refusals as without a companion; what is given to a trampoline is checked, too.
+        host = cast("Mapping[tuple[str, str], base.HostFunction]", self._functions)
+        given = []
+        for index, (item, function) in enumerate(
+            zip(module.imports, find_functions(module.imports, host), strict=True)
+        ):
+            trampoline = self._companion.trampoline(item)
+            if trampoline is None:
+                given.append(self._define(item, c_imports[index], function))
+            else:
+                given.append(trampolines.export(trampoline))
+        return self._instance(module, given)
+
+    def _define(self, item: base.Import, c_import: Any, function: base.HostFunction | base.NativeFunction) -> Any:
+        extern = ffi.wasmtime_extern_t()
+        self._linker.define(self._opened, item, c_import, function, extern)
+        return extern
+
+    def _of_kernel(
+        self, module: WasmtimeModule, guest: RawInstance, trampolines: RawInstance, shim: RawInstance
+    ) -> list[Any]:
+        companion = self._companion
+        kernel = cast("WasmtimeModule", companion.kernel)
+        c_imports = kernel.module.imports
+        given = []
+        for index, item in enumerate(companion.kernel.imports):
+            export = next((name for name in companion.exports(item.name) if name in module.exports), None)
+            slow = companion.slow(item.name)
+            function = None if slow is None else self._functions.get(slow)
+            if item.name == "memory":
+                given.append(trampolines.export("memory"))
+            elif export is not None:
+                given.append(guest.export(export))
+            elif function is not None:
+                given.append(self._define(item, c_imports[index], function))
+            elif item.name in companion.shim.exports:
+                given.append(shim.export(item.name))
+            else:
+                given.append(trampolines.export(item.name))
+        return given

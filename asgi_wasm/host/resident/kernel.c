@@ -1,0 +1,366 @@
+/* The resident half of the host: the hostcalls of headers and of local responses, answered beside the plugin.
+ *
+ * It is a cache, lent by the host for one callback (`layout.h` draws its memory). The Python hostcalls are the
+ * reference: what is answered here is answered as they do, and whatever is not lent, does not fit or is unusual goes to
+ * them. Nothing that the plugin passes is trusted: each address and size is checked against the plugin's memory.
+ */
+#include "layout.h"
+
+#define IMPORT(name) __attribute__((import_module("k"), import_name(#name))) name
+#define EXPORT(name) __attribute__((export_name(#name), used)) name
+
+enum { OK = 0, NOT_FOUND = 1, INVALID_MEMORY_ACCESS = 6 };
+enum { REQUEST_HEADERS = 0, RESPONSE_HEADERS = 2, NO_SLOT = SLOTS };
+enum { NO_GRPC_STATUS = 0xffffffffu };
+
+static window w;
+
+/* From the shim, which alone sees both memories. */
+uint32_t IMPORT(guest_size)(void);
+void IMPORT(from_guest)(uint32_t to, uint32_t at, uint32_t size);
+void IMPORT(to_guest)(uint32_t at, uint32_t from, uint32_t size);
+void IMPORT(store_guest)(uint32_t at, uint32_t value);
+/* From the plugin, or in its place a function that does nothing. */
+uint32_t IMPORT(allocate)(uint32_t size);
+void IMPORT(on_context_create)(uint32_t id, uint32_t root);
+uint32_t IMPORT(on_request_headers)(uint32_t id, uint32_t count, uint32_t end);
+uint32_t IMPORT(on_response_headers)(uint32_t id, uint32_t count, uint32_t end);
+uint32_t IMPORT(on_done)(uint32_t id);
+void IMPORT(on_log)(uint32_t id);
+void IMPORT(on_delete)(uint32_t id);
+/* From the host: fill a lent map in (0: it cannot be lent), and the hostcalls that are not answered here. */
+uint32_t IMPORT(fill)(uint32_t slot);
+uint32_t IMPORT(slow_get)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_pairs)(uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_size)(uint32_t, uint32_t);
+uint32_t IMPORT(slow_add)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_replace)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_remove)(uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_respond)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
+
+static uint32_t address_of(const void *p) { return (uint32_t)(uintptr_t)p; }
+static uint8_t *at(uint32_t address) { return (uint8_t *)(uintptr_t)address; }
+
+uint32_t EXPORT(window_address)(void) { return address_of(&w); }
+uint32_t EXPORT(window_size)(void) { return sizeof w; }
+
+/* --- the plugin's memory */
+
+static int inside(uint32_t address, uint32_t size) { return (uint64_t)address + size <= guest_size(); }
+
+/* Bytes of the plugin, at the arena's end; 0 when they do not fit. They must be inside. */
+static uint8_t *take(uint32_t address, uint32_t size) {
+    if (size > ARENA - w.used) return 0;
+    uint8_t *p = w.arena + w.used;
+    from_guest(address_of(p), address, size);
+    w.used += size;
+    return p;
+}
+
+/* The allocator runs on behalf of no context, and may ask for nothing but the log. */
+static uint32_t allocate_alone(uint32_t size) {
+    uint32_t active = w.active, readable = w.readable, writable = w.writable, answerable = w.answerable;
+    w.active = w.readable = w.writable = w.answerable = 0;
+    w.restricted = 1;
+    uint32_t address = allocate(size);
+    w.restricted = 0;
+    w.active = active; w.readable = readable; w.writable = writable; w.answerable = answerable;
+    return address;
+}
+
+static uint32_t give(const void *from, uint32_t size, uint32_t return_data, uint32_t return_size) {
+    uint32_t address = 0;
+    if (size) {
+        address = allocate_alone(size);
+        if (!address || !inside(address, size)) return INVALID_MEMORY_ACCESS;
+        to_guest(address, address_of(from), size);
+    }
+    if (!inside(return_data, 4)) return INVALID_MEMORY_ACCESS;
+    store_guest(return_data, address);
+    if (!inside(return_size, 4)) return INVALID_MEMORY_ACCESS;
+    store_guest(return_size, size);
+    return OK;
+}
+
+/* --- the maps */
+
+static uint32_t slot_of(uint32_t map) { return map == REQUEST_HEADERS ? 0 : map == RESPONSE_HEADERS ? 1 : NO_SLOT; }
+
+static int same(const uint8_t *a, const uint8_t *b, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++)
+        if (a[i] != b[i]) return 0;
+    return 1;
+}
+
+/* Whether the map of this slot is among ``bits`` of what is lent; it is filled in at its first use. */
+static int lent(uint32_t slot, uint32_t bits) {
+    if (slot >= SLOTS || !(bits >> slot & 1)) return 0;
+    if (w.filled >> slot & 1) return 1;
+    uint32_t address = address_of(w.arena) + w.used, *sizes = w.sizes;
+    if (!fill(slot) || w.count[slot] > MAX_PAIRS) return 0;
+    pair *p = w.pairs[slot], *end = p + w.count[slot];
+    for (; p < end; p++, sizes += 2) {
+        *p = (pair){address, sizes[0], address + sizes[0], sizes[1]};
+        address += sizes[0] + sizes[1];
+    }
+    w.used = address - address_of(w.arena);
+    w.filled |= 1u << slot;
+    return 1;
+}
+
+/* A name as the maps have it: in lower case, and `:authority` for the request's `host`. 0 when it does not fit. */
+static uint8_t *take_name(uint32_t slot, uint32_t address, uint32_t *size) {
+    static const uint8_t host[] = "host", authority[] = ":authority";
+    uint8_t *p = take(address, *size);
+    if (!p) return 0;
+    for (uint32_t i = 0; i < *size; i++)
+        if ((uint8_t)(p[i] - 'A') < 26) p[i] |= 0x20;
+    if (slot != 0 || *size != sizeof host - 1 || !same(p, host, sizeof host - 1)) return p;
+    w.used -= *size;
+    *size = sizeof authority - 1;
+    if (*size > ARENA - w.used) return 0;
+    for (uint32_t i = 0; i < *size; i++) p[i] = authority[i];
+    w.used += *size;
+    return p;
+}
+
+static pair *find(uint32_t slot, const uint8_t *name, uint32_t size) {
+    pair *p = w.pairs[slot], *end = p + w.count[slot];
+    for (; p < end; p++)
+        if (p->name_size == size && same(name, at(p->name), size)) return p;
+    return 0;
+}
+
+static int is_single(uint32_t slot, const uint8_t *name, uint32_t size) {
+    for (uint32_t i = 0; i < w.singles[slot]; i++) {
+        const uint32_t *entry = w.single[slot] + 2 * i;
+        if (entry[1] == size && same(name, w.single_bytes[slot] + entry[0], size)) return 1;
+    }
+    return 0;
+}
+
+static void drop(uint32_t slot, const uint8_t *name, uint32_t size) {
+    pair *to = w.pairs[slot], *p = to, *end = p + w.count[slot];
+    for (; p < end; p++)
+        if (!(p->name_size == size && same(name, at(p->name), size))) *to++ = *p;
+    w.count[slot] = (uint32_t)(to - w.pairs[slot]);
+}
+
+static void note(uint32_t slot, uint32_t kind, const uint8_t *name, uint32_t name_size, uint32_t value_size) {
+    uint32_t *change = w.change + 4 * w.changes++;
+    change[0] = slot << 8 | kind;
+    change[1] = name_size;
+    change[2] = value_size;
+    change[3] = address_of(name);
+    if (name_size && *name == ':') w.complex = 1;
+}
+
+static uint32_t append(uint32_t slot, const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {
+    w.pairs[slot][w.count[slot]++] = (pair){address_of(name), name_size, address_of(value), size};
+    return OK;
+}
+
+/* ``value`` lies at the arena's end: the joined one takes its place behind it. 0 when there is no room. */
+static int join(pair *p, uint32_t value, uint32_t size) {
+    uint64_t joined = (uint64_t)p->value_size + 1 + size;
+    if (joined > ARENA - w.used) return 0;
+    uint8_t *to = w.arena + w.used, *start = to;
+    for (uint32_t i = 0; i < p->value_size; i++) *to++ = at(p->value)[i];
+    *to++ = ',';
+    for (uint32_t i = 0; i < size; i++) *to++ = at(value)[i];
+    w.used += (uint32_t)joined;
+    p->value = address_of(start);
+    p->value_size = (uint32_t)joined;
+    return 1;
+}
+
+/* --- hostcalls */
+
+uint32_t EXPORT(get)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t data, uint32_t size) {
+    uint32_t slot = slot_of(map), used, name_size = key_size;
+    if (!lent(slot, w.readable)) return slow_get(map, key, key_size, data, size);
+    if (!inside(key, key_size)) return INVALID_MEMORY_ACCESS;
+    used = w.used;
+    uint8_t *name = take_name(slot, key, &name_size);
+    w.used = used;
+    if (!name) return slow_get(map, key, key_size, data, size);
+    pair *p = find(slot, name, name_size);
+    return p ? give(at(p->value), p->value_size, data, size) : NOT_FOUND;
+}
+
+uint32_t EXPORT(get_pairs)(uint32_t map, uint32_t data, uint32_t size) {
+    uint32_t slot = slot_of(map);
+    if (!lent(slot, w.readable)) return slow_pairs(map, data, size);
+    pair *start = w.pairs[slot], *end = start + w.count[slot], *p;
+    if (start == end) return give(0, 0, data, size);
+    uint32_t room = ARENA - w.used, total = 4 + 8 * w.count[slot];
+    for (p = start; p < end; p++) total += p->name_size + p->value_size + 2; /* all of it lies in the arena */
+    /* A number may start anywhere in the arena: wasm asks for no alignment, C does. */
+    uint8_t *to = w.arena + w.used, *image = to;
+    if (total > room) return slow_pairs(map, data, size);
+#define NUMBER(n) do { uint32_t n_ = (n); __builtin_memcpy(to, &n_, 4); to += 4; } while (0)
+    NUMBER(w.count[slot]);
+    for (p = start; p < end; p++) { NUMBER(p->name_size); NUMBER(p->value_size); }
+    for (p = start; p < end; p++) {
+        for (uint32_t i = 0; i < p->name_size; i++) *to++ = at(p->name)[i];
+        *to++ = 0;
+        for (uint32_t i = 0; i < p->value_size; i++) *to++ = at(p->value)[i];
+        *to++ = 0;
+    }
+    return give(image, total, data, size);
+}
+
+uint32_t EXPORT(get_size)(uint32_t map, uint32_t return_size) {
+    uint32_t slot = slot_of(map), total = 0;
+    if (!lent(slot, w.writable)) return slow_size(map, return_size);
+    for (pair *p = w.pairs[slot], *end = p + w.count[slot]; p < end; p++) total += p->name_size + p->value_size;
+    if (!inside(return_size, 4)) return INVALID_MEMORY_ACCESS;
+    store_guest(return_size, total);
+    return OK;
+}
+
+static int may_change(uint32_t slot) { return lent(slot, w.writable) && w.changes < MAX_CHANGES; }
+
+uint32_t EXPORT(add)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t value, uint32_t value_size) {
+    uint32_t slot = slot_of(map), name_size = key_size;
+    if (!may_change(slot)) return slow_add(map, key, key_size, value, value_size);
+    if (!inside(key, key_size) || !inside(value, value_size)) return INVALID_MEMORY_ACCESS;
+    uint32_t used = w.used;
+    uint8_t *name = take_name(slot, key, &name_size), *v = name ? take(value, value_size) : 0;
+    if (!v || (name_size && *name == ':')) goto slow;
+    pair *old = find(slot, name, name_size);
+    if (old && is_single(slot, name, name_size)) {
+        if (!join(old, address_of(v), value_size)) goto slow;
+        w.complex = 1;
+        note(slot, ADD, name, name_size, value_size);
+        return OK;
+    }
+    if (w.count[slot] >= MAX_PAIRS) goto slow;
+    note(slot, ADD, name, name_size, value_size);
+    return append(slot, name, name_size, v, value_size);
+slow:
+    w.used = used;
+    return slow_add(map, key, key_size, value, value_size);
+}
+
+uint32_t EXPORT(replace)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t value, uint32_t value_size) {
+    uint32_t slot = slot_of(map), name_size = key_size;
+    if (!may_change(slot)) return slow_replace(map, key, key_size, value, value_size);
+    if (!inside(key, key_size) || !inside(value, value_size)) return INVALID_MEMORY_ACCESS;
+    uint32_t used = w.used;
+    uint8_t *name = take_name(slot, key, &name_size), *v = name ? take(value, value_size) : 0;
+    if (!v) goto slow;
+    pair *old = find(slot, name, name_size);
+    if (name_size && *name == ':') {
+        if (!old) goto slow;
+        note(slot, REPLACE, name, name_size, value_size);
+        old->value = address_of(v);
+        old->value_size = value_size;
+        return OK;
+    }
+    if (!old && w.count[slot] >= MAX_PAIRS) goto slow;
+    note(slot, REPLACE, name, name_size, value_size);
+    if (old) drop(slot, name, name_size);
+    return append(slot, name, name_size, v, value_size);
+slow:
+    w.used = used;
+    return slow_replace(map, key, key_size, value, value_size);
+}
+
+uint32_t EXPORT(remove)(uint32_t map, uint32_t key, uint32_t key_size) {
+    uint32_t slot = slot_of(map), used, name_size = key_size;
+    if (!may_change(slot)) return slow_remove(map, key, key_size);
+    if (!inside(key, key_size)) return INVALID_MEMORY_ACCESS;
+    used = w.used;
+    uint8_t *name = take_name(slot, key, &name_size);
+    if (!name) {
+        w.used = used;
+        return slow_remove(map, key, key_size);
+    }
+    note(slot, REMOVE, name, name_size, 0);
+    drop(slot, name, name_size);
+    return OK;
+}
+
+/* Kept for the host, which answers after the callback; a second one, or one for gRPC, is the host's from the start. */
+uint32_t EXPORT(respond)(uint32_t status, uint32_t details, uint32_t details_size, uint32_t body, uint32_t body_size,
+                         uint32_t pairs, uint32_t pairs_size, uint32_t grpc_status) {
+    if (!w.answerable || w.answered || grpc_status != NO_GRPC_STATUS) goto slow;
+    if (!inside(details, details_size) || !inside(body, body_size) || !inside(pairs, pairs_size))
+        return INVALID_MEMORY_ACCESS;
+    uint32_t used = w.used;
+    uint8_t *d = take(details, details_size), *b = d ? take(body, body_size) : 0, *p = b ? take(pairs, pairs_size) : 0;
+    if (!p) {
+        w.used = used;
+        goto slow;
+    }
+    w.answered = 1;
+    w.local[0] = status;
+    w.local[1] = address_of(d); w.local[2] = details_size;
+    w.local[3] = address_of(b); w.local[4] = body_size;
+    w.local[5] = address_of(p); w.local[6] = pairs_size;
+    return OK;
+slow:
+    return slow_respond(status, details, details_size, body, body_size, pairs, pairs_size, grpc_status);
+}
+
+/* --- crossings: what is done in a row is done in one. Each is 0 when there is nothing for the host to look at. */
+
+static void open(uint32_t id, uint32_t root) {
+    w.active = root;
+    w.stream = id;
+    w.verdict = w.recalled = w.readable = w.writable = w.filled = 0;
+    w.used = w.changes = w.complex = w.answerable = w.answered = 0;
+}
+
+static uint32_t close(void) {
+    w.active = w.readable = w.writable = w.answerable = 0;
+    return w.verdict | w.recalled | w.changes | w.answered;
+}
+
+uint32_t EXPORT(request)(uint32_t id, uint32_t root, uint32_t count, uint32_t end) {
+    open(id, root);
+    w.step = CREATING;
+    on_context_create(id, root);
+    w.step = CALLING;
+    if (w.recalled) return close();
+    w.readable = w.writable = 1;
+    w.answerable = 1;
+    w.verdict = on_request_headers(id, count, end);
+    w.step = CALLED;
+    return close();
+}
+
+uint32_t EXPORT(response)(uint32_t id, uint32_t root, uint32_t count, uint32_t end) {
+    open(id, root);
+    w.step = CALLING;
+    w.readable = w.writable = 2;
+    w.verdict = on_response_headers(id, count, end);
+    w.step = CALLED;
+    return close();
+}
+
+/* Of a stream that has a response, if ``answered``. */
+uint32_t EXPORT(log)(uint32_t id, uint32_t root, uint32_t answered) {
+    open(id, root);
+    w.step = CALLING;
+    w.readable = answered ? 3 : 1;
+    on_log(id);
+    w.step = CALLED;
+    return close();
+}
+
+uint32_t EXPORT(finish)(uint32_t id, uint32_t root) {
+    open(id, root);
+    w.step = ENDING;
+    on_done(id);
+    if (w.recalled) return close();
+    w.step = DELETING;
+    on_delete(id);
+    w.step = ENDED;
+    return close();
+}
+
+uint32_t EXPORT(end)(uint32_t id, uint32_t root, uint32_t answered) {
+    return log(id, root, answered) ? 1 : finish(id, root) << 1;
+}

@@ -1,0 +1,64 @@
+"""The resident half's modules, and how they are put beside a plugin (`engines.base.Companion`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgi_wasm.engines.base import Import, Module
+
+_HERE = Path(__file__).resolve().parent
+_NAMES = ("trampolines", "shim", "kernel", "patch")
+FILL = ("host", "fill")
+
+# Hostcall -> the trampoline in its place, and the kernel's import for what it does not answer.
+_HOT = {
+    "proxy_get_header_map_value": ("get", "slow_get"),
+    "proxy_get_header_map_pairs": ("get_pairs", "slow_pairs"),
+    "proxy_get_header_map_size": ("get_size", "slow_size"),
+    "proxy_add_header_map_value": ("add", "slow_add"),
+    "proxy_replace_header_map_value": ("replace", "slow_replace"),
+    "proxy_remove_header_map_value": ("remove", "slow_remove"),
+    "proxy_send_local_response": ("respond", "slow_respond"),
+}
+_SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {"fill": FILL}
+_CALLBACKS = (
+    "on_context_create",
+    "on_request_headers",
+    "on_response_headers",
+    "on_done",
+    "on_log",
+    "on_delete",
+)
+_EXPORTS: dict[str, tuple[str, ...]] = {
+    **{name: (f"proxy_{name}",) for name in _CALLBACKS},
+    "allocate": ("malloc", "proxy_on_memory_allocate"),
+}
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The modules, compiled by the engine that is to run them."""
+
+    trampolines: Module
+    shim: Module
+    kernel: Module
+    patch: Module
+
+    @classmethod
+    def load(cls, compiled: Callable[[Path], Module]) -> Kit:
+        """``compiled`` gives back the module of a file."""
+        return cls(*(compiled(_HERE / f"{name}.wasm") for name in _NAMES))
+
+    def trampoline(self, imported: Import) -> str | None:
+        """See `engines.base.Companion`."""
+        return _HOT[imported.name][0] if imported.module == "env" and imported.name in _HOT else None
+
+    def slow(self, name: str) -> tuple[str, str] | None:
+        """See `engines.base.Companion`."""
+        return _SLOW.get(name)
+
+    def exports(self, name: str) -> Sequence[str]:
+        """See `engines.base.Companion`."""
+        return _EXPORTS.get(name, ())

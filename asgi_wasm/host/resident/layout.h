@@ -1,0 +1,48 @@
+/* The window: the part of the kernel's memory that the host reads and writes in place.
+ *
+ * Only 32-bit numbers and bytes, so that it is the same for the kernel, for Python (`layout.py`) and for the accelerator.
+ *
+ *     state    what is lent to the callback that runs, and what it came to
+ *     changes  the log of what the callback changed, in order; the host repeats it on its own headers
+ *     sizes    of the names and values of a map that the host fills in; their bytes follow at the arena's end
+ *     pairs    the maps as the kernel sees them: where each name and value lies
+ *     singles  names that occur once only, by map, as the host told them at the start
+ *     arena    bytes; it grows during a callback, and is empty before the next one
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* The request's headers and the response's. */
+enum { SLOTS = 2 };
+enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_SINGLES = 96, SINGLES_BYTES = 2048, ARENA = 1 << 16 };
+enum { ADD, REPLACE, REMOVE };
+/* How far a crossing has come: `step`. */
+enum { CREATING = 1, CALLING, CALLED, ENDING, DELETING, ENDED };
+
+typedef struct {
+    uint32_t name, name_size, value, value_size;
+} pair;
+
+typedef struct {
+    uint32_t restricted; /* the guest allocates: nothing may be asked, and nothing is lent */
+    uint32_t active;     /* the root context of the stream whose callback runs; 0: none that the kernel knows of */
+    uint32_t stream;     /* that stream's context */
+    uint32_t step;
+    uint32_t verdict;
+    uint32_t recalled; /* the host took back what was lent: it goes on by itself */
+    uint32_t readable, writable, filled; /* bits by slot */
+    uint32_t count[SLOTS];
+    uint32_t used;    /* of the arena */
+    uint32_t changes; /* how many */
+    uint32_t complex; /* some change is more than one to a list: a pseudo-header, a value joined to another */
+    uint32_t answerable, answered;
+    uint32_t local[7]; /* a local response: status, details at, their size, body at, its size, pairs at, their size */
+    uint32_t change[4 * MAX_CHANGES]; /* slot << 8 | kind, name size, value size, where: the name, then the value */
+    uint32_t sizes[2 * MAX_PAIRS];
+    pair pairs[SLOTS][MAX_PAIRS];
+    uint32_t singles[SLOTS]; /* how many names */
+    uint32_t single[SLOTS][2 * MAX_SINGLES]; /* where in single_bytes, size */
+    uint8_t single_bytes[SLOTS][SINGLES_BYTES];
+    uint8_t arena[ARENA];
+} window;

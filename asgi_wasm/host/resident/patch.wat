@@ -1,0 +1,15 @@
+;; Puts the kernel's hostcalls into the table of the trampolines, in their order.
+(module
+  (type $2 (func (param i32 i32) (result i32)))
+  (type $3 (func (param i32 i32 i32) (result i32)))
+  (type $5 (func (param i32 i32 i32 i32 i32) (result i32)))
+  (type $8 (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "trampolines" "table" (table 7 7 funcref))
+  (import "kernel" "get" (func $get (type $5)))
+  (import "kernel" "add" (func $add (type $5)))
+  (import "kernel" "replace" (func $replace (type $5)))
+  (import "kernel" "remove" (func $remove (type $3)))
+  (import "kernel" "get_pairs" (func $get_pairs (type $3)))
+  (import "kernel" "get_size" (func $get_size (type $2)))
+  (import "kernel" "respond" (func $respond (type $8)))
+  (elem (i32.const 0) func $get $add $replace $remove $get_pairs $get_size $respond))

@@ -1,0 +1,64 @@
+"""One filter of a chain whose VM has a kernel: what of it a request meets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from asgi_wasm.errors import PluginError
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.contexts import RootContext
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.resident.resident import Resident
+
+
+class Post:
+    """A filter's root context, its kernel's crossings, and whether the plugin has callbacks for each."""
+
+    __slots__ = (
+        "effects",
+        "end",
+        "finish",
+        "lists",
+        "log",
+        "most",
+        "request",
+        "resident",
+        "response",
+        "root",
+        "root_id",
+        "takes_end",
+        "takes_log",
+        "takes_request",
+        "takes_response",
+        "vm",
+        "words",
+    )
+
+    def __init__(self, root: RootContext, resident: Resident) -> None:
+        vm = root.vm
+        self.root, self.root_id, self.vm = root, root.id, vm
+        self.resident = resident
+        self.most = vm.spec.limits.contexts - len(vm.roots())
+        self.words, self.lists, self.effects = resident.words, resident.lists, vm.effects
+        self.request, self.response = resident.request, resident.response
+        self.log, self.finish, self.end = resident.log, resident.finish, resident.end
+        self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
+        self.takes_response = vm.on_headers[1] is not None
+        self.takes_log = vm.on_log is not None
+        self.takes_end = vm.on_done is not None or vm.on_delete is not None
+
+
+def posts_of(filters: Sequence[Filter]) -> list[Post]:
+    """A post for each filter; none when some filter has no kernel, or cannot be started now."""
+    posts = []
+    for plugin_filter in filters:
+        try:
+            root = plugin_filter.root()
+        except PluginError:
+            return []
+        if root.vm.resident is None:
+            return []
+        posts.append(Post(root, root.vm.resident))
+    return posts

@@ -1,0 +1,40 @@
+;; What the plugin imports in the place of the hostcalls that the kernel answers: each goes through a table, which the
+;; patch fills in once the kernel is there. Also the kernel's memory, and what stands in for callbacks and hostcalls that
+;; a plugin has not.
+(module
+  (type $2 (func (param i32 i32) (result i32)))
+  (type $3 (func (param i32 i32 i32) (result i32)))
+  (type $5 (func (param i32 i32 i32 i32 i32) (result i32)))
+  (type $8 (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (table (export "table") 7 7 funcref)
+  (memory (export "memory") 2 2)
+  (func (export "get") (type $5)
+    local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 0 call_indirect (type $5))
+  (func (export "add") (type $5)
+    local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 1 call_indirect (type $5))
+  (func (export "replace") (type $5)
+    local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 2 call_indirect (type $5))
+  (func (export "remove") (type $3)
+    local.get 0 local.get 1 local.get 2 i32.const 3 call_indirect (type $3))
+  (func (export "get_pairs") (type $3)
+    local.get 0 local.get 1 local.get 2 i32.const 4 call_indirect (type $3))
+  (func (export "get_size") (type $2)
+    local.get 0 local.get 1 i32.const 5 call_indirect (type $2))
+  (func (export "respond") (type $8)
+    local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 local.get 5 local.get 6 local.get 7
+    i32.const 6 call_indirect (type $8))
+  ;; Hostcalls that the plugin does not import, which hence are never called.
+  (func (export "slow_get") (type $5) unreachable)
+  (func (export "slow_add") (type $5) unreachable)
+  (func (export "slow_replace") (type $5) unreachable)
+  (func (export "slow_remove") (type $3) unreachable)
+  (func (export "slow_pairs") (type $3) unreachable)
+  (func (export "slow_size") (type $2) unreachable)
+  (func (export "slow_respond") (type $8) unreachable)
+  ;; Callbacks that the plugin does not export.
+  (func (export "on_context_create") (param i32 i32))
+  (func (export "on_request_headers") (type $3) i32.const 0)
+  (func (export "on_response_headers") (type $3) i32.const 0)
+  (func (export "on_done") (param i32) (result i32) i32.const 1)
+  (func (export "on_log") (param i32))
+  (func (export "on_delete") (param i32)))

@@ -1,0 +1,122 @@
+"""Requests whose headers are lent to kernels: what must hold for them as for all others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.errors import EventLoopError
+from tests.driving import request
+from tests.plugins.conftest import PLUGINS
+
+HEADERS = PLUGINS / "headers" / "c.wasm"
+PROBE = PLUGINS / "probe" / "abi_0_2_1.wasm"
+
+
+def wrapped(app: Any, file: Any = HEADERS, **more: Any) -> WasmMiddleware:
+    return WasmMiddleware(app, settings={"plugins": [{"name": "p", "file": file, **more}]})
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"app"})
+
+
+def vm_of(middleware: WasmMiddleware) -> Any:
+    worker = middleware._workers.running()
+    assert worker is not None
+    return worker.plugins.router.every_filter()[0].root().vm
+
+
+@pytest.mark.parametrize(
+    ("limits", "lent"),
+    [({}, True), ({"header_count": 255}, False), ({"header_bytes": 65535}, False), ({"local_reply_bytes": 9}, False)],
+)
+def test_a_kernel_stands_in_for_limits_that_it_cannot_exceed_only(limits: dict[str, int], lent: bool) -> None:
+    async def main() -> None:
+        async with wrapped(answer, limits=limits) as middleware:
+            assert (vm_of(middleware).resident is not None) is lent
+            assert (await request(middleware)).header(b"x-plugin-out") == b"here"
+
+    asyncio.run(main())
+
+
+def test_a_vm_that_failed_meanwhile_is_not_entered_again() -> None:
+    """The request that waits in the app gets the failure policy for its response, and its client an answer."""
+
+    async def main() -> None:
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+
+        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/wait":
+                arrived.set()
+                await go_on.wait()
+            await answer(scope, receive, send)
+
+        script = 'request_headers:\nget_header_map_value 0 ":path"\n'
+        async with wrapped(waiting, PROBE, conf=script) as middleware:
+            vm = vm_of(middleware)
+            waits = asyncio.create_task(request(middleware, path="/wait"))
+            await arrived.wait()
+            vm.fail(RuntimeError("it trapped in another request"))
+            vm.abandon_streams()
+            go_on.set()
+            response = await waits
+            assert (response.status, response.complete) == (503, True)
+            assert not vm.lent
+            assert not vm.contexts or vm.failure
+
+    asyncio.run(main())
+
+
+def test_a_vm_with_as_many_requests_as_it_may_have() -> None:
+    async def main() -> None:
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+
+        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+            arrived.set()
+            await go_on.wait()
+            await answer(scope, receive, send)
+
+        # One is the root context.
+        async with wrapped(waiting, limits={"contexts": 2}) as middleware:
+            first = asyncio.create_task(request(middleware))
+            await arrived.wait()
+            assert (await request(middleware)).status == 503
+            go_on.set()
+            assert (await first).status == 200
+            assert (await request(middleware)).status == 200
+
+    asyncio.run(main())
+
+
+def test_a_send_in_another_thread_does_not_enter_the_guest() -> None:
+    async def main() -> None:
+        raised: list[BaseException] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            def elsewhere() -> None:
+                try:
+                    asyncio.run(_sent(send))
+                except BaseException as error:
+                    raised.append(error)
+
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            await answer(scope, receive, send)
+
+        async with wrapped(app) as middleware:
+            assert (await request(middleware)).header(b"x-plugin-out") == b"here"
+            assert [type(error) for error in raised] == [EventLoopError]
+
+    asyncio.run(main())
+
+
+async def _sent(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
