@@ -110,6 +110,8 @@ class HttpExchange:
         self._driving = 0
         self._pause_timer: asyncio.TimerHandle | None = None
         self._paused_since = 0.0
+        # A body came that was not announced: the app has its end, and hears of it once.
+        self._told_of_surplus = False
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
@@ -421,6 +423,9 @@ class HttpExchange:
                 # An empty piece is no body (httpx's `ASGITransport` sends one with every GET), and the end will come.
                 return
             if message.get("body"):
+                if self._told_of_surplus:
+                    return
+                self._told_of_surplus = True
                 # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
                 logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
                 message = {"type": "http.request", "body": b"", "more_body": False}
