@@ -148,14 +148,19 @@ class Companion(Protocol):
 
 
 class Native(Protocol):
-    """Addresses by which machine code calls the kernel; they live as long as the instance.
+    """Addresses by which machine code calls the kernel; they live as long as this object.
 
     ``call`` is a C function ``(store, function, slots, count, trap)`` which gives back an error or NULL; an argument or
     result lies in the low bytes of a slot of 16.
+
+    ``entry`` is that of two numbers of 64 bits, by which the time limit knows machine code's entries from each other.
+    Before each call, add 1 to the first and write the function's address into the second; after it, whatever came of
+    it, add 1 to the first again. And release the GIL meanwhile: the thread that watches the time needs it.
     """
 
     call: int
     store: int
+    entry: int
 
     def function(self, name: str) -> int:
         """The kernel's exported function."""
@@ -179,7 +184,7 @@ class Beside(Protocol):
 
     @property
     def native(self) -> Native:
-        """The way in for machine code."""
+        """A new way in for machine code. It keeps the store while it lives."""
         ...
 
     def close(self) -> None:

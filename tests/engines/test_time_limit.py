@@ -8,15 +8,21 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from ctypes import CFUNCTYPE, byref, c_size_t, c_uint64, c_void_p
 from types import FrameType
 from typing import Any
 
 import pytest
 import wasmtime
+from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import watchdog
 from asgi_wasm.engines.base import Engine, HostFunction, Instance, TimeLimit
-from asgi_wasm.engines.wasmtime import interruption
+from asgi_wasm.engines.wasmtime import WasmtimeEngine, interruption
+from asgi_wasm.engines.wasmtime.beside import RawNative
+from asgi_wasm.engines.wasmtime.interruption import NativeEntry
+from asgi_wasm.engines.wasmtime.raw import RawInstance, RawLinker
+from asgi_wasm.engines.wasmtime.reports import report
 from asgi_wasm.engines.watchdog import Watchdog
 from asgi_wasm.errors import TrapError
 
@@ -236,3 +242,47 @@ def test_what_was_seen_is_let_go_of_when_nobody_runs(engine: Engine, monkeypatch
     gc.collect()
     assert left() is None
     instance.close()
+
+
+class Native:
+    """Enters a guest as the accelerator does: by addresses, and from no Python function of the engine's."""
+
+    def __init__(self, engine: Engine, host: HostFunction = lambda each: each) -> None:
+        if not isinstance(engine, WasmtimeEngine) or not isinstance(engine.linker, RawLinker):
+            pytest.skip("the engine has no addresses")
+        module = engine.compile(bytes(wasmtime.wat2wasm(TEXT)))
+        opened = engine.linker.open(module, 1 << 20, TimeLimit(LIMIT, 0, Slow(), "x"))
+        self.failure = opened.failure
+        externs = (ffi.wasmtime_extern_t * 1)()
+        engine.linker.define(opened, module.imports[0], module.module.imports[0], host, externs[0])
+        self.instance = RawInstance(engine.linker.invoke, opened, module, externs)
+        self.native = RawNative(engine.linker, opened, self.instance)
+        self.entry = NativeEntry.from_address(self.native.entry)
+        self.invoke = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)(self.native.call)
+
+    def call_until(self, end: float, name: str) -> str:
+        """Enter again and again by the same instruction; the report of an entry that failed, or nothing."""
+        function, slots, trap = self.native.function(name), (c_uint64 * 8)(), c_void_p()
+        while time.monotonic() < end:
+            self.entry.count += 1
+            self.entry.function = function
+            error = self.invoke(self.native.store, function, slots, 3, byref(trap))
+            self.entry.count += 1
+            if error or trap:
+                # The limit may be over while the allocator runs: then it is the host function that fails.
+                return report(error, trap) + str(self.failure.take())
+        return ""
+
+
+def test_entries_of_machine_code_are_known_from_each_other(engine: Engine) -> None:
+    assert Native(engine).call_until(time.monotonic() + 3 * LIMIT, "short") == ""
+
+
+def test_machine_code_is_not_left_in_a_guest_for_ever(engine: Engine) -> None:
+    """Nor by a guest that makes the host enter it again: the allocator is part of the entry around it."""
+    native = Native(engine, lambda _: call(native.instance, "malloc", 8))
+    for name in ("loop", "calls"):
+        text = native.call_until(time.monotonic() + 30, name)
+        assert f"wasm trap: interrupted, since {name} ran for" in text
+    assert native.entry.count == 4
+    assert call(native.instance, "short", 1) == 2

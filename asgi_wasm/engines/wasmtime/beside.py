@@ -11,9 +11,8 @@ from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.linking import find_functions
-from asgi_wasm.engines.wasmtime.calls import Context
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
-from asgi_wasm.errors import LinkError
+from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
     from asgi_wasm.engines.wasmtime import WasmtimeModule
@@ -32,9 +31,12 @@ Functions = Mapping[tuple[str, str], "base.HostFunction | base.NativeFunction"]
 class RawNative:
     """See `base.Native`."""
 
-    def __init__(self, linker: RawLinker, context: Context, kernel: RawInstance) -> None:
+    def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance) -> None:
         self.call = ctypes.cast(linker.invoke, c_void_p).value or 0
-        self.store = context.value or 0
+        self.store = opened.context.value or 0
+        self.entry = ctypes.addressof(opened.context.entry)
+        self._context = opened.context
+        self._guard = opened.guard
         self._kernel = kernel
         self._externs: list[Any] = []
 
@@ -42,16 +44,27 @@ class RawNative:
         """See `base.Native`."""
         extern = self._kernel.export(name)
         self._externs.append(extern)
-        return ctypes.addressof(extern.of.func)
+        address = ctypes.addressof(extern.of.func)
+        if self._guard is not None:
+            self._guard.name_native(address, _TOLD_AS.get(name, name))
+        return address
 
 
 class RawBeside:
     """See `base.Beside`."""
 
-    def __init__(self, native: RawNative, kernel: RawInstance, memory: RawInstance) -> None:
-        self.native = native
+    def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance, memory: RawInstance) -> None:
+        self._linker = linker
+        self._opened: Opened | None = opened
         self._kernel = kernel
         self._memory = memory.memory
+
+    @property
+    def native(self) -> RawNative:
+        """See `base.Beside`."""
+        if self._opened is None:
+            raise EngineError("the instance is closed")
+        return RawNative(self._linker, self._opened, self._kernel)
 
     def function(self, name: str) -> base.GuestFunction:
         """See `base.Beside`."""
@@ -71,6 +84,7 @@ class RawBeside:
 
     def close(self) -> None:
         """See `base.Beside`."""
+        self._opened = None
         self._kernel.close()
         self._memory.close()
 
@@ -108,7 +122,7 @@ class _Linking:
             for item in companion.patch.imports
         ]
         self._instance(companion.patch, patched)
-        return guest, RawBeside(RawNative(self._linker, self._opened.context, kernel), kernel, trampolines)
+        return guest, RawBeside(self._linker, self._opened, kernel, trampolines)
 
     def _instance(self, module: base.Module, given: Sequence[Any]) -> RawInstance:
         externs = (ffi.wasmtime_extern_t * len(given))(*given)

@@ -18,6 +18,7 @@ from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import Failure
+from asgi_wasm.engines.wasmtime.interruption import NativeEntry
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError
 
@@ -38,6 +39,7 @@ class Context(c_void_p):
 
     store: wasmtime.Store
     callbacks: list[Any]
+    entry: NativeEntry
 
 
 class RawFailure(Failure):

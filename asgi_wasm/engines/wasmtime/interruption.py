@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, c_size_t, c_uint8, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, Structure, c_size_t, c_uint8, c_uint64, c_void_p
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -62,20 +62,33 @@ def codes_in(function: Callable[..., Any]) -> frozenset[CodeType]:
     return frozenset(each for each in function.__code__.co_consts if isinstance(each, CodeType))
 
 
+class NativeEntry(Structure):
+    """What machine code tells of its entries into one store (`base.Native.entry`)."""
+
+    _fields_ = (("count", c_uint64), ("function", c_uint64))
+
+    count: int
+    function: int
+
+
 class Guard:
     """Interrupts the guest of one store when one entry into it lasts too long.
 
-    An entry is known by the outermost Python frame that entered the guest: one whose code is in ``entering``, else
-    (machine code enters) the innermost frame and the instruction it is at. (The allocator, which the host calls in a
-    hostcall, is part of the entry around it.)
+    An entry of machine code is known by its number, which is odd while it lasts. Another is known by the outermost
+    Python frame that entered the guest: one whose code is in ``entering``, else (the start section) the innermost frame
+    and the instruction it is at. (The allocator, which the host calls in a hostcall, is part of the entry around it.)
     """
 
-    def __init__(self, limit: TimeLimit, watchdog: Watchdog, entering: frozenset[CodeType]) -> None:
+    def __init__(
+        self, limit: TimeLimit, watchdog: Watchdog, entering: frozenset[CodeType], native: NativeEntry
+    ) -> None:
         self._limit = limit
         self._watchdog = watchdog
         self._entering = entering
-        # By the identity of a variable that only the functions of this export have.
+        self._native = native
+        # By the identity of a variable that only the functions of this export have, or by the address of the function.
         self._names: dict[int, str] = {}
+        self._native_names: dict[int, str] = {}
         self.forget()
 
     def name(self, function: Any, name: str) -> None:
@@ -84,9 +97,13 @@ class Guard:
             if variable in _VARIABLES:
                 self._names[id(cell.cell_contents)] = name
 
+    def name_native(self, address: int, name: str) -> None:
+        """Say the name of a function that machine code enters by its address."""
+        self._native_names[address] = name
+
     def forget(self) -> None:
         """Let go of what it has seen."""
-        self._entry: tuple[FrameType, int] | None = None
+        self._entry: tuple[FrameType | None, int] | None = None
         self._since = 0.0
         self._told = False
 
@@ -108,7 +125,10 @@ class Guard:
             limit.on_slow(self._name(entry[0]), ran)
         return None
 
-    def _find(self, frame: FrameType | None) -> tuple[FrameType, int]:
+    def _find(self, frame: FrameType | None) -> tuple[FrameType | None, int]:
+        number = self._native.count
+        if number & 1:
+            return None, number
         assert frame is not None
         innermost, found = frame, None
         while frame is not None:
@@ -117,7 +137,9 @@ class Guard:
             frame = frame.f_back
         return (innermost, innermost.f_lasti) if found is None else (found, 0)
 
-    def _name(self, frame: FrameType) -> str:
+    def _name(self, frame: FrameType | None) -> str:
+        if frame is None:
+            return self._native_names.get(self._native.function, "it")
         found = frame.f_locals
         return next((name for each in _VARIABLES if (name := self._names.get(id(found.get(each))))), "it")
 
@@ -128,10 +150,11 @@ def guard(
     failure: Failure,
     engine: WasmtimeEngine,
     entering: frozenset[CodeType],
+    native: NativeEntry,
 ) -> Guard | None:
     """Set the time limit of a new store; without one it runs as long as it likes.
 
-    ``engine`` is what the watchdog ticks, ``entering`` as in `Guard`.
+    ``engine`` is what the watchdog ticks, ``entering`` and ``native`` as in `Guard`.
     """
     context = store._context()
     shortest = min((each for each in (limit.seconds, limit.slow_seconds) if each), default=0.0) if limit else 0.0
@@ -139,7 +162,7 @@ def guard(
         _set_deadline(context, c_uint64(_NEVER))
         return None
     watchdog = Watchdog.of_process()
-    made = Guard(limit, watchdog, entering)
+    made = Guard(limit, watchdog, entering, native)
 
     def on_epoch(_context: int, _data: int, delta: Any, kind: Any) -> int:
         try:

@@ -15,7 +15,7 @@ import wasmtime
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom, outside_memory
 from asgi_wasm.engines.wasmtime.calls import store_is_open
-from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
+from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, codes_in, guard
 from asgi_wasm.engines.wasmtime.reports import trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
@@ -50,7 +50,7 @@ class PublicLinker:
         failure = Failure()
         externs = []
         bound: list[list[base.HostFunction]] = []
-        made = guard(store, time_limit, failure, module.engine, _ENTERING)
+        made = guard(store, time_limit, failure, module.engine, _ENTERING, NativeEntry())
         # wasmtime's list of imports owns the function types, hence is kept until the functions are made.
         types = module.module.imports
         for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):

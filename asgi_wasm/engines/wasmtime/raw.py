@@ -23,7 +23,7 @@ from asgi_wasm.engines.wasmtime.calls import (
     store_context,
     store_is_open,
 )
-from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, codes_in, guard
+from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, codes_in, guard
 from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
@@ -89,8 +89,9 @@ class RawLinker:
         context = Context(ctypes.cast(store._context(), c_void_p).value)
         context.store = store
         context.callbacks = []
+        context.entry = NativeEntry()
         failure = RawFailure(self._new_trap)
-        made = guard(store, time_limit, failure, module.engine, _ENTERING)
+        made = guard(store, time_limit, failure, module.engine, _ENTERING, context.entry)
         return Opened(context, failure, self._memory_type, made)
 
     def define(
