@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.request import Request
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.resident.post import Post
+    from asgi_wasm.host.resident.resident import Lendable
 
 
 class LentRequest:
     """One request (`host.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
 
-    ``log`` and ``response_log`` are what plugins changed so far. ``request`` is what goes on instead, once this has
-    left: from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it failed).
+    ``log`` and ``response_log`` are what plugins changed so far, ``lists`` the headers as they left them: a kernel is
+    lent these anew for its log, since other requests were shown theirs meanwhile. ``request`` is what goes on instead,
+    once this has left: from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it
+    failed).
     """
 
     __slots__ = (
@@ -45,6 +48,7 @@ class LentRequest:
         "ids",
         "index",
         "lane",
+        "lists",
         "log",
         "message",
         "own",
@@ -73,6 +77,7 @@ class LentRequest:
         self.ids: list[int] = []
         self.phase = self.bytes_out = self.request_size = 0
         self.client_gone = self.app_is_reading = self.complete = False
+        self.lists: list[Lendable] = [(), ()]
         self.log: list[Change] | None = None
         self.response_log: list[Change] | None = None
         self.message: Message | None = None
@@ -134,6 +139,7 @@ class LentRequest:
                     fields = changed_pairs(fields, changes)
                     self.log = changes if self.log is None else self.log + changes
         self.phase = IDLE
+        self.lists[0] = [*pseudo, *fields]
         self.own = own = {**scope, "asgi_wasm": PluginProperties(self.properties)}
         if self.lane.plan.sees_body[1] and scope.get("extensions"):
             self.own = own = guarded_scope(scope, self.lane.filters, self.properties)
@@ -149,6 +155,7 @@ class LentRequest:
                 if not words[CHANGES] and self.index == len(self.posts) - 1 and not self.lane.plan.sees_body[1]:
                     self.answer = self.lane.answers.find(self.scope, post.resident.local())
                     if self.answer is not None:
+                        self.lists[0] = post.lists[0]
                         return None
             elif not words[VERDICT]:
                 changes = [change for _, change in post.resident.changes()]
@@ -227,6 +234,7 @@ class LentRequest:
                     fields = changed_pairs(fields, changes)
                     self.response_log = changes if self.response_log is None else self.response_log + changes
         self.phase = IDLE
+        self.lists[1] = [status, *fields]
         return message if fields is original else {**message, "headers": translate.trimmed(fields)}
 
     def _response_changes(self, post: Post) -> list[Change] | None:
@@ -265,6 +273,8 @@ class LentRequest:
     def finish(self) -> None:
         """Log for every plugin, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
         posts, answered = self.posts, int(self.message is not None)
+        if not self.lists[1]:
+            self.lists[1] = self._unseen_response
         if len(posts) == 1 and posts[0].takes_log:
             if self._cross(LOG, 0, posts[0].end, answered):
                 posts[0].vm.lent.pop(self.ids[0], None)
@@ -277,10 +287,16 @@ class LentRequest:
                 return
             post.vm.lent.pop(self.ids[index], None)
 
+    def _unseen_response(self) -> Sequence[tuple[bytes, bytes]]:
+        """The headers of a response that no plugin has seen before its log."""
+        assert self.message is not None
+        return [(b":status", b"%d" % self.message["status"]), *translate.header_pairs(self.message)]
+
     def _cross(self, phase: int, index: int, crossing: Callable[..., Any], *more: int) -> bool:
         """False when the request has left."""
         post = self.posts[index]
         self.index, self.phase = index, phase
+        post.lists[:] = self.lists
         try:
             news = crossing(self.ids[index], post.root_id, *more)
         except EngineError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from wasmtime import wat2wasm
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
@@ -120,3 +122,69 @@ def test_a_send_in_another_thread_does_not_enter_the_guest() -> None:
 
 async def _sent(send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+LOGS_ITS_REQUEST = """
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+    (func $tell (param i32 i32)
+      (if (i32.eqz (call $get_header (local.get 0) (local.get 1) (i32.const 7) (i32.const 64) (i32.const 68)))
+        (then (drop (call $log (i32.const 2) (i32.load (i32.const 64)) (i32.load (i32.const 68)))))))
+    (func (export "proxy_on_log") (param i32)
+      (call $tell (i32.const 0) (i32.const 16)) (call $tell (i32.const 2) (i32.const 16))
+      (call $tell (i32.const 2) (i32.const 32)))
+"""
+SEES_RESPONSES = """
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+"""
+
+
+def guest(callbacks: str) -> bytes:
+    return bytes(
+        wat2wasm(
+            f"""(module
+    (import "env" "proxy_get_header_map_value" (func $get_header (param i32 i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "x-from1") (data (i32.const 32) ":status")
+    (global $top (mut i32) (i32.const 4096))
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "malloc") (param i32) (result i32)
+      (global.set $top (i32.add (global.get $top) (local.get 0)))
+      (i32.sub (global.get $top) (local.get 0)))
+    {callbacks})"""
+        )
+    )
+
+
+@pytest.mark.parametrize("callbacks", [LOGS_ITS_REQUEST, LOGS_ITS_REQUEST + SEES_RESPONSES])
+def test_a_log_callback_reads_the_headers_of_its_own_request(
+    callbacks: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the same kernel was lent another request's since."""
+    caplog.set_level("INFO")
+    file = tmp_path / "guest.wasm"
+    file.write_bytes(guest(callbacks))
+
+    async def main() -> None:
+        arrived, go_on = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] == "/first":
+                arrived.set()
+                await go_on.wait()
+            name = scope["path"].encode()
+            await send({"type": "http.response.start", "status": 201, "headers": [(b"x-from1", b"app" + name)]})
+            await send({"type": "http.response.body", "body": b"app"})
+
+        async with wrapped(app, file) as middleware:
+            assert vm_of(middleware).resident is not None
+            first = asyncio.create_task(request(middleware, path="/first", headers=[(b"x-from1", b"one")]))
+            await arrived.wait()
+            await request(middleware, path="/second", headers=[(b"x-from1", b"two")])
+            go_on.set()
+            await first
+
+    caplog.clear()
+    asyncio.run(main())
+    told = [record.getMessage() for record in caplog.records if record.name.endswith(".p")]
+    assert told == ["two", "app/second", "201", "one", "app/first", "201"], caplog.records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -24,6 +24,8 @@ _flatten = chain.from_iterable
 
 # What a callback did to one map: hostcall (`layout.ADD` and so on), name, value.
 Change = tuple[int, bytes, bytes]
+# Headers that are lent, or what makes them once they are used.
+Lendable = Sequence[tuple[bytes, bytes]] | Callable[[], Sequence[tuple[bytes, bytes]]]
 
 
 class Local(NamedTuple):
@@ -71,7 +73,7 @@ class Resident:
             raise LinkError("the kernel's window has another layout")
         self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
         self.view = beside.view(self.window_address, layout.SIZE)
-        self.lists: list[Sequence[tuple[bytes, bytes]]] = [(), ()]
+        self.lists: list[Lendable] = [(), ()]
         self._lent: dict[int, LentContext] = {}
         for slot, kind in enumerate(_MAPS):
             self._tell_singles(slot, sorted(kind.single))
@@ -91,8 +93,9 @@ class Resident:
 
     def fill(self, slot: int) -> int:
         """A lent map is used for the first time. 0 when it is no list of as many pairs of bytes as fit."""
+        pairs = self.lists[slot]
         try:
-            flat = list(_flatten(self.lists[slot]))
+            flat = list(_flatten(pairs() if callable(pairs) else pairs))
             data = b"".join(flat)
         except TypeError:
             return 0
