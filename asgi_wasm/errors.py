@@ -21,13 +21,36 @@ Each message is one sentence for the person who can mend it: what was wrong, whe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 
 class AsgiWasmError(Exception):
     """Raised, through a subclass, for everything that asgi-wasm reports itself."""
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong with the settings. ``file`` is None for the environment, `.env` and arguments."""
+
+    source: str
+    key: str
+    problem: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.key}: {self.problem}"
+
+
 class SettingsError(AsgiWasmError):
-    """Raised when a setting is wrong, before any plugin runs."""
+    """Raised when a setting is wrong, before any plugin runs.
+
+    ``mistakes`` are all that were found at once; it is empty where a source could not be read at all.
+    """
+
+    def __init__(self, message: str, mistakes: tuple[Mistake, ...] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
 
 
 class MissingExtraError(AsgiWasmError):

@@ -24,7 +24,8 @@ ARROWS = {
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
-    "__main__": ("settings", "worker.loading", "errors", "logs"),
+    "cli": ("asgi.types", "engines", "errors", "host", "logs", "settings", "specs", "worker"),
+    "__main__": ("cli",),
     "__init__": (
         "asgi.properties",
         "errors",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_wasm.__main__ import main
+from asgi_wasm.cli import main
 from tests.plugins.conftest import PLUGINS
 
 

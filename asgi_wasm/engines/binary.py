@@ -58,18 +58,22 @@ def one_sentence(message: str) -> str:
     return lines[-1] if lines else "the engine gives no reason"
 
 
-class _Reader:
+class Reader:
+    """Reads one part of a binary from its front."""
+
     def __init__(self, code: bytes, start: int, end: int) -> None:
         self.code = code
         self.position = start
         self.end = end
 
     def byte(self) -> int:
+        """One byte."""
         value = self.code[self.position]
         self.position += 1
         return value
 
     def number(self) -> int:
+        """A number as LEB128."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -79,23 +83,25 @@ class _Reader:
             shift += 7
 
     def take(self) -> bytes:
+        """A vector of bytes."""
         size = self.number()
         self.position += size
         return self.code[self.position - size : self.position]
 
 
-def _sections(code: bytes) -> Iterator[tuple[int, _Reader]]:
-    reader = _Reader(code, len(MAGIC) + len(VERSION), len(code))
+def sections(code: bytes) -> Iterator[tuple[int, Reader]]:
+    """The id of each section, and its content. Raises IndexError for a malformed module."""
+    reader = Reader(code, len(MAGIC) + len(VERSION), len(code))
     while reader.position < reader.end:
         kind, size = reader.byte(), reader.number()
-        yield kind, _Reader(code, reader.position, reader.position + size)
+        yield kind, Reader(code, reader.position, reader.position + size)
         reader.position += size
 
 
 def _check_signatures(code: bytes) -> None:
     passable: list[bool] = []  # by type index: are all parameters and results numbers?
     functions: list[int] = []  # by function index: its type index
-    for kind, reader in _sections(code):
+    for kind, reader in sections(code):
         if kind == TYPE_SECTION:
             passable = [_function_type(reader) for _ in range(reader.number())]
         elif kind == IMPORT_SECTION:
@@ -114,13 +120,13 @@ def _complaint(how: str, name: bytes) -> str:
     return f"its {how} function {name.decode(errors='replace')!r} takes or returns something that is no number"
 
 
-def _function_type(reader: _Reader) -> bool:
+def _function_type(reader: Reader) -> bool:
     if reader.byte() != FUNCTION_FORM:
         raise InvalidModuleError("it declares types of the garbage collection proposal")
     return NUMBER_TYPES.issuperset(reader.take() + reader.take())
 
 
-def _import(reader: _Reader, functions: list[int], passable: list[bool]) -> None:
+def _import(reader: Reader, functions: list[int], passable: list[bool]) -> None:
     module, name, kind = reader.take(), reader.take(), reader.byte()
     if kind == FUNCTION_KIND:
         functions.append(reader.number())
@@ -139,7 +145,7 @@ def _import(reader: _Reader, functions: list[int], passable: list[bool]) -> None
         reader.number()
 
 
-def _limits(reader: _Reader) -> None:
+def _limits(reader: Reader) -> None:
     flags = reader.byte()
     reader.number()
     if flags & LIMITS_HAVE_MAXIMUM:

@@ -86,8 +86,8 @@ class _Reader:
         upstreams = tuple(found for name in merged.upstreams if (found := self._upstream(name)) is not None)
         metrics = self._check(Metrics, {"enabled": (False, None), **merged.metrics}, "metrics")
         top = self._check(Settings, {key: merged.values[key] for key in _TOP_VALUES if key in merged.values}, "")
-        if self._mistakes.sentences or limits is None or metrics is None or top is None:
-            raise SettingsError("\n".join(self._mistakes.sentences))
+        self._mistakes.check_none()
+        assert limits is not None and metrics is not None and top is not None, "what is missing is a mistake"
         return specs.HostSpec(
             plugins=plugins,
             routes=routes,

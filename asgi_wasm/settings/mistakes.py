@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from asgi_wasm.errors import Mistake, SettingsError
 from asgi_wasm.settings import names
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.sources import Source
@@ -21,12 +22,18 @@ class Mistakes:
     """Collects them, so that all are told at once."""
 
     def __init__(self) -> None:
-        self.sentences: list[str] = []
+        self.found: list[Mistake] = []
 
     def blame(self, source: Source | None, key: str, problem: str) -> None:
         """Write one down."""
         # Names and keys come from files and variables: they may hold anything.
-        self.sentences.append(f"{shown(source.name) if source else 'settings'}: {shown(key)}: {problem}")
+        name, file = (shown(source.name), source.file) if source else ("settings", None)
+        self.found.append(Mistake(name, shown(key), problem, file))
+
+    def check_none(self) -> None:
+        """Raises `SettingsError` if there is any."""
+        if self.found:
+            raise SettingsError("\n".join(map(str, self.found)), tuple(self.found))
 
     def check(
         self,

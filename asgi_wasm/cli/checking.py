@@ -1,0 +1,153 @@
+"""``asgi-wasm check``: what a start would refuse, before there is a server to start."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asgi_wasm import settings
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.cli import console
+from asgi_wasm.errors import AsgiWasmError, PluginError, SettingsError
+from asgi_wasm.settings.lines import line_of
+from asgi_wasm.specs import FailurePolicy, HostSpec
+from asgi_wasm.worker.plugin_file import read_plugin_file
+from asgi_wasm.worker.shared import Shared
+from asgi_wasm.worker.worker import Worker
+
+# Mistakes name what a key stands in; the line is to be the key's own.
+_UNKNOWN_KEY = re.compile(r"unknown key '([^']*)'")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to mend. ``level`` is "error" for what a start refuses, else "warning"; ``line`` counts from 1."""
+
+    level: str
+    problem: str
+    file: str = ""
+    line: int | None = None
+    key: str = ""
+    plugin: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
+        return f"{place}{f'{self.key}: ' if self.key else ''}{self.problem}"
+
+
+@dataclass(frozen=True)
+class PluginRow:
+    """One plugin of the settings; ``state`` is "started", "loaded", "refused" or "not tried"."""
+
+    name: str
+    file: str
+    sha256: str
+    priority: int
+    state: str
+
+
+def check_settings(path: Path | None, *, start: bool, as_json: bool) -> int:
+    """Print all that is wrong; 1 if a start would refuse any of it."""
+    plugins: list[PluginRow] = []
+    spec = HostSpec()
+    try:
+        spec = settings.load(path)
+    except SettingsError as error:
+        findings = [*_of_settings(error)]
+    else:
+        if start:
+            with console.waiting("loading and starting the plugins"):
+                findings, refused = asyncio.run(_start(spec))
+        else:
+            findings, refused = [*_read_files(spec)], set()
+        state = "started" if start else "readable"
+        plugins = [_row(spec, index, state, refused) for index in range(len(spec.plugins))]
+        if not spec.plugins:
+            findings.append(
+                Finding("warning", f"no plugin is configured: no source names one, nor a file in {Path.cwd()}")
+            )
+    failed = any(finding.level == "error" for finding in findings)
+    if as_json:
+        upstreams = {upstream.name: upstream.url for upstream in spec.upstreams}
+        shown = {"ok": not failed, "findings": [*map(asdict, findings)], "plugins": [*map(asdict, plugins)]}
+        console.json_out({**shown, "upstreams": upstreams, "sources": [*map(str, spec.sources)]})
+    else:
+        _print(spec, findings, plugins)
+    return int(failed)
+
+
+def _of_settings(error: SettingsError) -> Iterable[Finding]:
+    if not error.mistakes:
+        yield Finding("error", str(error))
+    for mistake in error.mistakes:
+        unknown = _UNKNOWN_KEY.match(mistake.problem)
+        key = f"{mistake.key}.{unknown[1]}" if unknown else mistake.key
+        line = None if mistake.file is None else line_of(mistake.file, key)
+        yield Finding("error", mistake.problem, mistake.source, line, mistake.key)
+
+
+def _read_files(spec: HostSpec) -> Iterable[Finding]:
+    for plugin in spec.plugins:
+        try:
+            read_plugin_file(plugin)
+        except PluginError as error:
+            yield _of_plugin(spec, error)
+
+
+def _of_plugin(spec: HostSpec, error: PluginError) -> Finding:
+    """A plugin that fails open is passed over at a start; so it refuses nothing."""
+    policy = next(plugin.failure_policy for plugin in spec.plugins if plugin.name == error.plugin)
+    level = "warning" if policy is FailurePolicy.FAIL_OPEN else "error"
+    for source in spec.sources:
+        if (line := line_of(source, f"plugins.{error.plugin}")) is not None:
+            return Finding(level, str(error), source.name, line, plugin=error.plugin)
+    return Finding(level, str(error), plugin=error.plugin)
+
+
+async def _start(spec: HostSpec) -> tuple[list[Finding], set[str]]:
+    """Load, start and configure each plugin as a server would, and end it."""
+    try:
+        worker = Worker(_no_app, spec, {}, Shared())
+    except AsgiWasmError as error:
+        return [Finding("error", str(error))], {plugin.name for plugin in spec.plugins}
+    try:
+        await worker.start(spec)
+        errors = worker.plugins.errors()
+    except AsgiWasmError as error:
+        return [Finding("error", str(error))], {plugin.name for plugin in spec.plugins}
+    finally:
+        await worker.stop()
+    return [_of_plugin(spec, error) for error in errors], {error.plugin for error in errors}
+
+
+async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("nothing is requested")
+
+
+def _row(spec: HostSpec, index: int, state: str, refused: set[str]) -> PluginRow:
+    plugin = spec.plugins[index]
+    try:
+        digest = read_plugin_file(plugin)[1]
+    except PluginError:
+        digest, state = "", "refused"
+    shown = "refused" if plugin.name in refused else state
+    return PluginRow(plugin.name, str(plugin.file), digest, plugin.priority, shown)
+
+
+def _print(spec: HostSpec, findings: list[Finding], plugins: list[PluginRow]) -> None:
+    if plugins:
+        headings = ("plugin", "priority", "state", "sha256", "file")
+        rows = [(row.name, row.priority, row.state, row.sha256[:12], row.file) for row in plugins]
+        console.table(headings, rows, {"started": "green", "refused": "red"})
+    if spec.upstreams:
+        console.table(("upstream", "url"), [(upstream.name, upstream.url) for upstream in spec.upstreams])
+    for finding in findings:
+        if finding.level == "error":
+            console.error(finding)
+        else:
+            console.line(f"warning: {finding}", "yellow")
+    count = sum(finding.level == "error" for finding in findings)
+    console.line(f"{count} mistake{'s' * (count != 1)}: a server would not start" if count else "a server would start")

@@ -1,0 +1,78 @@
+"""The line of a settings file in which a key stands, so that an editor or CI can point there.
+
+YAML only: TOML's parser tells no places. A key is as mistakes name it (``plugins.waf.conf``, ``routes[0].uri``); the
+line is that of the deepest part of it that the file has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from asgi_wasm.errors import SettingsError
+from asgi_wasm.settings import names
+from asgi_wasm.settings.files import decode, read_bytes
+
+_ALIASES = (names.PLUGIN, names.METRICS, names.TAG_RULE, names.ROUTE)
+
+
+def line_of(file: Path, key: str) -> int | None:
+    """From 1; None where it cannot be told."""
+    if file.suffix not in (".yaml", ".yml"):
+        return None
+    try:
+        node = yaml.compose(decode(read_bytes(file), file.name), Loader=yaml.SafeLoader)
+    except (SettingsError, yaml.YAMLError, RecursionError):
+        return None
+    if isinstance(node, yaml.MappingNode) and not key.startswith("wasm"):
+        # APISIX's own file has its plugins one level down.
+        node = next((value for name, value in node.value if name.value == "wasm" and key.startswith("plugins")), node)
+    return None if node is None else _descend(node, key)
+
+
+def _descend(node: yaml.Node, key: str) -> int | None:
+    line: int | None = None
+    while key:
+        found = _step(node, key)
+        if found is None:
+            break
+        place, node, key = found
+        line = place.start_mark.line + 1
+    return line
+
+
+def _step(node: yaml.Node, key: str) -> tuple[yaml.Node, yaml.Node, str] | None:
+    """Where the first part of the key stands, its value, and the rest of the key."""
+    if isinstance(node, yaml.MappingNode):
+        # The longest first: names may have dots in them.
+        for name, value in sorted(node.value, key=lambda pair: -len(str(pair[0].value))):
+            for spelled in _spellings(str(name.value)):
+                if (rest := _rest(key, spelled)) is not None:
+                    return name, value, rest
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            if (rest := _rest(key, f"[{index}]")) is None:
+                rest = _rest(key, _name_of(item))
+            if rest is not None:
+                return item, item, rest
+    return None
+
+
+def _spellings(name: str) -> list[str]:
+    return [name, *(aliases[name] for aliases in _ALIASES if name in aliases)]
+
+
+def _name_of(item: yaml.Node) -> str:
+    """The name by which an entry of a list is called."""
+    if not isinstance(item, yaml.MappingNode):
+        return ""
+    fields = {str(key.value): value for key, value in item.value}
+    return next((str(fields[key].value) for key in ("name", "plugin_name", "pluginName") if key in fields), "")
+
+
+def _rest(key: str, part: str) -> str | None:
+    if not part or not key.startswith(part):
+        return None
+    rest = key[len(part) :]
+    return rest.removeprefix(".") if not rest or rest[0] in ".[" else None

@@ -1,0 +1,86 @@
+"""The command as a whole: its help, its documents, and what it does without its extra."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import ROOT, command, environment, run
+
+_PAPER = ROOT / "asgi_wasm" / "cli" / "README.md"
+_HELP = re.compile(r"(<!-- help: (\w*) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
+_WITHOUT_EXTRA = """
+import importlib.util as util, sys
+real = util.find_spec
+util.find_spec = lambda name, package=None: None if name in ("typer", "rich") else real(name, package)
+from asgi_wasm.cli import main
+sys.exit(main())
+"""
+
+
+def commands(folder: Path) -> list[str]:
+    shown = run("--help", cwd=folder).out
+    return re.findall(r"^  (\w+)  ", shown.partition("Commands:\n")[2], re.MULTILINE)
+
+
+def test_the_paper_has_the_help_of_every_command(tmp_path: Path) -> None:
+    """`ASGI_WASM_WRITE_TABLES=1` writes it."""
+    paper = _PAPER.read_text(encoding="utf-8")
+    made = _HELP.sub(lambda found: found[1] + run(*found[2].split(), "--help", cwd=tmp_path).out + found[4], paper)
+    if os.environ.get("ASGI_WASM_WRITE_TABLES"):
+        _PAPER.write_text(made, encoding="utf-8")
+    assert [found[1] for found in _HELP.findall(paper)] == ["", *commands(tmp_path)]
+    assert paper == made
+
+
+def test_every_command_has_an_example(tmp_path: Path) -> None:
+    for name in commands(tmp_path):
+        assert f"asgi-wasm {name}" in run(name, "--help", cwd=tmp_path).out.partition("Example")[2], name
+
+
+@pytest.mark.parametrize("arguments", [["frob"], ["inspect"], ["inspect", "a.wasm", "--bad"]])
+def test_a_wrong_command_line(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.status == 2
+    assert "Error: " in done.err
+
+
+def without_extra(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    given = [sys.executable, "-c", _WITHOUT_EXTRA, *arguments]
+    return subprocess.run(given, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["inspect", "a.wasm"], ["compile", "--help"]])
+def test_without_its_extra(tmp_path: Path, arguments: list[str]) -> None:
+    done = without_extra(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'asgi-wasm[cli]'" in done.stderr
+
+
+def test_compile_needs_no_extra(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("cache_dir: cache\n")
+    assert without_extra(tmp_path, "compile", "s.yaml").returncode == 0
+    done = without_extra(tmp_path, "compile", "none.yaml")
+    assert (done.returncode, done.stderr) == (1, "settings file none.yaml does not exist\n")
+
+
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    """`asgi-wasm --help | head -1`"""
+    process = subprocess.Popen(
+        command("inspect", ROOT / "plugins" / "fault_injection" / "rust.wasm"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait(60)
