@@ -23,6 +23,7 @@ from asgi_wasm.foreign import foreign_function
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream
+from asgi_wasm.worker.status import PluginState, PluginStatus, Status
 from asgi_wasm.worker.telemetry import metrics_app
 
 __all__ = [
@@ -40,10 +41,13 @@ __all__ = [
     "PluginLoadError",
     "PluginProperties",
     "PluginStartError",
+    "PluginState",
+    "PluginStatus",
     "ProxyStatus",
     "Route",
     "Settings",
     "SettingsError",
+    "Status",
     "TrapError",
     "Upstream",
     "WasmMiddleware",

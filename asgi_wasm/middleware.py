@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.host.ports import ForeignFunction
     from asgi_wasm.specs import HostSpec
+    from asgi_wasm.worker.status import Status
 
 _NO_PROPERTIES = PluginProperties({})
 
@@ -118,6 +119,10 @@ class WasmMiddleware:
         `SettingsError`, or the `PluginError` of any plugin that cannot start: then nothing has changed.
         """
         await self._workers.reload()
+
+    def status(self) -> Status:
+        """How the plugins of the running event loop are. Cheap; to be called in an event loop."""
+        return self._workers.status()
 
     async def __aenter__(self) -> WasmMiddleware:
         """`start`; for an app mounted below another, whose lifespan does not reach it."""

@@ -34,6 +34,7 @@ ARROWS = {
         "interpreter",
         "middleware",
         "settings",
+        "worker.status",
         "worker.telemetry",
     ),
 }

@@ -5,6 +5,7 @@ Followed: proxy-wasm-cpp-host `include/proxy-wasm/context.h`; Envoy `source/exte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Attributes
     from asgi_wasm.host.vm import WasmVM
     from asgi_wasm.specs import PluginSpec
+
+
+def _ignore() -> None:
+    """Nobody is to be told."""
 
 
 @dataclass(eq=False)
@@ -44,6 +49,8 @@ class RootContext:
     deleted: bool = False
     # By the foreign function `declare_property`: whether each is read-only once set.
     declared_properties: dict[bytes, bool] = field(default_factory=dict)
+    # Called once its VM has failed.
+    on_failure: Callable[[], None] = _ignore
 
     @property
     def root(self) -> RootContext:

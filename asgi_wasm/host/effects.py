@@ -14,6 +14,7 @@ from asgi_wasm.host.abi import StreamType
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import RootContext, StreamContext
+    from asgi_wasm.host.plugin import Plugin
     from asgi_wasm.host.wire import Pairs
 
 
@@ -147,7 +148,18 @@ class DeleteRoot:
     root: RootContext
 
 
+@dataclass(frozen=True)
+class StartAgain:
+    """Put another in the place of a service's ``root``, whose VM failed: no request asks for it.
+
+    Not before its `Recovery` allows it.
+    """
+
+    root: RootContext
+    plugin: Plugin
+
+
 StreamEffect = ContinueStream | CloseStream | LocalResponse
 GrpcEffect = GrpcCall | GrpcStream | GrpcSend | GrpcClose | GrpcCancel | EndCallouts
-RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect
+RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect | StartAgain
 Effect = StreamEffect | RootEffect | DeleteRoot

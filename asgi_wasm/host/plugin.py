@@ -6,12 +6,14 @@ Followed: proxy-wasm-cpp-host `src/wasm.cc` (`createWasm`, `getOrCreateThreadLoc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from asgi_wasm.engines.base import Module
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import MARKERS, AbiVersion
 from asgi_wasm.host.contexts import RootContext
+from asgi_wasm.host.effects import StartAgain
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.resident.kit import Kit
@@ -137,18 +139,41 @@ class Plugin:
         """
         root = self._roots.get(conf)
         if root is None or root.vm.failure is not None:
-            self._admit(conf)
-            root = self._roots[conf] = self._start(conf)
+            root = self._roots[conf] = self._started(conf)
+            root.on_failure = partial(self._failed, conf)
         return root
 
-    def _admit(self, conf: bytes) -> None:
-        """Raises `PluginAwayError`."""
+    def _started(self, conf: bytes) -> RootContext:
         recovery = self._recoveries.get(conf)
         if recovery is None:
-            recovery = self._recoveries[conf] = Recovery(self.spec, self.pool.ports)
-        else:
-            recovery.check()
+            # Whoever asks first decides what becomes of a plugin that does not start (`BrokenPlugin`).
+            recovery = Recovery(self.spec, self.pool.ports)
+            recovery.starts()
+            root = self._start(conf)
+            self._recoveries[conf] = recovery
+            return root
+        recovery.check()
         recovery.starts()
+        try:
+            return self._start(conf)
+        except PluginError as error:
+            recovery.failed(error.problem)
+            raise
+
+    def _failed(self, conf: bytes) -> None:
+        """Its VM failed just now."""
+        root = self._roots[conf]
+        self._recoveries[conf].failed(root.vm.failure or "")
+        if self.spec.service:
+            self.pool.ports.start(StartAgain(root, self))
+
+    def present(self, conf: bytes) -> RootContext | None:
+        """The root context of this configuration as it is, running or not; None before its first start."""
+        return self._roots.get(conf)
+
+    def recovery(self, conf: bytes) -> Recovery | None:
+        """What is known of the failures of this configuration; None before its first start."""
+        return self._recoveries.get(conf)
 
     def _start(self, conf: bytes) -> RootContext:
         try:

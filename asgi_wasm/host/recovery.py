@@ -32,11 +32,15 @@ class Recovery:
         self._ports = ports
         self._interval = int(spec.reload_interval * _SECOND)
         self._started = 0
-        self._failures = 0
+        # Those that count for the back-off.
+        self._in_a_row = 0
         # The present failure is known, and when it may end.
         self._failed = False
         self._next_try = 0
         self._away = False
+        # All of them, and why the last one came.
+        self.failures = 0
+        self.last_failure = ""
 
     def starts(self) -> None:
         """It is started now, whatever comes of that."""
@@ -44,30 +48,44 @@ class Recovery:
         self._failed = False
         self._set_away(False)
 
+    def failed(self, reason: str) -> None:
+        """It failed just now. Nothing more is heard until it `starts` again."""
+        if self._failed:
+            return
+        now = self._ports.clock.monotonic()
+        self._failed = True
+        self.failures += 1
+        self.last_failure = reason
+        self._next_try = self._when(now)
+        if now < self._next_try:
+            self._set_away(True)
+            self._ports.log.host(self._spec.name, LogLevel.WARN, self._told((self._next_try - now) / _SECOND))
+
+    def seconds_left(self) -> float:
+        """Until it may be started again; 0 when it may be now."""
+        return max(0.0, (self._next_try - self._ports.clock.monotonic()) / _SECOND) if self._failed else 0.0
+
     def check(self) -> None:
         """To be called before a new start. Raises `PluginAwayError` when that would be too early."""
-        now = self._ports.clock.monotonic()
-        if not self._failed:
-            self._failed = True
-            self._next_try = self._when(now)
-            if now < self._next_try:
-                self._set_away(True)
-                seconds, policy = (self._next_try - now) / _SECOND, self._spec.failure_policy.value
-                words = f"it is started again in {seconds:.1f} s at the earliest; until then its requests get {policy}"
-                self._ports.log.host(self._spec.name, LogLevel.WARN, words)
-        if now < self._next_try:
-            seconds = (self._next_try - now) / _SECOND
+        seconds = self.seconds_left()
+        if seconds:
             raise PluginAwayError(
                 self._spec.name, str(self._spec.file), f"it failed, and is started again in {seconds:.1f} s"
             )
+
+    def _told(self, seconds: float) -> str:
+        again = f"it is started again in {seconds:.1f} s"
+        if self._spec.service:
+            return again
+        return f"{again} at the earliest; until then its requests get {self._spec.failure_policy.value}"
 
     def _when(self, now: int) -> int:
         if self._spec.failure_policy is FailurePolicy.FAIL_RELOAD:
             return self._started + self._jittered(self._interval)
         if now - self._started > _LONGEST:
-            self._failures = 0
-        self._failures += 1
-        doubled = self._failures - _AT_ONCE - 1
+            self._in_a_row = 0
+        self._in_a_row += 1
+        doubled = self._in_a_row - _AT_ONCE - 1
         if doubled < 0:
             return now
         return now + min(self._jittered(self._interval << min(doubled, 32)), _LONGEST)

@@ -272,6 +272,7 @@ class WasmVM:
             self.ports.host_metrics.trapped(self.plugin_name())
             for root in self.roots():
                 self._end_callouts(root)
+                root.on_failure()
 
     def _recall_lent(self) -> None:
         """Let requests that kernels serve go on in Python: nothing of this VM may be entered by them any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from asgi_wasm.engines import create_engine
@@ -33,6 +33,10 @@ class Plugins:
         self._plugins = list(plugins)
         self._spec = spec
         self.router = self._route()
+
+    def __iter__(self) -> Iterator[AnyPlugin]:
+        """In the order of the settings."""
+        return iter(self._plugins)
 
     def _route(self) -> Router:
         return Router(self._plugins, self._spec.routes, self._spec.paths, denies=self._spec.deny_unrouted)

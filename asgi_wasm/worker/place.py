@@ -28,6 +28,11 @@ class Place:
         self.watching: asyncio.Task[None] | None = None
         self._draining: dict[Worker, asyncio.Task[None]] = {}
 
+    @property
+    def draining(self) -> int:
+        """Workers from before a reload that still have work."""
+        return len(self._draining)
+
     async def replace(self, fresh: Worker) -> None:
         """Give new requests to ``fresh``. The worker before it ends what it has begun, in its drain timeout at most."""
         old, self.worker = self.worker, fresh

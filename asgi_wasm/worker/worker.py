@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
-from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect
+from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect, StartAgain
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import ForeignFunction, Ports
 from asgi_wasm.services.clock import SystemClock
@@ -19,11 +19,13 @@ from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
+from asgi_wasm.services.revivals import Revivals
 from asgi_wasm.services.signatures import Signatures
 from asgi_wasm.services.store import open_store
 from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.specs import EscapedSlashes
 from asgi_wasm.worker.loading import Loader, Plugins
+from asgi_wasm.worker.status import PluginStatus, statuses
 from asgi_wasm.worker.telemetry import Telemetry
 from asgi_wasm.worker.watch import require_watchfiles, states
 
@@ -53,6 +55,7 @@ class Worker:
         self.watched = states((*spec.sources, *(plugin.file for plugin in spec.plugins)) if spec.watch else ())
         self.drain_timeout = spec.drain_timeout
         self._ticks = Ticks()
+        self._revivals = Revivals()
         self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
         self._store = open_store(spec.store, shared.memory)
@@ -93,6 +96,8 @@ class Worker:
             if isinstance(effect, EndCallouts):
                 self._http_calls.cancel(effect.root)
                 self._ticks.forget(effect.root)
+        elif isinstance(effect, StartAgain):
+            self._revivals.add(effect)
         else:
             self._ticks.set(effect)
 
@@ -117,9 +122,14 @@ class Worker:
         waits = self._http_calls.under_way or self._foreign_calls.under_way or self._grpc_calls.under_way
         return not waits and not self._loader.has_streams()
 
+    def status(self) -> tuple[PluginStatus, ...]:
+        """How each plugin is."""
+        return statuses(self.plugins, self.environment.log)
+
     async def stop(self) -> None:
         """End every plugin, then free the VMs."""
         self._ticks.close()
+        self._revivals.close()
         await self._http_calls.close()
         await self._foreign_calls.close()
         self.plugins.stop()
@@ -139,6 +149,7 @@ class Worker:
         Plugins do not hear of it: none may be entered outside of its event loop.
         """
         self._ticks.close()
+        self._revivals.close()
         self._http_calls.abandon()
         self._foreign_calls.abandon()
         self._grpc_calls.abandon()

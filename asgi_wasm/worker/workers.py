@@ -24,6 +24,7 @@ from asgi_wasm.errors import AsgiWasmError, EventLoopError
 from asgi_wasm.logs import get_logger
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.shared import Shared
+from asgi_wasm.worker.status import Status
 from asgi_wasm.worker.watch import changes
 from asgi_wasm.worker.worker import Worker
 
@@ -68,6 +69,13 @@ class Workers:
             return None
         self.last = loop, place.worker
         return place.worker
+
+    def status(self) -> Status:
+        """See `WasmMiddleware.status`."""
+        place = self._places.get(id(asyncio.get_running_loop()))
+        if place is None or place.worker is None or not place.home.runs_here():
+            return Status()
+        return Status(place.worker.status(), place.draining, started=True)
 
     async def start(self) -> None:
         """Start the running loop's worker, strictly: see `WasmMiddleware.start`."""

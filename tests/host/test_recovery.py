@@ -54,6 +54,7 @@ class Case:
     def waits(self) -> float:
         """Seconds from a failure now until a start is allowed, found by trying."""
         begun = self.clock.now
+        self.recovery.failed("it trapped")
         while True:
             try:
                 self.recovery.check()
@@ -103,5 +104,8 @@ def test_it_is_told_once_and_counted() -> None:
         "it is started again in 1.0 s at the earliest; until then its requests get fail_reload"
     ]
     assert case.metrics.heard == [True, False]
+    case.recovery.failed("it trapped again")
+    case.recovery.failed("and this is not heard")
+    assert (case.recovery.failures, case.recovery.last_failure) == (2, "it trapped again")
     with pytest.raises(PluginAwayError, match=r"plugin 'p' \(p\.wasm\): it failed, and is started again in 1\.0 s"):
         case.recovery.check()

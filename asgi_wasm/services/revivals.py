@@ -1,0 +1,48 @@
+"""Starts service plugins again whose VMs failed: requests do that for others, and none asks for a service."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asgi_wasm.errors import PluginAwayError, PluginError
+from asgi_wasm.host.effects import StartAgain
+from asgi_wasm.host.recovery import Recovery
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.host")
+
+
+class Revivals:
+    """One timer for each service that is away."""
+
+    def __init__(self) -> None:
+        self._timers: dict[StartAgain, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    def add(self, effect: StartAgain) -> None:
+        """Start it as soon as it may be, and again if that fails. Needs a running event loop."""
+        recovery = effect.plugin.recovery(effect.root.conf)
+        if recovery is not None and not self._closed:
+            self._arm(effect, recovery)
+
+    def _arm(self, effect: StartAgain, recovery: Recovery) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[effect] = loop.call_later(recovery.seconds_left(), self._try, effect, recovery)
+
+    def _try(self, effect: StartAgain, recovery: Recovery) -> None:
+        del self._timers[effect]
+        try:
+            effect.plugin.root(effect.root.conf)
+        except PluginAwayError:
+            # The timer was early by a rounding.
+            self._arm(effect, recovery)
+        except PluginError as error:
+            logger.error("%s", error)
+            self._arm(effect, recovery)
+
+    def close(self) -> None:
+        """Start nothing any more."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

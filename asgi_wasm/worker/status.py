@@ -1,0 +1,103 @@
+"""What a middleware's plugins are doing now, for whoever shows or watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.plugin import BrokenPlugin
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.ports import Log
+    from asgi_wasm.worker.loading import AnyPlugin, Plugins
+
+
+class PluginState(str, Enum):
+    """How a plugin is."""
+
+    # It serves.
+    RUNNING = "running"
+    # Its VM failed; the next request that needs it starts it again.
+    FAILED = "failed"
+    # Its VM failed, and it is not started again yet: its requests have the failure policy.
+    AWAY = "away"
+    # It was never there. Only a reload, or a restart, can change that.
+    BROKEN = "broken"
+    # Nothing runs it: routes have other configurations of it only.
+    UNUSED = "unused"
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """One plugin with one configuration. VMs are by event loop, and so are ``failures``."""
+
+    name: str
+    # As the settings name it.
+    file: str
+    state: PluginState
+    # Since its first start, and why the last one came; of a broken plugin, why it is.
+    failures: int = 0
+    last_failure: str = ""
+    # Seconds until it may be started again: 0 when the next request does it, None where nothing is to be started.
+    next_try: float | None = None
+    priority: int = 0
+    failure_policy: str = ""
+    service: bool = False
+    # Hex digests; no configuration is shown, since it may hold secrets. "" for what was not loaded.
+    sha256: str = ""
+    conf_sha256: str = ""
+    abi_version: str = ""
+    # Bytes of its VM's memory, and the requests that its VM serves now; None and 0 while it does not run.
+    memory: int | None = None
+    streams: int = 0
+    # What it logged last.
+    last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """The plugins of one event loop, in the order of the settings, and how many workers a reload has left to end."""
+
+    plugins: tuple[PluginStatus, ...] = ()
+    draining: int = 0
+    # False before the first start, and after a stop.
+    started: bool = False
+
+
+def statuses(plugins: Plugins, log: Log) -> tuple[PluginStatus, ...]:
+    """That of each plugin with each of its configurations."""
+    return tuple(
+        _status(plugin, conf, tuple(log.last_lines(plugin.spec.name)))
+        for plugin in plugins
+        for conf in plugins.confs(plugin) or [plugin.spec.conf or b""]
+    )
+
+
+def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> PluginStatus:
+    spec = plugin.spec
+    found = PluginStatus(
+        spec.name,
+        str(spec.file),
+        PluginState.BROKEN,
+        priority=spec.priority,
+        failure_policy=spec.failure_policy.value,
+        service=spec.service,
+        conf_sha256=sha256(conf).hexdigest(),
+        last_lines=last_lines,
+    )
+    if isinstance(plugin, BrokenPlugin):
+        return replace(found, last_failure=plugin.error.problem)
+    found = replace(found, sha256=plugin.code.digest, abi_version=str(plugin.code.version))
+    recovery, root = plugin.recovery(conf), plugin.present(conf)
+    if recovery is None or root is None:
+        # No route has this configuration, so nothing has started it.
+        return replace(found, state=PluginState.UNUSED)
+    found = replace(found, failures=recovery.failures, last_failure=recovery.last_failure)
+    vm = root.vm
+    if vm.failure is None:
+        streams = len(vm.contexts) - len(vm.roots()) + len(vm.lent)
+        return replace(found, state=PluginState.RUNNING, memory=vm.instance.memory.size, streams=streams)
+    seconds = recovery.seconds_left()
+    return replace(found, state=PluginState.AWAY if seconds else PluginState.FAILED, next_try=seconds)
