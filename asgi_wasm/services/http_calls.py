@@ -1,4 +1,4 @@
-"""`proxy_http_call` by httpx: one client an upstream, for its connection pool.
+"""`proxy_http_call`: a task for each call, and what its answer or its failure is to the plugin.
 
 Followed for everything that goes wrong: Envoy `source/common/http/async_client_impl.cc` and `source/common/router/`.
 What breaks off before an answer's headers is a local answer of 502, 503 or 504, in the same words; what breaks off
@@ -9,49 +9,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-
-import httpx
 
 from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.logs import get_logger
+from asgi_wasm.services.callouts.deadline import Deadline
+from asgi_wasm.services.callouts.messages import (
+    Answer,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    OverflowingError,
+    StreamResetError,
+    UnsendableError,
+    UpstreamProtocolError,
+)
+from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.tasks import Tasks
-from asgi_wasm.services.upstreams import OverflowingError, UnsendableError, Upstream
+from asgi_wasm.services.upstreams import Upstream
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
-# The first row that fits. Which of the peer's ways to end it was, httpx only tells in its message.
-_LOCAL_ANSWERS: tuple[tuple[type[Exception], str, int, bytes], ...] = (
-    (OverflowingError, "", _SERVICE_UNAVAILABLE, _RESET + b"overflow"),
-    (asyncio.TimeoutError, "", _GATEWAY_TIMEOUT, b"upstream request timeout"),
-    (httpx.ConnectTimeout, "", _SERVICE_UNAVAILABLE, _RESET + b"connection timeout"),
-    (httpx.ConnectError, "", _SERVICE_UNAVAILABLE, _RESET + b"remote connection failure"),
-    (httpx.NetworkError, "", _SERVICE_UNAVAILABLE, _RESET + b"connection termination"),
-    (httpx.RemoteProtocolError, "Server disconnected", _SERVICE_UNAVAILABLE, _RESET + b"connection termination"),
-    (httpx.RemoteProtocolError, "StreamReset", _SERVICE_UNAVAILABLE, _RESET + b"remote reset"),
-    (httpx.ProtocolError, "", _BAD_GATEWAY, _RESET + b"protocol error"),
+# The first row that fits.
+_LOCAL_ANSWERS: tuple[tuple[type[Exception], int, bytes], ...] = (
+    (OverflowingError, _SERVICE_UNAVAILABLE, _RESET + b"overflow"),
+    (asyncio.TimeoutError, _GATEWAY_TIMEOUT, b"upstream request timeout"),
+    (ConnectTimeoutError, _SERVICE_UNAVAILABLE, _RESET + b"connection timeout"),
+    (ConnectError, _SERVICE_UNAVAILABLE, _RESET + b"remote connection failure"),
+    (ConnectionLostError, _SERVICE_UNAVAILABLE, _RESET + b"connection termination"),
+    (StreamResetError, _SERVICE_UNAVAILABLE, _RESET + b"remote reset"),
+    (UpstreamProtocolError, _BAD_GATEWAY, _RESET + b"protocol error"),
 )
 
 logger = get_logger("asgi_wasm.host")
-
-
-class _ResponseTooLargeError(Exception):
-    """Raised while reading an answer over the bound."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"its answer is over limits.call_response, {limit} bytes")
-
-
-@dataclass
-class _Answer:
-    """What has come of a call so far. ``headers`` is None until they are there."""
-
-    headers: HeaderMap | None = None
-    body: bytearray = field(default_factory=bytearray)
 
 
 class HttpCalls:
@@ -59,7 +52,8 @@ class HttpCalls:
 
     def __init__(self, upstreams: Iterable[UpstreamSpec], max_response: int = DEFAULT_CALL_RESPONSE_LIMIT) -> None:
         """``max_response`` is in bytes. Raises `MissingExtraError` when an upstream wants HTTP/2 and cannot have it."""
-        self._upstreams = {upstream.name: Upstream(upstream) for upstream in upstreams}
+        turns = Turns()
+        self._upstreams = {upstream.name: Upstream(upstream, turns) for upstream in upstreams}
         self._max_response = max_response
         self._tasks = Tasks()
 
@@ -85,11 +79,10 @@ class HttpCalls:
             took = ports.clock.monotonic() - began
             ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
 
-        answer = _Answer()
+        answer = Answer(self._max_response)
         try:
-            await asyncio.wait_for(
-                self._exchange(call, upstream, answer), upstream.spec.seconds(call.timeout_milliseconds)
-            )
+            with Deadline(upstream.spec.seconds(call.timeout_milliseconds)):
+                await upstream.exchange(call, answer)
             ended("response")
         except Exception as error:
             # Whatever it was: the plugin's token must be answered, once.
@@ -105,20 +98,6 @@ class HttpCalls:
             answer = local
         callouts.deliver_http_response(call.root, call.token, answer.headers or HeaderMap(), bytes(answer.body))
 
-    async def _exchange(self, call: HttpCall, upstream: Upstream, answer: _Answer) -> None:
-        async with upstream.place():
-            response = await upstream.transport.handle_async_request(upstream.request(call))
-            try:
-                answer.headers = HeaderMap([(b":status", b"%d" % response.status_code)])
-                answer.headers.pairs += [(name.lower(), value) for name, value in response.headers.raw]
-                # Raw: the plugin gets the bytes that its headers describe, compressed or not.
-                async for chunk in response.aiter_raw():
-                    answer.body += chunk
-                    if len(answer.body) > self._max_response:
-                        raise _ResponseTooLargeError(self._max_response)
-            finally:
-                await response.aclose()
-
     @property
     def under_way(self) -> bool:
         """Whether any call has not been answered."""
@@ -128,7 +107,7 @@ class HttpCalls:
         """Cancel what is under way, and close the connections."""
         await self._tasks.close()
         for upstream in self._upstreams.values():
-            await upstream.transport.aclose()
+            await upstream.close()
 
     def abandon(self) -> None:
         """`close` for a worker whose event loop is closed, and its connections with it."""
@@ -139,19 +118,19 @@ def _outcome(error: Exception) -> str:
     """As the host's metric of callouts names it."""
     if isinstance(error, asyncio.TimeoutError):
         return "timeout"
-    return "connection_failure" if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) else "failure"
+    return "connection_failure" if isinstance(error, ConnectError) else "failure"
 
 
-def _local_answer(error: Exception) -> _Answer | None:
+def _local_answer(error: Exception) -> Answer | None:
     """What Envoy answers itself for a call that got no headers. None for an error that should not happen."""
     if isinstance(error, UnsendableError):
         return _answer(_SERVICE_UNAVAILABLE, error.words)
-    for kind, words, status, body in _LOCAL_ANSWERS:
-        if isinstance(error, kind) and words in str(error):
+    for kind, status, body in _LOCAL_ANSWERS:
+        if isinstance(error, kind):
             return _answer(status, body)
     return None
 
 
-def _answer(status: int, body: bytes) -> _Answer:
+def _answer(status: int, body: bytes) -> Answer:
     fields = [(b":status", b"%d" % status), (b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
-    return _Answer(HeaderMap(fields), bytearray(body))
+    return Answer(len(body), HeaderMap(fields), bytearray(body))

@@ -1,4 +1,4 @@
-"""A named target of HTTP calls as httpx sees it: its connections, and the requests that go there."""
+"""A named target of HTTP calls: how many may go there at once, and what is sent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
+from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.http2 import HttpxCarrier
+from asgi_wasm.services.callouts.messages import Answer, OverflowingError, Request, UnsendableError
+from asgi_wasm.services.callouts.pool import Pool
+from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.specs import UpstreamSpec
 
-# Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
-CONNECT_TIMEOUT = 5.0
-# Envoy's circuit breaker defaults to 1024 connections of a cluster and as many calls that wait for one. Calls must not
-# wait inside of httpx's pool: there each new one looks at every pair of a waiting call and a connection.
+# Envoy's circuit breaker defaults to 1024 connections of a cluster and as many calls that wait for one.
 MAX_CONNECTIONS = 1024
 MAX_PENDING = 1024
 
@@ -35,49 +37,42 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"TRACE"})
 
 
-class UnsendableError(Exception):
-    """Raised for a request that HTTP cannot carry; ``words`` are Envoy's."""
-
-    def __init__(self, words: bytes) -> None:
-        super().__init__(words.decode("latin-1"))
-        self.words = words
-
-
-class OverflowingError(Exception):
-    """Raised for a call when as many are under way, and waiting, as may be."""
-
-
 class Upstream:
-    """Calls use the transport below httpx's client: the client would follow redirects, keep cookies and decode bodies.
+    """HTTP/2 is spoken on ``https://`` when the server takes it (ALPN), and on ``http://`` without asking."""
 
-    HTTP/2 is spoken on ``https://`` when the server takes it (ALPN), and on ``http://`` without asking.
-    """
-
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, turns: Turns) -> None:
         """Raises `MissingExtraError` when it wants HTTP/2 and the library is not there."""
         if spec.http2 and find_spec("h2") is None:
             raise MissingExtraError(f"upstream {spec.name!r} wants http2: pip install 'asgi-wasm[http2]'")
         self.spec = spec
         self._under_way = 0
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._url = httpx.URL(spec.url)
-        secure = self._url.scheme == "https"
         self._own = HeaderMap()
         for name, value in spec.headers:
             self._own.add(name.encode("latin-1"), value.encode("latin-1"))
-        self.transport = httpx.AsyncHTTPTransport(
-            http1=secure or not spec.http2,
-            http2=spec.http2,
-            # Certificates take long to load: not for nothing.
-            verify=secure and _verify(spec.verify),
-            # Nothing of the environment, and no second try that nobody asked for.
-            trust_env=False,
-            retries=0,
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-        )
+        self._carrier = self._make_carrier(turns)
+
+    def _make_carrier(self, turns: Turns) -> Pool | HttpxCarrier:
+        url = httpx.URL(self.spec.url)
+        # Certificates take long to load: not for nothing.
+        tls = _tls(self.spec.verify) if url.scheme == "https" else None
+        if self.spec.http2:
+            return HttpxCarrier(url, tls)
+        if tls is not None:
+            tls.set_alpn_protocols(["http/1.1"])
+        return Pool(Connector(url.raw_host.decode("ascii"), url.port or (443 if tls else 80), tls), turns)
+
+    async def exchange(self, call: HttpCall, answer: Answer) -> None:
+        """Send it, and fill ``answer``. Raises `CalloutError`."""
+        async with self._place():
+            await self._carrier.exchange(self.request(call), answer)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._carrier.close()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def _place(self) -> AsyncIterator[None]:
         """Wait for a call's turn; it lasts as long as the context. Raises `OverflowingError`."""
         if self._under_way >= MAX_CONNECTIONS + MAX_PENDING:
             raise OverflowingError(f"{self._under_way} calls are under way")
@@ -88,10 +83,10 @@ class Upstream:
         finally:
             self._under_way -= 1
 
-    def request(self, call: HttpCall) -> httpx.Request:
+    def request(self, call: HttpCall) -> Request:
         """The plugin's request as it is, with the settings' headers in place of its own of the same names.
 
-        httpx adds nothing to it. Raises `UnsendableError`.
+        Raises `UnsendableError`.
         """
         headers = HeaderMap(call.headers)
         method, target = headers.get(b":method") or b"", headers.get(b":path") or b""
@@ -104,23 +99,14 @@ class Upstream:
         if call.body or method not in _WITHOUT_BODY:
             fields.append((b"content-length", b"%d" % len(call.body)))
         _check(method, target, fields)
-        request = httpx.Request(
-            method.decode("ascii"),
-            self._url,
-            headers=fields,
-            content=call.body or None,
-            extensions={
-                "target": target,
-                "timeout": {"connect": CONNECT_TIMEOUT, "read": None, "write": None, "pool": None},
-            },
-        )
-        # As the plugin spelled it: httpx puts it in capitals.
-        request.method = method.decode("ascii")
-        return request
+        return Request(method, target, fields, call.body)
 
 
-def _verify(verify: bool | Path) -> ssl.SSLContext | bool:
-    return ssl.create_default_context(cafile=verify) if isinstance(verify, Path) else verify
+def _tls(verify: bool | Path) -> ssl.SSLContext:
+    """Nothing of the environment has a say."""
+    if isinstance(verify, Path):
+        return ssl.create_default_context(cafile=verify)
+    return httpx.create_ssl_context(verify=verify, trust_env=False)
 
 
 def _check(method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> None:

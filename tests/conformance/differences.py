@@ -297,13 +297,6 @@ DIFFERENCES = [
         "uvicorn frames it so.",
         (Cover(_each("body body-buffer", "http-1.0"), "client.framing"),),
     ),
-    Difference(
-        "A called upstream that cuts its connection within the head of its answer",
-        "the plugin gets a 502",
-        "the plugin gets a 503, as for no answer",
-        "httpx does not tell the two apart.",
-        (Cover("auth/head-cut auth-then-body/head-cut", "client.headers log"),),
-    ),
 ]
 
 

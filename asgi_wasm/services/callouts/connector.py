@@ -1,0 +1,98 @@
+"""How a connection to an upstream is made."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+from asgi_wasm.services.callouts.deadline import Deadline
+from asgi_wasm.services.callouts.messages import ConnectError, ConnectTimeoutError
+
+# Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
+CONNECT_TIMEOUT = 5.0
+# Of all addresses but the last one that a name has: one that does not answer must not keep from the others.
+_ADDRESS_TIMEOUT = 1.0
+# Seconds that what a name resolves to is used for: Envoy's `dns_refresh_rate`.
+_FRESH_SECONDS = 5.0
+
+
+class Connection(asyncio.Protocol):
+    """What can be made here: an `asyncio.Protocol` that can be given up."""
+
+    def abort(self) -> None:
+        """Close it at once. Idempotent."""
+        raise NotImplementedError
+
+
+_Connection = TypeVar("_Connection", bound=Connection)
+
+
+class Connector:
+    """Makes connections to one host; ``tls`` is None for plain ones."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._resolving = asyncio.Lock()
+        # What the name resolved to, and until when it counts.
+        self._addresses: list[str] = []
+        self._fresh_until = float("inf") if self._is_address() else 0.0
+
+    def _is_address(self) -> bool:
+        try:
+            self._addresses = [str(ipaddress.ip_address(self._host))]
+        except ValueError:
+            return False
+        return True
+
+    async def connect(self, make: Callable[[], _Connection]) -> _Connection:
+        """A new connection, with TLS where that is asked for. Raises `ConnectError`."""
+        try:
+            with Deadline(CONNECT_TIMEOUT):
+                return await self._connect(make)
+        except asyncio.TimeoutError:
+            raise ConnectTimeoutError(f"no connection within {CONNECT_TIMEOUT:g} s") from None
+        except (OSError, ValueError) as error:
+            # ValueError: a host that is no name.
+            raise ConnectError(str(error) or type(error).__name__) from None
+
+    async def _connect(self, make: Callable[[], _Connection]) -> _Connection:
+        *others, last = await self._resolve()
+        for address in others:
+            try:
+                with Deadline(_ADDRESS_TIMEOUT):
+                    return await self._connect_to(address, make)
+            except (OSError, asyncio.TimeoutError):
+                continue
+        return await self._connect_to(last, make)
+
+    async def _resolve(self) -> list[str]:
+        loop = asyncio.get_running_loop()
+        # Many calls at once ask once.
+        async with self._resolving:
+            if loop.time() >= self._fresh_until:
+                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                self._addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+                self._fresh_until = loop.time() + _FRESH_SECONDS
+            return self._addresses
+
+    async def _connect_to(self, address: str, make: Callable[[], _Connection]) -> _Connection:
+        connection = make()
+        name = None if self._tls is None else self._host
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                address,
+                self._port,
+                ssl=self._tls,
+                server_hostname=name,
+            )
+        except BaseException:
+            connection.abort()
+            raise
+        return connection

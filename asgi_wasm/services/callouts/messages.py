@@ -1,0 +1,100 @@
+"""What goes to an upstream, what comes back, and what can go wrong in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from asgi_wasm.host.header_map import HeaderMap
+
+# More than a proxy passes on between a request and its answer; RFC 9110 15.2 sets no bound.
+_MAX_INTERIM = 100
+# A body may come in so many pieces, and in one more for every so many bytes of it: below that an upstream has the host
+# work far more than it tells it.
+_FREE_PIECES = 10_000
+_BYTES_PER_PIECE = 64
+
+
+class CalloutError(Exception):
+    """Raised, through a subclass, for a call that gets no whole answer."""
+
+
+class OverflowingError(CalloutError):
+    """Raised for a call when as many are under way, and waiting, as may be."""
+
+
+class UnsendableError(CalloutError):
+    """Raised for a request that HTTP cannot carry; ``words`` are Envoy's."""
+
+    def __init__(self, words: bytes) -> None:
+        super().__init__(words.decode("latin-1"))
+        self.words = words
+
+
+class ConnectError(CalloutError):
+    """Raised when there is no connection to be had."""
+
+
+class ConnectTimeoutError(ConnectError):
+    """Raised when connecting takes too long."""
+
+
+class ConnectionLostError(CalloutError):
+    """Raised when the connection ended before an answer."""
+
+
+class StreamResetError(CalloutError):
+    """Raised when the upstream reset this one call."""
+
+
+class UpstreamProtocolError(CalloutError):
+    """Raised for an answer that is not HTTP, or that is more than HTTP's framing should cost."""
+
+
+class AnswerTooLargeError(CalloutError):
+    """Raised while reading an answer over the bound."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"its answer is over limits.call_response, {limit} bytes")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it is sent. ``headers`` begin with the ``host``, and tell how long the body is, if there is one."""
+
+    method: bytes
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass
+class Answer:
+    """What has come of a call so far.
+
+    ``headers`` is None until they are there; ``limit`` is the most bytes that a body may have.
+    """
+
+    limit: int = 0
+    headers: HeaderMap | None = None
+    body: bytearray = field(default_factory=bytearray)
+    _interim: int = 0
+    _pieces: int = 0
+
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The final status and headers."""
+        self.headers = HeaderMap([(b":status", b"%d" % status), *headers])
+
+    def interim(self) -> None:
+        """An answer before the final one. Raises `UpstreamProtocolError`."""
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise UpstreamProtocolError(f"more than {_MAX_INTERIM} interim answers came before the final one")
+
+    def append(self, data: bytes | bytearray, *, begins_piece: bool = True) -> None:
+        """More of the body. Raises `AnswerTooLargeError`, `UpstreamProtocolError`."""
+        self.body += data
+        self._pieces += begins_piece
+        if len(self.body) > self.limit:
+            raise AnswerTooLargeError(self.limit)
+        if self._pieces > _FREE_PIECES + len(self.body) // _BYTES_PER_PIECE:
+            raise UpstreamProtocolError(f"{len(self.body)} bytes of its body came in {self._pieces} pieces")

@@ -1,0 +1,306 @@
+"""Connections to upstreams: when one is used again, and that nothing but an answer to its own call reaches a call."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.http1 import Http1Connection
+from asgi_wasm.services.callouts.messages import (
+    Answer,
+    AnswerTooLargeError,
+    ConnectError,
+    ConnectionLostError,
+    Request,
+    UpstreamProtocolError,
+)
+from asgi_wasm.services.callouts.pool import Pool
+from asgi_wasm.services.callouts.turns import Turns
+from tests.driving import run
+from tests.serving import free_port
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+POISON = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
+Writer = asyncio.StreamWriter
+# From the path of a request to what is done about it.
+Serve = Callable[[bytes, Writer], Awaitable[None]]
+
+
+class Calls:
+    """A pool to a server that does as a test says with each request, whose body it does not read."""
+
+    def __init__(self, serve: Serve) -> None:
+        self.connections = 0
+        self._serve = serve
+        self._writers: list[Writer] = []
+
+    async def __aenter__(self) -> Calls:
+        self._server = await asyncio.start_server(self._one, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.pool = Pool(Connector("127.0.0.1", port, None), Turns())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pool.close()
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        # Let their handlers see it.
+        await asyncio.sleep(0.02)
+
+    async def _one(self, reader: asyncio.StreamReader, writer: Writer) -> None:
+        self.connections += 1
+        self._writers.append(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await self._serve(head.split()[1], writer)
+        except (asyncio.IncompleteReadError, OSError):
+            writer.close()
+
+    async def get(self, path: str = "/", method: bytes = b"GET", body: bytes = b"", limit: int = 1 << 20) -> bytes:
+        """The body of the answer."""
+        headers = [(b"host", b"up.test"), *([(b"content-length", b"%d" % len(body))] if body else [])]
+        answer = Answer(limit)
+        await self.pool.exchange(Request(method, path.encode(), headers, body), answer)
+        assert answer.headers is not None
+        return bytes(answer.body)
+
+
+def saying(reply: bytes, later: bytes = b"") -> Serve:
+    """``reply`` to /first, and ``later`` a moment after it; to anything else OK."""
+
+    async def serve(path: bytes, writer: Writer) -> None:
+        writer.write(reply if path == b"/first" else OK)
+        if path == b"/first" and later:
+            await asyncio.sleep(0.02)
+            writer.write(later)
+
+    return serve
+
+
+def test_connection_is_used_again() -> None:
+    async def main() -> None:
+        async with Calls(saying(OK)) as calls:
+            for _ in range(5):
+                assert await calls.get() == b"ok"
+            assert calls.connections == 1
+            await asyncio.gather(*(calls.get() for _ in range(3)))
+            await asyncio.gather(*(calls.get() for _ in range(3)))
+            assert calls.connections == 3
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("method", "reply", "later"),
+    [
+        (b"GET", OK + POISON, b""),
+        (b"GET", OK, POISON),
+        (b"GET", OK + b"\r\n", b""),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 45\r\n\r\n" + POISON, b""),
+        (b"GET", b"HTTP/1.1 204 No\r\n\r\n" + POISON, b""),
+        (b"GET", b"HTTP/1.1 304 No\r\ncontent-length: 45\r\n\r\n" + POISON, b""),
+        (b"GET", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + POISON, b""),
+        (b"GET", OK + b"HTTP/1.1 103 Early\r\n\r\n", POISON),
+        (b"GET", b"HTTP/1.1 101 Up\r\nupgrade: x\r\n\r\n" + POISON, POISON),
+        (b"GET", OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n"), POISON),
+        (b"GET", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", POISON),
+    ],
+    ids=[
+        "surplus",
+        "late-surplus",
+        "line-break",
+        "head-with-body",
+        "204-with-body",
+        "304-with-body",
+        "after-last-chunk",
+        "interim-afterwards",
+        "upgrade",
+        "connection-close",
+        "http-1.0",
+    ],
+)
+@pytest.mark.parametrize("waits", [True, False], ids=["later", "at-once"])
+def test_what_is_beyond_an_answer_answers_nobody(method: bytes, reply: bytes, later: bytes, waits: bool) -> None:
+    """The next call is another request's, whenever it comes."""
+
+    async def main() -> None:
+        async with Calls(saying(reply, later)) as calls:
+            headers = [(b"host", b"up.test"), *([(b"upgrade", b"x")] if b" 101 " in reply else [])]
+            await calls.pool.exchange(Request(method, b"/first", headers, b""), Answer(100))
+            if waits or later:
+                await asyncio.sleep(0.05)
+            assert [await calls.get() for _ in range(3)] == [b"ok"] * 3
+            assert calls.connections == 2
+
+    run(main)
+
+
+def test_surplus_that_the_loop_has_not_read_yet_is_seen() -> None:
+    """It lies in the kernel while the loop is busy with something else."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            turns = Turns()
+            connector = Connector("127.0.0.1", server.getsockname()[1], None)
+            connection = await connector.connect(lambda: Http1Connection(turns))
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(OK)
+                await connection.exchange(Request(b"GET", b"/", [(b"host", b"a")], b""), Answer(100))
+                assert connection.is_usable
+                peer.sendall(POISON)
+                assert not connection.is_usable
+            connection.abort()
+
+    run(main)
+
+
+def test_answer_to_half_a_request_ends_the_connection() -> None:
+    async def main() -> None:
+        async with Calls(saying(OK)) as calls:
+            # More than the kernel's buffers take: the server does not read it.
+            assert await calls.get("/first", b"POST", bytes(16 << 20)) == b"ok"
+            assert await calls.get() == b"ok"
+            assert calls.connections == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"])
+def test_answer_of_a_call_that_was_given_up_reaches_nobody(begun: bytes) -> None:
+    async def main() -> None:
+        async with Calls(saying(begun, POISON)) as calls:
+            task = asyncio.ensure_future(calls.get("/first"))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert [await calls.get() for _ in range(2)] == [b"ok"] * 2
+            assert calls.connections == 2
+
+    run(main)
+
+
+def test_server_that_closes_an_idle_connection() -> None:
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(OK)
+            if path == b"/first":
+                writer.close()
+
+        async with Calls(serve) as calls:
+            assert await calls.get("/first") == b"ok"
+            await asyncio.sleep(0.02)
+            assert await calls.get() == b"ok"
+            assert calls.connections == 2
+
+    run(main)
+
+
+def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.services.callouts.pool._IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("asgi_wasm.services.callouts.pool._SWEEP_SECONDS", 0.02)
+
+    async def main() -> None:
+        async with Calls(saying(OK)) as calls:
+            await asyncio.gather(*(calls.get() for _ in range(5)))
+            assert calls.connections == 5
+            await asyncio.sleep(0.2)
+            await calls.get()
+            assert calls.connections == 6
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (b"", ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nx-a: ", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\nx-a: " + b"v" * 100_000, UpstreamProtocolError),
+        (b"HTTP/1.1 103 Early\r\n\r\n" * 101 + OK, UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000, UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n" + b"x" * 200, AnswerTooLargeError),
+    ],
+    ids=["nothing", "cut-head", "cut-body", "cut-chunk", "long-head", "interim", "tiny-chunks", "too-large"],
+)
+def test_no_answer(reply: bytes, error: type[Exception]) -> None:
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(reply)
+            writer.close()
+
+        async with Calls(serve) as calls:
+            with pytest.raises(error):
+                await calls.get(limit=100 if error is AnswerTooLargeError else 1 << 20)
+
+    run(main)
+
+
+def test_a_hundred_interim_answers_and_small_pieces_are_no_fault() -> None:
+    reply = b"HTTP/1.1 103 Early\r\n\r\n" * 100 + b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    reply += b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
+
+    async def main() -> None:
+        async with Calls(saying(reply)) as calls:
+            assert await calls.get("/first") == b"x" * 10_000
+            await calls.get()
+            assert calls.connections == 1
+
+    run(main)
+
+
+def test_others_have_their_turn_while_pieces_are_parsed() -> None:
+    """Endless pieces, without a bound: between any two of a hundred there is an iteration of the loop."""
+
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 9_000 + b"0\r\n\r\n"
+            )
+
+        async with Calls(serve) as calls:
+            tasks = [asyncio.ensure_future(calls.get()) for _ in range(5)]
+            iterations = 0
+            while not all(task.done() for task in tasks):
+                iterations += 1
+                await asyncio.sleep(0)
+            assert iterations > 5 * 9_000 / (8 * 32)
+
+    run(main)
+
+
+def test_nobody_listens() -> None:
+    async def main() -> None:
+        pool = Pool(Connector("127.0.0.1", free_port(), None), Turns())
+        with pytest.raises(ConnectError):
+            await pool.exchange(Request(b"GET", b"/", [(b"host", b"a")], b""), Answer())
+
+    run(main)
+
+
+def test_names_are_resolved_once_for_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Calls(saying(OK)) as calls:
+            port = calls._server.sockets[0].getsockname()[1]
+            calls.pool = Pool(Connector("localhost", port, None), Turns())
+            loop, asked = asyncio.get_running_loop(), []
+            real = loop.getaddrinfo
+
+            async def getaddrinfo(*arguments: object, **more: object) -> object:
+                asked.append(arguments)
+                return await real(*arguments, **more)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+            assert await asyncio.gather(*(calls.get() for _ in range(20))) == [b"ok"] * 20
+            assert len([one for one in asked if one[0] == "localhost"]) == 1
+
+    run(main)
