@@ -15,6 +15,7 @@ from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.foreign import PythonFunction, collect
+from asgi_wasm.worker.services import SYSTEM
 from asgi_wasm.worker.workers import Workers
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class WasmMiddleware:
     Making one is cheap: settings are read, modules compiled and plugins started by the server's lifespan startup, or
     by the first request where the server sends none. It keeps no state of a request.
     """
+
+    _services = SYSTEM
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class WasmMiddleware:
             shared_data=shared_data,
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
-        self._workers = Workers(app, self._configure)
+        self._workers = Workers(app, self._configure, self._services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""

@@ -5,7 +5,7 @@ What takes time is an effect instead (`host.effects`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from asgi_wasm.host.wire import PropertyValue
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import RootContext
     from asgi_wasm.host.effects import RootEffect
+    from asgi_wasm.host.trace import TraceSink
     from asgi_wasm.host.vm import WasmVM
 
 
@@ -56,8 +57,8 @@ class Log(Protocol):
         """The plugin's own last few lines, for an error that says why it did not start."""
         ...
 
-    def trace(self) -> Callable[[str], None] | None:
-        """Where to write each callback and hostcall (`host.trace`), or None. Asked once a VM, when it is made."""
+    def trace(self) -> TraceSink | None:
+        """Where to tell of each callback and hostcall, or None. Asked once a VM, when it is made."""
         ...
 
 
@@ -241,7 +242,7 @@ class Ports:
     metrics: Metrics
     foreign_functions: Mapping[str, ForeignFunction]
     start: Callable[[RootEffect], None]
-    upstreams: frozenset[str] = frozenset()
+    upstreams: Collection[str] = frozenset()
     host_metrics: HostMetrics = NO_HOST_METRICS
     can_call_grpc: Callable[[str], bool] = lambda _name: False
     thread: Callable[[], int] = lambda: 0

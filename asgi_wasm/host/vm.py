@@ -103,8 +103,8 @@ class WasmVM:
         self.log_lines = LogLines(ports, spec.limits)
         self._thread_here = ports.thread
         self._thread = ports.thread()
-        write = ports.log.trace()
-        self.trace = None if write is None else Trace(write, self.plugin_name)
+        sink = ports.log.trace()
+        self.trace = None if sink is None else Trace(sink, self)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
         self.instance = self._instantiate(module, kit)
         self.memory = GuestMemory(self.instance.memory, self._allocate)

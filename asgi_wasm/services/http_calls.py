@@ -8,14 +8,14 @@ after them is a failure. As in Envoy, trailers of a request are not sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 
 from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services.callouts.deadline import Deadline
+from asgi_wasm.services.callouts.deadline import CallLater, Deadline
 from asgi_wasm.services.callouts.messages import (
     Answer,
     ConnectError,
@@ -50,17 +50,30 @@ logger = get_logger("asgi_wasm.host")
 class HttpCalls:
     """Carries out HTTP calls as tasks of the running event loop."""
 
-    def __init__(self, upstreams: Iterable[UpstreamSpec], max_response: int = DEFAULT_CALL_RESPONSE_LIMIT) -> None:
-        """``max_response`` is in bytes. Raises `MissingExtraError` when an upstream wants HTTP/2 and cannot have it."""
+    def __init__(
+        self,
+        upstreams: Iterable[UpstreamSpec],
+        max_response: int = DEFAULT_CALL_RESPONSE_LIMIT,
+        call_later: CallLater | None = None,
+    ) -> None:
+        """``max_response`` is in bytes; ``call_later`` is used for timeouts in place of the event loop's.
+
+        Raises `MissingExtraError` when an upstream wants HTTP/2 and cannot have it.
+        """
         turns = Turns()
         self._upstreams = {upstream.name: Upstream(upstream, turns) for upstream in upstreams}
         self._max_response = max_response
+        self._call_later = call_later
         self._tasks = Tasks()
 
     @property
-    def names(self) -> frozenset[str]:
-        """The upstreams that may be called."""
-        return frozenset(self._upstreams)
+    def names(self) -> KeysView[str]:
+        """The upstreams that may be called now."""
+        return self._upstreams.keys()
+
+    def add(self, upstream: Upstream) -> None:
+        """Let one more be called."""
+        self._upstreams[upstream.spec.name] = upstream
 
     def start(self, call: HttpCall) -> None:
         """Send it; its answer, or its failure, is delivered to the root context later, once."""
@@ -81,7 +94,7 @@ class HttpCalls:
 
         answer = Answer(self._max_response)
         try:
-            with Deadline(upstream.spec.seconds(call.timeout_milliseconds)):
+            with Deadline(upstream.spec.seconds(call.timeout_milliseconds), self._call_later):
                 await upstream.exchange(call, answer)
             ended("response")
         except Exception as error:

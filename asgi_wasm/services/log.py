@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.trace import TextTrace, TraceSink
 from asgi_wasm.logs import escape, get_logger
 
 # The standard library has no TRACE; 5 is what other libraries use.
@@ -58,10 +59,10 @@ class StandardLog:
         """What the plugin logged last."""
         return tuple(self._last[plugin])
 
-    def trace(self) -> Callable[[str], None] | None:
+    def trace(self) -> TraceSink | None:
         """Where the call log goes, or None when nobody wants it."""
         logger = get_logger("asgi_wasm.trace")
-        return partial(logger.log, _TRACE, "%s") if logger.isEnabledFor(_TRACE) else None
+        return TextTrace(partial(logger.log, _TRACE, "%s")) if logger.isEnabledFor(_TRACE) else None
 
     def _logger(self, plugin: str) -> logging.Logger:
         logger = self._loggers.get(plugin)

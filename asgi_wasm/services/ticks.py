@@ -10,6 +10,7 @@ import asyncio
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import SetTickPeriod
+from asgi_wasm.services.callouts.deadline import CallLater
 
 _MILLISECONDS = 1000
 
@@ -21,7 +22,9 @@ class Ticks:
     the one that takes its place after its VM failed has none until it asks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call_later: CallLater | None = None) -> None:
+        """``call_later`` is used in place of the running event loop's."""
+        self._call_later = call_later
         self._periods: dict[RootContext, float] = {}
         self._timers: dict[RootContext, asyncio.TimerHandle] = {}
         self._closed = False
@@ -36,7 +39,8 @@ class Ticks:
             self._arm(root)
 
     def _arm(self, root: RootContext) -> None:
-        self._timers[root] = asyncio.get_running_loop().call_later(self._periods[root], self._tick, root)
+        call_later = self._call_later or asyncio.get_running_loop().call_later
+        self._timers[root] = call_later(self._periods[root], self._tick, root)
 
     def _tick(self, root: RootContext) -> None:
         del self._timers[root]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
@@ -37,11 +38,26 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"TRACE"})
 
 
+class Carrier(Protocol):
+    """What brings requests there."""
+
+    async def exchange(self, request: Request, answer: Answer) -> None:
+        """Send it, and fill ``answer``. Raises `CalloutError`."""
+        ...
+
+    async def close(self) -> None:
+        """Close what it holds."""
+        ...
+
+
 class Upstream:
     """HTTP/2 is spoken on ``https://`` when the server takes it (ALPN), and on ``http://`` without asking."""
 
-    def __init__(self, spec: UpstreamSpec, turns: Turns) -> None:
-        """Raises `MissingExtraError` when it wants HTTP/2 and the library is not there."""
+    def __init__(self, spec: UpstreamSpec, turns: Turns, carrier: Carrier | None = None) -> None:
+        """``carrier`` is used in place of connections.
+
+        Raises `MissingExtraError` when it wants HTTP/2 and the library is not there.
+        """
         if spec.http2 and find_spec("h2") is None:
             raise MissingExtraError(f"upstream {spec.name!r} wants http2: pip install 'asgi-wasm[http2]'")
         self.spec = spec
@@ -50,9 +66,9 @@ class Upstream:
         self._own = HeaderMap()
         for name, value in spec.headers:
             self._own.add(name.encode("latin-1"), value.encode("latin-1"))
-        self._carrier = self._make_carrier(turns)
+        self._carrier = carrier or self._make_carrier(turns)
 
-    def _make_carrier(self, turns: Turns) -> Pool | HttpxCarrier:
+    def _make_carrier(self, turns: Turns) -> Carrier:
         url = httpx.URL(self.spec.url)
         # Certificates take long to load: not for nothing.
         tls = _tls(self.spec.verify) if url.scheme == "https" else None

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.errors import MissingExtraError
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Metrics
+from asgi_wasm.host.ports import NO_HOST_METRICS, Clock, HostMetrics, Metrics
 
 if TYPE_CHECKING:
-    from asgi_wasm.services.clock import SystemClock
     from asgi_wasm.services.store import Store
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.shared import Shared
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class Telemetry:
     """What plugins and host count, exported where the settings say so; else nothing is loaded or called."""
 
-    def __init__(self, spec: HostSpec, clock: SystemClock, store: Store, shared: Shared) -> None:
+    def __init__(self, spec: HostSpec, clock: Clock, store: Store, shared: Shared) -> None:
         """Raises `MissingExtraError`, or `SettingsError` for a multi-process directory that is not there."""
         self.metrics: Metrics = store.metrics if spec.store.metrics else shared.memory.metrics
         self.host_metrics: HostMetrics = NO_HOST_METRICS

@@ -13,18 +13,15 @@ from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
 from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect, StartAgain
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import ForeignFunction, Ports
-from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.foreign_calls import ForeignCalls
 from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.home import HomeLoop
-from asgi_wasm.services.http_calls import HttpCalls
-from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.revivals import Revivals
 from asgi_wasm.services.signatures import Signatures
 from asgi_wasm.services.store import open_store
-from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.specs import EscapedSlashes
 from asgi_wasm.worker.loading import Loader, Plugins
+from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.status import PluginStatus, statuses
 from asgi_wasm.worker.telemetry import Telemetry
 from asgi_wasm.worker.watch import require_watchfiles, states
@@ -44,22 +41,27 @@ class Worker:
     """The services and plugins of one middleware in one event loop: what must not leave that loop."""
 
     def __init__(
-        self, app: ASGIApp, spec: HostSpec, foreign_functions: Mapping[str, ForeignFunction], shared: Shared
+        self,
+        app: ASGIApp,
+        spec: HostSpec,
+        foreign_functions: Mapping[str, ForeignFunction],
+        shared: Shared,
+        services: Services = SYSTEM,
     ) -> None:
         """To be made in its event loop. ``shared`` is what it has in common with the workers of other loops."""
-        log = StandardLog()
+        log = services.log()
         self._shared = shared
         if spec.watch:
             require_watchfiles()
         # The files to follow, and the seconds that what it replaces may still take.
         self.watched = states((*spec.sources, *(plugin.file for plugin in spec.plugins)) if spec.watch else ())
         self.drain_timeout = spec.drain_timeout
-        self._ticks = Ticks()
+        self._ticks = services.ticks()
         self._revivals = Revivals()
-        self._http_calls = HttpCalls(spec.upstreams, spec.call_response_limit)
+        self._http_calls = services.http_calls(spec.upstreams, spec.call_response_limit)
         self._foreign_calls = ForeignCalls()
         self._store = open_store(spec.store, shared.memory)
-        clock = SystemClock()
+        clock = services.clock()
         self._telemetry = Telemetry(spec, clock, self._store, shared)
         self._grpc_calls = GrpcCalls(spec.upstreams)
         ports = Ports(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.errors import AsgiWasmError, EventLoopError
 from asgi_wasm.logs import get_logger
 from asgi_wasm.worker.place import Place
+from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.shared import Shared
 from asgi_wasm.worker.status import Status
 from asgi_wasm.worker.watch import changes
@@ -46,8 +47,9 @@ logger = get_logger("asgi_wasm.host")
 class Workers:
     """The workers of one middleware."""
 
-    def __init__(self, app: ASGIApp, configure: Configure) -> None:
+    def __init__(self, app: ASGIApp, configure: Configure, services: Services = SYSTEM) -> None:
         self._app = app
+        self._services = services
         self._configure = configure
         self._shared = Shared()
         # By the loop's id, which another loop may have once it is gone.
@@ -218,7 +220,7 @@ class Workers:
                 "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
                 Path.cwd(),
             )
-        worker = Worker(self._app, spec, foreign_functions, self._shared)
+        worker = Worker(self._app, spec, foreign_functions, self._shared, self._services)
         try:
             await worker.start(spec)
         except BaseException:

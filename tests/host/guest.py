@@ -26,6 +26,7 @@ from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.host.trace import TextTrace, TraceSink
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.host.wire import Pairs, PropertyValue
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
@@ -52,6 +53,7 @@ class RecordingLog:
     words: list[tuple[str, LogLevel, bytes]] = field(default_factory=list)
     hosts: list[tuple[str, LogLevel, str]] = field(default_factory=list)
     lines: list[str] | None = None
+    sink: TraceSink | None = None
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
         self.words.append((plugin, level, message))
@@ -65,8 +67,8 @@ class RecordingLog:
     def last_lines(self, plugin: str) -> Sequence[str]:
         return [message.decode() for name, _, message in self.words if name == plugin][-5:]
 
-    def trace(self) -> Callable[[str], None] | None:
-        return None if self.lines is None else self.lines.append
+    def trace(self) -> TraceSink | None:
+        return self.sink if self.lines is None else TextTrace(self.lines.append)
 
 
 class StoppedClock:

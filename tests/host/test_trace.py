@@ -5,10 +5,12 @@ import logging
 import pytest
 
 from asgi_wasm.engines.base import FuncType, Import
-from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.trace import Trace
+from asgi_wasm.host.abi import BufferType, LogLevel
+from asgi_wasm.host.trace import Call, Trace
+from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services.log import StandardLog
 from tests.host.guest import (
+    NANOSECONDS,
     OUTSIDE,
     V010,
     Calls,
@@ -136,8 +138,56 @@ def test_it_costs_nothing_when_it_is_off(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("level", "on"), [(logging.NOTSET + 1, True), (5, True), (logging.DEBUG, False)])
 def test_the_logger(caplog: pytest.LogCaptureFixture, level: int, on: bool) -> None:
     with caplog.at_level(level, logger="asgi_wasm.trace"):
-        write = StandardLog().trace()
-        assert (write is not None) is on
-        if write is not None:
-            write("a %s line")
-            assert caplog.record_tuples == [("asgi_wasm.trace", 5, "a %s line")]
+        sink = StandardLog().trace()
+        assert (sink is not None) is on
+        if sink is not None:
+            sink.begin(Call("%s", is_callback=False, plugin="p", context=1, stream=None, depth=0, arguments=()))
+            assert caplog.record_tuples == [("asgi_wasm.trace", 5, "--> %s()")]
+
+
+class Kept:
+    """A sink that keeps every call, with what lies in memory."""
+
+    reads_memory = True
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def begin(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def end(self, call: Call) -> None:
+        call.ended = 1
+
+
+def test_what_the_addresses_lead_to() -> None:
+    kept = Kept()
+    world = World(log=RecordingLog(sink=kept))
+    pairs = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a")]
+
+    def configure(calls: Calls, *_: int) -> int:
+        store = calls.host.store
+        calls.raw("proxy_set_shared_data", *store(b"key"), *store(b"value"), 0)
+        calls.raw("proxy_get_shared_data", *store(b"key"), 64, 68, 72)
+        calls.raw("proxy_get_shared_data", *store(b"none"), 64, 68, 72)
+        calls.raw("proxy_http_call", *store(b"known"), *store(encode_pairs(pairs)), *store(b"body"), 0, 0, 9, 64)
+        calls.raw("proxy_get_current_time_nanoseconds", 64)
+        calls.raw("proxy_get_buffer_bytes", BufferType.PLUGIN_CONFIGURATION, 0, 9, 64, 68)
+        calls.raw("proxy_get_buffer_status", BufferType.PLUGIN_CONFIGURATION, 64, 68)
+        calls.raw("proxy_log", LogLevel.WARN, OUTSIDE, 1)
+        return 1
+
+    start(world, {"proxy_on_configure": configure}, conf=b"conf")
+    hostcalls = [call for call in kept.calls if not call.is_callback]
+    assert [(call.given, call.returned, call.answer) for call in hostcalls] == [
+        ({"key": b"key", "value": b"value"}, {}, "OK"),
+        ({"key": b"key"}, {"value": b"value", "cas": 1}, "OK"),
+        ({"key": b"none"}, {}, "NOT_FOUND"),
+        ({"upstream": b"known", "headers": pairs, "body": b"body", "trailers": []}, {"token": 4}, "OK"),
+        ({}, {"time": NANOSECONDS}, "OK"),
+        ({}, {"data": b"conf"}, "OK"),
+        ({}, {"size": 4, "flags": 0}, "OK"),
+        ({"message": b""}, {}, "INVALID_MEMORY_ACCESS"),
+    ]
+    assert {call.context for call in hostcalls} == {1}
+    assert all(call.ended for call in kept.calls)

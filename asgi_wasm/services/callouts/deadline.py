@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from types import TracebackType
+
+# As an event loop's method.
+CallLater = Callable[..., asyncio.TimerHandle]
 
 
 class Deadline:
@@ -14,8 +18,10 @@ class Deadline:
     in which the work ends, and leaves a cycle through each exception.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, call_later: CallLater | None = None) -> None:
+        """``call_later`` is used in place of the running event loop's."""
         self._seconds = seconds
+        self._call_later = call_later
         self._timer: asyncio.TimerHandle | None = None
         self._expired = False
 
@@ -23,7 +29,8 @@ class Deadline:
         if self._seconds is not None:
             task = asyncio.current_task()
             assert task is not None
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire, task)
+            call_later = self._call_later or asyncio.get_running_loop().call_later
+            self._timer = call_later(self._seconds, self._expire, task)
 
     def _expire(self, task: asyncio.Task[object]) -> None:
         self._expired = True
