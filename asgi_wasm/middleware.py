@@ -13,6 +13,7 @@ from asgi_wasm.asgi.environment import share_scope
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
+from asgi_wasm.asgi.translate import settle_headers
 from asgi_wasm.asgi.websocket import WebSocketHandshake
 from asgi_wasm.foreign import PythonFunction, collect
 from asgi_wasm.worker.services import SYSTEM
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.host.ports import ForeignFunction
     from asgi_wasm.specs import HostSpec
+    from asgi_wasm.worker.routing import Filters
     from asgi_wasm.worker.status import Status
+    from asgi_wasm.worker.worker import Worker
 
 _NO_PROPERTIES = PluginProperties({})
 
@@ -85,20 +88,35 @@ class WasmMiddleware:
         if worker is None:
             await fail_closed(scope, receive, send)
             return
+        if type(scope.get("headers")) is not list:
+            settle_headers(scope)
         filters = worker.plugins.router.filters(scope)
         if worker.is_strict:
             # Settings that refuse or rewrite some requests before any plugin.
             settled = await worker.admit(filters, scope, receive, send)
             if settled is None:
                 return
-            scope = settled
+            if settled is not scope:
+                try:
+                    await self._serve(worker, filters, settled, receive, send)
+                finally:
+                    share_scope(settled, scope)
+                return
+        if filters and kind == "http":
+            # Here already, since a call more is what every request would pay for.
+            await worker.lane(filters).run(scope, receive, send)
+        else:
+            await self._serve(worker, filters, scope, receive, send)
+
+    async def _serve(self, worker: Worker, filters: Filters | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not filters:
-            own = {**scope, "asgi_wasm": _NO_PROPERTIES}
+            # What another of our middlewares outside has put there stays.
+            own = {"asgi_wasm": _NO_PROPERTIES, **scope}
             try:
                 await self.app(own, receive, send)
             finally:
                 share_scope(own, scope)
-        elif kind == "http":
+        elif scope["type"] == "http":
             await worker.lane(filters).run(scope, receive, send)
         else:
             await WebSocketHandshake(worker.environment, filters, scope, receive, send).run(scope)

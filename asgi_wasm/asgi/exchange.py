@@ -20,7 +20,7 @@ from asgi_wasm.asgi.environment import (
     share_scope,
 )
 from asgi_wasm.asgi.outlet import Outlet
-from asgi_wasm.asgi.properties import ScopeAttributes
+from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.header_map import HeaderMap
 
@@ -78,7 +78,7 @@ class HttpExchange:
         self._to_app = RequestSide(self._wake)
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
-        self._outlet = Outlet(send, self._to_client.messages, self._client_went)
+        self._outlet = Outlet(send, self._to_client.messages, self._client_went, self._response_went)
         # A passage of ours has no other attributes.
         attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
         self._attributes: ScopeAttributes = attributes
@@ -86,6 +86,8 @@ class HttpExchange:
         self._passage = passage
         if passage is not None:
             self._chain.adopt(passage)
+        else:
+            self._chain.properties = properties_of(scope)
         self._attributes.bytes_sent = lambda: self._to_client.bytes_out
         # The client's side.
         self._client_ended = translate.request_ends_with_headers(scope)
@@ -99,6 +101,8 @@ class HttpExchange:
         self._response_ended = False
         # The body has ended, but trailers were promised.
         self._awaits_trailers = False
+        # The stream is over for the plugins, and they have not seen the whole request.
+        self._unseen = False
         # The app is over: nobody is left to read what the client says.
         self._concluding = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -143,7 +147,8 @@ class HttpExchange:
     async def conclude(self) -> None:
         """Wait, once the app has ended, for what a plugin still holds back."""
         self._concluding = True
-        self._end_without_trailers()
+        if self._awaits_trailers:
+            self._end_without_trailers()
         while self._response_pending:
             await self._step()
             await self._outlet.flush()
@@ -157,16 +162,27 @@ class HttpExchange:
     def _end_without_trailers(self) -> None:
         """End a response whose app promised trailers and ended without them."""
         response = self._chain.response
-        if self._app_ended and self._awaits_trailers and response is not None and not response.closed:
+        if self._app_ended and response is not None and not response.closed:
             self._awaits_trailers = False
             self._driving += 1
             response.data(b"", True)
             self._driving -= 1
 
-    async def end(self) -> None:
-        """Finish the contexts, whatever happened: here and nowhere else."""
+    def finish(self) -> None:
+        """End the stream for the plugins: once, when the last of the response has been handed to the server (as in
+        Envoy, whatever the app does afterwards), else when the exchange ends.
+        """
+        if self._attributes.finished:
+            return
         self._attributes.finished = True
+        self._forget_pause()
+        # Of a body that plugins were to see, no more reaches the app: to it, the client has gone.
+        self._unseen = not (self._client_ended or self._bypassed)
         self._chain.finish()
+
+    async def end(self) -> None:
+        """Finish, whatever happened."""
+        self.finish()
         await self._close()
 
     # --- in the middle of a request
@@ -225,7 +241,7 @@ class HttpExchange:
                 return self._to_app.messages.popleft()
             if self._unread:
                 return self._unread.pop(0)
-            if self._over or self._client_gone:
+            if self._over or self._client_gone or self._unseen:
                 return {"type": "http.disconnect"}
             if self._reading is None and not self._app_is_reading and self._chain.request.paused_by is None:
                 # Nothing to wait for but the client: no task is needed.
@@ -246,6 +262,9 @@ class HttpExchange:
                 # As to a client that has gone (ASGI 2.4); an endless stream would otherwise never be told to end.
                 raise OSError("a plugin has answered in the app's stead")
             return
+        for context in self._chain.contexts[:1]:
+            # The app may call `send` from anywhere.
+            context.vm.check_thread()
         self._driving += 1
         try:
             passes = self._take(message)
@@ -461,6 +480,10 @@ class HttpExchange:
         self._notify()
         if not self._driving:
             self._outlet.flush_soon()
+
+    def _response_went(self) -> None:
+        if self._to_client.complete and not self._to_client.messages:
+            self.finish()
 
     def _client_went(self) -> None:
         self._client_gone = True

@@ -44,7 +44,7 @@ class Lane:
             ends_with_headers = translate.request_ends_with_headers(scope)
             if ends_with_headers or not plan.sees_body[REQUEST]:
                 posts = self._living_posts()
-                if posts and translate.is_ordinary_scope(scope):
+                if posts:
                     await LentRequest(self, posts, scope, receive, send, ends_with_headers).run()
                     return
                 if not plan.sees_body[RESPONSE]:

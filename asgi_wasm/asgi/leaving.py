@@ -70,7 +70,8 @@ def _tell_progress(request: Request, lent: LentRequest) -> None:
         passage.passed = lent.index
     elif lent.phase == RESPONSE:
         passage.passed = len(lent.ids) - 1 - lent.index
-    elif lent.phase >= LOG:
+    elif lent.phase >= LOG or lent.over:
+        request.ended = lent.phase == IDLE
         request.attributes.finished = passage.finished = True
 
 

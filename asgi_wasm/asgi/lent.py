@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi import leaving, translate
 from asgi_wasm.asgi.environment import guarded_scope, share_scope
 from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
-from asgi_wasm.asgi.properties import PluginProperties
+from asgi_wasm.asgi.properties import PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import ANSWERED, CALLED, CHANGES, COMPLEX, CREATING, RECALLED, STEP, VERDICT
 from asgi_wasm.host.resident.resident import Change, changed_pairs
@@ -51,6 +51,7 @@ class LentRequest:
         "lists",
         "log",
         "message",
+        "over",
         "own",
         "phase",
         "posts",
@@ -76,14 +77,14 @@ class LentRequest:
         self.began = monotonic_ns()
         self.ids: list[int] = []
         self.phase = self.bytes_out = self.request_size = 0
-        self.client_gone = self.app_is_reading = self.complete = False
+        self.client_gone = self.app_is_reading = self.complete = self.over = False
         self.lists: list[Lendable] = [(), ()]
         self.log: list[Change] | None = None
         self.response_log: list[Change] | None = None
         self.message: Message | None = None
         self.answer: Answer | None = None
         self.request: Request | None = None
-        self.properties: dict[bytes, bytes] = {}
+        self.properties = properties_of(scope) if "asgi_wasm" in scope else {}
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
@@ -107,7 +108,7 @@ class LentRequest:
             if self.request is not None:
                 await self.request.conclude()
         finally:
-            if self.request is None:
+            if self.request is None and not self.over:
                 self.finish()
             if self.request is not None:
                 await self.request.end()
@@ -194,12 +195,16 @@ class LentRequest:
         if kind == "http.response.body" and self.message is not None:
             if not self.complete:
                 self.bytes_out += len(message.get("body", b""))
-                self.complete = not message.get("more_body", False)
+                if not message.get("more_body", False):
+                    # The app may call `send` from anywhere.
+                    self.posts[0].vm.check_thread()
+                    self.complete = True
+                    return self._send_last(message)
             return self.server_send(message)
         if kind != "http.response.start" or self.message is not None:
             return self.leave().send(message)
         plan = self.lane.plan
-        if not plan.sees_response and not plan.sees_body[1]:
+        if not (plan.sees_response or plan.sees_body[1] or message.get("trailers")):
             self.message = message
             return self.server_send(message)
         if plan.sees_body[1] or not translate.is_ordinary_start(self.scope["method"], message):
@@ -270,8 +275,20 @@ class LentRequest:
 
     # --- the end
 
+    async def _send_last(self, message: Message) -> None:
+        """The stream is over when its response is: what the app does afterwards is nothing to plugins."""
+        await self.server_send(message)
+        if self.request is None and not self.over:
+            self.finish()
+        if self.request is not None:
+            self.request.finish()
+
     def finish(self) -> None:
-        """Log for every plugin, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
+        """Log for every plugin, then done and delete for each, in the order of the request (`FilterChain.finish`).
+
+        Once. Where the request leaves in the middle of it, the rest is for ``request``.
+        """
+        self.over = True
         posts, answered = self.posts, int(self.message is not None)
         if not self.lists[1]:
             self.lists[1] = self._unseen_response

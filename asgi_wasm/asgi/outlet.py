@@ -12,12 +12,18 @@ if TYPE_CHECKING:
 
 
 class Outlet:
-    """Sends ``messages``, which something else fills. ``gone`` is called when the client turns out to have gone."""
+    """Sends ``messages``, which something else fills.
 
-    def __init__(self, send: Send, messages: deque[Message], gone: Callable[[], None]) -> None:
+    ``gone`` is called when the client turns out to have gone, ``sent`` when the server has been handed all there was.
+    """
+
+    def __init__(
+        self, send: Send, messages: deque[Message], gone: Callable[[], None], sent: Callable[[], None]
+    ) -> None:
         self._server_send = send
         self._messages = messages
         self._gone = gone
+        self._sent = sent
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         # Why the server would not take what the task sent.
@@ -30,6 +36,7 @@ class Outlet:
             async with self._lock:
                 while messages:
                     await self._server_send(messages.popleft())
+                self._sent()
         if self._error is not None:
             raise self._error
 
@@ -37,6 +44,7 @@ class Outlet:
         """Send this one, after those under way."""
         async with self._lock:
             await self._server_send(message)
+            self._sent()
 
     def flush_soon(self) -> None:
         """Send all there is in a task, for want of anybody who could await it. What goes wrong is for `flush`."""

@@ -46,6 +46,17 @@ class PluginProperties(Mapping[str, bytes]):
         return default if value is None else value.decode("utf-8", "replace")
 
 
+def properties_of(scope: Scope) -> dict[bytes, bytes]:
+    """Where the plugins of a request keep what they set.
+
+    Where another of our middlewares stands outside, it is the same place: as in Envoy, a request has one, whatever
+    filters it goes through.
+    """
+    outer = scope.get("asgi_wasm")
+    values = outer._values if isinstance(outer, PluginProperties) else None
+    return values if isinstance(values, dict) else {}
+
+
 class ScopeAttributes:
     """`host.ports.Attributes` of one exchange. Values are worked out when asked for."""
 
@@ -108,7 +119,7 @@ class ScopeAttributes:
 
     def protocol(self) -> str:
         """As Envoy spells it."""
-        version = self._scope.get("http_version", "1.1")
+        version = self._scope.get("http_version") or "1.1"
         return {"2": "HTTP/2", "3": "HTTP/3"}.get(version, f"HTTP/{version}")
 
     # --- response
@@ -166,7 +177,7 @@ class ScopeAttributes:
 
     def tls(self, key: str) -> str | None:
         """From ASGI's TLS extension, where the server has it."""
-        extension = self._scope.get("extensions", {}).get("tls")
+        extension = (self._scope.get("extensions") or {}).get("tls")
         value = None if extension is None else extension.get(key)
         if key == "tls_version" and isinstance(value, int):
             return _TLS_VERSIONS.get(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import guarded_scope, headers_dropped, share_scope
 from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
-from asgi_wasm.asgi.properties import ScopeAttributes
+from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.host.passage import Passage
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Request:
 
     __slots__ = (
         "attributes",
+        "ended",
         "environment",
         "exchange",
         "lane",
@@ -54,10 +55,14 @@ class Request:
         self.server_receive = receive
         self.server_send = send
         self.exchange: HttpExchange | None = None
+        # The plugins have been told of the end.
+        self.ended = False
         self.progress = Progress(ends_with_headers)
         self.attributes = ScopeAttributes(scope, began)
         self.attributes.bytes_sent = self._bytes_sent
         self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, self.hand_over)
+        if "asgi_wasm" in scope:
+            self.passage.properties = properties_of(scope)
 
     async def run(self) -> None:
         """See `Lane.run`."""
@@ -144,7 +149,17 @@ class Request:
         """Finish the contexts, whatever happened."""
         if self.exchange is not None:
             await self.exchange.end()
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the stream for the plugins: see `HttpExchange.finish`."""
+        if self.exchange is not None:
+            self.exchange.finish()
             return
+        if self.ended:
+            return
+        self.ended = True
         self.attributes.finished = True
         passage = self.passage
         passage.finish(self.environment.log)
@@ -168,6 +183,8 @@ class Request:
         progress = self.progress
         progress.app_is_reading = False
         if self.exchange is None and self._is_unannounced(message):
+            if self.ended:
+                return {"type": "http.disconnect"}
             self.hand_over()
         if self.exchange is not None:
             self.exchange.hear(message)
@@ -195,17 +212,31 @@ class Request:
         if kind == "http.response.body" and progress.response is not None:
             if not progress.complete:
                 progress.bytes_out += len(message.get("body", b""))
-                progress.complete = not message.get("more_body", False)
+                if not message.get("more_body", False):
+                    # The app may call `send` from anywhere.
+                    self.passage.contexts[0].vm.check_thread()
+                    progress.complete = True
+                    return self._send_last(message)
+            return self.server_send(message)
+        if self.ended:
             return self.server_send(message)
         if kind == "http.response.start":
             return self._send_start(message)
         return self._hand_over_and_send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        """The stream is over when its response is: what the app does afterwards is nothing to plugins."""
+        await self.server_send(message)
+        self.finish()
 
     def _send_start(self, message: Message) -> Awaitable[None]:
         if self.progress.response is not None:
             raise RuntimeError(SECOND_START)
         if message.get("trailers") or self.lane.plan.sees_body[RESPONSE]:
             return self._hand_over_and_send(message)
+        if type(message.get("headers")) is not list:
+            # ASGI allows any iterable, also one that can be read only once.
+            message = {**message, "headers": translate.header_pairs(message)}
         headers = translate.response_headers(message)
         if translate.response_ends_with_headers(self.scope["method"], headers):
             return self._hand_over_and_send(message)

@@ -36,8 +36,19 @@ _UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
 _SUBPROTOCOL = b"sec-websocket-protocol"
+_COOKIE = b"cookie"
+# Versions of HTTP in which clients cut `cookie` into pieces.
+_CRUMBLING = frozenset({"2", "2.0", "3", "3.0"})
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+
+
+def settle_headers(scope: Scope) -> None:
+    """Make ``headers`` a list of pairs, as servers do, where ASGI allows more: any iterable, once readable, or none.
+
+    In place: whoever else reads them finds them as well.
+    """
+    scope["headers"] = [(bytes(name), bytes(value)) for name, value in scope.get("headers") or ()]
 
 
 def request_headers(scope: Scope) -> HeaderMap:
@@ -50,12 +61,27 @@ def request_headers(scope: Scope) -> HeaderMap:
     offers = scope.get("subprotocols")
     if offers and scope["type"] == "websocket" and all(name != _SUBPROTOCOL for name, _ in fields):
         fields.append((_SUBPROTOCOL, ", ".join(offers).encode("latin-1", "replace")))
+    if scope.get("http_version") in _CRUMBLING:
+        fields = _uncrumbled(fields)
     return RequestHeaderMap.received(pseudo_headers(scope) + fields)
+
+
+def _uncrumbled(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """One `cookie`, of which clients make several for the sake of compression (RFC 9113 8.2.3), where the first was.
+
+    Followed: Envoy `Utility::reconstituteCrumbledCookies`. The app gets them as they came, if no plugin changes any.
+    """
+    crumbs = [value for name, value in fields if name == _COOKIE]
+    if len(crumbs) < 2:
+        return fields
+    at = next(index for index, field in enumerate(fields) if field[0] == _COOKIE)
+    others = [field for field in fields if field[0] != _COOKIE]
+    return [*others[:at], (_COOKIE, b"; ".join(crumbs)), *others[at:]]
 
 
 def pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The request's pseudo-headers, in Envoy's order."""
-    host = None
+    host, scheme = None, scope.get("scheme") or "http"
     for name, value in scope["headers"]:
         if name == b"host":
             host = bytes(value)
@@ -63,8 +89,9 @@ def pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     return [
         (b":authority", _server(scope) if host is None else host),
         (b":path", request_path(scope)),
-        (b":method", scope.get("method", "GET").encode("latin-1")),
-        (b":scheme", _scheme(scope)),
+        (b":method", (scope.get("method") or "GET").encode("latin-1")),
+        # A WebSocket's handshake is HTTP, and so it is to Envoy's plugins.
+        (b":scheme", _HTTP_SCHEMES.get(scheme, scheme).encode("latin-1")),
     ]
 
 
@@ -74,12 +101,6 @@ def _host(scope: Scope) -> bytes | None:
 
 def _hidden_fields(scope: Scope) -> frozenset[bytes]:
     return _CONNECTION_FIELDS - _UPGRADE_FIELDS if scope["type"] == "websocket" else _CONNECTION_FIELDS
-
-
-def _scheme(scope: Scope) -> bytes:
-    """A WebSocket's handshake is HTTP, and so it is to Envoy's plugins."""
-    scheme: str = scope.get("scheme", "http")
-    return _HTTP_SCHEMES.get(scheme, scheme).encode("latin-1")
 
 
 def _server(scope: Scope) -> bytes:
@@ -95,7 +116,7 @@ def request_path(scope: Scope) -> bytes:
     raw_path = scope.get("raw_path")
     # Some servers leave the query in raw_path, which the specification excludes.
     path: bytes = quote(scope["path"]).encode("ascii") if raw_path is None else raw_path.partition(b"?")[0]
-    query: bytes = scope.get("query_string", b"")
+    query: bytes | None = scope.get("query_string")
     return path + b"?" + query if query else path
 
 
@@ -109,7 +130,7 @@ def request_ends_with_headers(scope: Scope) -> bool:
             length = value
     if length is not None:
         return bool(length.strip() == b"0")
-    if scope.get("http_version", "1.1").startswith(("1", "0")):
+    if (scope.get("http_version") or "1.1").startswith(("1", "0")):
         return True
     return scope["method"] in _BODILESS_METHODS
 
@@ -159,14 +180,10 @@ def is_target_sendable(headers: HeaderMap) -> bool:
     )
 
 
-def is_ordinary_scope(scope: Scope) -> bool:
-    """Whether `shown_fields` may be shown to plugins as they are: a list, as servers make it."""
-    return type(scope["headers"]) is list
-
-
 def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The headers of an HTTP request as plugins see them, without pseudo-headers."""
-    return [field for field in scope["headers"] if field[0] not in _HIDDEN]
+    fields = [field for field in scope["headers"] if field[0] not in _HIDDEN]
+    return _uncrumbled(fields) if scope.get("http_version") in _CRUMBLING else fields
 
 
 def kept_fields(scope: Scope, pseudo: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -284,4 +301,4 @@ def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
 
 def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:
     """The pairs of a message, with names in lower case."""
-    return [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+    return [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers") or ()]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi import accept, translate
 from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped, make_chain
 from asgi_wasm.asgi.listening import Listening
-from asgi_wasm.asgi.properties import ScopeAttributes
+from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.logs import get_logger
@@ -47,6 +47,9 @@ class WebSocketHandshake:
         self._filters = filters
         # Plugins see the GET that the handshake is; ASGI's websocket scope has no method.
         self._server_scope: dict[str, Any] = {**scope, "method": "GET"}
+        if scope.get("subprotocols"):
+            # ASGI allows any iterable, also one that can be read only once.
+            self._server_scope["subprotocols"] = list(scope["subprotocols"])
         self._server_receive = receive
         self._server_send = send
         self._client = Listening(receive)
@@ -58,6 +61,7 @@ class WebSocketHandshake:
         self._attributes = ScopeAttributes(self._server_scope)
         self._attributes.bytes_sent = lambda: to_client.bytes_out
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
+        self._chain.properties = properties_of(scope)
         # One answer at a time: a plugin may hold one while another task of the app sends.
         self._answering = asyncio.Lock()
         # The app's accept or close, and the headers that plugins see of it, until they have passed.
@@ -139,6 +143,9 @@ class WebSocketHandshake:
     async def _respond(self, message: Message) -> None:
         """Show the app's answer to the plugins, then send it as they left it."""
         kind = message["type"]
+        if kind == _ACCEPT and message.get("headers"):
+            # ASGI allows any iterable, also one that can be read only once.
+            message = {**message, "headers": translate.header_pairs(message)}
         if self._denial and kind == _DENIAL_BODY:
             await self._deny_by_app(message)
         elif self._denial:

@@ -133,5 +133,5 @@ def _without_port(host: str) -> str:
 
 def method(scope: Mapping[str, Any]) -> str:
     """In upper case, as Django reads it. A WebSocket's handshake is a GET."""
-    found: str = scope.get("method", "GET")
+    found: str = scope.get("method") or "GET"
     return found.upper()

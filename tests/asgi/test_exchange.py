@@ -1013,15 +1013,18 @@ def test_messages_of_extensions_pass_in_order(serve_guests: Serve, messages: lis
 
 
 def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A plugin that answers later is too late, and nothing is cut."""
+    """A plugin that answers later is too late, since the stream is over, and nothing is cut."""
     resumer = Resumer()
     guest = Guest(on_response_headers=passing, **resumer.callbacks)
+    acted: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send({"type": "http.response.pathsend", "path": "/a"})
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.reply(403)))
+        resumer.later(lambda api: acted.append(api.call("set_effective_context", guest.created[0])))
         await resumer.done()
+        # BAD_ARGUMENT: there is no such context any more.
+        assert acted == [2]
 
     async def main() -> None:
         async with serve_guests(app, guest) as middleware:

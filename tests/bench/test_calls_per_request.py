@@ -18,7 +18,7 @@ MOST = {
     "no-op plugin": 25,
     "header plugin": 66,
     "two header plugins": 106,
-    "fault injection": 39,
+    "fault injection": 37,
     "a response body that is read": 194,
 }
 

@@ -1,0 +1,245 @@
+"""Scopes of every kind that ASGI allows: optional keys that are missing or None, any iterable for headers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from tests.asgi.acting import passing
+from tests.driving import http_scope, run
+from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.plugins.conftest import PLUGINS
+
+FIELDS = [(b"host", b"example.test"), (b"x-many", b"1"), (b"x-many", b"2")]
+# Every attribute that a scope tells.
+_NAMES = {
+    "request": "path url_path host scheme method headers referer useragent id time protocol query duration size "
+    "total_size headers_bytes",
+    "response": "code code_details flags grpc_status headers headers_bytes size total_size",
+    "source": "address port",
+    "destination": "address port",
+    "connection": "mtls requested_server_name tls_version subject_peer_certificate",
+}
+ATTRIBUTES = [f"{group}.{name}" for group, names in _NAMES.items() for name in names.split()]
+KINDS: dict[str, Callable[[list[tuple[bytes, bytes]]], Iterable[Any]]] = {
+    "list": list,
+    "tuple": tuple,
+    "generator": lambda fields: (field for field in fields),
+    "map": lambda fields: map(tuple, fields),
+    "list of lists": lambda fields: [list(field) for field in fields],
+    "tuple of lists": lambda fields: tuple(list(field) for field in fields),
+}
+OPTIONAL = ("scheme", "raw_path", "query_string", "root_path", "headers", "client", "server", "extensions", "state",
+            "http_version", "asgi")  # fmt: skip
+CALLBACKS = ("on_request_headers", "on_response_headers", "on_request_body", "on_response_body")
+
+
+def asking(answers: dict[str, bytes | None]) -> Callable[..., int]:
+    """A callback that asks for every attribute, and for every header."""
+
+    def callback(api: Api, *_: int) -> int:
+        for name in ATTRIBUTES:
+            answers[name] = api.property(name.replace(".", "\0").encode())
+        answers["pairs"] = repr(api.pairs(REQUEST_HEADERS)).encode()
+        return CONTINUE
+
+    return callback
+
+
+class Seen:
+    """An app that notes its scope, its headers read in full."""
+
+    def __init__(self, headers: Iterable[Any] = ()) -> None:
+        self.scope: dict[str, Any] = {}
+        self.headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = {**scope, "headers": [tuple(field) for field in scope.get("headers") or ()]}
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def serve(middleware: WasmMiddleware, scope: dict[str, Any]) -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append({**message, "headers": [tuple(field) for field in message.get("headers") or ()]})
+
+    await middleware(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("callback", [None, *CALLBACKS])
+@pytest.mark.parametrize("changes", [False, True])
+def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str | None, changes: bool) -> None:
+    pairs: list[Any] = []
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        pairs.extend(api.pairs(REQUEST_HEADERS))
+        if changes:
+            api.add(REQUEST_HEADERS, b"x-new", b"3")
+        return CONTINUE
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        if changes:
+            api.add(RESPONSE_HEADERS, b"x-new", b"3")
+        return CONTINUE
+
+    async def main() -> None:
+        app = Seen(KINDS[kind]([(b"content-length", b"2"), (b"x-a", b"b")]))
+        callbacks = {callback: passing} if callback else {}
+        callbacks.update(on_request_headers=on_request_headers, on_response_headers=on_response_headers)
+        async with serve_guests(app, Guest(**callbacks)) as middleware:
+            scope = http_scope()
+            scope["headers"] = KINDS[kind](FIELDS)
+            sent = await serve(middleware, scope)
+        more = [(b"x-new", b"3")] if changes else []
+        assert [pair for pair in pairs if pair[0] == b"x-many"] == FIELDS[1:]
+        assert app.scope["headers"] == FIELDS + more
+        assert sent[0]["headers"] == [(b"content-length", b"2"), (b"x-a", b"b"), *more]
+        # Others outside find them, too.
+        assert [tuple(field) for field in scope["headers"]] == FIELDS
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "generator", "list of lists"])
+@pytest.mark.parametrize("routed", [False, True])
+def test_headers_of_any_kind_by_routes(serve_guests: Serve, kind: str, routed: bool) -> None:
+    """Routes read them first, and where no plugin runs the app still finds them."""
+
+    async def main() -> None:
+        app, guest = Seen(), Guest(on_request_headers=passing)
+        routes = [{"uri": "/*", "hosts": ["example.test" if routed else "other.test"], "plugins": {"g0": {}}}]
+        async with serve_guests(app, guest, routes=routes) as middleware:
+            scope = http_scope()
+            scope["headers"] = KINDS[kind](FIELDS)
+            await serve(middleware, scope)
+        assert app.scope["headers"] == FIELDS
+        assert len(guest.created) == int(routed)
+
+    run(main)
+
+
+@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize("absent", [{}, {"value": None}], ids=["missing", "None"])
+@pytest.mark.parametrize("count", [1, 2, len(OPTIONAL)])
+def test_optional_keys(serve_guests: Serve, callback: str, absent: dict[str, None], count: int) -> None:
+    """No hostcall fails (a guest traps on a refused one), and the app is called."""
+    answers: dict[str, bytes | None] = {}
+
+    async def main() -> None:
+        app = Seen()
+        callbacks = {callback: passing, "on_request_headers": asking(answers), "on_log": asking(answers)}
+        async with serve_guests(app, Guest(**callbacks)) as middleware:
+            for keys in itertools.combinations(OPTIONAL, count):
+                scope = http_scope()
+                for key in keys:
+                    scope.pop(key, None)
+                    if absent:
+                        scope[key] = None
+                assert (await serve(middleware, scope))[0]["status"] == 200, keys
+                assert answers["request.method"] == b"GET"
+                assert answers["request.scheme"] == b"http"
+
+    run(main)
+
+
+@pytest.mark.parametrize("plugin", ["headers/c", "probe/abi_0_2_1", "fault_injection/rust", "body/c"])
+@pytest.mark.parametrize("absent", [{}, {"value": None}], ids=["missing", "None"])
+def test_optional_keys_and_compiled_plugins(plugin: str, absent: dict[str, None]) -> None:
+    async def main() -> None:
+        script = "".join(f'request_headers: get_property "{name}"\n' for name in ATTRIBUTES)
+        conf = script if plugin.startswith("probe") else '{"http_status": 200, "body": "x", "percentage": 0}'
+        app = Seen()
+        entry = {"name": "p", "file": PLUGINS / f"{plugin}.wasm", "conf": conf}
+        async with WasmMiddleware(app, settings={"plugins": [entry]}) as middleware:
+            for keys in (*((key,) for key in OPTIONAL), OPTIONAL):
+                scope = http_scope()
+                for key in keys:
+                    scope.pop(key, None)
+                    if absent:
+                        scope[key] = None
+                assert (await serve(middleware, scope))[0]["status"] == 200, keys
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [None, {}, {"server_name": None}, {"tls_version": None, "client_cert_name": None}, {"tls_version": 0x0304}],
+)
+def test_what_the_tls_extension_leaves_out(serve_guests: Serve, tls: dict[str, Any] | None) -> None:
+    answers: dict[str, bytes | None] = {}
+
+    async def main() -> None:
+        async with serve_guests(Seen(), Guest(on_request_headers=asking(answers))) as middleware:
+            assert (await serve(middleware, http_scope(extensions={"tls": tls})))[0]["status"] == 200
+        assert answers["connection.requested_server_name"] == b""
+        assert answers["connection.mtls"] == b"\0"
+
+    run(main)
+
+
+@pytest.mark.parametrize("address", [("10.0.0.1", 80), ["10.0.0.1", 80], ("10.0.0.1", None), ("/run/app.sock", None)])
+def test_addresses(serve_guests: Serve, address: Any) -> None:
+    answers: dict[str, bytes | None] = {}
+
+    async def main() -> None:
+        async with serve_guests(Seen(), Guest(on_request_headers=asking(answers))) as middleware:
+            scope = http_scope(client=address, server=address)
+            assert (await serve(middleware, scope))[0]["status"] == 200
+        told = b"10.0.0.1:80" if address[1] else address[0].encode()
+        assert (answers["source.address"], answers["destination.address"]) == (told, told)
+
+    run(main)
+
+
+CRUMBS = [(b"cookie", b"a=1"), (b"x-a", b"b"), (b"cookie", b"c=2"), (b"cookie", b"d=3; e=4")]
+
+
+@pytest.mark.parametrize(("version", "joined"), [("1.1", False), ("2", True), ("2.0", True), ("3", True)])
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cookies_in_pieces(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, version: str, joined: bool, changes: bool, compiled: bool
+) -> None:
+    """HTTP/2 and 3 allow one `cookie` for each pair (RFC 9113 8.2.3): a plugin sees one, as behind Envoy."""
+    seen: list[Any] = []
+    whole = [(b"cookie", b"a=1; c=2; d=3; e=4"), (b"x-a", b"b")]
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        seen.extend(pair for pair in api.pairs(REQUEST_HEADERS) if not pair[0].startswith(b":"))
+        if changes:
+            api.add(REQUEST_HEADERS, b"x-new", b"3")
+        return CONTINUE
+
+    async def main() -> None:
+        app = Seen()
+        scope = http_scope(headers=CRUMBS, http_version=version)
+        if compiled:
+            caplog.set_level("INFO")
+            script = 'request_headers: get_header_map_value 0 "cookie"\n'
+            script += 'request_headers: add_header_map_value 0 "x-new" "3"\n' if changes else ""
+            entry = {"name": "p", "file": PLUGINS / "probe" / "abi_0_2_1.wasm", "conf": script}
+            async with WasmMiddleware(app, settings={"plugins": [entry]}) as middleware:
+                await serve(middleware, scope)
+            assert ("a=1; c=2; d=3; e=4" in caplog.text) is joined
+        else:
+            async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
+                await serve(middleware, scope)
+            assert seen == (whole if joined else CRUMBS)
+        got = [field for field in app.scope["headers"] if field[0] in (b"cookie", b"x-a")]
+        assert got == (whole if joined and changes else CRUMBS)
+
+    run(main)
