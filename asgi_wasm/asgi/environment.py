@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,3 +92,11 @@ def headers_dropped(environment: Environment, filters: Sequence[Filter], names: 
     shown = ", ".join(name.decode("latin-1") for name in names)
     plugins = ", ".join(plugin_filter.spec.name for plugin_filter in filters)
     environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")
+
+
+def has_left(client_gone: bool, complete: bool) -> bool:
+    """Whether a request that ends now has lost its client before the response was whole.
+
+    Servers either say so to whoever receives, or cancel the request's task.
+    """
+    return not complete and (client_gone or isinstance(sys.exc_info()[1], asyncio.CancelledError))

@@ -14,6 +14,7 @@ from asgi_wasm.asgi.environment import (
     Environment,
     give_up,
     guarded_scope,
+    has_left,
     headers_dropped,
     make_chain,
     paused_by,
@@ -178,6 +179,8 @@ class HttpExchange:
         self._forget_pause()
         # Of a body that plugins were to see, no more reaches the app: to it, the client has gone.
         self._unseen = not (self._client_ended or self._bypassed)
+        if has_left(self._client_gone, self._to_client.complete):
+            self._chain.leave()
         self._chain.finish()
 
     async def end(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.environment import guarded_scope, headers_dropped, share_scope
+from asgi_wasm.asgi.environment import guarded_scope, has_left, headers_dropped, share_scope
 from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.host.passage import Passage
@@ -162,6 +162,8 @@ class Request:
         self.ended = True
         self.attributes.finished = True
         passage = self.passage
+        if has_left(self.progress.client_gone, self.progress.complete):
+            passage.leave()
         passage.finish(self.environment.log)
         if self.environment.host_metrics.enabled:
             by = "nobody" if passage.response_headers is None else "app" if passage.reply is None else "plugin"

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import accept, translate
-from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, headers_dropped, make_chain
+from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, has_left, headers_dropped, make_chain
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
@@ -84,6 +84,8 @@ class WebSocketHandshake:
                 await self._call_app(scope, headers)
         finally:
             self._attributes.finished = True
+            if has_left(self._client.gone, self._settled):
+                self._chain.leave()
             self._chain.finish()
             await self._client.close()
             if self._closing is not None and not self._closing.done():

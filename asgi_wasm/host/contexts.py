@@ -62,6 +62,11 @@ class RootContext:
         """None: a root context has no stream."""
         return None
 
+    @property
+    def stream_id(self) -> int:
+        """0: a root context has no stream."""
+        return 0
+
 
 class Chain(Protocol):
     """The request that a stream context is part of: what hostcalls, effects and attributes ask of it."""
@@ -128,6 +133,11 @@ class StreamContext:
     def stream(self) -> StreamContext | None:
         """Itself: a stream context has a stream."""
         return self
+
+    @property
+    def stream_id(self) -> int:
+        """Its own id."""
+        return self.id
 
     def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
         """Run `on_request_headers` or `on_response_headers`; the raw verdict, 0 when the plugin has none."""

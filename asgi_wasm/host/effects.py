@@ -58,7 +58,8 @@ class SetTickPeriod:
 class HttpCall:
     """Send a request to a named upstream (`proxy_http_call`); the answer goes to ``root`` under ``token``.
 
-    ``timeout_milliseconds`` is 0 for none. ``headers`` include ``:method``, ``:path`` and ``:authority``.
+    ``timeout_milliseconds`` is 0 for none. ``headers`` include ``:method``, ``:path`` and ``:authority``. ``stream_id``
+    is the stream context that asked for it, or 0.
     """
 
     root: RootContext
@@ -68,6 +69,7 @@ class HttpCall:
     body: bytes
     trailers: Pairs
     timeout_milliseconds: int
+    stream_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,14 @@ class EndCallouts:
 
 
 @dataclass(frozen=True)
+class EndStreamCallouts:
+    """End the HTTP calls that a stream context has asked for: its client has gone. They have failed, to the plugin."""
+
+    root: RootContext
+    stream_id: int
+
+
+@dataclass(frozen=True)
 class DeleteRoot:
     """End a root context that has said `proxy_done`."""
 
@@ -161,5 +171,5 @@ class StartAgain:
 
 StreamEffect = ContinueStream | CloseStream | LocalResponse
 GrpcEffect = GrpcCall | GrpcStream | GrpcSend | GrpcClose | GrpcCancel | EndCallouts
-RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect | StartAgain
+RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect | EndStreamCallouts | StartAgain
 Effect = StreamEffect | RootEffect | DeleteRoot

@@ -115,6 +115,11 @@ class FilterChain:
         self.status = headers.get(b":status") or b""
         return self.response
 
+    def leave(self) -> None:
+        """The client has gone before it had its response; `finish` follows."""
+        for context in self.contexts:
+            lifecycle.end_callouts(context)
+
     def finish(self) -> None:
         """Log for every context, then done and delete for each, in the order of the request. Idempotent.
 

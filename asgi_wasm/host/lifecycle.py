@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.contexts import Chain, RootContext, StreamContext
+from asgi_wasm.host.effects import EndStreamCallouts
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.vm import VmFailedError, WasmVM
 
@@ -99,6 +100,11 @@ def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     if vm.on_context_create is not None:
         vm.call(context, vm.on_context_create, context_id, root.id)
     return context
+
+
+def end_callouts(context: StreamContext) -> None:
+    """End what the stream waits for, before the callbacks of its end: its client has gone."""
+    context.vm.ports.start(EndStreamCallouts(context.root, context.id))
 
 
 def log_stream(context: StreamContext) -> None:

@@ -204,6 +204,11 @@ class Passage:
             return False
         return True
 
+    def leave(self) -> None:
+        """The client has gone before it had its response; `finish` follows."""
+        for context in self.contexts:
+            lifecycle.end_callouts(context)
+
     def finish(self, log: Log) -> None:
         """Log for every context, then done and delete for each, in the order of the request (`FilterChain.finish`)."""
         self.finished = True

@@ -8,16 +8,19 @@ after them is a failure. As in Envoy, trailers of a request are not sent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, KeysView
+from typing import TYPE_CHECKING
 
 from asgi_wasm.host import callouts
 from asgi_wasm.host.contexts import RootContext
-from asgi_wasm.host.effects import HttpCall
+from asgi_wasm.host.effects import EndStreamCallouts, HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.deadline import CallLater, Deadline
 from asgi_wasm.services.callouts.messages import (
     Answer,
+    ClientLeftError,
     ConnectError,
     ConnectionLostError,
     ConnectTimeoutError,
@@ -30,6 +33,9 @@ from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.services.upstreams import Upstream
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm import WasmVM
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
@@ -65,6 +71,8 @@ class HttpCalls:
         self._max_response = max_response
         self._call_later = call_later
         self._tasks = Tasks()
+        # By VM and stream context, for those that one asked for.
+        self._of_stream: dict[tuple[WasmVM, int], set[Deadline]] = {}
 
     @property
     def names(self) -> KeysView[str]:
@@ -77,13 +85,32 @@ class HttpCalls:
 
     def start(self, call: HttpCall) -> None:
         """Send it; its answer, or its failure, is delivered to the root context later, once."""
-        self._tasks.start(self._run(call), call.root)
+        seconds = self._upstreams[call.upstream].spec.seconds(call.timeout_milliseconds)
+        deadline = Deadline(seconds, self._call_later)
+        if self._tasks.start(self._run(call, deadline), call.root) is not None and call.stream_id:
+            self._of_stream.setdefault((call.root.vm, call.stream_id), set()).add(deadline)
 
     def cancel(self, root: RootContext) -> None:
         """End the calls of a root context that is gone."""
         self._tasks.cancel(root)
 
-    async def _run(self, call: HttpCall) -> None:
+    def leave(self, effect: EndStreamCallouts) -> None:
+        """End the calls of a stream whose client has gone; each is a failure to its plugin."""
+        for deadline in self._of_stream.pop((effect.root.vm, effect.stream_id), ()):
+            deadline.end(ClientLeftError("the client has gone"))
+
+    async def _run(self, call: HttpCall, deadline: Deadline) -> None:
+        try:
+            await self._call(call, deadline)
+        finally:
+            key = call.root.vm, call.stream_id
+            under_way = self._of_stream.get(key)
+            if under_way is not None:
+                under_way.discard(deadline)
+                if not under_way:
+                    del self._of_stream[key]
+
+    async def _call(self, call: HttpCall, deadline: Deadline) -> None:
         upstream = self._upstreams[call.upstream]
         ports = call.root.vm.ports
         began = ports.clock.monotonic()
@@ -94,7 +121,7 @@ class HttpCalls:
 
         answer = Answer(self._max_response)
         try:
-            with Deadline(upstream.spec.seconds(call.timeout_milliseconds), self._call_later):
+            with deadline:
                 await upstream.exchange(call, answer)
             ended("response")
         except Exception as error:
@@ -104,7 +131,7 @@ class HttpCalls:
             reason = str(error) or "it took too long"
             told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {reason}"
             if local is None:
-                logger.warning("%s", told)
+                logger.log(logging.DEBUG if isinstance(error, ClientLeftError) else logging.WARNING, "%s", told)
                 callouts.deliver_http_failure(call.root, call.token)
                 return
             logger.info("%s", told)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
-from asgi_wasm.host.effects import EndCallouts, ForeignCall, GrpcEffect, HttpCall, RootEffect, StartAgain
+from asgi_wasm.host.effects import (
+    EndCallouts,
+    EndStreamCallouts,
+    ForeignCall,
+    GrpcEffect,
+    HttpCall,
+    RootEffect,
+    StartAgain,
+)
 from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import ForeignFunction, Ports
 from asgi_wasm.services.foreign_calls import ForeignCalls
@@ -93,6 +101,8 @@ class Worker:
             self._http_calls.start(effect)
         elif isinstance(effect, ForeignCall):
             self._foreign_calls.start(effect)
+        elif isinstance(effect, EndStreamCallouts):
+            self._http_calls.leave(effect)
         elif isinstance(effect, GrpcEffect):
             self._grpc_calls.start(effect)
             if isinstance(effect, EndCallouts):

@@ -621,6 +621,39 @@ def test_client_that_leaves_ends_the_pause(caplog: pytest.LogCaptureFixture) -> 
     assert said(caplog, "done") == ["done period 0 = 0"]
 
 
+@pytest.mark.parametrize("how", ["disconnect", "cancelled"])
+def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """Not those of a request that has had its answer, nor what a plugin asks for when it is told of the end."""
+
+    def calls() -> int:
+        return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
+
+    async def main() -> None:
+        script = conf(request_headers=[http(b"/ask", timeout=60_000), "pause"], log=[http(b"/log")])
+        async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
+            asked = asyncio.ensure_future(request(middleware, stays=how != "disconnect"))
+            if how == "cancelled":
+                await until(lambda: seen.heads)
+                asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            await until(lambda: seen.heads and seen.heads[-1].startswith(b"GET /log "))
+            await until(lambda: calls() == 1)
+
+    run(main)
+    assert said(caplog, "^answer") == ["answer 4 0 0 0", "answer status 11 reset", "answer without a stream"]
+
+
+def test_call_that_nobody_waits_for_outlives_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with raw(lambda *_: OK) as (port, seen):
+            async with plugged(conf(request_headers=[http()]), port) as middleware:
+                assert (await request(middleware, stays=False)).body == b"app"
+                await until(lambda: said(caplog, "answer header :status: 200"))
+            assert len(seen.heads) == 1
+
+    run(main)
+
+
 def test_call_of_a_callback_that_trapped_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         script = conf(request_headers=[http(), "trap"])

@@ -58,8 +58,9 @@ def http_call(
     if timeout_milliseconds > _MAX_TIMEOUT:
         return ProxyStatus.BAD_ARGUMENT
     token = vm.next_callout_token(CalloutType.HTTP_CALL)
-    root = acting_context(vm).root
-    call = HttpCall(root, token, upstream, headers.pairs, body, trailers, timeout_milliseconds)
+    context = acting_context(vm)
+    request = headers.pairs, body, trailers, timeout_milliseconds
+    call = HttpCall(context.root, token, upstream, *request, context.stream_id)
     limits.ask(vm, call, headers_size + body_size + trailers_size)
     vm.memory.write_u32(return_token, token)
     return None

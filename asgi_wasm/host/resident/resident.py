@@ -51,6 +51,11 @@ class LentContext:
         """The stream context, which takes over from the kernel."""
         return self._resident.recall()
 
+    @property
+    def stream_id(self) -> int:
+        """The stream context's id, whether that is made or not."""
+        return self._resident.words[layout.STREAM]
+
 
 class Resident:
     """The kernel beside one VM's instance.

@@ -18,6 +18,10 @@ class CalloutError(Exception):
     """Raised, through a subclass, for a call that gets no whole answer."""
 
 
+class ClientLeftError(CalloutError):
+    """Raised for a call whose request is over: the client has gone."""
+
+
 class OverflowingError(CalloutError):
     """Raised for a call when as many are under way, and waiting, as may be."""
 
