@@ -35,7 +35,7 @@ class Answers:
 
     def find(self, scope: Scope, local: Local | None) -> Answer | None:
         """The messages for a plugin's local response; None for one that takes more than to be sent."""
-        if local is None or scope["method"] == "HEAD" or _is_grpc(scope):
+        if local is None or scope["method"] in translate.BODILESS_METHODS or _is_grpc(scope):
             return None
         if local in self._known:
             return self._known[local]

@@ -12,6 +12,7 @@ from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from asgi_wasm.host.contexts import StreamContext
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
+
+logger = get_logger("asgi_wasm.host")
 
 _GATEWAY_TIMEOUT = 504
 _OWN_KEYS = frozenset({"asgi_wasm"})
@@ -85,6 +88,14 @@ def give_up(environment: Environment, chain: FilterChain) -> None:
     if paused_by(chain) is not None:
         # It was an answer already, and has started: there is no second one.
         chain.reset(f"plugin {plugin!r} paused it for {seconds:g} s")
+
+
+def tell_cut(to_client: ResponseSide) -> None:
+    """Tell of a response that did not get whole to the client."""
+    if to_client.reset_reason is not None:
+        logger.error("a response was cut off: %s", to_client.reset_reason)
+    elif to_client.length.cut is not None:
+        logger.error("a response was cut to its length: %s", to_client.length.cut)
 
 
 def headers_dropped(environment: Environment, filters: Sequence[Filter], names: list[bytes]) -> None:

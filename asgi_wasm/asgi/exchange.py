@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
@@ -19,6 +18,7 @@ from asgi_wasm.asgi.environment import (
     make_chain,
     paused_by,
     share_scope,
+    tell_cut,
 )
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
@@ -27,6 +27,7 @@ from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.direction import Direction
     from asgi_wasm.host.filter_chain import FilterChain
     from asgi_wasm.host.passage import Passage
     from asgi_wasm.host.plugin import Filter
@@ -36,10 +37,8 @@ from asgi_wasm.logs import get_logger
 logger = get_logger("asgi_wasm.host")
 
 # What an app sends after the head, by these or against the protocol.
-_BODY_MESSAGES = frozenset({"http.response.body", *BYPASSING_EXTENSIONS})
+_BODY_MESSAGES = frozenset({"http.response.body", "http.response.trailers", *BYPASSING_EXTENSIONS})
 
-
-_SEES_RESPONSE_BODY = methodcaller("sees_body", 1)
 # How many times `pause_timeout` a pause may last while the client sends.
 LONGEST_PAUSE = 10
 SECOND_START = "Expected ASGI message 'http.response.body', but got a second 'http.response.start'."
@@ -50,6 +49,8 @@ class Progress:
     """How far a request has come, on the ASGI side, by the time that an exchange takes it over."""
 
     client_ended: bool
+    # The request's method, as the app sees it.
+    method: str
     client_gone: bool = False
     # The app awaits the server's own `receive` at this moment.
     app_is_reading: bool = False
@@ -100,10 +101,12 @@ class HttpExchange:
         # The app has sent the last piece of a body, and the response has none or is at its end.
         self._app_ended = False
         self._response_ended = False
-        # The body has ended, but trailers were promised.
-        self._awaits_trailers = False
         # The stream is over for the plugins, and they have not seen the whole request.
         self._unseen = False
+        # The app promised trailers, and has not sent the last; the body has ended before them.
+        self._owes_trailers = self._awaits_trailers = False
+        # The request's, as the app sees it: a plugin may have turned it.
+        self._app_method: str = scope["method"]
         # The app is over: nobody is left to read what the client says.
         self._concluding = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -197,6 +200,7 @@ class HttpExchange:
         self._chain.request.adopt(passage.request_headers, len(self._chain.request.stages))
         self._to_app.forwarded = self._bypassed = True
         self._client_ended, self._client_gone = progress.client_ended, progress.client_gone
+        self._app_method = progress.method
         self._app_is_reading = progress.app_is_reading
         if progress.response is not None and passage.response_headers is not None:
             self._chain.adopt_response(passage.response_headers)
@@ -219,6 +223,7 @@ class HttpExchange:
             return
         if headers.changed and (dropped := translate.apply_request_headers(scope, headers)):
             self._headers_dropped(dropped)
+        self._app_method = scope["method"]
         self._bypassed = not self._chain.request.reads_body
         try:
             await self._environment.app(scope, self.receive, self.send)
@@ -231,7 +236,7 @@ class HttpExchange:
 
     def excuses(self, error: Exception) -> bool:
         """Whether what the app raised is of no account any more."""
-        if not self._chain.answered_locally:
+        if not self._over:
             return False
         # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
         logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
@@ -294,59 +299,86 @@ class HttpExchange:
             raise RuntimeError(SECOND_START)
         elif kind == "http.response.body" and response is not None and not self._app_ended:
             self._take_body(message)
-        elif kind == "http.response.trailers" and response is not None:
-            self._trailers += translate.header_pairs(message)
-            if not message.get("more_trailers", False) and not response.closed:
-                self._awaits_trailers = False
-                response.trailers(HeaderMap(self._trailers))
+        elif kind == "http.response.trailers" and response is not None and self._owes_trailers and self._app_ended:
+            self._take_trailers(message, response)
         else:
             return True
         return False
 
     async def _pass(self, message: Message) -> None:
         """Hand a message to the server as it is, in its place."""
-        response = self._chain.response
-        if message["type"] in _BODY_MESSAGES and response is not None:
-            while not (self._to_client.started or self._over or self._client_gone):
-                await self._step()
-                await self._outlet.flush()
-            self._to_client.complete = not self._over and not message.get("more_body", False)
+        response, kind = self._chain.response, message["type"]
+        client = self._to_client
+        if response is not None and kind in BYPASSING_EXTENSIONS and not self._app_ended:
+            if client.may_change:
+                raise RuntimeError(f"{kind!r} is not among the extensions of this scope: a plugin reads the body.")
+            await self._wait_until(lambda: client.started)
+            self._take_unseen(message)
+            await self._outlet.flush()
+            return
+        if response is not None and kind in _BODY_MESSAGES:
+            # After its end: the server is to judge, when all that is held back has gone out.
+            await self._wait_until(lambda: client.complete)
         if not self._over:
             await self._outlet.send(message)
 
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Await what lets the app go on, or a reason for which it need not."""
+        while not (condition() or self._over or self._client_gone):
+            await self._step()
+            await self._outlet.flush()
+
     def _take_start(self, message: Message) -> None:
         passage, passed, verdict = self._passage, 0, None
+        self._owes_trailers = bool(message.get("trailers"))
         if passage is None or passage.response_headers is None:
             headers = translate.response_headers(message)
-            end = translate.response_ends_with_headers(self._server_scope["method"], headers)
+            end = translate.response_ends_with_headers(self._app_method, headers)
+            if self._owes_trailers and translate.may_have_body(self._app_method, message["status"]):
+                end = False
         else:
             # A passage takes no other responses than those with a body.
             headers, passed, verdict, end = passage.response_headers, passage.passed, passage.verdict, False
-        self._to_client.original, self._to_client.original_headers = message, headers
-        self._to_client.hold_head = any(map(_SEES_RESPONSE_BODY, self._chain.contexts))
+        may_change = any(context.vm.on_body[1] is not None for context in self._chain.contexts)
+        self._to_client.begin(message, headers, may_change=may_change)
         self._chain.respond(headers, end, passed=passed, verdict=verdict)
         self._response_ended = end
 
     def _take_body(self, message: Message) -> None:
         response = self._chain.response
-        self._app_ended = not message.get("more_body", False)
+        more = message.get("more_body", False)
+        self._app_ended = not more
         if response is None or response.closed or self._response_ended:
             return
         data = message.get("body", b"")
-        self._to_client.bytes_in += len(data)
-        more = message.get("more_body", False)
-        promised = bool((self._to_client.original or {}).get("trailers"))
         self._response_ended = not more
-        self._awaits_trailers = promised and not more
-        if data or not (more or promised):
-            response.data(bytes(data), not more and not promised)
+        self._awaits_trailers = self._owes_trailers and not more
+        if data or not (more or self._owes_trailers):
+            response.data(bytes(data), not more and not self._owes_trailers)
+
+    def _take_trailers(self, message: Message, response: Direction) -> None:
+        self._trailers += translate.header_pairs(message)
+        if not message.get("more_trailers", False):
+            self._owes_trailers = False
+            if self._awaits_trailers and not response.closed:
+                self._awaits_trailers = False
+                response.trailers(HeaderMap(self._trailers))
+
+    def _take_unseen(self, message: Message) -> None:
+        """A piece of the body by an extension that plugins do not see, and do not ask to."""
+        more = message.get("more_body", False)
+        self._app_ended = not more
+        if not (self._over or self._response_ended):
+            self._response_ended = not more
+            self._awaits_trailers = self._owes_trailers and not more
+            self._to_client.unseen(message)
 
     # --- the client
 
     @property
     def _over(self) -> bool:
         """Whether nothing that the app still says can reach the client."""
-        return self._chain.answered_locally
+        return self._chain.answered_locally or self._to_client.reset_reason is not None
 
     @property
     def _response_pending(self) -> bool:
@@ -494,8 +526,7 @@ class HttpExchange:
 
     async def _close(self) -> None:
         self._forget_pause()
-        if self._to_client.reset_reason is not None:
-            logger.error("a response was cut off: %s", self._to_client.reset_reason)
+        tell_cut(self._to_client)
         tasks = [task for task in (self._reading, self._outlet.task) if task is not None and not task.done()]
         for task in tasks:
             # All of them before the first await, at which we may be cancelled (again).

@@ -57,7 +57,7 @@ class Request:
         self.exchange: HttpExchange | None = None
         # The plugins have been told of the end.
         self.ended = False
-        self.progress = Progress(ends_with_headers)
+        self.progress = Progress(ends_with_headers, scope["method"])
         self.attributes = ScopeAttributes(scope, began)
         self.attributes.bytes_sent = self._bytes_sent
         self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, self.hand_over)
@@ -80,7 +80,8 @@ class Request:
             finally:
                 await self.end()
             return
-        reply = None if self.lane.plan.sees_body[RESPONSE] else passage.answer()
+        ordinary = not self.lane.plan.sees_body[RESPONSE] and self.scope["method"] not in translate.BODILESS_METHODS
+        reply = passage.answer() if ordinary else None
         if reply is None:
             await self._exchange_for().run()
         else:
@@ -121,6 +122,7 @@ class Request:
                 await self.conclude()
                 return
             self._tell_dropped(translate.apply_request_headers(scope, headers))
+            self.progress.method = scope["method"]
         try:
             await self.environment.app(scope, self.receive, self.send)
         except Exception as error:
@@ -240,7 +242,8 @@ class Request:
             # ASGI allows any iterable, also one that can be read only once.
             message = {**message, "headers": translate.header_pairs(message)}
         headers = translate.response_headers(message)
-        if translate.response_ends_with_headers(self.scope["method"], headers):
+        methods = {self.scope["method"], self.progress.method}
+        if any(translate.response_ends_with_headers(method, headers) for method in methods):
             return self._hand_over_and_send(message)
         return self._send_shown(message, headers, self.passage.response(headers, False))
 

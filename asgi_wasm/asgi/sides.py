@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi.translate import BODILESS_STATUSES, may_have_body, response_start, sendable_trailers
+from asgi_wasm.asgi.lengths import Length, ResponseLength, TooShortError, said_by
+from asgi_wasm.asgi.translate import response_start, sendable_trailers
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
     from asgi_wasm.host.header_map import HeaderMap
+    from asgi_wasm.host.stage import Way
 
 Changed = Callable[[], None]
 
@@ -23,6 +25,7 @@ class RequestSide:
         # The app has been given, or will find in `messages`, the end of the body.
         self.ended = False
         self.messages: deque[Message] = deque()
+        self.length = Length()
         self._changed = changed
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -48,6 +51,7 @@ class ResponseSide:
     """What the chain let pass to the client (`host.filter_chain.ResponseSink`).
 
     ``changed`` is called whenever `messages` grows, and at a reset; ``dropped`` hears of headers that cannot be sent.
+    ``method`` is the client's own, which decides whether it expects a body.
     """
 
     def __init__(
@@ -58,64 +62,81 @@ class ResponseSide:
         self.complete = False
         # Why the connection is to be cut, once it is.
         self.reset_reason: str | None = None
-        # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
-        self.original: Message | None = None
-        self.original_headers: HeaderMap | None = None
-        # Whether to hold the head until the first verdict on the body: see `headers`. Of a local response it is held,
-        # whoever sees its body: that is known, and so the length made true.
-        self.hold_head = True
-        self.bytes_in = 0
         self.bytes_out = 0
-        # The client's own: it decides whether the client expects a body.
-        self._method = method
+        self.length = ResponseLength(method)
         self._changed = changed
         self._dropped = dropped
         self._can_send_trailers = trailers
         self._promised_trailers = False
-        # A plugin made it a response that has no body: what comes of one would be read as another response.
-        self._bodiless = False
+        # The end of the body is on its way; unlike `complete`, trailers may follow.
+        self._body_ended = False
+        # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
+        self._original: Message | None = None
+        self._original_headers: HeaderMap | None = None
+        self._own: int | None = None
+        # Whether some filter may change the body.
+        self.may_change = True
         self._head: HeaderMap | None = None
+
+    def begin(self, original: Message, headers: HeaderMap, *, may_change: bool) -> None:
+        """The app starts a response, of which plugins are shown these headers. Some ``may_change`` its body."""
+        self._original, self._original_headers, self.may_change = original, headers, may_change
+        # An iterable may have been read already; ours are none that plugins have changed then.
+        fields = original.get("headers")
+        self._own = said_by(fields if type(fields) is list else headers.pairs)
 
     def adopt(self, original: Message, headers: HeaderMap, bytes_out: int) -> None:
         """Take over a response whose head, and so much of its body, are on their way already."""
+        self.begin(original, headers, may_change=False)
         self.started = True
-        self.original, self.original_headers = original, headers
-        self.bytes_in = self.bytes_out = bytes_out
+        self.bytes_out = bytes_out
+
+    def received(self, size: int | None, way: Way) -> None:
+        """See `ResponseSink.received`."""
+        original = self._original
+        if size is not None or original is None:
+            self.length.begin(size, way)
+            self.may_change = True
+        else:
+            self.length.begin(self._own, way)
+            self.length.own_status = original["status"]
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
-        """The head goes out at once, so that streams stay live, unless a plugin may change a sized body."""
+        """The head goes out at once, so that streams stay live, unless a plugin may change a sized body.
+
+        Then it waits for the first verdict on the body, so that its length can be made true.
+        """
         self._head = headers
         if end_of_stream:
-            self._settle_no_body(headers)
             self._start(ends=True)
             self._end()
-        elif not (self.hold_head and headers.get(b"content-length") is not None):
+        elif not (self.may_change and self.length.own is not None):
             self._start()
         self._changed()
 
     def data(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body; the first one settles what the head says of its length."""
-        self.bytes_out += len(data)
         if self._head is not None:
-            self._settle_length(end_of_stream)
-            self._start()
-        data = b"" if self._bodiless else data
-        if end_of_stream:
-            self._end(data)
-        elif data:
-            self.messages.append({"type": "http.response.body", "body": data, "more_body": True})
+            self._start(size=len(data) if end_of_stream else None)
+        self._put(data, end_of_stream)
         self._changed()
 
     def trailers(self, trailers: HeaderMap) -> None:
         """Trailers, where the server takes them and the head announced them; else they end here."""
         if self._head is not None:
-            self._start()
-        self._end()
-        if self._promised_trailers:
+            self._start(size=0)
+        self._put(b"", end=True)
+        if self._promised_trailers and self._body_ended:
             self.messages.append(
                 {"type": "http.response.trailers", "headers": sendable_trailers(trailers), "more_trailers": False}
             )
         self._changed()
+
+    def unseen(self, message: Message) -> None:
+        """A piece of the body that plugins do not see (`pathsend`, `zerocopysend`), after the head has gone out."""
+        self.messages.append(message)
+        self._body_ended = not message.get("more_body", False)
+        self.complete = self._body_ended and not self._promised_trailers
 
     def reset(self, reason: str) -> None:
         """The client's connection is to end without a whole response."""
@@ -123,37 +144,38 @@ class ResponseSide:
             self.reset_reason = reason
         self._changed()
 
-    def _settle_no_body(self, headers: HeaderMap) -> None:
-        """Say that the body is empty where that is not said, as Envoy's codec does; servers would make chunks."""
-        if may_have_body(self._method, headers):
-            headers.put(b"content-length", b"0")
-
-    def _settle_length(self, end_of_stream: bool) -> None:
-        head = self._head
-        if head is None or head.get(b"content-length") is None:
-            return
-        if end_of_stream:
-            head.put(b"content-length", b"%d" % self.bytes_out)
-        elif self.bytes_out != self.bytes_in:
-            # Changed, and more to come: only the server's own framing can tell the length now.
-            head.remove(b"content-length")
-
-    def _start(self, *, ends: bool = False) -> None:
+    def _start(self, *, size: int | None = None, ends: bool = False) -> None:
         head, self._head = self._head, None
         if head is None:
             return
         self.started = True
-        message, dropped = response_start(self.original if head is self.original_headers else None, head)
-        if message["status"] in BODILESS_STATUSES and not ends:
-            self._bodiless = True
-            message["headers"] = [field for field in message["headers"] if field[0] != b"content-length"]
-        self._promised_trailers = self._can_send_trailers and bool(message.get("trailers"))
+        message, dropped = response_start(self._original if head is self._original_headers else None, head)
+        message["headers"] = self.length.settle_response(
+            message["headers"], message["status"], size, may_change=self.may_change, ends=ends
+        )
+        has_body = not (ends or self.length.bodiless)
+        self._promised_trailers = self._can_send_trailers and has_body and bool(message.get("trailers"))
         if not self._promised_trailers:
             message.pop("trailers", None)
         self.messages.append(message)
         if dropped:
             self._dropped(dropped)
 
+    def _put(self, data: bytes, end: bool) -> None:
+        if self._body_ended:
+            self.complete = self.complete or end
+            return
+        try:
+            data = self.length.admit(data, end)
+        except TooShortError as error:
+            self.reset(str(error))
+            return
+        self.bytes_out += len(data)
+        if end:
+            self._end(data)
+        elif data:
+            self.messages.append({"type": "http.response.body", "body": data, "more_body": True})
+
     def _end(self, data: bytes = b"") -> None:
-        self.complete = True
+        self.complete = self._body_ended = True
         self.messages.append({"type": "http.response.body", "body": data, "more_body": False})

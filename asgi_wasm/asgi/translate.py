@@ -11,7 +11,10 @@ from asgi_wasm.asgi.types import Message, Scope
 from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
-_NO_CONTENT, _NOT_MODIFIED = BODILESS_STATUSES = 204, 304
+BODILESS_STATUSES = 204, 304
+_FIRST_REDIRECTION = 300
+# Methods whose responses may have no body, whatever their status.
+BODILESS_METHODS = frozenset({"HEAD", "CONNECT"})
 # Of a final response. Servers refuse others, and the client would get nothing at all.
 _MIN_STATUS, _MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
@@ -34,7 +37,7 @@ FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # A WebSocket handshake is made of these: Envoy leaves them in.
 _UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
-_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
+_BODY_UNLIKELY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "CONNECT"})
 _SUBPROTOCOL = b"sec-websocket-protocol"
 _COOKIE = b"cookie"
 # Versions of HTTP in which clients cut `cookie` into pieces.
@@ -132,7 +135,7 @@ def request_ends_with_headers(scope: Scope) -> bool:
         return bool(length.strip() == b"0")
     if (scope.get("http_version") or "1.1").startswith(("1", "0")):
         return True
-    return scope["method"] in _BODILESS_METHODS
+    return scope["method"] in _BODY_UNLIKELY
 
 
 def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
@@ -210,7 +213,7 @@ def is_ordinary_start(method: str, message: Message) -> bool:
     headers, status = message.get("headers"), message["status"]
     if type(headers) is not list or type(status) is not int or not _MIN_STATUS <= status <= _MAX_STATUS:
         return False
-    if method == "HEAD" or status in BODILESS_STATUSES or message.get("trailers"):
+    if method in BODILESS_METHODS or status in BODILESS_STATUSES or message.get("trailers"):
         return False
     lengths = 0
     for name, value in headers:
@@ -241,12 +244,14 @@ def response_headers(message: Message) -> HeaderMap:
 
 def response_ends_with_headers(method: str, headers: HeaderMap) -> bool:
     """Whether the response has no body, whatever the app sends (RFC 9110 6.4.1)."""
-    return not may_have_body(method, headers) or headers.get(b"content-length") == b"0"
+    return not may_have_body(method, status_of(headers)) or headers.get(b"content-length") == b"0"
 
 
-def may_have_body(method: str, headers: HeaderMap) -> bool:
+def may_have_body(method: str, status: int) -> bool:
     """Whether a response to this method, with this status, has a body, be it an empty one."""
-    return method != "HEAD" and status_of(headers) not in (_NO_CONTENT, _NOT_MODIFIED)
+    if method == "CONNECT" and status < _FIRST_REDIRECTION:
+        return False
+    return method != "HEAD" and status not in BODILESS_STATUSES
 
 
 def status_of(headers: HeaderMap) -> int:

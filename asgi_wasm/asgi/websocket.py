@@ -13,7 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import accept, translate
-from asgi_wasm.asgi.environment import Environment, give_up, guarded_scope, has_left, headers_dropped, make_chain
+from asgi_wasm.asgi.environment import (
+    Environment,
+    give_up,
+    guarded_scope,
+    has_left,
+    headers_dropped,
+    make_chain,
+    tell_cut,
+)
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
@@ -155,8 +163,8 @@ class WebSocketHandshake:
         elif kind == _DENIAL_START:
             self._denial = True
             headers = translate.response_headers(message)
-            self._to_client.original, self._to_client.original_headers = message, headers
-            self._to_client.hold_head = any(context.sees_body(1) for context in self._chain.contexts)
+            may_change = any(context.vm.on_body[1] is not None for context in self._chain.contexts)
+            self._to_client.begin(message, headers, may_change=may_change)
             self._chain.respond(headers, translate.response_ends_with_headers("GET", headers))
             await self._flush()
         elif kind in (_ACCEPT, _CLOSE):
@@ -164,7 +172,7 @@ class WebSocketHandshake:
             headers = accept.accept_headers(message) if accepts else ResponseHeaderMap([(b":status", b"403")])
             self._answer = message, HeaderMap(list(headers.pairs)), headers
             # What follows an accept is no body that a head could wait for.
-            self._to_client.hold_head = False
+            self._to_client.begin({"type": "http.response.start", "status": 101}, headers, may_change=False)
             self._chain.respond(headers, not accepts)
             await self._settle(*self._answer)
         else:
@@ -195,15 +203,16 @@ class WebSocketHandshake:
         """A piece of the response by which the app denies."""
         data, more = bytes(message.get("body", b"")), message.get("more_body", False)
         response = self._chain.response
-        if response is not None and not (response.closed or self._to_client.complete):
-            self._to_client.bytes_in += len(data)
-            if data or not more:
-                response.data(data, not more)
+        if response is not None and not (response.closed or self._to_client.complete) and (data or not more):
+            response.data(data, not more)
         await self._flush()
         if more:
             await self._until(lambda: response is None or response.closed or response.wants_data)
         else:
-            await self._until(lambda: self._to_client.complete or self._chain.answered_locally)
+            client, chain = self._to_client, self._chain
+            await self._until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
+            if not chain.answered_locally:
+                tell_cut(client)
         await self._flush()
 
     async def _flush(self) -> None:
@@ -226,7 +235,7 @@ class WebSocketHandshake:
         if self._client.gone:
             return
         if self._to_client.reset_reason is not None and begun:
-            logger.error("a response was cut off: %s", self._to_client.reset_reason)
+            tell_cut(self._to_client)
         elif self._to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
             while self._to_client.messages:
                 await self._send_denial(self._to_client.messages.popleft())

@@ -77,6 +77,24 @@ class Direction:
             stage.advance(Input.CLOSE)
             stage.held, stage.trailers = bytearray(), None
 
+    # --- what the far end asks (`stage.Way`)
+
+    @property
+    def balance(self) -> int:
+        """By how many bytes filters have made the body longer so far; less than 0 when shorter."""
+        return sum(map(self._balance_of, self.stages))
+
+    @property
+    def unbalanced(self) -> list[str]:
+        """The names of the plugins that did."""
+        changed = [stage.context for stage in self.stages if self._balance_of(stage)]
+        return [context.root.spec.name for context in changed if context is not None]
+
+    def _balance_of(self, stage: Stage) -> int:
+        context = stage.context
+        lent = context.bodies[self.kind] if stage.buffering and context is not None else None
+        return stage.given + len(stage.held if lent is None else lent) - stage.taken
+
     # --- what the ASGI border asks
 
     @property
@@ -142,10 +160,11 @@ class Direction:
         made_at = 0
         for stage in self.stages[index:]:
             self._take_back(stage)
+            stage.taken += len(data)
             action = stage.advance(Input.DATA_ARRIVES)
             if action is Action.HOLD:
                 stage.held += data
-                stage.end = end
+                stage.end, stage.holds_body = end, True
                 self._check_limit(stage)
                 break
             if action is Action.IGNORE:
@@ -189,22 +208,24 @@ class Direction:
         before_headers = not stage.headers_passed
         action = stage.advance(event)
         if action is Action.PASS:
+            stage.given += len(buffer)
             self._settle(stage)
             return True
         if action is Action.RELEASE:
             # All that was held goes on in one piece with this one, after the headers.
-            stage.buffering, stage.held = False, bytearray()
+            stage.buffering, stage.held, stage.holds_body = False, bytearray(), False
+            buffer.data = kept + buffer.data if kept else buffer.data
+            stage.given += len(buffer)
             self._settle(stage)
             if before_headers and not self.closed:
                 self._pass_headers(stage, end=False)
-            buffer.data = kept + buffer.data if kept else buffer.data
             return True
         if action is not Action.IGNORE:
             if stage.buffering:
                 stage.held = _growing(buffer.data)
             elif action is Action.HOLD:
                 stage.held += buffer.data
-            stage.end = end
+            stage.end, stage.holds_body = end, stage.holds_body or action is Action.HOLD
             stage.buffering = event is Input.DATA_BUFFER
             stage.watermark = event is Input.DATA_WATERMARK
             if stage.buffering and stage.context is not None:
@@ -267,16 +288,21 @@ class Direction:
     def _let_go(self, stage: Stage, *, replay: bool) -> None:
         """Hand on what a filter held. With ``replay`` its own callbacks have not seen body and trailers yet."""
         self._take_back(stage)
-        data, end, trailers = bytes(stage.held), stage.end, stage.trailers
-        stage.held, stage.end, stage.trailers = bytearray(), False, None
+        data, end, trailers, holds_body = bytes(stage.held), stage.end, stage.trailers, stage.holds_body
+        stage.held, stage.end, stage.trailers, stage.holds_body = bytearray(), False, None, False
         stage.buffering = stage.watermark = False
+        if replay:
+            stage.taken -= len(data)
+        else:
+            stage.given += len(data)
         ended_by_headers = False
         if not stage.headers_passed:
-            # A filter that was promised more than headers is to hear of the end, be it by an empty piece.
-            ended_by_headers = end and not data and trailers is None and (stage.headers_ended or not replay)
+            # Who was promised more than headers is to hear of the end, be it by an empty piece.
+            ended_by_headers = end and not holds_body and trailers is None and stage.headers_ended
             self._pass_headers(stage, ended_by_headers)
         following = stage.index if replay else stage.index + 1
-        if data or (end and not ended_by_headers):
+        # Also what the plugin has emptied meanwhile (Envoy's buffer is there, with nothing in it).
+        if holds_body or (end and not ended_by_headers):
             self._data_from(following, data, end and trailers is None)
         if trailers is not None and not self.closed:
             self._trailers_from(following, trailers)

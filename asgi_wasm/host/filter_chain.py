@@ -16,7 +16,7 @@ from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.local_reply import detail_words, local_reply
 from asgi_wasm.host.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
-from asgi_wasm.host.stage import Sink, Stage
+from asgi_wasm.host.stage import Sink, Stage, Way
 from asgi_wasm.specs import FailurePolicy, StreamLimits
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ _PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
 
 class ResponseSink(Sink, Protocol):
     """The client's side, which also knows whether an answer may still be changed."""
+
+    def received(self, size: int | None, way: Way) -> None:
+        """A response begins on its ``way``: a local one with a body of this ``size``, or (None) the app's."""
+        ...
 
     @property
     def started(self) -> bool:
@@ -93,14 +97,21 @@ class FilterChain:
     # --- the two directions
 
     def respond(
-        self, headers: HeaderMap, end_of_stream: bool, *, passed: int = 0, verdict: int | None = None
+        self,
+        headers: HeaderMap,
+        end_of_stream: bool,
+        *,
+        passed: int = 0,
+        verdict: int | None = None,
+        size: int | None = None,
     ) -> Direction:
         """The response's headers; its body and trailers go to the direction that this gives back.
 
         Only plugins that saw the request see the response, the last first. ``passed`` and ``verdict``: see
-        `Direction.headers`.
+        `Direction.headers`. ``size``: see `ResponseSink.received`.
         """
         response = self._respond(headers)
+        self._response_sink.received(size, response)
         response.headers(headers, end_of_stream, passed=passed, verdict=verdict)
         return response
 
@@ -243,6 +254,7 @@ class FilterChain:
             self.response.close()
             self.response.headers_map = reply
             self.status = reply.get(b":status") or b""
+            self._response_sink.received(len(content), self.response)
             self._response_sink.headers(reply, not content)
             if content:
                 self._response_sink.data(content, True)
@@ -251,7 +263,7 @@ class FilterChain:
 
     def _answer_through(self, reply: HeaderMap, content: bytes, *, passed: int = 0, verdict: int | None = None) -> None:
         """Let an answer pass the plugins that saw the request."""
-        response = self.respond(reply, not content, passed=passed, verdict=verdict)
+        response = self.respond(reply, not content, passed=passed, verdict=verdict, size=len(content))
         if content and not response.closed:
             response.data(content, True)
 

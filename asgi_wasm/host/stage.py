@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     from asgi_wasm.host.header_map import HeaderMap
 
 
+class Way(Protocol):
+    """What a direction tells its far end of what filters do to a body's length (`host.direction.Direction`)."""
+
+    @property
+    def balance(self) -> int:
+        """By how many bytes filters have made the body longer so far; less than 0 when shorter."""
+        ...
+
+    @property
+    def unbalanced(self) -> list[str]:
+        """The names of the plugins that did."""
+        ...
+
+
 class Sink(Protocol):
     """The far end of a direction: the app for a request, the client for a response."""
 
@@ -50,12 +64,15 @@ class Stage:
         "buffering",
         "context",
         "end",
+        "given",
         "headers_ended",
         "headers_passed",
         "held",
+        "holds_body",
         "index",
         "skipped",
         "state",
+        "taken",
         "trailers",
         "watermark",
     )
@@ -69,6 +86,10 @@ class Stage:
         self.headers_ended = False
         # Grows in place: a copy for each piece would take time by the square of their number.
         self.held = bytearray()
+        # It holds a part of the body, be it an empty one.
+        self.holds_body = False
+        # Bytes of the body that came to the filter, and that it let go.
+        self.taken = self.given = 0
         # The stream's end is behind what is held.
         self.end = False
         # No context could be made for the filter.

@@ -26,6 +26,7 @@ from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.host.stage import Way
 from asgi_wasm.host.trace import TextTrace, TraceSink
 from asgi_wasm.host.vm import WasmVM
 from asgi_wasm.host.wire import Pairs, PropertyValue
@@ -281,6 +282,11 @@ class RecordingSink:
     events: list[tuple[Any, ...]] = field(default_factory=list)
     started: bool = False
     reason: str | None = None
+    way: Way | None = None
+    size: int | None = None
+
+    def received(self, size: int | None, way: Way) -> None:
+        self.size, self.way = size, way
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         self.started = True

@@ -1,0 +1,382 @@
+"""What goes out is as long as it says, whatever plugins do to a body or to what is said of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from tests.asgi.acting import Resumer, passing, pausing
+from tests.driving import Connection, Response, answering, http_scope, request, run, until
+from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
+
+LENGTH = b"content-length"
+
+
+def lengths(response: Response) -> list[bytes]:
+    return [value for name, value in response.headers if name == LENGTH]
+
+
+def is_true(response: Response, method: str = "GET") -> bool:
+    """Whether the length is true or absent, and the body whole."""
+    said = lengths(response)
+    if method == "HEAD" or response.status == 304:
+        return response.body == b"" and len(said) <= 1
+    if response.status == 204:
+        return response.body == b"" and not said
+    return response.complete and said in ([], [b"%d" % len(response.body)])
+
+
+def on_body(*changes: bytes | None) -> Any:
+    """A callback that replaces the pieces of a response by these; None leaves one as it is."""
+    left = list(changes)
+
+    def callback(api: Api, context: int, size: int, end: int) -> int:
+        change = left.pop(0) if left else None
+        if change is not None:
+            api.set_body(RESPONSE_BODY, change)
+        return 0
+
+    return callback
+
+
+def says(value: bytes | None, kind: int = RESPONSE_HEADERS) -> Any:
+    def callback(api: Api, *_: int) -> int:
+        if value is None:
+            api.remove(kind, LENGTH)
+        else:
+            api.replace(kind, LENGTH, value)
+        return 0
+
+    return callback
+
+
+def turns(name: bytes, value: bytes, kind: int = RESPONSE_HEADERS) -> Any:
+    def callback(api: Api, *_: int) -> int:
+        api.replace(kind, name, value)
+        return 0
+
+    return callback
+
+
+def ask(serve_guests: Serve, app: ASGIApp, *guests: Guest, method: str = "GET", **more: Any) -> Response:
+    async def main() -> Response:
+        async with serve_guests(app, *guests) as middleware:
+            return await request(middleware, method, **more)
+
+    response: Response = run(main)
+    return response
+
+
+SIZED = [(LENGTH, b"6")]
+BODIES: dict[str, dict[str, Any]] = {
+    "no callback": {},
+    "passes": {"on_response_body": passing},
+    "grows": {"on_response_body": on_body(b"longer than it was")},
+    "shrinks": {"on_response_body": on_body(b"")},
+}
+WRITTEN: dict[str, Any] = {
+    "left": passing,
+    "taken": says(None),
+    "3": says(b"3"),
+    "300": says(b"300"),
+    "0": says(b"0"),
+    "none at all": says(b"many"),
+}
+HEADS: dict[str, Any] = {
+    "200": passing,
+    "204": turns(b":status", b"204"),
+    "304": turns(b":status", b"304"),
+    "206": turns(b":status", b"206"),
+}
+
+
+def both(*callbacks: Any) -> Any:
+    def callback(api: Api, *arguments: int) -> int:
+        for each in callbacks:
+            each(api, *arguments)
+        return 0
+
+    return callback
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_of_an_app(serve_guests: Serve, body: str, written: str, head: str, method: str) -> None:
+    for headers in SIZED, []:
+        content = () if method == "HEAD" else (b"abcdef",)
+        guest = Guest(on_response_headers=both(WRITTEN[written], HEADS[head]), **BODIES[body])
+        response = ask(serve_guests, answering(*content, headers=headers), guest, method=method)
+        assert is_true(response, method), response
+        if headers and method == "GET" and head == "200":
+            # The body was whole when the head went out: so its length is said, also where a plugin took it away.
+            assert lengths(response) == [b"%d" % len(response.body)]
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("status", [403, 204, 304])
+@pytest.mark.parametrize("content", [b"denied", b""])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_of_a_local_response(
+    serve_guests: Serve, body: str, written: str, status: int, content: bytes, method: str
+) -> None:
+    def replies(api: Api, *_: int) -> int:
+        api.reply(status, content)
+        return PAUSE
+
+    guest = Guest(on_request_headers=replies, on_response_headers=WRITTEN[written], **BODIES[body])
+    response = ask(serve_guests, answering(), guest, method=method)
+    assert is_true(response, method) and response.status == status, response
+    if status == 403 and method == "GET":
+        assert lengths(response) == [b"%d" % len(response.body)]
+
+
+PIECES = (b"ab", b"cd", b"ef")
+
+
+@pytest.mark.parametrize("changes", [(None, b"c"), (None, None, b"e"), (None, b"c", b"")])
+def test_too_few_bytes_end_the_connection(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, changes: tuple[bytes | None, ...]
+) -> None:
+    guest = Guest(on_response_body=on_body(*changes))
+    response = ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
+    assert lengths(response) == [b"6"] and len(response.body) < 6 and not response.complete
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(told) == 1 and "'g0'" in told[0] and "of 6 bytes" in told[0], told
+
+
+@pytest.mark.parametrize("changes", [(None, b"cdef"), (None, None, b"efgh"), (None, b"c" * 70, b"d")])
+def test_no_more_bytes_than_announced(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, changes: tuple[bytes | None, ...]
+) -> None:
+    guests = Guest(on_response_body=passing), Guest(on_response_body=on_body(*changes))
+    response = ask(serve_guests, answering(*PIECES, headers=SIZED), *guests)
+    assert lengths(response) == [b"6"] and len(response.body) == 6 and response.complete
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(told) == 1 and "'g1'" in told[0] and "'g0'" not in told[0] and "6 bytes" in told[0], told
+
+
+@pytest.mark.parametrize("changes", [(b"", None, None), (b"longer", None, None)])
+def test_a_change_before_the_head_is_out_leaves_no_length(serve_guests: Serve, changes: tuple[bytes, ...]) -> None:
+    response = ask(serve_guests, answering(*PIECES, headers=SIZED), Guest(on_response_body=on_body(*changes)))
+    assert lengths(response) == [] and response.complete
+
+
+def test_a_length_that_fits_the_change_is_kept(serve_guests: Serve) -> None:
+    guest = Guest(on_response_headers=says(b"9"), on_response_body=on_body(b"<p>ab"))
+    response = ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
+    assert lengths(response) == [b"9"] and response.body == b"<p>abcdef"
+    # Nobody knows how long this one is.
+    guest = Guest(on_response_headers=says(b"9"), on_response_body=on_body(b"<p>ab"))
+    assert lengths(ask(serve_guests, answering(*PIECES), guest)) == []
+
+
+def test_an_app_that_does_not_keep_to_its_own_length_hears_so_from_its_server(serve_guests: Serve) -> None:
+    guest = Guest(on_response_body=passing)
+    response = ask(serve_guests, answering(b"abcd", b"efgh", headers=SIZED), guest)
+    assert lengths(response) == [b"6"] and response.body == b"abcdefgh"
+
+
+def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) -> None:
+    inner, outer = Resumer(), Resumer()
+    held: dict[Resumer, int] = {}
+
+    def holds(who: Resumer, at: int) -> Any:
+        count = [0]
+
+        def callback(api: Api, context: int, size: int, end: int) -> int:
+            count[0] += 1
+            held[who] = context
+            return int(count[0] == at)
+
+        return callback
+
+    def lets_go(who: Resumer) -> Any:
+        def act(api: Api) -> None:
+            api.act_for(held[who])
+            api.resume(RESPONSE)
+
+        return act
+
+    async def main() -> Response:
+        guests = (
+            Guest(on_response_body=holds(outer, 1), **outer.callbacks),
+            Guest(on_response_body=holds(inner, 2), **inner.callbacks),
+        )
+        async with serve_guests(answering(b"abc", b"def", headers=SIZED), *guests) as middleware:
+            connection = Connection(middleware)
+            connection.feed()
+            await until(lambda: len(held) == 2)
+            outer.later(lets_go(outer))
+            await outer.done()
+            inner.later(lets_go(inner))
+            return await connection.over()
+
+    response: Response = run(main)
+    assert lengths(response) == [b"6"] and response.body == b"abcdef"
+
+
+@pytest.mark.parametrize("callbacks", [{}, {"on_response_body": passing}], ids=["no callback", "body callback"])
+@pytest.mark.parametrize(("asked", "turned"), [("GET", b"HEAD"), ("HEAD", b"GET")])
+def test_a_turned_method(serve_guests: Serve, callbacks: dict[str, Any], asked: str, turned: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["method"] == turned.decode()
+        await send({"type": "http.response.start", "status": 200, "headers": SIZED})
+        await send({"type": "http.response.body", "body": b"abcdef" if turned == b"GET" else b""})
+
+    guest = Guest(on_request_headers=turns(b":method", turned, REQUEST_HEADERS), **callbacks)
+    response = ask(serve_guests, app, guest, method=asked)
+    assert is_true(response, asked) and response.complete
+    assert lengths(response) == ([b"0"] if asked == "GET" else [b"6"])
+
+
+def test_a_connect_has_no_body(serve_guests: Serve) -> None:
+    def replies(api: Api, *_: int) -> int:
+        api.reply(200, b"tunnel")
+        return PAUSE
+
+    response = ask(serve_guests, answering(), Guest(on_request_headers=replies), method="CONNECT")
+    assert response.status == 200 and response.body == b"" and lengths(response) == []
+
+
+# --- what is no body of the plugins': files, trailers
+
+
+def recording(messages: list[Message], *sends: Message) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in sends:
+            await send(message)
+
+    return app
+
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": SIZED}
+FILE: Message = {"type": "http.response.pathsend", "path": "/file"}
+COPY: Message = {"type": "http.response.zerocopysend", "file": 3, "more_body": False}
+BODY: Message = {"type": "http.response.body", "body": b"abcdef"}
+EMPTY: Message = {"type": "http.response.body", "body": b""}
+TRAILERS: Message = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]}
+EXTENSIONS: dict[str, Any] = {
+    name: {} for name in ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers")
+}
+
+
+class StrictServer:
+    """Takes what the specification allows, and nothing after the end."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.messages: list[Message] = []
+        self._promised = False
+
+    async def receive(self) -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"].removeprefix("http.response.")
+        ended = any(
+            each["type"] != "http.response.start" and not each.get("more_body", False) for each in self.messages
+        )
+        if kind == "start":
+            assert not self.messages, "a second start"
+            self._promised = bool(message.get("trailers"))
+        elif kind == "trailers":
+            assert self._promised and ended, "trailers out of place"
+            self._promised = False
+        else:
+            assert self.messages and not ended, f"{kind} out of place"
+        self.kinds.append(kind)
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("callbacks", [("on_response_headers",), ("on_response_trailers",), ("on_response_body",)])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("head", ["200", "204", "304", "HEAD"])
+@pytest.mark.parametrize("trailers", [False, True])
+@pytest.mark.parametrize("piece", [FILE, COPY, BODY, EMPTY], ids=["file", "copy", "body", "empty"])
+def test_the_end_comes_once(
+    serve_guests: Serve, callbacks: tuple[str], held: bool, head: str, trailers: bool, piece: Message
+) -> None:
+    resumer = Resumer()
+    reads_body = callbacks == ("on_response_body",)
+
+    def holds(api: Api, context: int, *_: int) -> int:
+        def lets_go(late: Api) -> None:
+            late.act_for(context)
+            late.resume(RESPONSE)
+
+        resumer.later(lets_go)
+        return PAUSE
+
+    own = dict.fromkeys(callbacks, passing) | ({"on_response_headers": holds} if held else {}) | resumer.callbacks
+    start = {**START, "status": int(head) if head.isdigit() else 200, **({"trailers": True} if trailers else {})}
+    sends = [start, BODY if reads_body and piece in (FILE, COPY) else piece, *([TRAILERS] if trailers else [])]
+
+    async def main() -> StrictServer:
+        server = StrictServer()
+        async with serve_guests(recording([], *sends), Guest(**own)) as middleware:
+            scope = http_scope("HEAD" if head == "HEAD" else "GET", extensions=EXTENSIONS)
+            await middleware(scope, server.receive, server.send)
+        return server
+
+    server: StrictServer = run(main)
+    has_body = head == "200"
+    sent = sends[1]["type"].removeprefix("http.response.")
+    if has_body:
+        assert list(dict.fromkeys(server.kinds)) == ["start", sent, *(["trailers"] if trailers else [])]
+    else:
+        assert server.kinds == ["start", "body"] and server.messages[1]["body"] == b""
+        assert not server.messages[0].get("trailers")
+
+
+def test_a_file_never_passes_a_plugin_that_reads_bodies(serve_guests: Serve) -> None:
+    """Also not when an app sends one that was not offered to it."""
+
+    async def main() -> StrictServer:
+        server = StrictServer()
+        async with serve_guests(recording([], START, FILE), Guest(on_response_body=passing)) as middleware:
+            with pytest.raises(RuntimeError, match="pathsend"):
+                await middleware(http_scope(extensions=EXTENSIONS), server.receive, server.send)
+        return server
+
+    assert run(main).kinds == []
+
+
+@pytest.mark.parametrize("held", ["on_response_headers", "on_response_body"])
+def test_what_an_app_sends_after_its_end_passes_no_plugin_by(serve_guests: Serve, held: str) -> None:
+    """What is held goes out first; then the server is to judge."""
+    resumer = Resumer()
+
+    def holds(api: Api, context: int, *_: int) -> int:
+        def lets_go(late: Api) -> None:
+            late.act_for(context)
+            late.resume(RESPONSE)
+
+        resumer.later(lets_go)
+        return PAUSE
+
+    async def main() -> StrictServer:
+        server = StrictServer()
+        guest = Guest(**{"on_response_body": passing, held: holds}, **resumer.callbacks)
+        async with serve_guests(recording([], START, BODY, {**BODY, "more_body": True}), guest) as middleware:
+            with pytest.raises(AssertionError, match="body out of place"):
+                await middleware(http_scope(), server.receive, server.send)
+        return server
+
+    server: StrictServer = run(main)
+    assert server.kinds == ["start", "body"] and server.messages[1]["body"] == b"abcdef"
+
+
+def test_a_held_response_is_not_asked_for_a_verdict_that_does_not_come(serve_guests: Serve) -> None:
+    guest = Guest(on_response_headers=pausing, on_response_trailers=passing)
+
+    async def main() -> Response:
+        async with serve_guests(recording([], START, FILE), guest, pause_timeout=0.05) as middleware:
+            return await request(middleware, extensions=EXTENSIONS)
+
+    assert run(main).status == 504
