@@ -68,7 +68,8 @@ def shut_down_root(root: RootContext) -> None:
         vm.perform()
     except VmFailedError as error:
         root.deleted = True
-        vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed while it was stopped: {error}")
+        told = f"its VM failed while it was stopped, which touches no request: {error}"
+        vm.ports.log.host(root.spec.name, LogLevel.WARN, told)
         vm.abandon_streams()
 
 

@@ -352,7 +352,8 @@ def test_a_trap_while_a_root_is_stopped() -> None:
     made.stop()
     made.stop()
     assert heard == []
-    assert world.log.hosts[0][2].startswith("its VM failed while it was stopped: ")
+    level, line = world.log.hosts[0][1:]
+    assert (level, line.startswith("its VM failed while it was stopped, which touches no request: ")) == (3, True)
 
 
 # --- VMs

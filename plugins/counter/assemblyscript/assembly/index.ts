@@ -21,6 +21,7 @@ import {
   set_shared_data,
   stream_context,
 } from "@gcoredev/proxy-wasm-sdk-as/assembly";
+import { deleteContext, getBaseContext, getRootContext } from "@gcoredev/proxy-wasm-sdk-as/assembly/runtime";
 
 class Root extends RootContext {
   name: string = "counter";
@@ -91,6 +92,20 @@ class Stream extends Context {
       this.root.inFlight!.increment(-1);
     }
   }
+}
+
+// The SDK looks for a root context among those of streams when its VM is stopped, and aborts.
+export function proxy_on_done(id: u32): u32 {
+  const isRoot = getRootContext(id).context_id == id;
+  return isRoot || getBaseContext(id).onDone() ? 1 : 0;
+}
+
+export function proxy_on_delete(id: u32): void {
+  if (getRootContext(id).context_id == id) {
+    return;
+  }
+  getBaseContext(id).onDelete();
+  deleteContext(id);
 }
 
 registerRootContext((id: u32) => new Root(id), "counter");

@@ -16,6 +16,7 @@ import {
   registerRootContext,
   send_http_response,
 } from "@gcoredev/proxy-wasm-sdk-as/assembly";
+import { deleteContext, getBaseContext, getRootContext } from "@gcoredev/proxy-wasm-sdk-as/assembly/runtime";
 // The SDK's own log() prints to standard output; a host has levels.
 import { proxy_log } from "@gcoredev/proxy-wasm-sdk-as/assembly/imports";
 import { JSON } from "assemblyscript-json/assembly";
@@ -119,6 +120,20 @@ class Stream extends Context {
     send_http_response(this.conf.httpStatus, "", this.conf.body, added);
     return FilterHeadersStatusValues.StopIteration;
   }
+}
+
+// The SDK looks for a root context among those of streams when its VM is stopped, and aborts.
+export function proxy_on_done(id: u32): u32 {
+  const isRoot = getRootContext(id).context_id == id;
+  return isRoot || getBaseContext(id).onDone() ? 1 : 0;
+}
+
+export function proxy_on_delete(id: u32): void {
+  if (getRootContext(id).context_id == id) {
+    return;
+  }
+  getBaseContext(id).onDelete();
+  deleteContext(id);
 }
 
 registerRootContext((id: u32) => new Root(id), "fault_injection");

@@ -21,6 +21,7 @@ import {
   send_local_response,
   stream_context,
 } from "@gcoredev/proxy-wasm-sdk-as/assembly";
+import { deleteContext, getBaseContext, getRootContext } from "@gcoredev/proxy-wasm-sdk-as/assembly/runtime";
 // The SDK's own log() prints to standard output; a host has levels.
 import { proxy_log } from "@gcoredev/proxy-wasm-sdk-as/assembly/imports";
 import { JSON } from "assemblyscript-json/assembly";
@@ -118,6 +119,20 @@ class Stream extends Context {
   onLog(): void {
     say("on_log " + stream_context.headers.response.get(":status"));
   }
+}
+
+// The SDK looks for a root context among those of streams when its VM is stopped, and aborts.
+export function proxy_on_done(id: u32): u32 {
+  const isRoot = getRootContext(id).context_id == id;
+  return isRoot || getBaseContext(id).onDone() ? 1 : 0;
+}
+
+export function proxy_on_delete(id: u32): void {
+  if (getRootContext(id).context_id == id) {
+    return;
+  }
+  getBaseContext(id).onDelete();
+  deleteContext(id);
 }
 
 registerRootContext((id: u32) => new Root(id), "local_reply");
