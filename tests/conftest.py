@@ -6,6 +6,8 @@ import pytest
 
 from tests.extras import why_not
 
+pytest_plugins = ["asgi_wasm.testing.pytest_plugin"]
+
 # Files that import a package of an extra, which has no wheel for every Python.
 _NEED = {
     "cryptography": (

@@ -25,6 +25,7 @@ ARROWS = {
     "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
     "cli": ("asgi.types", "engines", "errors", "host", "logs", "settings", "specs", "worker"),
+    "testing": ("asgi.types", "host", "logs", "middleware", "services", "specs", "worker.services"),
     "__main__": ("cli",),
     "__init__": (
         "asgi.properties",

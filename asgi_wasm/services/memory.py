@@ -41,6 +41,11 @@ class MemorySharedData:
         """The value and its CAS number, or None."""
         return self._values.get((vm_id, key))
 
+    def items(self, vm_id: str) -> dict[bytes, bytes]:
+        """All keys and values of one vm_id."""
+        with self._lock:
+            return {key: value for (owner, key), (value, _) in self._values.items() if owner == vm_id}
+
     def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool:
         """Store it, unless ``cas`` is neither 0 nor the key's present number. A missing key takes any number."""
         with self._lock:

@@ -32,6 +32,7 @@ from asgi_wasm.worker.worker import Worker
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp
     from asgi_wasm.host.ports import ForeignFunction
+    from asgi_wasm.services.memory import MemoryState
     from asgi_wasm.specs import HostSpec
 
     # What is read at each start. Raises `AsgiWasmError`.
@@ -71,6 +72,11 @@ class Workers:
             return None
         self.last = loop, place.worker
         return place.worker
+
+    @property
+    def memory(self) -> MemoryState:
+        """What ``memory://`` holds now."""
+        return self._shared.memory
 
     def status(self) -> Status:
         """See `WasmMiddleware.status`."""

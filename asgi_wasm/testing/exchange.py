@@ -1,0 +1,163 @@
+"""One request in process: what the app saw, what the client got, and what the plugin did in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from starlette.datastructures import Headers
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Scope
+from asgi_wasm.testing import rendering
+from asgi_wasm.testing.records import Calls, LogLine
+
+GivenHeaders = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+_AUTHORITY = b"example.test"
+
+
+class NotAnsweredError(AssertionError):
+    """Raised when a request is not answered: a plugin has paused it, and nothing in the test resumes it."""
+
+
+@dataclass
+class SeenRequest:
+    """What reached the app. ``target`` is the path as it was sent, with its query."""
+
+    method: str
+    target: str
+    path: str
+    headers: Headers
+    scheme: str
+    body: bytes = b""
+    # Whether the app read it to its end.
+    complete: bool = False
+    scope: Scope = field(default_factory=dict, repr=False)
+
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def head(self) -> str:
+        """Method, target and headers as text."""
+        return rendering.head(f"{self.method} {self.target}", self.headers.raw)
+
+
+@dataclass
+class Exchange:
+    """A request and its response. ``status`` is 0 and ``was_reset`` true where the connection was cut.
+
+    ``app`` is None when the request did not reach the app. ``calls`` are the plugin's hostcalls, ``callbacks`` the
+    host's calls, ``logs`` what was logged, all of them between the request's begin and its end.
+    """
+
+    status: int = 0
+    headers: Headers = field(default_factory=lambda: Headers(raw=[]))
+    chunks: list[bytes] = field(default_factory=list)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    app: SeenRequest | None = None
+    was_reset: bool = False
+    calls: Calls = field(default_factory=Calls, repr=False)
+    callbacks: Calls = field(default_factory=Calls, repr=False)
+    logs: list[LogLine] = field(default_factory=list, repr=False)
+    trace: Calls = field(default_factory=Calls, repr=False)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body that the client got."""
+        return b"".join(self.chunks)
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "backslashreplace")
+
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+    @property
+    def head(self) -> str:
+        """Status and headers as text."""
+        return rendering.head(str(self.status), self.headers.raw)
+
+
+def encoded(headers: GivenHeaders) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them: names in lower case."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(_bytes(name).lower(), _bytes(value)) for name, value in pairs]
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("latin-1")
+
+
+def scope_of(method: str, target: str, headers: list[tuple[bytes, bytes]], **more: Any) -> dict[str, Any]:
+    """As a server makes it of a request line and headers; ``target`` may have any characters."""
+    raw = quote(target, safe="/?%:@!$&'()*+,;=-._~[]|").encode("ascii")
+    path, _, query = raw.partition(b"?")
+    named = [] if any(name == b"host" for name, _ in headers) else [(b"host", _AUTHORITY)]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote_to_bytes(path).decode("utf-8", "replace"),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": [*named, *headers],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+        **more,
+    }
+
+
+async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Exchange, patience: float) -> None:
+    """Send a request to an ASGI app as a server does, and keep what comes.
+
+    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
+    """
+    incoming: list[Message] = [
+        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1}
+        for index, chunk in enumerate(chunks or [b""])
+    ]
+    ended = asyncio.Event()
+
+    async def receive() -> Message:
+        if incoming:
+            return incoming.pop(0)
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            exchange.status = message["status"]
+            exchange.headers = Headers(raw=list(message.get("headers", ())))
+        elif kind == "http.response.body":
+            exchange.chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                ended.set()
+        elif kind == "http.response.trailers":
+            exchange.trailers += message.get("headers", ())
+
+    task = asyncio.ensure_future(app(scope, receive, send))
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    if not done:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        raise NotAnsweredError(
+            f"nothing was answered within {patience:g} s: a plugin has paused the request, and nothing resumed it"
+        )
+    exchange.was_reset = not ended.is_set()
+    error = task.exception()
+    if error is not None and not (exchange.was_reset and isinstance(error, ConnectionResetError)):
+        raise error

@@ -1,0 +1,85 @@
+"""Calls as text for people: what was given, what came back, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from asgi_wasm.host.trace import Call, Value
+from asgi_wasm.logs import escape
+
+_LONGEST = 80
+_QUIET = ("malloc", "proxy_on_memory_allocate")
+
+
+def render(calls: Iterable[Call]) -> str:
+    """One line a call, hostcalls below the callback that made them; the allocator is left out."""
+    return "\n".join(line(call) for call in calls if call.name not in _QUIET)
+
+
+def line(call: Call) -> str:
+    """``proxy_get_header_map_value(HTTP_REQUEST_HEADERS, key=x-token) = OK value=secret  1.2 µs``"""
+    took = f"  {microseconds(call)}" if call.ended else ""
+    return f"{'  ' * call.depth}{label(call)}({arguments(call)}){answer(call)}{took}"
+
+
+def label(call: Call) -> str:
+    """Its name without ``proxy_``, with whose it is for a callback."""
+    name = call.name.removeprefix("proxy_")
+    return f"{call.plugin} #{call.context} {name}" if call.is_callback else name
+
+
+def arguments(call: Call) -> str:
+    """The arguments, with what addresses lead to in their place."""
+    if not call.given and (call.is_callback or not call.name.startswith("proxy_")):
+        return call.words
+    parts = []
+    words = call.words.split(", ") if call.arguments else []
+    for (name, _), word in zip(call.arguments, words, strict=True):
+        part = name.removesuffix("_data").removesuffix("_size")
+        if name.startswith("return_") or (part in call.given and name.endswith("_size")):
+            continue
+        if part in call.given and name.endswith("_data"):
+            parts.append(f"{part}={shown(call.given[part])}")
+        else:
+            # An enumeration's own name says what it is.
+            number = word.partition("=")[2]
+            parts.append(number if number and not number.isdigit() else word)
+    return ", ".join(parts)
+
+
+def answer(call: Call) -> str:
+    """What came back; a callback's 0 or 1 is its action."""
+    if call.error:
+        return f" failed: {escape(call.error)}"
+    if call.result is None:
+        return ""
+    returned = "".join(f" {name}={shown(value)}" for name, value in call.returned.items())
+    verdict = ("CONTINUE", "PAUSE")
+    decides = call.is_callback and call.name.endswith(("_headers", "_body", "_trailers")) and call.result < len(verdict)
+    return f" = {verdict[call.result] if decides else call.answer}{returned}"
+
+
+def shown(value: Value) -> str:
+    """A value on one line, cut where it is long."""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, bytes):
+        return cut(escape(value))
+    return cut("{" + ", ".join(f"{escape(name)}: {escape(text)}" for name, text in value) + "}")
+
+
+def cut(text: str) -> str:
+    """At most so many characters."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+def microseconds(call: Call) -> str:
+    """How long it took."""
+    took = (call.ended - call.began) / 1000
+    return f"{took:.1f} µs" if took < 1000 else f"{took / 1000:.1f} ms"
+
+
+def head(first: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """The head of a message as text: a line, then its headers, sorted by name, for comparisons."""
+    fields = sorted((escape(name).lower(), escape(value)) for name, value in headers)
+    return "\n".join([first, *(f"{name}: {value}" for name, value in fields)])
