@@ -14,12 +14,16 @@ from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.lifecycle import notify
 
 
-def deliver_http_response(root: RootContext, token: int, headers: HeaderMap, body: bytes) -> None:
+def deliver_http_response(
+    root: RootContext, token: int, headers: HeaderMap, body: bytes, trailers: HeaderMap | None = None
+) -> None:
     """Hand the answer of an HTTP call to the plugin. Its SDK finds the stream that the token belongs to."""
     root.maps = {MapType.HTTP_CALL_RESPONSE_HEADERS: headers}
+    if trailers is not None:
+        root.maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = trailers
     root.buffers = {BufferType.HTTP_CALL_RESPONSE_BODY: Buffer(body, writable=False)}
     try:
-        notify(root, "proxy_on_http_call_response", token, len(headers), len(body), 0)
+        notify(root, "proxy_on_http_call_response", token, len(headers), len(body), len(trailers or ()))
     finally:
         root.maps, root.buffers = {}, {}
 

@@ -136,7 +136,8 @@ class HttpCalls:
                 return
             logger.info("%s", told)
             answer = local
-        callouts.deliver_http_response(call.root, call.token, answer.headers or HeaderMap(), bytes(answer.body))
+        headers, body = answer.headers or HeaderMap(), bytes(answer.body)
+        callouts.deliver_http_response(call.root, call.token, headers, body, answer.trailers)
 
     @property
     def under_way(self) -> bool:

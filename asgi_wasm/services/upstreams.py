@@ -18,7 +18,6 @@ from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.services.callouts.connector import Connector
-from asgi_wasm.services.callouts.http2 import HttpxCarrier
 from asgi_wasm.services.callouts.messages import Answer, OverflowingError, Request, UnsendableError
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.turns import Turns
@@ -63,20 +62,30 @@ class Upstream:
         self.spec = spec
         self._under_way = 0
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        # httpx knows what a host's name is in DNS, and which certificates are trusted.
+        self._url = httpx.URL(spec.url)
+        self._is_secure = self._url.scheme == "https"
         self._own = HeaderMap()
         for name, value in spec.headers:
             self._own.add(name.encode("latin-1"), value.encode("latin-1"))
         self._carrier = carrier or self._make_carrier(turns)
 
     def _make_carrier(self, turns: Turns) -> Carrier:
-        url = httpx.URL(self.spec.url)
-        # Certificates take long to load: not for nothing.
-        tls = _tls(self.spec.verify) if url.scheme == "https" else None
-        if self.spec.http2:
-            return HttpxCarrier(url, tls)
-        if tls is not None:
-            tls.set_alpn_protocols(["http/1.1"])
-        return Pool(Connector(url.raw_host.decode("ascii"), url.port or (443 if tls else 80), tls), turns)
+        http1 = Pool(self._connector(["http/1.1"]), turns)
+        if not self.spec.http2:
+            return http1
+        from asgi_wasm.services.callouts.shared_pool import SharedPool
+
+        return SharedPool(self._connector(["h2", "http/1.1"]), http1, turns)
+
+    def _connector(self, protocols: list[str]) -> Connector:
+        tls = None
+        if self._is_secure:
+            # Certificates take long to load: not for nothing.
+            tls = _tls(self.spec.verify)
+            tls.set_alpn_protocols(protocols)
+        host, port = self._url.raw_host.decode("ascii"), self._url.port
+        return Connector(host, port or (443 if self._is_secure else 80), tls)
 
     async def exchange(self, call: HttpCall, answer: Answer) -> None:
         """Send it, and fill ``answer``. Raises `CalloutError`."""
@@ -115,7 +124,7 @@ class Upstream:
         if call.body or method not in _WITHOUT_BODY:
             fields.append((b"content-length", b"%d" % len(call.body)))
         _check(method, target, fields)
-        return Request(method, target, fields, call.body)
+        return Request(method, target, fields, call.body, b"https" if self._is_secure else b"http")
 
 
 def _tls(verify: bool | Path) -> ssl.SSLContext:

@@ -204,8 +204,8 @@ def test_server_that_closes_an_idle_connection() -> None:
 
 
 def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_wasm.services.callouts.pool._IDLE_SECONDS", 0.05)
-    monkeypatch.setattr("asgi_wasm.services.callouts.pool._SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr("asgi_wasm.services.callouts.pool.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("asgi_wasm.services.callouts.pool.SWEEP_SECONDS", 0.02)
 
     async def main() -> None:
         async with Calls(saying(OK)) as calls:

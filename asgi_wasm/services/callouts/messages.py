@@ -69,6 +69,7 @@ class Request:
     target: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    scheme: bytes = b"http"
 
 
 @dataclass
@@ -81,12 +82,17 @@ class Answer:
     limit: int = 0
     headers: HeaderMap | None = None
     body: bytearray = field(default_factory=bytearray)
+    trailers: HeaderMap | None = None
     _interim: int = 0
     _pieces: int = 0
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The final status and headers."""
         self.headers = HeaderMap([(b":status", b"%d" % status), *headers])
+
+    def end(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """Trailers, which only those of HTTP/2 are: Envoy drops those of HTTP/1.1 unless it is told otherwise."""
+        self.trailers = HeaderMap(trailers)
 
     def interim(self) -> None:
         """An answer before the final one. Raises `UpstreamProtocolError`."""

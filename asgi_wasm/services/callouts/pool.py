@@ -12,8 +12,8 @@ from asgi_wasm.services.callouts.turns import Turns
 
 # Seconds that an idle connection is kept. Many servers close theirs after five, and a call that has been sent by then
 # is lost; those that keep them longer lose nothing.
-_IDLE_SECONDS = 4.0
-_SWEEP_SECONDS = 1.0
+IDLE_SECONDS = 4.0
+SWEEP_SECONDS = 1.0
 
 
 class Pool:
@@ -34,7 +34,7 @@ class Pool:
         if connection is None:
             connection = await self._connector.connect(lambda: Http1Connection(self._turns))
         await connection.exchange(request, answer)
-        self._give_back(connection)
+        self.add(connection)
 
     def _take(self) -> Http1Connection | None:
         while self._idle:
@@ -44,22 +44,23 @@ class Pool:
             connection.abort()
         return None
 
-    def _give_back(self, connection: Http1Connection) -> None:
+    def add(self, connection: Http1Connection) -> None:
+        """Keep it for the next call, if it may have one."""
         if self._closed or not connection.is_usable:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
         self._idle.append((loop.time(), connection))
         if self._sweeping is None:
-            self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long."""
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - _IDLE_SECONDS
+        oldest = loop.time() - IDLE_SECONDS
         while self._idle and self._idle[0][0] <= oldest:
             self._turns.soon(self._idle.popleft()[1].abort)
-        self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep) if self._idle else None
+        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep) if self._idle else None
 
     async def close(self) -> None:
         """Close every idle connection; those that are lent close when they come back."""

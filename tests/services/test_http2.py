@@ -1,0 +1,323 @@
+"""Connections of HTTP/2 to upstreams: shared by calls, and what one call does or suffers is no other's affair."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.settings import SettingCodes, Settings
+
+from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.messages import (
+    Answer,
+    AnswerTooLargeError,
+    CalloutError,
+    ConnectError,
+    ConnectionLostError,
+    Request,
+    StreamResetError,
+    UpstreamProtocolError,
+)
+from asgi_wasm.services.callouts.pool import Pool
+from asgi_wasm.services.callouts.shared_pool import SharedPool
+from asgi_wasm.services.callouts.turns import Turns
+from tests.driving import run, until
+from tests.serving import free_port
+
+OK = [(b":status", b"200")]
+
+
+class Served(asyncio.Protocol):
+    """One connection at the server; ``serve`` is called with each whole request: stream and path."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.h2 = H2Connection(
+            H2Configuration(client_side=False, header_encoding=None, validate_outbound_headers=False)
+        )
+        self.paths: dict[int, bytes] = {}
+        self.sizes: dict[int, int] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.server.connections.append(self)
+        values = {SettingCodes.MAX_CONCURRENT_STREAMS: self.server.max_streams}
+        self.h2.local_settings = Settings(client=False, initial_values=values)
+        self.h2.initiate_connection()
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            if isinstance(event, RequestReceived) and event.stream_id and event.headers:
+                self.paths[event.stream_id] = dict(event.headers)[b":path"]
+            elif isinstance(event, DataReceived) and event.stream_id:
+                self.sizes[event.stream_id] = self.sizes.get(event.stream_id, 0) + len(event.data or b"")
+                self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+            elif isinstance(event, StreamEnded) and event.stream_id:
+                self.server.serve(self, event.stream_id, self.paths[event.stream_id])
+            elif isinstance(event, StreamReset):
+                self.server.resets.append(int(event.error_code or 0))
+        self.flush()
+
+    def flush(self) -> None:
+        self.transport.write(self.h2.data_to_send())
+
+    def answer(self, stream: int, body: bytes = b"ok", headers: list[tuple[bytes, bytes]] = OK) -> None:
+        self.h2.send_headers(stream, headers)
+        self.h2.send_data(stream, body, end_stream=True)
+        self.flush()
+
+
+class Server:
+    def __init__(self, serve: Callable[[Served, int, bytes], None], max_streams: int = 100) -> None:
+        self.serve = serve
+        self.max_streams = max_streams
+        self.connections: list[Served] = []
+        self.resets: list[int] = []
+
+    async def __aenter__(self) -> Server:
+        self._server = await asyncio.get_running_loop().create_server(lambda: Served(self), "127.0.0.1", 0)
+        self.pool = pool(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pool.close()
+        self._server.close()
+        for served in self.connections:
+            served.transport.abort()
+        await asyncio.sleep(0)
+
+    async def get(self, path: str = "/", body: bytes = b"", limit: int = 1 << 24) -> bytes:
+        return await call(self.pool, path, body, limit)
+
+
+def pool(port: int) -> SharedPool:
+    turns, connector = Turns(), Connector("127.0.0.1", port, None)
+    return SharedPool(connector, Pool(connector, turns), turns)
+
+
+async def call(shared: SharedPool, path: str = "/", body: bytes = b"", limit: int = 1 << 24) -> bytes:
+    headers = [(b"host", b"up.test"), *([(b"content-length", b"%d" % len(body))] if body else [])]
+    answer = Answer(limit)
+    await shared.exchange(Request(b"POST" if body else b"GET", path.encode(), headers, body), answer)
+    assert answer.headers is not None
+    return bytes(answer.body)
+
+
+def test_calls_share_connections_as_far_as_the_server_allows() -> None:
+    async def main() -> None:
+        waiting: list[tuple[Served, int]] = []
+
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            waiting.append((served, stream))
+            if len(waiting) == 10:
+                for served, stream in reversed(waiting):
+                    served.answer(stream, served.paths[stream])
+
+        async with Server(serve, max_streams=4) as server:
+            answers = await asyncio.gather(*(server.get(f"/{index}") for index in range(10)))
+            assert answers == [b"/%d" % index for index in range(10)]
+            assert len(server.connections) == 3
+
+    run(main)
+
+
+def test_call_that_is_given_up_ends_alone() -> None:
+    async def main() -> None:
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            if path != b"/mute":
+                served.answer(stream)
+
+        async with Server(serve) as server:
+            mute = asyncio.ensure_future(server.get("/mute"))
+            await until(lambda: server.connections and server.connections[0].paths)
+            assert await server.get() == b"ok"
+            mute.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await mute
+            await until(lambda: server.resets == [8])
+            # What the server says to it later is nobody's, and takes no room from the others.
+            served = server.connections[0]
+            assert await asyncio.gather(*(server.get() for _ in range(5))) == [b"ok"] * 5
+            assert len(server.connections) == 1 and served.paths[1] == b"/mute"
+
+    run(main)
+
+
+def test_bodies_larger_than_the_windows() -> None:
+    async def main() -> None:
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            served.answer(stream, b"%d" % served.sizes[stream])
+
+        async with Server(serve) as server:
+            assert await server.get("/", bytes(3_000_000)) == b"3000000"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda served, stream: served.h2.reset_stream(stream, 7), StreamResetError),
+        (lambda served, stream: served.answer(stream, headers=[*OK, (b"x-bad", b"a\0b")]), UpstreamProtocolError),
+        (lambda served, stream: served.answer(stream, headers=[(b":status", b"2OO")]), UpstreamProtocolError),
+        (lambda served, stream: served.answer(stream, bytes(2000)), AnswerTooLargeError),
+        (lambda served, stream: pieces(served, stream), UpstreamProtocolError),
+        (lambda served, stream: interim(served, stream), UpstreamProtocolError),
+    ],
+    ids=["reset", "bad-header", "bad-status", "too-large", "tiny-pieces", "interim"],
+)
+def test_bad_answer_is_no_other_calls_affair(
+    end: Callable[[Served, int], None], error: type[CalloutError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wasm.services.callouts.messages._FREE_PIECES", 50)
+
+    async def main() -> None:
+        held: list[tuple[Served, int]] = []
+
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            if path == b"/held":
+                held.append((served, stream))
+            elif path == b"/bad":
+                end(served, stream)
+            else:
+                served.answer(stream)
+
+        async with Server(serve) as server:
+            first = asyncio.ensure_future(server.get("/held"))
+            await until(lambda: held)
+            with pytest.raises(error):
+                await server.get("/bad", limit=1000)
+            assert await server.get() == b"ok"
+            served, stream = held[0]
+            served.answer(stream)
+            assert await first == b"ok"
+            assert len(server.connections) == 1
+
+    run(main)
+
+
+def pieces(served: Served, stream: int) -> None:
+    served.h2.send_headers(stream, OK)
+    for _ in range(100):
+        served.h2.send_data(stream, b"x")
+
+
+def interim(served: Served, stream: int) -> None:
+    for _ in range(101):
+        served.h2.send_headers(stream, [(b":status", b"103")])
+
+
+def test_server_that_goes_away_ends_what_it_has_begun() -> None:
+    async def main() -> None:
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            if path == b"/first":
+                # GOAWAY by hand: to h2 nothing could follow.
+                served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + stream.to_bytes(4, "big") + bytes(4))
+                asyncio.get_running_loop().call_later(0.05, served.answer, stream)
+            else:
+                served.answer(stream)
+
+        async with Server(serve) as server:
+            first = asyncio.ensure_future(server.get("/first"))
+            await asyncio.sleep(0.02)
+            assert await server.get() == b"ok"
+            assert await first == b"ok"
+            assert len(server.connections) == 2
+
+    run(main)
+
+
+def test_connection_that_ends_takes_its_calls_along() -> None:
+    async def main() -> None:
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            if path == b"/last":
+                served.transport.close()
+            elif path == b"/ok":
+                served.answer(stream)
+
+        async with Server(serve) as server:
+            results = await asyncio.gather(server.get("/a"), server.get("/last"), return_exceptions=True)
+            assert [type(result) for result in results] == [ConnectionLostError] * 2
+            assert await server.get("/ok") == b"ok"
+
+    run(main)
+
+
+def test_no_server_fails_all_that_wait_at_once() -> None:
+    async def main() -> None:
+        shared = pool(free_port())
+        results = await asyncio.gather(*(call(shared) for _ in range(20)), return_exceptions=True)
+        assert {type(result) for result in results} == {ConnectError}
+        await shared.close()
+
+    run(main)
+
+
+def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> type[CalloutError]:
+    """What a call to such a server raises."""
+
+    async def main() -> type[CalloutError]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        shared = pool(server.sockets[0].getsockname()[1])
+        with pytest.raises(CalloutError) as raised:
+            await call(shared)
+        await shared.close()
+        server.close()
+        return raised.type
+
+    raised: type[CalloutError] = run(main)
+    return raised
+
+
+def test_server_of_http1() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    assert serving(serve) is UpstreamProtocolError
+
+
+def test_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.services.callouts.shared_pool.CONNECT_TIMEOUT", 0.1)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    assert issubclass(serving(serve), ConnectError)
+
+
+def test_others_have_their_turn_while_empty_frames_flow() -> None:
+    """Frames that say nothing, without end: they neither hold the loop nor the call's end."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Settings, then window updates of one byte.
+            writer.write(bytes.fromhex("000000040000000000"))
+            while not writer.transport.is_closing():
+                writer.write(bytes.fromhex("00000408000000000000000001") * 2000)
+                await asyncio.sleep(0)
+                await writer.drain()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        shared = pool(server.sockets[0].getsockname()[1])
+        asked, iterations = asyncio.ensure_future(call(shared)), 0
+        end = asyncio.get_running_loop().time() + 0.3
+        while asyncio.get_running_loop().time() < end:
+            iterations += 1
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert iterations > 30
+        await shared.close()
+        server.close()
+
+    run(main)
