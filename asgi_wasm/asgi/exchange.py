@@ -20,12 +20,15 @@ from asgi_wasm.asgi.environment import (
     share_scope,
     tell_cut,
 )
+from asgi_wasm.asgi.first import begin_reading
+from asgi_wasm.asgi.lengths import said_by
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.host.header_map import HeaderMap
 
 if TYPE_CHECKING:
+    from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.direction import Direction
     from asgi_wasm.host.filter_chain import FilterChain
@@ -51,6 +54,8 @@ class Progress:
     client_ended: bool
     # The request's method, as the app sees it.
     method: str
+    # See `first.Told`; None once the app has it.
+    first: Message | None = None
     client_gone: bool = False
     # The app awaits the server's own `receive` at this moment.
     app_is_reading: bool = False
@@ -70,6 +75,7 @@ class HttpExchange:
         scope: Scope,
         receive: Receive,
         send: Send,
+        told: Told,
         passage: Passage | None = None,
     ) -> None:
         """``passage`` is what has been done already; it is taken over."""
@@ -77,7 +83,7 @@ class HttpExchange:
         self._server_scope = scope
         self._server_receive = receive
         self._filters = filters
-        self._to_app = RequestSide(self._wake)
+        self._to_app = RequestSide(self._wake, self._break_off)
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went, self._response_went)
@@ -92,10 +98,12 @@ class HttpExchange:
             self._chain.properties = properties_of(scope)
         self._attributes.bytes_sent = lambda: self._to_client.bytes_out
         # The client's side.
-        self._client_ended = translate.request_ends_with_headers(scope)
+        self._client_ended = told.ends
+        # Not only the headers told of the end.
+        self._heard_end = told.first is not None
         self._client_gone = False
         # What the app may still read though it is not for the chain.
-        self._unread: list[Message] = []
+        self._unread: list[Message] = [] if told.first is None else [told.first]
         # A body that the chain need not see goes to the app directly.
         self._bypassed = False
         # The app has sent the last piece of a body, and the response has none or is at its end.
@@ -111,15 +119,13 @@ class HttpExchange:
         self._concluding = False
         self._trailers: list[tuple[bytes, bytes]] = []
         # Only one of them at a time: an app may receive in one task and send in another.
-        self._reading: asyncio.Future[Message] | None = None
+        self._reading = told.reading
         self._app_is_reading = False
         # Set while a resume, an answer or a piece of body that came from outside our own calls is not sent yet.
         self._change: asyncio.Future[None] | None = None
         self._driving = 0
         self._pause_timer: asyncio.TimerHandle | None = None
         self._paused_since = 0.0
-        # A body came that was not announced: the app has its end, and hears of it once.
-        self._told_of_surplus = False
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
@@ -127,9 +133,15 @@ class HttpExchange:
             self._driving += 1
             headers = self._feed_request()
             self._driving -= 1
+            self._to_app.length.own, self._to_app.length.way = (
+                said_by(self._server_scope["headers"]),
+                self._chain.request,
+            )
             while not (self._to_app.forwarded or self._chain.answered_locally or self._client_gone):
                 await self._step()
             await self._outlet.flush()
+            if self._to_app.forwarded and not self._over:
+                await self._read_ahead()
             if self._to_app.forwarded and not self._over:
                 await self._call_app(headers)
             await self.conclude()
@@ -179,7 +191,8 @@ class HttpExchange:
         if self._attributes.finished:
             return
         self._attributes.finished = True
-        self._forget_pause()
+        if self._pause_timer is not None:
+            self._forget_pause()
         # Of a body that plugins were to see, no more reaches the app: to it, the client has gone.
         self._unseen = not (self._client_ended or self._bypassed)
         if has_left(self._client_gone, self._to_client.complete):
@@ -216,6 +229,30 @@ class HttpExchange:
 
     # --- the app
 
+    async def _read_ahead(self) -> None:
+        """Let plugins see what is there of a body that they may change, so that the app is told its true length.
+
+        Nothing is waited for, and who asked for a 100 (Continue) is not given one for this (RFC 9110 10.1.1).
+        """
+        own = self._to_app.length.own
+        if not own or not self._chain.request.may_change or translate.expects_continue(self._server_scope):
+            return
+        while not (self._client_ended or self._client_gone or self._over):
+            if self._reading is None:
+                self._reading = await begin_reading(self._server_receive)
+            # No further than one piece, and the end where it is an empty one.
+            if not self._hear_reading() or self._attributes.request_size < own:
+                return
+
+    def _frame_request(self, scope: dict[str, Any], changed: bool) -> None:
+        """Say in the app's scope how long the body is."""
+        request, length = self._chain.request, self._to_app.length
+        if changed or request.may_change:
+            scope["headers"] = length.settle(scope["headers"], self._to_app.size, may_change=request.may_change)
+            if length.announced is not None:
+                # It says where the body ends as well (RFC 9112 6.2).
+                scope["headers"] = [field for field in scope["headers"] if field[0] != b"transfer-encoding"]
+
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
         if headers.changed and not translate.is_target_sendable(headers):
@@ -223,6 +260,7 @@ class HttpExchange:
             return
         if headers.changed and (dropped := translate.apply_request_headers(scope, headers)):
             self._headers_dropped(dropped)
+        self._frame_request(scope, headers.changed)
         self._app_method = scope["method"]
         self._bypassed = not self._chain.request.reads_body
         try:
@@ -329,19 +367,22 @@ class HttpExchange:
             await self._outlet.flush()
 
     def _take_start(self, message: Message) -> None:
-        passage, passed, verdict = self._passage, 0, None
+        passage = self._passage
         self._owes_trailers = bool(message.get("trailers"))
+        way: dict[str, Any] = {}
         if passage is None or passage.response_headers is None:
             headers = translate.response_headers(message)
-            end = translate.response_ends_with_headers(self._app_method, headers)
-            if self._owes_trailers and translate.may_have_body(self._app_method, message["status"]):
-                end = False
         else:
-            # A passage takes no other responses than those with a body.
-            headers, passed, verdict, end = passage.response_headers, passage.passed, passage.verdict, False
-        may_change = any(context.vm.on_body[1] is not None for context in self._chain.contexts)
+            headers, way = passage.response_headers, {"passed": passage.passed, "verdict": passage.verdict}
+        may_change = False
+        for context in self._chain.contexts:
+            may_change = may_change or context.vm.on_body[1] is not None
         self._to_client.begin(message, headers, may_change=may_change)
-        self._chain.respond(headers, end, passed=passed, verdict=verdict)
+        # A passage takes no other responses than those with a body.
+        end = not (way or translate.may_have_body(self._app_method, message["status"]))
+        if not (end or way) and self._to_client.length.own == 0:
+            end = not self._owes_trailers
+        self._chain.respond(headers, end, **way)
         self._response_ended = end
 
     def _take_body(self, message: Message) -> None:
@@ -471,25 +512,24 @@ class HttpExchange:
             self._hear_body(message)
 
     def _hear_after_end(self, message: Message) -> None:
-        """What comes where headers told that no body does; for an app that asks for it, but never past a plugin."""
-        if any(plugin_filter.sees_request_body for plugin_filter in self._filters):
-            if not message.get("body") and message.get("more_body", False):
-                # An empty piece is no body (httpx's `ASGITransport` sends one with every GET), and the end will come.
-                return
-            if message.get("body"):
-                if self._told_of_surplus:
-                    return
-                self._told_of_surplus = True
-                # HTTP/2 announces no body; the method told that there is none (RFC 9110 9.3.1), and so were plugins.
-                logger.warning("a body that was not announced is kept from the app: no plugin has seen it")
-                message = {"type": "http.request", "body": b"", "more_body": False}
-                if self._unread:
-                    return
-        self._unread.append(message)
+        """What comes after the end, or where headers told that there is no body: they never make one vanish."""
+        data, more = message.get("body"), message.get("more_body", False)
+        if not any(plugin_filter.sees_request_body for plugin_filter in self._filters):
+            self._unread.append(message)
+        elif data and not self._heard_end:
+            self._client_ended = False
+            self._bypassed = self._to_app.forwarded and not self._chain.request.reads_body
+            self._hear_body(message)
+        elif data:
+            logger.warning("what came after a request's end is kept from the app: no plugin has seen it")
+        elif not (more and not self._heard_end):
+            # An empty piece before the end is no body (httpx's `ASGITransport` sends one with every GET).
+            self._heard_end = True
+            self._unread.append(message)
 
     def _hear_body(self, message: Message) -> None:
         body = message.get("body", b"")
-        self._client_ended = not message.get("more_body", False)
+        self._client_ended = self._heard_end = not message.get("more_body", False)
         self._attributes.request_size += len(body)
         if self._bypassed:
             self._unread.append(message)
@@ -500,6 +540,11 @@ class HttpExchange:
                 self._chain.request.data(bytes(body), self._client_ended)
             finally:
                 self._driving -= 1
+
+    def _break_off(self, reason: str) -> None:
+        """The app cannot have the whole body that it was promised."""
+        logger.error("a request was broken off: %s", reason)
+        self._chain.break_off()
 
     def _notify(self) -> None:
         """Let every `_step` look again."""
@@ -525,12 +570,19 @@ class HttpExchange:
         self._notify()
 
     async def _close(self) -> None:
-        self._forget_pause()
-        tell_cut(self._to_client)
-        tasks = [task for task in (self._reading, self._outlet.task) if task is not None and not task.done()]
-        for task in tasks:
-            # All of them before the first await, at which we may be cancelled (again).
-            task.cancel()
+        if self._pause_timer is not None:
+            self._forget_pause()
+        client = self._to_client
+        if client.reset_reason is not None or client.length.cut is not None:
+            tell_cut(client)
+        if self._to_app.length.cut is not None:
+            logger.error("a request's body was cut to its length: %s", self._to_app.length.cut)
+        tasks: list[asyncio.Future[Any]] = []
+        for task in (self._reading, self._outlet.task):
+            if task is not None and not task.done():
+                # All of them before the first await, at which we may be cancelled (again).
+                task.cancel()
+                tasks.append(task)
         if tasks:
             await asyncio.wait(tasks)
 

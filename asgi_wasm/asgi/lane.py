@@ -17,6 +17,7 @@ from asgi_wasm.asgi import leaving, translate
 from asgi_wasm.asgi.answers import Answers
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.exchange import HttpExchange
+from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
 from asgi_wasm.asgi.lent import LentRequest
 from asgi_wasm.asgi.request import REQUEST, RESPONSE, Request
 from asgi_wasm.host.plan import Plan
@@ -40,17 +41,18 @@ class Lane:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request. Raises what the app raises, unless a plugin has answered already."""
         plan = self.plan
-        if plan.is_straight:
-            ends_with_headers = translate.request_ends_with_headers(scope)
-            if ends_with_headers or not plan.sees_body[REQUEST]:
-                posts = self._living_posts()
-                if posts:
-                    await LentRequest(self, posts, scope, receive, send, ends_with_headers).run()
-                    return
-                if not plan.sees_body[RESPONSE]:
-                    await Request(self, scope, receive, send, ends_with_headers).run()
-                    return
-        await HttpExchange(self.environment, self.filters, scope, receive, send).run()
+        # Where nobody looks at bodies, one that no header announces passes by.
+        ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body[REQUEST])
+        told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
+        if plan.is_straight and (told.ends or not plan.sees_body[REQUEST]):
+            posts = self._living_posts()
+            if posts:
+                await LentRequest(self, posts, scope, receive, send, told).run()
+                return
+            if not plan.sees_body[RESPONSE]:
+                await Request(self, scope, receive, send, told).run()
+                return
+        await HttpExchange(self.environment, self.filters, scope, receive, send, told).run()
 
     def _living_posts(self) -> list[Post]:
         """The filters as kernels serve them; none where they do not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
+from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.contexts import StreamContext
@@ -25,7 +26,7 @@ IDLE, REQUEST, RESPONSE, LOG, FINISH = range(5)
 
 def request_of(lane: Lane, lent: LentRequest) -> Request:
     """What goes on with a request that leaves. In the middle of a crossing, it takes over from the kernel."""
-    request = Request(lane, lent.scope, lent.server_receive, lent.server_send, lent.ends, lent.began)
+    request = Request(lane, lent.scope, lent.server_receive, lent.server_send, Told(lent.ends), lent.began)
     _make_contexts(request, lent)
     _make_maps(request, lent)
     _tell_progress(request, lent)
@@ -60,7 +61,7 @@ def _make_maps(request: Request, lent: LentRequest) -> None:
 
 def _tell_progress(request: Request, lent: LentRequest) -> None:
     passage, progress = request.passage, request.progress
-    progress.client_ended, progress.client_gone = lent.client_ended, lent.client_gone
+    progress.client_ended, progress.client_gone, progress.first = lent.client_ended, lent.client_gone, lent.first
     progress.app_is_reading = lent.app_is_reading
     progress.bytes_out, progress.complete = lent.bytes_out, lent.complete
     progress.response = None if lent.phase == RESPONSE else lent.message

@@ -20,6 +20,7 @@ from asgi_wasm.host.resident.resident import Change, changed_pairs
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.answers import Answer
+    from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.request import Request
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -45,6 +46,7 @@ class LentRequest:
         "client_gone",
         "complete",
         "ends",
+        "first",
         "ids",
         "index",
         "lane",
@@ -66,14 +68,15 @@ class LentRequest:
     )
 
     def __init__(
-        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, ends: bool
+        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, told: Told
     ) -> None:
         self.lane = lane
         self.posts = posts
         self.scope = scope
         self.server_receive = receive
         self.server_send = send
-        self.ends = self.client_ended = ends
+        self.ends = self.client_ended = told.ends
+        self.first = told.first
         self.began = monotonic_ns()
         self.ids: list[int] = []
         self.phase = self.bytes_out = self.request_size = 0
@@ -160,7 +163,8 @@ class LentRequest:
                         return None
             elif not words[VERDICT]:
                 changes = [change for _, change in post.resident.changes()]
-                if all(translate.is_sendable(name, value) for _, name, value in changes):
+                framing = translate.FRAMING
+                if all(translate.is_sendable(name, value) and name not in framing for _, name, value in changes):
                     return changes
         self._leave_after_callback(post)
         return None
@@ -169,6 +173,9 @@ class LentRequest:
 
     async def receive(self) -> Message:
         """The app's `receive`."""
+        if self.first is not None and self.request is None:
+            first, self.first = self.first, None
+            return first
         if self.request is None and self.lane.plan.sees_body[0]:
             self.leave()
         if self.request is not None:

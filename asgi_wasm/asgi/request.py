@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import guarded_scope, has_left, headers_dropped, share_scope
 from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
+from asgi_wasm.asgi.first import Told
+from asgi_wasm.asgi.lengths import Length, said_by
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.host.passage import Passage
 
@@ -45,7 +47,7 @@ class Request:
         scope: Scope,
         receive: Receive,
         send: Send,
-        ends_with_headers: bool,
+        told: Told,
         began: int | None = None,
     ) -> None:
         """``began`` is when, by the monotonic clock, if that was not just now."""
@@ -57,7 +59,7 @@ class Request:
         self.exchange: HttpExchange | None = None
         # The plugins have been told of the end.
         self.ended = False
-        self.progress = Progress(ends_with_headers, scope["method"])
+        self.progress = Progress(told.ends, scope["method"], told.first)
         self.attributes = ScopeAttributes(scope, began)
         self.attributes.bytes_sent = self._bytes_sent
         self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, self.hand_over)
@@ -122,6 +124,10 @@ class Request:
                 await self.conclude()
                 return
             self._tell_dropped(translate.apply_request_headers(scope, headers))
+            # There is no body, or nobody who may change it.
+            length = Length()
+            length.own = said_by(self.scope["headers"])
+            scope["headers"] = length.settle(scope["headers"], None, may_change=False)
             self.progress.method = scope["method"]
         try:
             await self.environment.app(scope, self.receive, self.send)
@@ -175,6 +181,9 @@ class Request:
         """The app's `receive`."""
         if self.exchange is not None:
             return await self.exchange.receive()
+        if self.progress.first is not None:
+            first, self.progress.first = self.progress.first, None
+            return first
         self.progress.app_is_reading = True
         try:
             message = await self.server_receive()
@@ -282,7 +291,9 @@ class Request:
     def _exchange_for(self) -> HttpExchange:
         """The exchange that goes on from here."""
         filters, passage = self.lane.filters, self.passage
-        return HttpExchange(self.environment, filters, self.scope, self.server_receive, self.server_send, passage)
+        server, progress = (self.scope, self.server_receive, self.server_send), self.progress
+        told = Told(progress.client_ended, progress.first)
+        return HttpExchange(self.environment, filters, *server, told, passage)
 
     def hand_over(self) -> FilterChain:
         """Let an exchange take over in the middle of the app."""

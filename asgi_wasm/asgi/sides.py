@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.lengths import Length, ResponseLength, TooShortError, said_by
-from asgi_wasm.asgi.translate import response_start, sendable_trailers
+from asgi_wasm.asgi.translate import sendable_trailers, start_message
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
@@ -18,33 +18,45 @@ Changed = Callable[[], None]
 
 
 class RequestSide:
-    """What the chain let pass to the app (`host.stage.Sink`). ``changed`` is called whenever that grows."""
+    """What the chain let pass to the app (`host.stage.Sink`).
 
-    def __init__(self, changed: Changed) -> None:
+    ``changed`` is called whenever that grows; ``broken``, with the reason, when the body cannot become whole.
+    """
+
+    def __init__(self, changed: Changed, broken: Callable[[str], None]) -> None:
         self.forwarded = False
         # The app has been given, or will find in `messages`, the end of the body.
         self.ended = False
         self.messages: deque[Message] = deque()
         self.length = Length()
         self._changed = changed
+        self._broken = broken
+
+    @property
+    def size(self) -> int | None:
+        """That of the whole body, before the app has taken any of it; None while there may come more."""
+        return sum(len(message["body"]) for message in self.messages) if self.ended else None
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The app may be called."""
-        self.forwarded = True
+        self.forwarded, self.ended = True, end_of_stream
         self._changed()
 
     def data(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body for the app."""
-        self._put(data, more=not end_of_stream)
+        try:
+            data = self.length.admit(data, end_of_stream)
+        except TooShortError as error:
+            self._broken(str(error))
+            return
+        if data or end_of_stream:
+            self.ended = end_of_stream
+            self.messages.append({"type": "http.request", "body": data, "more_body": not end_of_stream})
+            self._changed()
 
     def trailers(self, trailers: HeaderMap) -> None:
         """ASGI has no request trailers: they end here, and end the body."""
-        self._put(b"", more=False)
-
-    def _put(self, data: bytes, *, more: bool) -> None:
-        self.ended = not more
-        self.messages.append({"type": "http.request", "body": data, "more_body": more})
-        self._changed()
+        self.data(b"", True)
 
 
 class ResponseSide:
@@ -63,7 +75,8 @@ class ResponseSide:
         # Why the connection is to be cut, once it is.
         self.reset_reason: str | None = None
         self.bytes_out = 0
-        self.length = ResponseLength(method)
+        self.length = ResponseLength()
+        self.length.method = method
         self._changed = changed
         self._dropped = dropped
         self._can_send_trailers = trailers
@@ -73,7 +86,6 @@ class ResponseSide:
         # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
         self._original: Message | None = None
         self._original_headers: HeaderMap | None = None
-        self._own: int | None = None
         # Whether some filter may change the body.
         self.may_change = True
         self._head: HeaderMap | None = None
@@ -83,7 +95,7 @@ class ResponseSide:
         self._original, self._original_headers, self.may_change = original, headers, may_change
         # An iterable may have been read already; ours are none that plugins have changed then.
         fields = original.get("headers")
-        self._own = said_by(fields if type(fields) is list else headers.pairs)
+        self.length.own = said_by(fields if type(fields) is list else headers.pairs)
 
     def adopt(self, original: Message, headers: HeaderMap, bytes_out: int) -> None:
         """Take over a response whose head, and so much of its body, are on their way already."""
@@ -93,13 +105,13 @@ class ResponseSide:
 
     def received(self, size: int | None, way: Way) -> None:
         """See `ResponseSink.received`."""
-        original = self._original
+        length, original = self.length, self._original
+        length.way = way
         if size is not None or original is None:
-            self.length.begin(size, way)
+            length.own = size
             self.may_change = True
         else:
-            self.length.begin(self._own, way)
-            self.length.own_status = original["status"]
+            length.own_status = original["status"]
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The head goes out at once, so that streams stay live, unless a plugin may change a sized body.
@@ -149,10 +161,13 @@ class ResponseSide:
         if head is None:
             return
         self.started = True
-        message, dropped = response_start(self._original if head is self._original_headers else None, head)
+        message, dropped = start_message(self._original if head is self._original_headers else None, head)
+        fields: list[tuple[bytes, bytes]] = message["headers"]
         message["headers"] = self.length.settle_response(
-            message["headers"], message["status"], size, may_change=self.may_change, ends=ends
+            fields, message["status"], size, may_change=self.may_change, ends=ends
         )
+        if self.length.doubtful:
+            dropped.append(b"content-length")
         has_body = not (ends or self.length.bodiless)
         self._promised_trailers = self._can_send_trailers and has_body and bool(message.get("trailers"))
         if not self._promised_trailers:

@@ -123,8 +123,10 @@ def request_path(scope: Scope) -> bytes:
     return path + b"?" + query if query else path
 
 
-def request_ends_with_headers(scope: Scope) -> bool:
-    """Whether no body follows, told without awaiting it (RFC 9112 6.3; for HTTP/2 and 3 by the method)."""
+def request_ends_with_headers(scope: Scope, *, guesses: bool) -> bool | None:
+    """Whether no body follows. Where the headers do not tell, which have neither length nor transfer coding: None, or
+    what is likely (RFC 9112 6.3; for HTTP/2 and 3 by the method).
+    """
     length: bytes | None = None
     for name, value in scope["headers"]:
         if name == b"transfer-encoding":
@@ -133,9 +135,19 @@ def request_ends_with_headers(scope: Scope) -> bool:
             length = value
     if length is not None:
         return bool(length.strip() == b"0")
-    if (scope.get("http_version") or "1.1").startswith(("1", "0")):
-        return True
-    return scope["method"] in _BODY_UNLIKELY
+    if not guesses:
+        return None
+    return (scope.get("http_version") or "1.1").startswith(("1", "0")) or scope["method"] in _BODY_UNLIKELY
+
+
+def is_without_stream(scope: Scope) -> bool:
+    """Whether what such a request has for a body, if any, is at hand: over HTTP/1 it cannot be a stream."""
+    return scope["method"] in _BODY_UNLIKELY and (scope.get("http_version") or "1.1").startswith(("1", "0"))
+
+
+def expects_continue(scope: Scope) -> bool:
+    """Whether the client sends its body when it is asked to."""
+    return any(name == b"expect" for name, _ in scope["headers"])
 
 
 def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
@@ -263,9 +275,14 @@ def status_of(headers: HeaderMap) -> int:
 
 def response_start(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:
     """The start message for these headers, keeping the app's other keys, and the names that could not be sent."""
+    message, dropped = start_message(original, headers)
+    message["headers"], contradicting = _delimited(message["headers"])
+    return message, dropped + contradicting
+
+
+def start_message(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:
+    """`response_start` before anybody has looked at what it says of its length."""
     fields, dropped = _sendable(headers)
-    fields, contradicting = _delimited(fields)
-    dropped += contradicting
     message: dict[str, Any] = dict(original) if original is not None else {}
     message.update(type="http.response.start", status=status_of(headers), headers=fields)
     return message, dropped
@@ -279,7 +296,6 @@ def _delimited(fields: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, byt
     of it, too (`ConnectionManagerUtility::mutateResponseHeaders`).
     """
     lengths = [value for name, value in fields if name == b"content-length"]
-    fields = [field for field in fields if field[0] != b"transfer-encoding"]
     if not lengths or (len(lengths) == 1 and _LENGTH.fullmatch(lengths[0])):
         return fields, []
     return [field for field in fields if field[0] != b"content-length"], [b"content-length"]
@@ -290,7 +306,8 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
     fields: list[tuple[bytes, bytes]] = []
     dropped: list[bytes] = []
     for name, value in headers.pairs:
-        if name.startswith(b":"):
+        if name.startswith(b":") or name == b"transfer-encoding":
+            # How a message is cut into pieces is for servers to say, on each side.
             continue
         if _TOKEN.fullmatch(name) and _VALUE.fullmatch(value):
             fields.append((name, value.strip(b" \t")))
@@ -301,7 +318,7 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
 
 def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
     """Trailers as ASGI wants them; what cannot be sent is left out."""
-    return [field for field in _sendable(trailers)[0] if field[0] not in (b"content-length", b"transfer-encoding")]
+    return [field for field in _sendable(trailers)[0] if field[0] != b"content-length"]
 
 
 def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:

@@ -64,7 +64,7 @@ class WebSocketHandshake:
         self._headers_dropped = partial(headers_dropped, environment, filters)
         # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
         changed = partial(_changed, weakref.ref(self))
-        self._to_app = RequestSide(changed)
+        self._to_app = RequestSide(changed, lambda _: None)
         self._to_client = to_client = ResponseSide("GET", changed, self._headers_dropped, trailers=False)
         self._attributes = ScopeAttributes(self._server_scope)
         self._attributes.bytes_sent = lambda: to_client.bytes_out

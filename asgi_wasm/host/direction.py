@@ -114,6 +114,11 @@ class Direction:
         return True
 
     @property
+    def may_change(self) -> bool:
+        """Whether some filter has a callback for the body."""
+        return any(stage.context is not None and stage.context.vm.on_body[self.kind] for stage in self.stages)
+
+    @property
     def reads_body(self) -> bool:
         """Whether any filter has, or holds, something to do with the body; if not, the body may bypass the chain."""
         return any(

@@ -281,6 +281,10 @@ class FilterChain:
         """Answer 503 for a method, scheme or path that no request line can carry, as Envoy's codec does."""
         self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"unsendable_request_target")
 
+    def break_off(self) -> None:
+        """Answer 500 for a request whose body plugins made shorter than the app was told."""
+        self.answer(_INTERNAL_SERVER_ERROR, b"Internal Server Error", [], None, details=b"request_body_too_short")
+
     def reset(self, reason: str) -> None:
         """End both directions and the client's connection."""
         self.answered_locally = True

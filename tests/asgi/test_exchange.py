@@ -730,7 +730,11 @@ def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, caplog: py
 
     async def main() -> None:
         async with serve_guests(app, Guest(on_request_body=on_body)) as middleware:
-            assert (await request(middleware, "POST", body=[b"x"])).status == 403
+            connection = Connection(middleware, "POST", headers=LENGTH)
+            await settled()
+            # The app runs before the body is here.
+            connection.feed(b"abcdef")
+            assert (await connection.over()).status == 403
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
         run(main)
@@ -1058,56 +1062,56 @@ def test_unknown_messages_of_the_server_reach_the_app(serve_guests: Serve) -> No
 # --- bodies that nobody announced
 
 
-def test_unannounced_body_while_paused_is_not_collected(serve_guests: Serve) -> None:
+def test_unannounced_body_while_paused_is_collected_to_the_limit_only(serve_guests: Serve) -> None:
     resumer, got = Resumer(), []
     guest = Guest(on_request_headers=pausing, on_request_body=passing, **resumer.callbacks)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         got.append(await receive())
-        got.append(await receive())
         await send(START)
         await send(body(b""))
 
     async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
+        async with serve_guests(app, guest, limits={"request_body": 10}) as middleware:
             connection = Connection(middleware, http_version="2")
             for _ in range(10):
-                connection.feed(b"evil", more=True)
+                connection.feed(b"some", more=True)
             await settled()
+            assert connection.received == 3
             resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
             await resumer.done()
             connection.hang_up()
             await connection.over()
 
     run(main)
-    assert got == [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    assert got == [{"type": "http.request", "body": b"some" * 3, "more_body": True}]
 
 
 @pytest.mark.parametrize("reads_body", [True, False])
-def test_body_of_a_bodiless_method_over_http2(
-    serve_guests: Serve, caplog: pytest.LogCaptureFixture, reads_body: bool
-) -> None:
-    """The plugins were told that no body follows: it must not reach the app past a plugin that looks at bodies."""
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_body_that_no_header_announces(serve_guests: Serve, reads_body: bool, version: str) -> None:
+    """A body ends by `more_body` alone: plugins that look at bodies see it, and so does the app."""
     got: list[Message] = []
+    seen: list[tuple[int, ...]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        got.append(await receive())
+        got.extend([await receive(), await receive()])
         await send(START)
         await send(body(b""))
 
     async def main() -> None:
-        guest = Guest(**{"on_request_body" if reads_body else "on_request_headers": passing})
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, http_version="2")
-            connection.feed(b"evil", more=True)
-            connection.feed(b"more")
+        callbacks: dict[str, Any] = {"on_request_headers": lambda api, context, count, end: seen.append((end,))}
+        if reads_body:
+            callbacks["on_request_body"] = lambda api, context, size, end: seen.append((size, end))
+        async with serve_guests(app, Guest(**callbacks)) as middleware:
+            connection = Connection(middleware, http_version=version)
+            connection.feed(b"some", more=True)
+            connection.feed(b"more!")
             await connection.over()
 
     run(main)
-    assert [(message["body"], message["more_body"]) for message in got] == [
-        (b"", False) if reads_body else (b"evil", True)
-    ]
-    assert ("a body that was not announced" in caplog.text) == reads_body
+    assert [(message["body"], message["more_body"]) for message in got] == [(b"some", True), (b"more!", False)]
+    assert seen == ([(0,), (4, 0), (5, 1)] if reads_body else [(1,)])
 
 
 @pytest.mark.parametrize("resumes", [True, False])
@@ -1139,6 +1143,7 @@ def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_guests:
 def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve_guests: Serve) -> None:
     """The second has no context yet, and looks at bodies."""
     resumer, got = Resumer(), []
+    seen: list[bytes] = []
     first = Guest(on_request_headers=pausing, **resumer.callbacks)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -1147,15 +1152,17 @@ def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve
         await send(body(b""))
 
     async def main() -> None:
-        async with serve_guests(app, first, Guest(on_request_body=passing)) as middleware:
+        guest = Guest(on_request_body=lambda api, *_: seen.append(api.body(REQUEST_BODY)))
+        async with serve_guests(app, first, guest) as middleware:
             connection = Connection(middleware, http_version="2")
-            connection.feed(b"evil")
+            connection.feed(b"seen")
             await settled()
             resumer.later(lambda api: (api.act_for(first.created[0]), api.resume(REQUEST)))
             await connection.over()
 
     run(main)
-    assert got == [{"type": "http.request", "body": b"", "more_body": False}]
+    assert got == [{"type": "http.request", "body": b"seen", "more_body": False}]
+    assert seen == [b"seen"]
 
 
 def test_empty_piece_before_the_end_of_no_body(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -220,7 +220,7 @@ def test_answered_by_nobody(probe: Path) -> None:
 
 def test_a_request_ends_once(store: MetricStore) -> None:
     host_metrics = PrometheusHostMetrics(store, SystemClock())
-    sides = RequestSide(lambda: None), ResponseSide("GET", lambda: None, lambda _: None, trailers=False)
+    sides = RequestSide(lambda: None, lambda _: None), ResponseSide("GET", lambda: None, lambda _: None, trailers=False)
     chain = FilterChain([], *sides, ScopeAttributes(http_scope()), StreamLimits(), StandardLog(), host_metrics)
     chain.finish()
     chain.finish()
