@@ -14,8 +14,12 @@ DEFAULT_BODY_LIMIT = 1024 * 1024
 DEFAULT_CALL_RESPONSE_LIMIT = 32 * 1024 * 1024
 # proxy-wasm-cpp-host `limits.h`: PROXY_WASM_HOST_MAX_WASM_MEMORY_SIZE_BYTES.
 DEFAULT_MEMORY_LIMIT = 1024 * 1024 * 1024
+# Bytes of the native stack that a plugin's calls may use: wasmtime's own default.
+DEFAULT_STACK_LIMIT = 512 * 1024
 # A thousand times what a callback of ordinary plugins takes.
 DEFAULT_CALLBACK_MS = 1000
+# A hundred times what a Go plugin of 3 MB takes.
+DEFAULT_COMPILE_MS = 300_000
 # asyncio's own `slow_callback_duration`.
 DEFAULT_SLOW_CALLBACK_MS = 100
 # gRPC's own default; Envoy's `max_receive_message_length` has none.
@@ -67,6 +71,10 @@ class PluginLimits:
 
     # Bytes of linear memory; `memory.grow` answers -1.
     memory: int = DEFAULT_MEMORY_LIMIT
+    # Elements of each table, which are 8 bytes; `table.grow` answers -1. One such instruction cannot be interrupted.
+    table_elements: int = 1_000_000
+    # Milliseconds that compiling may take: loops in each other take a compiler the square of their number.
+    compile_ms: int = DEFAULT_COMPILE_MS
     # Milliseconds that one entry into the guest may take, its hostcalls included, before the VM is stopped; 0 is no
     # limit. Envoy has none; nobody else is served meanwhile.
     callback_ms: int = DEFAULT_CALLBACK_MS
@@ -257,6 +265,7 @@ class HostSpec:
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT
+    stack_limit: int = DEFAULT_STACK_LIMIT
     pause_timeout: float = DEFAULT_PAUSE_TIMEOUT
     metrics: MetricsSpec = MetricsSpec()
     store: StoreSpec = StoreSpec()

@@ -179,7 +179,7 @@ def wrap_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wrap:
         entries = settings.pop("entries", [{} for _ in guests])
         options = {name: settings.pop(name) for name in ("foreign_functions",) if name in settings}
         engine = _Engine({f"g{index}": guest for index, guest in enumerate(guests)}, _IMPORTS)
-        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name: engine)
+        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name, **_: engine)
         plugins = []
         for index, entry in enumerate(entries):
             (tmp_path / f"g{index}.wasm").write_bytes(WASM_HEAD + PREFIX + b"g%d" % index)

@@ -6,7 +6,7 @@ hangs at the next compilation.
 
 from __future__ import annotations
 
-from asgi_wasm.engines.base import Engine
+from asgi_wasm.engines.base import DEFAULT_STACK_LIMIT, Engine
 from asgi_wasm.errors import EngineUnavailableError, SettingsError
 
 __all__ = ["ENGINES", "create_engine"]
@@ -14,13 +14,13 @@ __all__ = ["ENGINES", "create_engine"]
 ENGINES = ("auto", "wasmtime", "wasmer")
 
 
-def create_engine(name: str = "auto") -> Engine:
-    """The engine of that name; "auto" is wasmtime.
+def create_engine(name: str = "auto", *, stack_limit: int = DEFAULT_STACK_LIMIT) -> Engine:
+    """The engine of that name; "auto" is wasmtime. ``stack_limit`` is in bytes; wasmer has its own.
 
     Raises `SettingsError` for an unknown name, `EngineUnavailableError` when the engine does not run here.
     """
     if name in ("auto", "wasmtime"):
-        return _wasmtime()
+        return _wasmtime(stack_limit)
     if name == "wasmer":
         from asgi_wasm.engines.wasmer import WasmerEngine
 
@@ -28,9 +28,9 @@ def create_engine(name: str = "auto") -> Engine:
     raise SettingsError(f"engine = {name!r} is unknown: choose one of {', '.join(map(repr, ENGINES))}")
 
 
-def _wasmtime() -> Engine:
+def _wasmtime(stack_limit: int) -> Engine:
     try:
         from asgi_wasm.engines.wasmtime import WasmtimeEngine
     except (ImportError, OSError, RuntimeError) as error:  # the wheel's own words for a platform it does not know
         raise EngineUnavailableError(f"the engine wasmtime cannot be loaded here: {error}") from error
-    return WasmtimeEngine()
+    return WasmtimeEngine(stack_limit=stack_limit)

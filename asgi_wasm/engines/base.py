@@ -20,6 +20,12 @@ I64 = "i64"
 F32 = "f32"
 F64 = "f64"
 
+# Elements of one table: a hundred times what a large plugin has, and 8 MB.
+DEFAULT_TABLE_LIMIT = 1_000_000
+
+# Bytes of the native stack that a guest's calls may use; wasmtime's own default.
+DEFAULT_STACK_LIMIT = 512 * 1024
+
 
 @dataclass(frozen=True)
 class FuncType:
@@ -213,6 +219,7 @@ class CompanionModule(Protocol):
         companion: Companion,
         *,
         memory_limit: int,
+        table_limit: int = DEFAULT_TABLE_LIMIT,
         time_limit: TimeLimit | None = None,
     ) -> tuple[Instance, Beside]:
         """`Module.instantiate`, with the companion's own imports of the host among ``functions``."""
@@ -233,12 +240,14 @@ class Module(Protocol):
         functions: Mapping[tuple[str, str], HostFunction],
         *,
         memory_limit: int,
+        table_limit: int = DEFAULT_TABLE_LIMIT,
         time_limit: TimeLimit | None = None,
     ) -> Instance:
         """Link and run the start section.
 
-        ``functions`` maps (module, name) to a callable for each function import; ``memory_limit`` is in bytes. An entry
-        that exceeds ``time_limit``, the start section too, traps, where `Engine.limits_time`.
+        ``functions`` maps (module, name) to a callable for each function import. ``memory_limit`` is in bytes,
+        ``table_limit`` in elements of each table; both hold where `Engine.limits_memory`. An entry that exceeds
+        ``time_limit``, the start section too, traps, where `Engine.limits_time`.
         A host function takes one int per parameter and returns an int, or None when it has no result.
         Raises `LinkError` for an import that is missing or no function, `TrapError` for a trapping start section.
         """
@@ -264,7 +273,7 @@ class Engine(Protocol):
 
     @property
     def limits_memory(self) -> bool:
-        """Whether ``memory_limit`` is enforced."""
+        """Whether ``memory_limit`` and ``table_limit`` are enforced."""
         ...
 
     @property

@@ -22,6 +22,8 @@ EXPORT_SECTION = 7
 FUNCTION_FORM = 0x60
 FUNCTION_KIND = 0
 NUMBER_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C))
+# All hostcalls and WASI functions are about 150; each costs some time on the event loop, whenever a VM starts.
+MAX_IMPORTS = 1000
 LIMITS_HAVE_MAXIMUM = 0x01
 LIMITS_HAVE_PAGE_SIZE = 0x08
 
@@ -105,7 +107,10 @@ def _check_signatures(code: bytes) -> None:
         if kind == TYPE_SECTION:
             passable = [_function_type(reader) for _ in range(reader.number())]
         elif kind == IMPORT_SECTION:
-            for _ in range(reader.number()):
+            count = reader.number()
+            if count > MAX_IMPORTS:
+                raise InvalidModuleError(f"it has {count} imports, and a plugin may have {MAX_IMPORTS}")
+            for _ in range(count):
                 _import(reader, functions, passable)
         elif kind == FUNCTION_SECTION:
             functions += [reader.number() for _ in range(reader.number())]

@@ -216,6 +216,7 @@ class NullModule:
         functions: Mapping[tuple[str, str], base.HostFunction],
         *,
         memory_limit: int,
+        table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> NullInstance:
         """See `base.Module`. ``time_limit`` is not enforced."""

@@ -114,9 +114,10 @@ class WasmerModule:
         functions: Mapping[tuple[str, str], base.HostFunction],
         *,
         memory_limit: int,
+        table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> WasmerInstance:
-        """See `base.Module`. Neither limit is enforced."""
+        """See `base.Module`. No limit is enforced."""
         found = find_functions(self.imports, functions)
         failure = Failure()
         module = self._module()

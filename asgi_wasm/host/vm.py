@@ -116,7 +116,8 @@ class WasmVM:
         self.restricted = True
         functions = linker.link(self, module)
         time_limit = slowness.time_limit(self)
-        limit = self.spec.limits.memory
+        limits = self.spec.limits
+        space = {"memory_limit": limits.memory, "table_limit": limits.table_elements}
         if (
             kit is not None
             and self._is_sound(module)
@@ -124,13 +125,11 @@ class WasmVM:
             and self._may_lend(module)
         ):
             fill = {FILL: lambda slot: 0 if self.resident is None else self.resident.fill(slot)}
-            instance, beside = module.instantiate_beside(
-                {**functions, **fill}, kit, memory_limit=limit, time_limit=time_limit
-            )
+            instance, beside = module.instantiate_beside({**functions, **fill}, kit, **space, time_limit=time_limit)
             self.resident = Resident(self, beside)
             self.flags = cast("list[int]", self.resident.words)
         else:
-            instance = module.instantiate(functions, memory_limit=limit, time_limit=time_limit)
+            instance = module.instantiate(functions, **space, time_limit=time_limit)
         self.restricted = False
         return instance
 

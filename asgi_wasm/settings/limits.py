@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from asgi_wasm import specs
-from asgi_wasm.settings.entry import Count, CountOrNone, Entry
+from asgi_wasm.settings.entry import Count, CountOrNone, Entry, Number
 
+# Less runs no plugin of Go's; more than this is no thread's.
+Stack = Annotated[Number, Field(ge=64 * 1024, le=2 * 1024 * 1024)]
 _Limits = TypeVar("_Limits", specs.PluginLimits, specs.StoreLimits, specs.StreamLimits)
 
 
@@ -14,6 +18,8 @@ class PluginLimits(Entry):
     """Bounds of one plugin. What is None is as in `Limits`; times are in milliseconds, 0 is no limit there."""
 
     memory: Count | None = None
+    table_elements: Count | None = None
+    compile_ms: Count | None = None
     callback_ms: CountOrNone | None = None
     slow_callback_ms: CountOrNone | None = None
     header_bytes: Count | None = None
@@ -36,6 +42,7 @@ class Limits(PluginLimits):
     request_body: Count | None = None
     response_body: Count | None = None
     call_response: Count | None = None
+    stack: Stack | None = None
     shared_data_keys: Count | None = None
     shared_data_bytes: Count | None = None
     queues: Count | None = None

@@ -101,6 +101,7 @@ class _Reader:
             cache_dir=top.cache_dir,
             limits=limits_of(specs.StreamLimits, limits),
             call_response_limit=limits.call_response or specs.DEFAULT_CALL_RESPONSE_LIMIT,
+            stack_limit=limits.stack or specs.DEFAULT_STACK_LIMIT,
             pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
             store=replace(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import CompanionModule, Engine
@@ -19,6 +20,7 @@ from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
+from asgi_wasm.worker.threads import in_thread
 
 logger = get_logger("asgi_wasm.host")
 
@@ -93,7 +95,7 @@ class Loader:
         Compiling is done on a thread, starting on the event loop's own, which is the one that calls plugins.
         Raises `EngineUnavailableError`.
         """
-        engine = create_engine(spec.engine)
+        engine = create_engine(spec.engine, stack_limit=spec.stack_limit)
         cache = ModuleCache(spec.cache_dir)
         loaded = [await self._load_one(engine, plugin, cache, resident=spec.resident) for plugin in spec.plugins]
         plugins = Plugins([plugin for plugin, _ in loaded], spec)
@@ -107,7 +109,7 @@ class Loader:
     ) -> tuple[AnyPlugin, str]:
         began = time.monotonic()
         try:
-            code, cached = await asyncio.to_thread(compile_plugin, engine, spec, cache, resident=resident)
+            code, cached = await _compiled(engine, spec, cache, resident=resident)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -148,6 +150,16 @@ class Loader:
     def discard(self) -> None:
         """`close` when the event loop is closed, in which plugins could be told of it."""
         self._pool.discard()
+
+
+async def _compiled(engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool) -> tuple[Code, bool]:
+    work = partial(compile_plugin, engine, spec, cache, resident=resident)
+    milliseconds = spec.limits.compile_ms
+    try:
+        return await in_thread(work, milliseconds / 1000)
+    except asyncio.TimeoutError as error:
+        problem = f"it is not compiled after {milliseconds} ms, which is limits.compile_ms"
+        raise PluginLoadError(spec.name, str(spec.file), problem) from error
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from asgi_wasm.engines.wasmtime.beside import RawNative
 from asgi_wasm.engines.wasmtime.interruption import NativeEntry
 from asgi_wasm.engines.wasmtime.raw import RawInstance, RawLinker
 from asgi_wasm.engines.wasmtime.reports import report
+from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.engines.watchdog import Watchdog
 from asgi_wasm.errors import TrapError
 
@@ -251,7 +252,7 @@ class Native:
         if not isinstance(engine, WasmtimeEngine) or not isinstance(engine.linker, RawLinker):
             pytest.skip("the engine has no addresses")
         module = engine.compile(bytes(wasmtime.wat2wasm(TEXT)))
-        opened = engine.linker.open(module, 1 << 20, TimeLimit(LIMIT, 0, Slow(), "x"))
+        opened = engine.linker.open(module, SpaceLimits(1 << 20), TimeLimit(LIMIT, 0, Slow(), "x"))
         self.failure = opened.failure
         externs = (ffi.wasmtime_extern_t * 1)()
         engine.linker.define(opened, module.imports[0], module.module.imports[0], host, externs[0])

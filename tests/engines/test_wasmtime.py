@@ -12,6 +12,7 @@ from wasmtime import _ffi as ffi
 from asgi_wasm.engines.base import GuestFunction, Instance
 from asgi_wasm.engines.traps import trap_error
 from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, raw
+from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError
 
 GUEST = bytes(
@@ -116,7 +117,7 @@ def test_the_proof_notices_reads_outside_memory(monkeypatch: pytest.MonkeyPatch)
     module = WasmtimeEngine(raw=False).compile(proof.CODE)
     linker = raw.RawLinker(module.engine.engine, memory_may_move=True)
     with pytest.raises(proof.ProofFailedError, match="outside memory"):
-        proof.prove(lambda functions, limit: module.link(linker, functions, limit))
+        proof.prove(lambda functions, limit: module.link(linker, functions, SpaceLimits(limit)))
 
 
 def test_items_that_are_neither_of_the_four_kinds_are_listed_too() -> None:

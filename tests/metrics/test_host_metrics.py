@@ -439,7 +439,7 @@ def test_rules_of_the_settings() -> None:
 
 
 def test_start_that_fails_leaves_nothing(store: MetricStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(name: str) -> None:
+    def none(name: str, **_: object) -> None:
         raise EngineUnavailableError(name)
 
     monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", none)

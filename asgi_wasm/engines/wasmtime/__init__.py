@@ -26,6 +26,8 @@ from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
 from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
 from asgi_wasm.engines.wasmtime.interruption import Guard, raise_epoch
+from asgi_wasm.engines.wasmtime.space import SpaceLimits
+from asgi_wasm.engines.wasmtime.stack import check_stack
 from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["WasmtimeEngine", "WasmtimeModule"]
@@ -50,7 +52,7 @@ class Linker(Protocol):
         self,
         module: WasmtimeModule,
         functions: Sequence[base.HostFunction],
-        memory_limit: int,
+        limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
     ) -> base.Instance: ...
 
@@ -67,8 +69,11 @@ class WasmtimeEngine:
     # Not proven on PyPy, where each look at a guest goes through its slow frames.
     limits_time = sys.implementation.name != "pypy"
 
-    def __init__(self, *, raw: bool = True, reserve: bool | None = None) -> None:
+    def __init__(
+        self, *, raw: bool = True, reserve: bool | None = None, stack_limit: int = base.DEFAULT_STACK_LIMIT
+    ) -> None:
         self._raw = raw
+        self.stack_limit = stack_limit
         self._reserve = reserve
         self._lock = threading.Lock()
         self._guards: WeakSet[Guard] = WeakSet()
@@ -158,7 +163,7 @@ class WasmtimeEngine:
                     " their memories are moved when they grow, and each access to them costs a microsecond more"
                 )
             try:
-                engine = wasmtime.Engine(make_config(memory_may_move=may_move))
+                engine = wasmtime.Engine(make_config(memory_may_move=may_move, stack_limit=self.stack_limit))
                 return engine, self._proven(engine, may_move), may_move
             except Exception as error:
                 logger.warning(
@@ -168,7 +173,7 @@ class WasmtimeEngine:
                     type(error).__name__,
                     error,
                 )
-        engine = wasmtime.Engine(make_config(memory_may_move=True))
+        engine = wasmtime.Engine(make_config(memory_may_move=True, stack_limit=self.stack_limit))
         return engine, public.PublicLinker(engine), True
 
     def _proven(self, engine: wasmtime.Engine, memory_may_move: bool) -> Linker:
@@ -176,7 +181,7 @@ class WasmtimeEngine:
 
         linker = raw.RawLinker(engine, memory_may_move=memory_may_move)
         module = WasmtimeModule(self, wasmtime.Module(engine, proof.CODE))
-        proof.prove(lambda functions, memory_limit: module.link(linker, functions, memory_limit))
+        proof.prove(lambda functions, memory_limit: module.link(linker, functions, SpaceLimits(memory_limit)))
         return linker
 
 
@@ -202,20 +207,22 @@ class WasmtimeModule:
         functions: Mapping[tuple[str, str], base.HostFunction],
         *,
         memory_limit: int,
+        table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
         """See `base.Module`."""
-        return self.link(self.engine.linker, functions, memory_limit, time_limit)
+        check_stack(self.engine.stack_limit)
+        return self.link(self.engine.linker, functions, SpaceLimits(memory_limit, table_limit), time_limit)
 
     def link(
         self,
         linker: Linker,
         functions: Mapping[tuple[str, str], base.HostFunction],
-        memory_limit: int,
+        limits: SpaceLimits,
         time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
         """`instantiate` with a linker that need not be the engine's."""
-        return linker.link(self, find_functions(self.imports, functions), memory_limit, time_limit)
+        return linker.link(self, find_functions(self.imports, functions), limits, time_limit)
 
     @property
     def takes_companion(self) -> bool:
@@ -228,15 +235,17 @@ class WasmtimeModule:
         companion: base.Companion,
         *,
         memory_limit: int,
+        table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> tuple[base.Instance, base.Beside]:
         """See `base.CompanionModule`."""
         from asgi_wasm.engines.wasmtime.beside import link_beside
         from asgi_wasm.engines.wasmtime.raw import RawLinker
 
+        check_stack(self.engine.stack_limit)
         linker = self.engine.linker
         assert isinstance(linker, RawLinker)
-        opened = linker.open(self, memory_limit, time_limit)
+        opened = linker.open(self, SpaceLimits(memory_limit, table_limit), time_limit, companion=True)
         return link_beside(linker, self, functions, companion, opened)
 
     def serialize(self) -> bytes:

@@ -7,6 +7,8 @@ import mmap
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from asgi_wasm.engines.base import DEFAULT_STACK_LIMIT
+
 # Bump when `make_config` changes: compiled code depends on it.
 FLAGS = "cranelift-4"
 
@@ -20,7 +22,7 @@ RESERVED_FOR_GROWTH = 1 << 20
 ROOM = 16
 
 
-def make_config(*, memory_may_move: bool) -> wasmtime.Config:
+def make_config(*, memory_may_move: bool, stack_limit: int = DEFAULT_STACK_LIMIT) -> wasmtime.Config:
     """The engine's configuration.
 
     Traps are found by checks in the compiled code and not by signal handlers, of which a process has one set: whoever
@@ -37,6 +39,7 @@ def make_config(*, memory_may_move: bool) -> wasmtime.Config:
     ffi.wasmtime_config_memory_reservation_set(pointer, 0 if memory_may_move else RESERVED_FOR_MEMORY)
     if memory_may_move:
         ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
+    ffi.wasmtime_config_max_wasm_stack_set(pointer, stack_limit)
     ffi.wasmtime_config_wasm_memory64_set(pointer, False)
     # The host's own shim sees two memories (`base.Companion`).
     ffi.wasmtime_config_wasm_multi_memory_set(pointer, True)

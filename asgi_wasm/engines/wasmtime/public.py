@@ -17,6 +17,7 @@ from asgi_wasm.engines.traps import CALL_DEPTH, Failure, headroom, outside_memor
 from asgi_wasm.engines.wasmtime.calls import store_is_open
 from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, codes_in, guard
 from asgi_wasm.engines.wasmtime.reports import trap_from_report
+from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ class PublicLinker:
         self,
         module: WasmtimeModule,
         functions: Sequence[base.HostFunction],
-        memory_limit: int,
+        limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
     ) -> PublicInstance:
         """Instantiate with one function per import, in order."""
         store = wasmtime.Store(self._engine)
-        store.set_limits(memory_size=memory_limit)
+        limits.apply(store)
         failure = Failure()
         externs = []
         bound: list[list[base.HostFunction]] = []

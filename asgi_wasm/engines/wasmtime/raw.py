@@ -26,6 +26,7 @@ from asgi_wasm.engines.wasmtime.calls import (
 from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, codes_in, guard
 from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
+from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ class RawLinker:
         self,
         module: WasmtimeModule,
         functions: Sequence[base.HostFunction],
-        memory_limit: int,
+        limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
     ) -> RawInstance:
         """Instantiate with one function per import, in order."""
-        opened = self.open(module, memory_limit, time_limit)
+        opened = self.open(module, limits, time_limit)
         externs = (ffi.wasmtime_extern_t * len(functions))()
         # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
         c_imports = module.module.imports
@@ -82,10 +83,17 @@ class RawLinker:
             self.define(opened, imported, c_imports[index], function, externs[index])
         return RawInstance(self.invoke, opened, module, externs)
 
-    def open(self, module: WasmtimeModule, memory_limit: int, time_limit: base.TimeLimit | None) -> Opened:
-        """A new store. The limit of memory holds for each one in it, that of time for each entry into it."""
+    def open(
+        self,
+        module: WasmtimeModule,
+        limits: SpaceLimits,
+        time_limit: base.TimeLimit | None,
+        *,
+        companion: bool = False,
+    ) -> Opened:
+        """A new store. ``limits`` hold for all that is in it, that of time for each entry into it."""
         store = wasmtime.Store(self._engine)
-        store.set_limits(memory_size=memory_limit)
+        limits.apply(store, companion=companion)
         context = Context(ctypes.cast(store._context(), c_void_p).value)
         context.store = store
         context.callbacks = []
