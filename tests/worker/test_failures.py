@@ -9,16 +9,32 @@ import pytest
 
 from asgi_wasm import PluginStartError
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.host.wire import encode_pairs
 from tests.driving import answering, request, run, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
 
 POLICIES = ["fail_closed", "fail_open", "fail_reload"]
 # In a request's own callbacks, so that it is the one that gets the policy.
-IN_THE_REQUEST = ["on_context_create", "on_request_headers", "on_request_body", "on_response_headers", "malloc"]
+IN_THE_REQUEST = [
+    *(
+        "on_context_create",
+        "on_request_headers",
+        "on_request_body",
+        "on_response_headers",
+        "on_response_body",
+        "malloc",
+    ),
+]
 # After the response, which nothing can change any more.
 AFTERWARDS = ["on_log", "on_done", "on_delete"]
 # Of the root context, while another request is paused.
-OUTSIDE = ["on_tick", "on_queue_ready", "on_foreign_function"]
+OUTSIDE = [
+    *("on_tick", "on_queue_ready", "on_foreign_function", "on_http_call_response", "on_grpc_close"),
+]
+# Before it serves at all.
+AT_THE_START = ["_initialize", "root_create", "on_vm_start", "on_configure"]
+# When its root context is asked to end.
+AT_THE_END = ["root_done", "root_delete"]
 
 
 class Faulty:
@@ -48,6 +64,8 @@ class Faulty:
                 )
 
                 def proxy_on_context_create(context: int, parent: int) -> None:
+                    if not parent:
+                        faulty.trap("root_create")
                     if parent:
                         faulty.streams.add(context)
                         faulty.trap("on_context_create")
@@ -55,7 +73,12 @@ class Faulty:
 
                 def proxy_on_delete(context: int) -> None:
                     faulty.trap("on_delete", context)
+                    if context not in faulty.streams:
+                        faulty.trap("root_delete")
                     delete(context)
+
+                def initialize() -> None:
+                    faulty.trap("_initialize")
 
                 def allocate(size: int) -> int:
                     faulty.trap("malloc")
@@ -66,6 +89,7 @@ class Faulty:
                     "proxy_on_context_create": proxy_on_context_create,
                     "proxy_on_delete": proxy_on_delete,
                     "malloc": allocate,
+                    "_initialize": initialize,
                 }
 
         def on_configure(api: Api, *_: int) -> int:
@@ -88,6 +112,14 @@ class Faulty:
                 api.call("enqueue_shared_queue", 1, *api.host.store(b"v"))
             if faulty.armed and faulty.phase == "on_foreign_function":
                 api.asked("call_foreign_function", *api.host.store(b"soon"), *api.host.store(b""))
+            if faulty.armed and faulty.phase == "on_http_call_response":
+                head = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"h")]
+                nothing = api.host.store(b"")
+                api.ok("http_call", *api.host.store(b"dead"), *api.host.store(encode_pairs(head)), *nothing, *nothing,
+                       1000, api.host.allocate(4))  # fmt: skip
+            if faulty.armed and faulty.phase == "on_grpc_close":
+                names = [part for name in (b"dead", b"Service", b"Method", b"", b"") for part in api.host.store(name)]
+                api.ok("grpc_call", *names, 1000, api.host.allocate(4))
 
         def simple(name: str) -> Any:
             def callback(*_: Any) -> int:
@@ -96,9 +128,15 @@ class Faulty:
 
             return callback
 
+        def on_vm_start(*_: Any) -> int:
+            faulty.trap("on_vm_start")
+            return 1
+
         def stream_end(name: str, answer: int) -> Any:
             def callback(_: Api, context: int) -> int:
                 faulty.trap(name, context)
+                if name == "on_done" and context not in faulty.streams:
+                    faulty.trap("root_done")
                 return answer
 
             return callback
@@ -109,6 +147,10 @@ class Faulty:
             on_tick=on_tick,
             on_request_body=simple("on_request_body"),
             on_response_headers=simple("on_response_headers"),
+            on_response_body=simple("on_response_body"),
+            on_http_call_response=simple("on_http_call_response"),
+            on_grpc_close=simple("on_grpc_close"),
+            on_vm_start=on_vm_start,
             on_queue_ready=simple("on_queue_ready"),
             on_foreign_function=simple("on_foreign_function"),
             on_log=stream_end("on_log", 0),
@@ -123,7 +165,11 @@ async def soon(argument: bytes) -> bytes:
 
 def served(wrap_guests: Wrap, faulty: Faulty, policy: str) -> Any:
     entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": "0.01s"}}}
-    return wrap_guests(answering(b"app"), faulty.guest, entries=[entry], foreign_functions={"soon": soon})
+    # Nobody listens there.
+    upstreams = {"dead": "http://127.0.0.1:1"}
+    # Its length is declared, so that its head waits for the first verdict on the body.
+    app = answering(b"app", headers=[(b"content-length", b"3")])
+    return wrap_guests(app, faulty.guest, entries=[entry], foreign_functions={"soon": soon}, upstreams=upstreams)
 
 
 async def comes_back(app: Any, faulty: Faulty) -> None:
@@ -177,6 +223,8 @@ def test_after_the_response(wrap_guests: Wrap, phase: str, policy: str) -> None:
 @pytest.mark.parametrize("phase", OUTSIDE)
 def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """Whoever waits for that VM has the policy."""
+    if phase == "on_grpc_close":
+        pytest.importorskip("grpc")
     faulty = Faulty(phase)
 
     async def main() -> None:
@@ -194,19 +242,66 @@ def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_at_the_start(wrap_guests: Wrap, policy: str) -> None:
+@pytest.mark.parametrize("phase", AT_THE_START)
+def test_at_the_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """A server is told; without lifespan, requests have the policy."""
-    faulty = Faulty("on_configure")
+    faulty = Faulty(phase)
     faulty.armed = True
     app = served(wrap_guests, faulty, policy)
 
     async def main() -> None:
         if policy != "fail_open":
-            with pytest.raises(PluginStartError, match=r"it trapped while starting: .*told to, in on_configure"):
+            with pytest.raises(
+                PluginStartError, match=f"(it trapped while starting|its entry point failed): .*{phase}"
+            ):
                 await app.start()
         assert (await request(app)).status == (200 if policy == "fail_open" else 503)
 
     run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", AT_THE_START)
+def test_at_a_later_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
+    """The VM that is to take the place of one that failed fails itself: requests have the policy until one does not."""
+    faulty = Faulty("on_request_headers")
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy) as app:
+            faulty.armed = True
+            await request(app)
+            faulty.phase = phase
+            await until_trapped(app, faulty, 2)
+            assert (await request(app)).status == (200 if policy == "fail_open" else 503)
+            faulty.armed = False
+            await comes_back(app, faulty)
+
+    run(main)
+
+
+async def until_trapped(app: Any, faulty: Faulty, times: int) -> None:
+    async def tried() -> None:
+        while faulty.traps < times:
+            await request(app)
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(tried(), 30)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", AT_THE_END)
+def test_at_the_end(wrap_guests: Wrap, phase: str, policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends all the same, and the log says what was wrong."""
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy) as app:
+            assert (await request(app)).status == 200
+            faulty.armed = True
+        assert faulty.traps == 1
+
+    run(main)
+    assert "its VM failed while it was stopped" in caplog.text
 
 
 @pytest.mark.parametrize("policy", POLICIES)
