@@ -24,7 +24,10 @@ ARROWS = {
     "foreign": ("host", "errors"),
     "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
-    "cli": ("asgi.types", "engines", "errors", "host", "logs", "settings", "specs", "worker"),
+    "cli": (
+        *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services"),
+        *("settings", "specs", "testing", "worker"),
+    ),
     "testing": ("asgi.types", "host", "logs", "middleware", "services", "specs", "worker.services"),
     "__main__": ("cli",),
     "__init__": (

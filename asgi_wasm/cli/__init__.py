@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if find_spec("typer") is None or find_spec("rich") is None:
             return _without_extra(given)
-        from asgi_wasm.cli.app import run
+        from asgi_wasm.cli.app import run_command
 
-        return run(given)
+        return run_command(given)
     except AsgiWasmError as error:
         for line in str(error).splitlines():
             print(escape(line), file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from asgi_wasm.cli.options import Conf, Data, Engine, Headers, Json, Method, PluginFile, RootId, SettingsFile
 from asgi_wasm.logs import get_logger
 
 app = typer.Typer(
@@ -23,16 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-PluginFile = Annotated[Path, typer.Argument(help="The plugin's .wasm file.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
-Engine = Annotated[str, typer.Option(help="wasmtime or wasmer; auto is wasmtime.", metavar="NAME")]
-SettingsFile = Annotated[
-    Path | None,
-    typer.Argument(help="A settings file; else they are found as the middleware does.", show_default=False),
-]
 
-
-def run(arguments: Sequence[str]) -> int:
+def run_command(arguments: Sequence[str]) -> int:
     """Run the command; its exit status. Raises `AsgiWasmError`."""
     # What is wrong is told by the command itself; without any handler, logging would write it a second time.
     get_logger("asgi_wasm").addHandler(logging.NullHandler())
@@ -75,6 +68,87 @@ def check(
     from asgi_wasm.cli.checking import check_settings
 
     raise typer.Exit(check_settings(settings, start=start, as_json=json))
+
+
+@app.command()
+def request(
+    plugin: PluginFile,
+    target: Annotated[str, typer.Argument(help="Path and query.")] = "/",
+    method: Method = "",
+    header: Headers = None,
+    data: Data = None,
+    conf: Conf = None,
+    root_id: RootId = "",
+    response_status: Annotated[int, typer.Option(help="What the app answers.", metavar="NUMBER")] = 200,
+    response_header: Annotated[list[str] | None, typer.Option(help="'name: value'", metavar="TEXT")] = None,
+    response_body: Annotated[str, typer.Option(help="Its body; @FILE reads it.", metavar="TEXT")] = "",
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(help="What an upstream answers: NAME=STATUS:BODY, NAME=fail, NAME=timeout.", metavar="TEXT"),
+    ] = None,
+    json: Json = False,
+    engine: Engine = "auto",
+) -> None:
+    """Send one request through a plugin, without a server.
+
+    Prints every callback and hostcall with its time, what the app saw and what the client got.
+
+    \b
+    Examples:
+      asgi-wasm request waf.wasm /admin -H 'x-user: eve' --conf '{"block": ["/admin"]}'
+      asgi-wasm request auth.wasm -d hello --upstream auth=200:ok --response-status 404
+    """
+    from asgi_wasm.cli.requesting import Wanted, send_request
+
+    chosen = method or ("GET" if data is None else "POST")
+    answer = response_status, response_header or (), response_body
+    wanted = Wanted(chosen, target, header or (), data, *answer, upstream or ())
+    raise typer.Exit(send_request(plugin, wanted, conf, as_json=json, engine=engine, root_id=root_id))
+
+
+@app.command()
+def run(
+    plugins: Annotated[list[str] | None, typer.Argument(help="Plugins' .wasm files; the first runs first.")] = None,
+    conf: Annotated[
+        list[str] | None, typer.Option("--conf", help="A plugin's configuration, in their order.", metavar="TEXT")
+    ] = None,
+    root_id: Annotated[
+        list[str] | None, typer.Option(help="A plugin's root id, in their order.", metavar="NAME")
+    ] = None,
+    settings: Annotated[Path | None, typer.Option(help="A settings file; else none is read.", metavar="FILE")] = None,
+    app: Annotated[str | None, typer.Option(help="An ASGI app to serve, as module:app.", metavar="TEXT")] = None,
+    upstream: Annotated[str | None, typer.Option(help="An HTTP server to pass requests on to.", metavar="URL")] = None,
+    callout: Annotated[
+        list[str] | None, typer.Option(help="An upstream that plugins may call, NAME=URL.", metavar="TEXT")
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print every callback and hostcall.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Reload when a plugin's file changes.")] = False,
+    build: Annotated[
+        str | None, typer.Option(help="Run this when a source below this folder changes, then reload.", metavar="TEXT")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")] = 8000,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="NAME")] = "info",
+    engine: Engine = "auto",
+) -> None:
+    """Serve plugins before an app, an HTTP server or an echo.
+
+    Prints each request and its verdict as it happens.
+
+    \b
+    Examples:
+      asgi-wasm run waf.wasm --conf '{"block": ["/admin"]}' --trace
+      asgi-wasm run waf.wasm --upstream http://127.0.0.1:3000
+      asgi-wasm run waf.wasm auth.wasm --app main:app --callout auth=http://127.0.0.1:9000
+      asgi-wasm run target/wasm32-wasip1/release/waf.wasm --build 'cargo build --release --target wasm32-wasip1'
+    """
+    from asgi_wasm.cli.serving import Run, serve
+
+    wanted = Run(
+        *(plugins or (), conf or (), root_id or (), settings, app, upstream, callout or ()),
+        *(trace, watch, build, host, port, engine, log_level),
+    )
+    raise typer.Exit(serve(wanted))
 
 
 @app.command(name="compile")

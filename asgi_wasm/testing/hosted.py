@@ -98,7 +98,7 @@ class HostedPlugin:
         self.recorder.lowest = LogLevel[log_level.upper()]
         self.app = TestApp(app)
         self._vm_id = str(entry.get("vm_id", ""))
-        self._upstreams: dict[str, TestUpstream] = {}
+        self.upstreams: dict[str, TestUpstream] = {}
         self._calls: HttpCalls | None = None
         plugin = {**entry, "name": self.name, "file": str(Path(file).absolute())}
         if conf is not None:
@@ -116,7 +116,7 @@ class HostedPlugin:
 
     def _make_calls(self, _upstreams: Iterable[UpstreamSpec], limit: int) -> HttpCalls:
         self._calls = calls = HttpCalls((), limit, self.clock.call_later)
-        for upstream in self._upstreams.values():
+        for upstream in self.upstreams.values():
             calls.add(_carried(upstream))
         return calls
 
@@ -145,7 +145,7 @@ class HostedPlugin:
 
     def _check_upstreams(self) -> None:
         """Raises `UnexpectedCallError`."""
-        for upstream in self._upstreams.values():
+        for upstream in self.upstreams.values():
             upstream.check()
 
     async def _start(self) -> None:
@@ -161,9 +161,9 @@ class HostedPlugin:
 
     def upstream(self, name: str) -> TestUpstream:
         """The upstream of this name, which the plugin may call from now on."""
-        found = self._upstreams.get(name)
+        found = self.upstreams.get(name)
         if found is None:
-            found = self._upstreams[name] = TestUpstream(name)
+            found = self.upstreams[name] = TestUpstream(name)
             if self._calls is not None:
                 self._calls.add(_carried(found))
         return found

@@ -1,0 +1,168 @@
+"""``asgi-wasm run``: plugins in front of an app, an HTTP server or an echo, on this machine, while they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from asgi_wasm.asgi.types import ASGIApp
+from asgi_wasm.cli import console, given
+from asgi_wasm.cli.live import Announced, Printed, TracedLog
+from asgi_wasm.cli.proxy import ReverseProxy, echo
+from asgi_wasm.errors import MissingExtraError, SettingsError
+from asgi_wasm.logs import get_logger
+from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.worker.services import Services
+
+# What a build writes: a change there is no change of a source.
+_BUILT = frozenset({"target", "node_modules", "build", "dist", ".git", ".venv", "__pycache__"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the command line says."""
+
+    files: Sequence[str]
+    confs: Sequence[str] = ()
+    root_ids: Sequence[str] = ()
+    settings: Path | None = None
+    app: str | None = None
+    upstream: str | None = None
+    callouts: Sequence[str] = ()
+    trace: bool = False
+    watch: bool = False
+    build: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    engine: str = "auto"
+    log_level: str = "info"
+
+
+class _Traced(WasmMiddleware):
+    """A `WasmMiddleware` whose calls are printed."""
+
+    _services = Services(log=TracedLog)
+
+
+def serve(run: Run) -> int:
+    """Serve until a signal; 1 where it could not start. Raises `AsgiWasmError`."""
+    if not run.files and run.settings is None:
+        raise SettingsError("nothing to run: give a plugin's .wasm file, or --settings FILE")
+    if run.app and run.upstream:
+        raise SettingsError("--app and --upstream exclude each other: the plugins stand before one of them")
+    if (run.watch or run.build) and run.settings is not None:
+        raise SettingsError(
+            "--watch and --build are for plugins that are given by file: with --settings say 'watch: true' there"
+        )
+    if (run.watch or run.build) and find_spec("watchfiles") is None:
+        raise MissingExtraError("--watch and --build need a package more: pip install 'asgi-wasm[watch]'")
+    # At once, since the server would tell the same in many lines.
+    app = _app(run)
+    kind = _Traced if run.trace else WasmMiddleware
+    options = _options(run)
+    made: list[WasmMiddleware] = []
+
+    def plugged(behind: ASGIApp) -> ASGIApp:
+        made.append(kind(behind, **options))
+        return made[0]
+
+    logger = get_logger("asgi_wasm")
+    logger.addHandler(Printed())
+    logger.setLevel(_level(run.log_level))
+    announced = Announced(plugged, app)
+    return asyncio.run(_serve(run, announced, made[0]))
+
+
+def _level(name: str) -> int:
+    if name.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingsError(f"--log-level {name!r} is none: choose debug, info, warning or error")
+    return int(getattr(logging, name.upper()))
+
+
+def _options(run: Run) -> dict[str, Any]:
+    options: dict[str, Any] = {"settings": run.settings if run.settings is not None else {}}
+    if run.settings is None:
+        options["settings"] = {"watch": bool(run.watch or run.build)}
+    if run.files:
+        options["plugins"] = given.plugins(run.files, run.confs, run.root_ids)
+    if run.callouts:
+        options["upstreams"] = dict(given.pair(text, "--callout") for text in run.callouts)
+    if run.engine != "auto":
+        options["engine"] = run.engine
+    return options
+
+
+def _app(run: Run) -> ASGIApp:
+    if run.upstream:
+        if not run.upstream.startswith(("http://", "https://")):
+            raise SettingsError(f"--upstream {run.upstream!r} is no URL: write http://host:port")
+        return ReverseProxy(run.upstream)
+    if not run.app:
+        return echo
+    module, colon, name = run.app.partition(":")
+    if not colon or not name:
+        raise SettingsError(f"--app {run.app!r} is none: write module:app")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"--app {run.app!r} cannot be imported: {error}") from None
+    app: ASGIApp = found
+    return app
+
+
+async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware) -> int:
+    # Before the server, so that a refusal is one sentence.
+    await middleware.start()
+    config = uvicorn.Config(app, host=run.host, port=run.port, log_config=None, access_log=False, ws="auto")
+    server = uvicorn.Server(config)
+    names = ", ".join(run.files) or str(run.settings)
+    behind = run.app or run.upstream or "an echo of the request"
+    console.line(f"http://{run.host}:{run.port}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
+    async with _building(run):
+        try:
+            await server.serve()
+        except SystemExit:
+            # It has told why, as of a port that is taken.
+            return 1
+    return 0 if server.started else 1
+
+
+@asynccontextmanager
+async def _building(run: Run) -> AsyncIterator[None]:
+    """Build anew whenever a source changes, for as long as it lasts; the middleware follows the plugin's file."""
+    task = asyncio.ensure_future(_build_on_change(run.build)) if run.build else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _build_on_change(command: str) -> None:
+    from watchfiles import awatch
+
+    def is_source(_change: object, path: str) -> bool:
+        return not path.endswith(".wasm") and _BUILT.isdisjoint(Path(path).relative_to(Path.cwd()).parts)
+
+    async for changes in awatch(Path.cwd(), watch_filter=is_source):
+        changed = sorted({Path(path).name for _, path in changes})
+        console.line(f"{', '.join(changed)} changed: {command}", "bold")
+        process = await asyncio.create_subprocess_exec(*shlex.split(command))
+        status = await process.wait()
+        console.line(f"built: {status}" if status else "built", "red" if status else "green")

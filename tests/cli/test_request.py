@@ -1,0 +1,86 @@
+"""`asgi-wasm request`: one request through real plugins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import PLUGINS, run
+
+FAULT = PLUGINS / "fault_injection" / "rust.wasm"
+AUTH = PLUGINS / "http_auth" / "rust.wasm"
+HEADERS = PLUGINS / "headers" / "rust.wasm"
+
+
+def test_a_local_response(tmp_path: Path) -> None:
+    done = run("request", FAULT, "/x", "--conf", '{"http_status": 418, "body": "no"}', cwd=tmp_path)
+    assert done.status == 0
+    plugin, app, client = (part.partition("\n")[2] for part in done.out.split("— ")[1:])
+    assert "on_request_headers(context_id=2, num_headers=4, end_of_stream=1) = PAUSE" in plugin
+    assert "  send_local_response(status_code=418, " in plugin
+    assert app.startswith("nothing")
+    assert client.startswith("418\n") and client.endswith("\n\nno\n")
+
+
+def test_what_the_app_sees_and_answers(tmp_path: Path) -> None:
+    (tmp_path / "body.txt").write_text("from a file")
+    (tmp_path / "conf.json").write_text('{"response": {"add": {"x-out": "1"}}, "path": "/new"}')
+    arguments = ["-X", "PUT", "-H", "X-A: b: c", "-d", "@body.txt", "--conf", "@conf.json", "--json"]
+    answer = ["--response-status", "404", "--response-header", "x-app: 1", "--response-body", "gone"]
+    done = run("request", HEADERS, "/old?q=1", *arguments, *answer, cwd=tmp_path)
+    shown = json.loads(done.out)
+    assert (shown["app"]["method"], shown["app"]["target"], shown["app"]["body"]) == ("PUT", "/new", "from a file")
+    assert ["x-a", "b: c"] in shown["app"]["headers"]
+    assert (shown["client"]["status"], shown["client"]["body"]) == (404, "gone")
+    assert {"x-out", "x-app"} <= {name for name, _ in shown["client"]["headers"]}
+    callback = next(call for call in shown["calls"] if call["name"] == "proxy_on_request_headers")
+    assert callback["callback"] and callback["microseconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("upstream", "words"),
+    [
+        (["auth=200:ok"], "x-auth: ok"),
+        (["auth=403"], "x-auth-status: 403"),
+        (["auth=fail"], "x-auth-status: 503"),
+        (["auth=timeout"], "x-auth-status: 504"),
+        ([], "cannot ask"),
+    ],
+)
+def test_upstreams(tmp_path: Path, upstream: list[str], words: str) -> None:
+    done = run("request", AUTH, "-H", "x-user: bob", *(f"--upstream={text}" for text in upstream), cwd=tmp_path)
+    assert words in done.out
+    assert ("the upstream auth saw" in done.out) == bool(upstream)
+    assert ("host: it calls the upstream 'auth'" in done.out) != bool(upstream)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-H", "x"], "header 'x' is none: write 'name: value'"),
+        (["-d", "@none"], "body '@none': the file cannot be read"),
+        (["--conf", "@none"], "the file cannot be read"),
+        (["--upstream", "auth"], "--upstream 'auth' is none: write NAME=VALUE"),
+        (["--upstream", "auth=maybe"], "write auth=STATUS:BODY, auth=fail or auth=timeout"),
+        (["--conf", "{}", "--engine", "v8"], "'v8' is no engine"),
+        (["--conf", "nonsense"], "conf is not JSON"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run("request", FAULT, *arguments, cwd=tmp_path)
+    assert done.status == 1
+    assert words in done.err and done.err.count("\n") == 1
+
+
+def test_a_plugin_that_traps_is_shown(tmp_path: Path) -> None:
+    script = PLUGINS / "probe" / "abi_0_2_1.wasm"
+    done = run("request", script, "--conf", "request_headers: trap", cwd=tmp_path)
+    assert "on_request_headers" in done.out and " failed: " in done.out
+    assert "— the client got\n503" in done.out
+
+
+def test_settings_of_the_folder_have_no_say(tmp_path: Path) -> None:
+    (tmp_path / "asgi-wasm.yaml").write_text("nonsense: 1\n")
+    assert run("request", HEADERS, cwd=tmp_path).status == 0

@@ -1,0 +1,172 @@
+"""`asgi-wasm run`: real servers, real requests, over plugins of every kind of app."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli.running import PLUGINS, command, environment, run
+from tests.serving import Server, dead_port, free_port, launch
+
+FAULT = PLUGINS / "fault_injection" / "rust.wasm"
+HEADERS = PLUGINS / "headers" / "rust.wasm"
+TEAPOT = '{"http_status": 418, "body": "no"}'
+UPPER = '{"direction": "both", "mode": "upper"}'
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str | Path) -> Iterator[Server]:
+    port = free_port()
+    env = environment()
+    with launch(command("run", *arguments, "--port", str(port)), port, env=env, cwd=folder) as server:
+        yield server
+
+
+def test_before_an_echo(tmp_path: Path) -> None:
+    with serving(tmp_path, HEADERS, "--conf", '{"request": {"set": {"x-in": "1"}}}') as server:
+        seen = httpx.post(f"{server.url}/a%20b?c=d", content=b"body", headers={"x-y": "z"}).json()
+        log = logged(server, "by the app")
+    assert (seen["method"], seen["path"], seen["query"], seen["body"]) == ("POST", "/a b", "c=d", "body")
+    assert ["x-in", "1"] in seen["headers"] and ["x-y", "z"] in seen["headers"]
+    assert "→ POST /a%20b?c=d" in log
+    assert "← 200 POST /a%20b?c=d in " in log
+    assert "on_request_headers" not in log
+
+
+def test_every_call_with_trace(tmp_path: Path) -> None:
+    with serving(tmp_path, FAULT, "--conf", TEAPOT, "--trace") as server:
+        assert httpx.get(server.url).status_code == 418
+        log = logged(server, "the app saw nothing")
+    assert "on_request_headers(context_id=2" in log
+    assert "send_local_response(status_code=418" in log
+
+
+def test_before_an_app_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from starlette.applications import Starlette\nfrom starlette.responses import PlainTextResponse\n"
+        "from starlette.routing import Route\n"
+        "class here: app = Starlette(routes=[Route('/', lambda request: PlainTextResponse('mine'))])\n"
+    )
+    with serving(tmp_path, PLUGINS / "body" / "go.wasm", "--conf", UPPER, "--app", "mine:here.app") as server:
+        assert httpx.get(server.url).text == "MINE"
+
+
+def test_before_any_server(tmp_path: Path) -> None:
+    """Two of them: the second is the first one's server."""
+    with (
+        serving(tmp_path, HEADERS, "--conf", '{"request": {"set": {"x-inner": "1"}}}') as inner,
+        serving(tmp_path, HEADERS, "--upstream", f"{inner.url}/below/") as outer,
+        httpx.Client(base_url=outer.url) as client,
+    ):
+        hop = {"connection": "x-hop", "x-hop": "1"}
+        seen = client.put("/path?x=1", content=iter([b"pie", b"ces"]), headers=hop)
+        assert client.head("/").status_code == 200
+        assert client.get("/", headers={"host": "named.test"}).json()["headers"][0] == ["host", "named.test"]
+    shown = seen.json()
+    assert (shown["method"], shown["path"], shown["query"], shown["body"]) == ("PUT", "/below/path", "x=1", "pieces")
+    names = [name for name, _ in shown["headers"]]
+    assert "x-inner" in names and "x-hop" not in names
+    assert dict(shown["headers"])["x-seen-path"] == "/below/path?x=1"
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with dead_port() as port, serving(tmp_path, HEADERS, "--upstream", f"http://127.0.0.1:{port}") as server:
+        answer = httpx.get(server.url)
+    assert answer.status_code == 502
+    assert "ConnectError" in answer.text
+
+
+def test_several_plugins_and_a_callout(tmp_path: Path) -> None:
+    with serving(tmp_path, FAULT, "--conf", '{"http_status": 200, "body": "ok"}') as auth:
+        guard = PLUGINS / "http_auth" / "rust.wasm"
+        with serving(tmp_path, guard, HEADERS, "--callout", f"auth={auth.url}") as server:
+            seen = httpx.get(server.url, headers={"x-user": "bob"}).json()
+    assert ["x-auth", "ok"] in seen["headers"]
+    assert "x-seen-path" in dict(seen["headers"])
+
+
+def test_settings_of_a_file(tmp_path: Path) -> None:
+    plugin = {"name": "p", "file": str(FAULT), "conf": TEAPOT}
+    (tmp_path / "some.yaml").write_text(json.dumps({"plugins": [plugin]}))
+    with serving(tmp_path, "--settings", "some.yaml") as server:
+        assert httpx.get(server.url).status_code == 418
+
+
+def logged(server: Server, words: str) -> str:
+    """What it has printed once these words are there."""
+    deadline = time.monotonic() + 60
+    while words not in (log := server.log()):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.05)
+    return log
+
+
+def until(server: Server, status: int) -> None:
+    deadline = time.monotonic() + 60
+    while httpx.get(server.url).status_code != status:
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(0.1)
+
+
+def test_a_file_that_changes(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
+    shutil.copy(HEADERS, tmp_path / "p.wasm")
+    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--watch") as server:
+        assert httpx.get(server.url).status_code == 200
+        shutil.copy(FAULT, tmp_path / "new.wasm")
+        (tmp_path / "new.wasm").replace(tmp_path / "p.wasm")
+        until(server, 418)
+
+
+def test_a_source_that_changes_is_built(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
+    shutil.copy(HEADERS, tmp_path / "p.wasm")
+    (tmp_path / "source.txt").write_text("before")
+    copy = f"import shutil; shutil.copy({str(FAULT)!r}, 'p.wasm')"
+    (tmp_path / "build.py").write_text(copy)
+    build = f"{sys.executable} build.py"
+    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--build", build) as server:
+        assert httpx.get(server.url).status_code == 200
+        time.sleep(0.5)
+        (tmp_path / "source.txt").write_text("after")
+        until(server, 418)
+        assert f"source.txt changed: {build}" in server.log()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to run"),
+        (["none.wasm"], "plugins.none.file: cannot be read"),
+        ([str(FAULT), "--conf", "x"], "conf is not JSON"),
+        ([str(FAULT), "--conf", "{}", "--conf", "{}"], "--conf is given 2 times for 1 plugins"),
+        ([str(FAULT), "--app", "a:b", "--upstream", "http://x"], "--app and --upstream exclude each other"),
+        ([str(FAULT), "--app", "nowhere"], "--app 'nowhere' is none: write module:app"),
+        ([str(FAULT), "--app", "nowhere:app"], "--app 'nowhere:app' cannot be imported: No module named 'nowhere'"),
+        ([str(FAULT), "--upstream", "x"], "--upstream 'x' is no URL"),
+        ([str(FAULT), "--callout", "x"], "--callout 'x' is none: write NAME=VALUE"),
+        ([str(FAULT), "--callout", "x=ftp://y"], "'ftp://y' is no upstream"),
+        ([str(FAULT), "--log-level", "loud"], "--log-level 'loud' is none"),
+        (["--settings", "none.yaml"], "settings file none.yaml does not exist"),
+        (["--settings", "none.yaml", "--watch"], "with --settings say 'watch: true' there"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run("run", *arguments, "--port", "0", cwd=tmp_path)
+    assert done.status == 1
+    assert words in done.err
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with dead_port() as port:
+        done = run("run", HEADERS, "--port", str(port), cwd=tmp_path)
+    assert done.status == 1
+    assert "address already in use" in done.err
