@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
 
 _ACCEPT, _CLOSE, _SEND = "websocket.accept", "websocket.close", "websocket.send"
+_DISCONNECT = "websocket.disconnect"
 _DENIAL_START, _DENIAL_BODY = "websocket.http.response.start", "websocket.http.response.body"
 _DENIAL_EXTENSION = "websocket.http.response"
 # Close codes of RFC 6455 7.4.1; the last is never sent, and stands for a connection that ended without one.
@@ -75,6 +76,7 @@ class WebSocketHandshake:
         # The app's accept or close, and the headers that plugins see of it, until they have passed.
         self._answer: tuple[Message, HeaderMap, HeaderMap] | None = None
         self._denial = False
+        self._denial_ended = False
         # Accepted, or closed by the app: from here on every message passes, unless plugins end the connection.
         self._settled = False
         self._ended_by_plugins = False
@@ -91,18 +93,31 @@ class WebSocketHandshake:
             elif not self._client.gone:
                 await self._call_app(scope, headers)
         finally:
-            self._attributes.finished = True
-            if has_left(self._client.gone, self._settled):
-                self._chain.leave()
-            self._chain.finish()
+            self._finish()
             await self._client.close()
             if self._closing is not None and not self._closing.done():
                 self._closing.cancel()
                 await asyncio.wait([self._closing])
 
+    def _finish(self) -> None:
+        """End the stream for the plugins: once, when the connection is over, whatever the app does afterwards."""
+        if self._attributes.finished:
+            return
+        for context in self._chain.contexts[:1]:
+            # The app may call `receive` and `send` from anywhere.
+            context.vm.check_thread()
+        self._attributes.finished = True
+        if has_left(self._client.gone, self._settled or self._to_client.complete):
+            self._chain.leave()
+        self._chain.finish()
+
     # --- the app
 
     async def _call_app(self, scope: Scope, headers: HeaderMap) -> None:
+        if headers.changed and not translate.is_target_sendable(headers):
+            self._chain.refuse_request()
+            await self._deny()
+            return
         own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
         if dropped := translate.apply_request_headers(own, headers):
             self._headers_dropped(dropped)
@@ -112,31 +127,48 @@ class WebSocketHandshake:
             del own["method"]
         try:
             await self._environment.app(own, self._receive, self._send)
+            await self._conclude()
         except _LeftError:
             # The app did not take notice; servers make nothing of their own error of this kind either.
             pass
         except Exception as error:
+            await self._conclude()
             if not self._ended_by_plugins:
                 raise
             # The client has its answer; most frameworks raise when they are told that it has gone.
             logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+
+    async def _conclude(self) -> None:
+        """Send, once the app has ended, what it has sent and a plugin still holds: its own call was cancelled."""
+        async with self._answering:
+            if self._answer is not None:
+                await self._settle(*self._answer)
+            elif self._denial_ended and not self._attributes.finished:
+                await self._end_denial()
 
     async def _receive(self) -> Message:
         """The app's `receive`."""
         client = self._client
         while True:
             if self._ended_by_plugins:
-                return {"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""}
+                return {"type": _DISCONNECT, "code": _ABNORMAL, "reason": ""}
             if client.heard:
-                return client.heard.popleft()
+                message = client.heard.popleft()
+                break
             if not client.listens and (self._settled or client.gone):
-                return await self._server_receive()
+                message = await self._server_receive()
+                break
             await client.step()
+        if message["type"] == _DISCONNECT:
+            self._finish()
+        return message
 
     async def _send(self, message: Message) -> None:
         """The app's `send`."""
         if self._settled and not self._ended_by_plugins:
             await self._server_send(message)
+            if message["type"] == _CLOSE:
+                self._finish()
             return
         async with self._answering:
             if self._answer is not None:
@@ -156,9 +188,13 @@ class WebSocketHandshake:
         if kind == _ACCEPT and message.get("headers"):
             # ASGI allows any iterable, also one that can be read only once.
             message = {**message, "headers": translate.header_pairs(message)}
-        if self._denial and kind == _DENIAL_BODY:
+        if self._denial and kind == _DENIAL_BODY and not self._denial_ended:
             await self._deny_by_app(message)
         elif self._denial:
+            if not self._denial_ended:
+                # The server cannot tell: the start may still be held back.
+                raise RuntimeError(f"Expected ASGI message {_DENIAL_BODY!r}, but got {kind!r}.")
+            await self._end_denial()
             await self._server_send(message)
         elif kind == _DENIAL_START:
             self._denial = True
@@ -196,24 +232,35 @@ class WebSocketHandshake:
                     self._headers_dropped(dropped)
             self._settled = True
             await self._server_send(final)
+            if final["type"] == _CLOSE:
+                self._finish()
 
     # --- denials
 
     async def _deny_by_app(self, message: Message) -> None:
         """A piece of the response by which the app denies."""
         data, more = bytes(message.get("body", b"")), message.get("more_body", False)
+        self._denial_ended = not more
         response = self._chain.response
         if response is not None and not (response.closed or self._to_client.complete) and (data or not more):
             response.data(data, not more)
         await self._flush()
-        if more:
-            await self._until(lambda: response is None or response.closed or response.wants_data)
-        else:
-            client, chain = self._to_client, self._chain
-            await self._until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
-            if not chain.answered_locally:
-                tell_cut(client)
+        if not more:
+            await self._end_denial()
+            return
+        await self._until(lambda: response is None or response.closed or response.wants_data)
         await self._flush()
+
+    async def _end_denial(self) -> None:
+        """Send what the app has sent of its denial, which is all, once the plugins have let it pass."""
+        if self._attributes.finished:
+            return
+        client, chain = self._to_client, self._chain
+        await self._until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
+        if not chain.answered_locally:
+            tell_cut(client)
+        await self._flush()
+        self._finish()
 
     async def _flush(self) -> None:
         """Send what the plugins let pass of the app's denial, or their own answer in its place."""
@@ -242,6 +289,7 @@ class WebSocketHandshake:
         else:
             self._to_client.messages.clear()
             await self._server_send({"type": _CLOSE, "code": _POLICY_VIOLATION, "reason": ""})
+        self._finish()
 
     # --- waiting
 
