@@ -85,7 +85,8 @@ class HttpExchange:
         self._filters = filters
         self._to_app = RequestSide(self._wake, self._break_off)
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
-        self._to_client = ResponseSide(scope["method"], self._wake, self._headers_dropped, trailers=trailers)
+        ends, version = (self._wake, self._headers_dropped), scope.get("http_version") or "1.1"
+        self._to_client = ResponseSide(scope["method"], *ends, trailers=trailers, version=version)
         self._outlet = Outlet(send, self._to_client.messages, self._client_went, self._response_went)
         # A passage of ours has no other attributes.
         attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
@@ -145,8 +146,17 @@ class HttpExchange:
             if self._to_app.forwarded and not self._over:
                 await self._call_app(headers)
             await self.conclude()
+        except Exception as error:
+            if not self._is_tunnel:
+                raise
+            logger.error("the server does not take a plugin's answer to CONNECT as a response: %s", error)
         finally:
             await self.end()
+
+    @property
+    def _is_tunnel(self) -> bool:
+        """Whether a plugin has answered CONNECT: some servers take what follows for the tunnel's (h11)."""
+        return self._chain.answered_locally and self._server_scope["method"] == "CONNECT"
 
     def _feed_request(self) -> HeaderMap:
         passage, passed = self._passage, 0

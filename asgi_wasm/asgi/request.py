@@ -277,7 +277,9 @@ class Request:
 
     def _is_framed_anew(self, headers: HeaderMap, length: bytes | None) -> bool:
         """Whether plugins changed what says where the response ends."""
-        return headers.get(b":status") != self.passage.status or headers.get(b"content-length") != length
+        if headers.get(b":status") != self.passage.status or headers.get(b"content-length") != length:
+            return True
+        return translate.is_multiplexed(self.scope) and any(name in translate.HOP_FIELDS for name, _ in headers.pairs)
 
     def _tell_dropped(self, names: list[bytes]) -> None:
         if names:

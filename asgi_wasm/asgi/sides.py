@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.lengths import Length, ResponseLength, TooShortError, said_by
-from asgi_wasm.asgi.translate import sendable_trailers, start_message
+from asgi_wasm.asgi.translate import header_pairs, sendable_trailers, start_message, without_hop_fields
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.stage import Way
 
 Changed = Callable[[], None]
+_NO_TRAILERS = [(b"x-trailers", b"none")]
 
 
 class RequestSide:
@@ -63,11 +64,17 @@ class ResponseSide:
     """What the chain let pass to the client (`host.filter_chain.ResponseSink`).
 
     ``changed`` is called whenever `messages` grows, and at a reset; ``dropped`` hears of headers that cannot be sent.
-    ``method`` is the client's own, which decides whether it expects a body.
+    ``method`` is the client's own, which decides whether it expects a body, as ``version`` is that of its HTTP.
     """
 
     def __init__(
-        self, method: str, changed: Changed, dropped: Callable[[list[bytes]], None], *, trailers: bool
+        self,
+        method: str,
+        changed: Changed,
+        dropped: Callable[[list[bytes]], None],
+        *,
+        trailers: bool,
+        version: str = "1.1",
     ) -> None:
         self.messages: deque[Message] = deque()
         self.started = False
@@ -80,6 +87,8 @@ class ResponseSide:
         self._changed = changed
         self._dropped = dropped
         self._can_send_trailers = trailers
+        # A stream of HTTP/2 or later ends without its connection.
+        self._multiplexed = version[:1] not in ("0", "1")
         self._promised_trailers = False
         # The end of the body is on its way; unlike `complete`, trailers may follow.
         self._body_ended = False
@@ -139,9 +148,12 @@ class ResponseSide:
             self._start(size=0)
         self._put(b"", end=True)
         if self._promised_trailers and self._body_ended:
-            self.messages.append(
-                {"type": "http.response.trailers", "headers": sendable_trailers(trailers), "more_trailers": False}
-            )
+            fields, dropped = sendable_trailers(trailers)
+            # They were promised, and a server may be unable to end a stream with none (hypercorn, by h2).
+            message = {"type": "http.response.trailers", "headers": fields or _NO_TRAILERS, "more_trailers": False}
+            self.messages.append(message)
+            if dropped:
+                self._dropped(dropped)
         self._changed()
 
     def unseen(self, message: Message) -> None:
@@ -168,6 +180,10 @@ class ResponseSide:
         )
         if self.length.doubtful:
             dropped.append(b"content-length")
+        if self._multiplexed:
+            own = header_pairs(self._original) if self._original is not None else ()
+            message["headers"], written = without_hop_fields(message["headers"], own)
+            dropped += written
         has_body = not (ends or self.length.bodiless)
         self._promised_trailers = self._can_send_trailers and has_body and bool(message.get("trailers"))
         if not self._promised_trailers:
@@ -183,8 +199,11 @@ class ResponseSide:
         try:
             data = self.length.admit(data, end)
         except TooShortError as error:
-            self.reset(str(error))
-            return
+            if not self._multiplexed:
+                self.reset(str(error))
+                return
+            # No app can reset a stream; one that ends too early is malformed (RFC 9113 8.1.1).
+            self.length.cut = str(error)
         self.bytes_out += len(data)
         if end:
             self._end(data)

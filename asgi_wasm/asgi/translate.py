@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -32,8 +32,10 @@ _CONNECTION_FIELDS = frozenset(
     {b"connection", b"expect", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
 _HIDDEN = _CONNECTION_FIELDS | {b"host"}
-# What says where a response ends.
-FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+# What HTTP/2 and 3 cannot carry in a response (RFC 9113 8.2.2): servers raise, or break off.
+HOP_FIELDS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"})
+# What says where a message ends, or may not be sent: not for the lane to judge.
+FRAMING = HOP_FIELDS | {b"content-length"}
 # A WebSocket handshake is made of these: Envoy leaves them in.
 _UPGRADE_FIELDS = frozenset({b"connection", b"upgrade"})
 # Methods whose requests have no body unless they say so, for the versions of HTTP that need not say so.
@@ -138,6 +140,11 @@ def request_ends_with_headers(scope: Scope, *, guesses: bool) -> bool | None:
     if not guesses:
         return None
     return (scope.get("http_version") or "1.1").startswith(("1", "0")) or scope["method"] in _BODY_UNLIKELY
+
+
+def is_multiplexed(scope: Scope) -> bool:
+    """Whether the client speaks HTTP/2 or later, where a stream ends without its connection."""
+    return not (scope.get("http_version") or "1.1").startswith(("1", "0"))
 
 
 def is_without_stream(scope: Scope) -> bool:
@@ -316,9 +323,19 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
     return fields, dropped
 
 
-def sendable_trailers(trailers: HeaderMap) -> list[tuple[bytes, bytes]]:
-    """Trailers as ASGI wants them; what cannot be sent is left out."""
-    return [field for field in _sendable(trailers)[0] if field[0] != b"content-length"]
+def sendable_trailers(trailers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Trailers as ASGI wants them, and the names of what cannot be sent, such as fields that are about the message."""
+    fields, dropped = _sendable(trailers)
+    kept = [field for field in fields if field[0] != b"content-length" and field[0] not in HOP_FIELDS]
+    return kept, dropped + [name for name, _ in fields if name == b"content-length" or name in HOP_FIELDS]
+
+
+def without_hop_fields(
+    fields: list[tuple[bytes, bytes]], own: Collection[tuple[bytes, bytes]]
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """The fields without what plugins wrote of a connection, and its names. ``own`` are those of the app."""
+    written = [field for field in fields if field[0] in HOP_FIELDS and field not in own]
+    return [field for field in fields if field not in written], [name for name, _ in written]
 
 
 def header_pairs(message: Message) -> list[tuple[bytes, bytes]]:

@@ -66,7 +66,10 @@ class WebSocketHandshake:
         # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
         changed = partial(_changed, weakref.ref(self))
         self._to_app = RequestSide(changed, lambda _: None)
-        self._to_client = to_client = ResponseSide("GET", changed, self._headers_dropped, trailers=False)
+        version = scope.get("http_version") or "1.1"
+        self._to_client = to_client = ResponseSide(
+            "GET", changed, self._headers_dropped, trailers=False, version=version
+        )
         self._attributes = ScopeAttributes(self._server_scope)
         self._attributes.bytes_sent = lambda: to_client.bytes_out
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
