@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance conformance-tables bench bench-quick check format clean
+.PHONY: help demo test conformance conformance-tables bench bench-quick fuzz soak check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -35,6 +35,12 @@ bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an exter
 
 bench-quick: $(VENV)/.check ## the same in under a minute, without Envoy
 	$(BIN)/python -m tests.bench --quick
+
+fuzz: $(VENV)/.check ## other hostile modules, hostcalls and clients each time, for five minutes
+	$(BIN)/python -m tests.fuzz --seconds 300
+
+soak: $(VENV)/.check ## a million requests through four plugins, with reloads: nothing may be kept (half an hour or more)
+	$(BIN)/python -m tests.soak
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""Other hostile input at each run: modules, hostcalls, clients. `make fuzz` runs it for five minutes."""
