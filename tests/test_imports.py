@@ -17,7 +17,7 @@ ARROWS = {
     "logs": (),
     "specs": (),
     "engines": ("errors", "logs"),
-    "host": ("engines.base", "errors", "specs"),
+    "host": ("engines.base", "errors", "http_syntax", "specs"),
     "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
     "services": ("host", "http_syntax", "errors", "logs", "specs"),
     "settings": ("engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),

@@ -55,11 +55,22 @@ _TRANSITIONS: dict[tuple[GrpcState, GrpcInput], tuple[GrpcState | None, bool]] =
 }
 
 
+# Bytes that a message takes beside its own, roughly.
+_MESSAGE_COST = 128
+
+
+def cost(message: bytes) -> int:
+    """Bytes of memory that a message takes while it waits to be sent."""
+    return len(message) + _MESSAGE_COST
+
+
 class GrpcTokens:
     """The tokens of one root context. ``token in tokens`` says whether callbacks for it may still come."""
 
     def __init__(self) -> None:
         self._states: dict[int, GrpcState] = {}
+        # The `cost` of all messages that it asked to send, and that no connection has taken yet.
+        self.unsent = 0
 
     def __contains__(self, token: int) -> bool:
         return token in self._states

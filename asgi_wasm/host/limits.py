@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host.ports import LimitReachedError
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.effects import ForeignCall, HttpCall
+    from asgi_wasm.host.effects import ForeignCall, GrpcCall, GrpcStream, HttpCall
     from asgi_wasm.host.header_map import HeaderMap
     from asgi_wasm.host.vm import WasmVM
 
@@ -66,7 +66,7 @@ def check_range(vm: WasmVM, address: int, size: int) -> None:
     vm.memory.read(address + size, 0)
 
 
-def ask(vm: WasmVM, effect: HttpCall | ForeignCall, size: int) -> None:
+def ask(vm: WasmVM, effect: HttpCall | ForeignCall | GrpcCall | GrpcStream, size: int) -> None:
     """Leave a call for after this callback; ``size`` is that of all its bytes."""
     limits = vm.spec.limits
     asked = vm.asked

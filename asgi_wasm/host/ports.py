@@ -230,8 +230,8 @@ class Ports:
     """Everything a VM may ask.
 
     ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called, and
-    ``can_call_grpc`` says of a name whether it can be called by gRPC. ``thread`` is a number of the thread that asks,
-    and ``is_home`` whether a guest may be entered there.
+    ``can_call_grpc`` says of a name whether it can be called by gRPC, ``has_room_grpc`` whether once more now.
+    ``thread`` is a number of the thread that asks, and ``is_home`` whether a guest may be entered there.
     """
 
     log: Log
@@ -245,5 +245,6 @@ class Ports:
     upstreams: Collection[str] = frozenset()
     host_metrics: HostMetrics = NO_HOST_METRICS
     can_call_grpc: Callable[[str], bool] = lambda _name: False
+    has_room_grpc: Callable[[str], bool] = lambda _name: True
     thread: Callable[[], int] = lambda: 0
     is_home: Callable[[], bool] = lambda: True

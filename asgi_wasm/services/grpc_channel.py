@@ -1,173 +1,179 @@
-"""One conversation over grpcio. Only this file imports it, and `grpc_calls` imports this file at the first call."""
+"""The way to one gRPC upstream: connections that are made when they are needed, and calls that wait for one.
+
+As in Envoy, there is a connection when a call needs one, and a try for whoever calls: a dead upstream is found again by
+the first call after it is back, and costs nothing while nobody calls. At most one try runs at a time, and a failure is
+everybody's who waited for it.
+"""
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import asyncio
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import grpc
-import grpc.aio
+import httpx
 
-from asgi_wasm.host.wire import Pairs
 from asgi_wasm.logs import get_logger
+from asgi_wasm.services import grpc_status
+from asgi_wasm.services.slices import run_in_slices
 from asgi_wasm.specs import UpstreamSpec
+
+if TYPE_CHECKING:
+    from asgi_wasm.services.grpc_connection import Connection
+    from asgi_wasm.services.grpc_conversation import Conversation
+
+# Seconds. Envoy's `connect_timeout` of a cluster.
+CONNECT_SECONDS = 5.0
+# Seconds that connections may take to be gone at the server's stop.
+_CLOSE_SECONDS = 1.0
 
 logger = get_logger("asgi_wasm.host")
 
-# Envoy's `connect_timeout` is five seconds. After a failure grpcio waits before it tries again, by default up to two
-# minutes; Envoy tries at every call.
-_CONNECT_MILLISECONDS = 5000
-_MOST_BACKOFF_MILLISECONDS = 1000
-# Envoy's `max_response_headers_kb`; grpcio's own bound is 8 KiB.
-_MAX_METADATA_BYTES = 60 * 1024
 
-_NAME = re.compile(rb"[0-9a-z_.-]+")
-_VALUE = re.compile(rb"[\x20-\x7e]*")
-_BINARY = b"-bin"
+class Channel:
+    """Carries conversations to one upstream."""
+
+    def __init__(self, upstream: UpstreamSpec) -> None:
+        self._upstream = upstream
+        self._connections: list[Connection] = []
+        # With the seconds that each may take.
+        self._waiting: dict[Conversation, float | None] = {}
+        self._connecting: asyncio.Task[None] | None = None
+        self._is_serving = False
+        self._is_closed = False
+        self._tls: ssl.SSLContext | None = None
+
+    def open(self, conversation: Conversation, timeout: float | None) -> None:
+        """Carry it as soon as there is a connection with room. ``timeout`` (seconds) is told to the server."""
+        conversation.carrier = self
+        self._waiting[conversation] = timeout
+        self._serve_soon()
+
+    def send(self, conversation: Conversation) -> None:
+        """It waits: what it has to send it still has later."""
+
+    def drop(self, conversation: Conversation) -> None:
+        """It is over before it was carried."""
+        self._waiting.pop(conversation, None)
+
+    def _serve_soon(self) -> None:
+        """Not at once: many are often asked for together, and a callback of a plugin may have just asked."""
+        if self._waiting and not self._is_serving and not self._is_closed:
+            self._is_serving = True
+            asyncio.get_running_loop().call_soon(run_in_slices, self._serve())
+
+    def _serve(self) -> Iterator[None]:
+        try:
+            while self._waiting:
+                connection = next((each for each in self._connections if each.room > 0), None)
+                if connection is None:
+                    self._connect()
+                    return
+                self._carry(next(iter(self._waiting)), connection)
+                yield
+        finally:
+            self._is_serving = False
+
+    def _carry(self, conversation: Conversation, connection: Connection) -> None:
+        from asgi_wasm.services.grpc_fields import request_fields
+
+        timeout = self._waiting.pop(conversation)
+        connection.open(conversation, request_fields(conversation.effect, self._upstream, timeout))
+
+    def _connect(self) -> None:
+        """Unless a connection is being made, or one carries nothing and has no room: another would have none either."""
+        if self._connecting is None and not any(each.is_idle for each in self._connections):
+            self._connecting = asyncio.get_running_loop().create_task(self._try_to_connect())
+
+    async def _try_to_connect(self) -> None:
+        reason = grpc_status.NO_CONNECTION
+        try:
+            connection = await asyncio.wait_for(self._dial(), CONNECT_SECONDS)
+        except asyncio.TimeoutError:
+            told, reason = f"it took over {CONNECT_SECONDS:g} s", grpc_status.CONNECT_TIMEOUT
+        except Exception as error:
+            # What cannot be reached, resolved, trusted or spoken to. Each has an error of its own.
+            told = f"{type(error).__name__}: {error}"
+        else:
+            self._connections.append(connection)
+            self._connecting = None
+            self._serve_soon()
+            return
+        self._connecting = None
+        logger.info(
+            "gRPC upstream %r: failed to connect to %s: %s", self._upstream.name, address(self._upstream.url), told
+        )
+        waiting, self._waiting = self._waiting, {}
+        run_in_slices(_fail(waiting, reason))
+
+    async def _dial(self) -> Connection:
+        # On a thread, because that takes a tenth of a second the first time.
+        connection_type = await asyncio.to_thread(_connection_type)
+        parts = urlsplit(self._upstream.url)
+        if parts.scheme == "https" and self._tls is None:
+            self._tls = await asyncio.to_thread(tls_context, self._upstream.verify)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: connection_type(self._upstream.name, self._on_room, self._on_lost),
+            parts.hostname or "",
+            parts.port or (443 if parts.scheme == "https" else 80),
+            ssl=self._tls,
+        )
+        return connection
+
+    def _on_room(self) -> None:
+        idle = [each for each in self._connections if each.is_idle]
+        # One is kept for the next call; more were needed for a while.
+        for connection in idle[1:]:
+            if not self._waiting:
+                connection.close()
+        self._serve_soon()
+
+    def _on_lost(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+        self._serve_soon()
+
+    async def close(self) -> None:
+        """End the connections. What they carry must have been cancelled."""
+        self._is_closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
+        if connections:
+            await asyncio.wait([connection.lost for connection in connections], timeout=_CLOSE_SECONDS)
 
 
-@dataclass(frozen=True)
-class Status:
-    """How a conversation ended: gRPC's number, its text as UTF-8, and the trailing metadata."""
-
-    code: int
-    message: bytes
-    metadata: Pairs
+def _fail(conversations: dict[Conversation, float | None], reason: bytes) -> Iterator[None]:
+    for conversation in list(conversations):
+        conversation.carrier = None
+        conversation.break_off(reason, "connection_failure")
+        yield
 
 
-@dataclass(frozen=True)
-class Listener:
-    """Who is told what comes, while it comes."""
+def _connection_type() -> type[Connection]:
+    from asgi_wasm.services.grpc_connection import Connection
 
-    initial: Callable[[Pairs], None]
-    message: Callable[[bytes], None]
+    return Connection
 
 
-def open_channel(upstream: UpstreamSpec) -> grpc.aio.Channel:
-    """A channel that does what the settings name and nothing else; it connects at its first call.
-
-    Raises ValueError for an upstream that gRPC cannot be spoken to, OSError for certificates that cannot be read.
-    """
-    is_secure = urlsplit(upstream.url).scheme == "https"
-    if is_secure and upstream.verify is False:
-        raise ValueError("grpcio always verifies: gRPC needs an upstream without 'verify: false'")
-    target = f"dns:///{address(upstream.url)}"
-    options: list[tuple[str, int | str]] = [
-        # No retries that the plugin does not know of, no configuration from DNS, no proxy from the environment.
-        ("grpc.enable_retries", 0),
-        ("grpc.service_config_disable_resolution", 1),
-        ("grpc.enable_http_proxy", 0),
-        # Connections are this channel's own, and end with it.
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.min_reconnect_backoff_ms", _CONNECT_MILLISECONDS),
-        ("grpc.initial_reconnect_backoff_ms", _MOST_BACKOFF_MILLISECONDS),
-        ("grpc.max_reconnect_backoff_ms", _MOST_BACKOFF_MILLISECONDS),
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.max_receive_message_length", upstream.message_limit),
-        # Else the flow window grows by itself, and with it what an endless answer makes the host hold.
-        ("grpc.http2.bdp_probe", 0),
-        # What a plugin sends is bounded by its memory.
-        ("grpc.max_send_message_length", -1),
-    ]
-    hosts = [value for name, value in upstream.headers if name.lower() == "host"]
-    if hosts:
-        options.append(("grpc.default_authority", hosts[-1]))
-    if is_secure:
-        roots = upstream.verify.read_bytes() if isinstance(upstream.verify, Path) else None
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
-    return grpc.aio.insecure_channel(target, options)
+def tls_context(verify: bool | Path) -> ssl.SSLContext:
+    """Whom to trust, as for HTTP calls. Raises OSError for a file of certificates that cannot be read."""
+    if isinstance(verify, Path):
+        context = ssl.create_default_context(cafile=verify)
+    else:
+        context = httpx.create_ssl_context(verify=verify, trust_env=False)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def address(url: str) -> str:
-    """Host and port. The path is of no use to gRPC."""
+    """Host and port, for the log. The path is of no use to gRPC."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     return f"{f'[{host}]' if ':' in host else host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-
-
-async def converse(
-    channel: grpc.aio.Channel,
-    path: str,
-    metadata: Pairs,
-    messages: AsyncIterator[bytes],
-    timeout: float | None,
-    listener: Listener,
-) -> Status:
-    """Send ``messages``, tell ``listener`` what comes, and return how it ended. Failures are statuses too.
-
-    Cancelling the task that runs it resets the call.
-    """
-    fields = [(name.decode("ascii"), value) for name, value in metadata]
-    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
-    rpc = method(messages, timeout=timeout, metadata=fields)
-    _make_lenient(rpc)
-    try:
-        listener.initial(_pairs(await rpc.initial_metadata()))
-        async for message in rpc:
-            listener.message(message)
-    except grpc.aio.AioRpcError:
-        # The status says it.
-        pass
-    finally:
-        rpc.cancel()
-    code, details = await rpc.code(), await rpc.details()
-    return Status(code.value[0], (details or "").encode("utf-8", "replace"), _pairs(await rpc.trailing_metadata()))
-
-
-def _make_lenient(rpc: Any) -> None:
-    """Where grpcio keeps its inner call is its own affair: without it all works but for what `_LenientCall` mends."""
-    call = getattr(rpc, "_cython_call", None)
-    if call is not None:
-        rpc._cython_call = _LenientCall(call)
-
-
-class _LenientCall:
-    """grpcio's call, to which a message that can no longer be sent is no failure.
-
-    When a server ends a stream while the client still sends, `grpc.aio` gives the failed write the last word: status
-    13, "Internal error from Core", in place of the server's own, which is still on its way.
-    """
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._call, name)
-
-    async def send_serialized_message(self, message: bytes) -> None:
-        """Send it, if that is still of use."""
-        with suppress(grpc.aio.InternalError):
-            await self._call.send_serialized_message(message)
-
-    async def send_receive_close(self) -> None:
-        """Half-close, likewise."""
-        with suppress(grpc.aio.InternalError):
-            await self._call.send_receive_close()
-
-
-def sendable(metadata: Pairs, plugin: str) -> Pairs:
-    """The metadata that gRPC can carry; what it cannot, pseudo-headers too, is left out with a warning."""
-    result: Pairs = []
-    for name, value in metadata:
-        if _NAME.fullmatch(name) and (name.endswith(_BINARY) or _VALUE.fullmatch(value)):
-            result.append((name, value))
-        else:
-            logger.warning("plugin %r: gRPC cannot carry the metadata %r: it is left out", plugin, name)
-    return result
-
-
-def _pairs(metadata: grpc.aio.Metadata | None) -> Pairs:
-    pairs: Pairs = []
-    for key, value in metadata or ():
-        name = key.encode("ascii", "replace")
-        data = value if isinstance(value, bytes) else value.encode("utf-8", "replace")
-        # As it is on the wire, and as Envoy gives it to plugins: without padding.
-        pairs.append((name, b64encode(data).rstrip(b"=") if name.endswith(_BINARY) else data))
-    return pairs

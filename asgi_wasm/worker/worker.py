@@ -84,6 +84,7 @@ class Worker:
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
             can_call_grpc=self._grpc_calls.can_call,
+            has_room_grpc=self._grpc_calls.has_room,
             thread=get_ident,
             is_home=HomeLoop().runs_here,
         )

@@ -1,4 +1,4 @@
-"""What the real Envoy makes of the scripts that `tests/plugins/test_grpc_probe.py` runs here."""
+"""What the real Envoy makes of the scripts that `tests/plugins/test_grpc_probe.py` runs here, bad servers included."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.broken_grpc_server import BrokenServer, broken_grpc_server
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.envoy import Envoy, envoy
 from tests.grpc_server import Server, deaf_server, grpc_server
-from tests.plugins.grpc_cases import CASES, Case, normal
+from tests.plugins.grpc_broken_cases import BROKEN_CASES
+from tests.plugins.grpc_cases import CASES, Case, normal, without_details
 from tests.serving import dead_port
 
 _WAIT_SECONDS = 30.0
@@ -22,24 +24,24 @@ _QUIET_SECONDS = 0.2
 
 
 @contextmanager
-def grpc_server_on_a_thread() -> Iterator[Server]:
-    """`grpc_server` on an event loop of its own."""
-    found: list[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]] = []
+def grpc_servers_on_a_thread() -> Iterator[tuple[Server, BrokenServer]]:
+    """`grpc_server` and `broken_grpc_server` on an event loop of their own."""
+    found: list[tuple[Server, BrokenServer, asyncio.AbstractEventLoop, asyncio.Event]] = []
     started = threading.Event()
 
     async def serve() -> None:
-        async with grpc_server() as server:
+        async with grpc_server() as server, broken_grpc_server() as broken:
             over = asyncio.Event()
-            found.append((server, asyncio.get_running_loop(), over))
+            found.append((server, broken, asyncio.get_running_loop(), over))
             started.set()
             await over.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert started.wait(_WAIT_SECONDS)
-    server, loop, over = found[0]
+    server, broken, loop, over = found[0]
     try:
-        yield server
+        yield server, broken
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(_WAIT_SECONDS)
@@ -48,18 +50,21 @@ def grpc_server_on_a_thread() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Envoy]:
     """One Envoy with a chain for each case, each in a VM of its own."""
-    chains = [Chain(slug(name), (PluginEntry("probe", "grpc_probe/c", conf=CASES[name].script),)) for name in CASES]
-    with grpc_server_on_a_thread() as server, deaf_server() as deaf, dead_port() as dead:
+    cases = {**CASES, **BROKEN_CASES}
+    chains = [
+        Chain(slug(name), (PluginEntry("probe", "grpc_probe/c", conf=case.script),)) for name, case in cases.items()
+    ]
+    with grpc_servers_on_a_thread() as (server, broken), deaf_server() as deaf, dead_port() as dead:
         # No app: a request is answered 503, after the probe has seen it.
-        apps = dict.fromkeys(map(slug, CASES), dead)
-        clusters = {"backend": server.port, "dead": dead, "deaf": deaf}
+        apps = dict.fromkeys(map(slug, cases), dead)
+        clusters = {"backend": server.port, "broken": broken.port, "dead": dead, "deaf": deaf}
         with envoy(chains, apps, grpc_clusters=clusters) as host:
             yield host
 
 
 def slug(name: str) -> str:
     """The name as one word: as the VM's id it stands in each line of the log."""
-    return name.replace(" ", "-")
+    return name.replace(" ", "-") + "."
 
 
 def lines(host: Envoy, name: str, count: int) -> list[str]:
@@ -83,6 +88,14 @@ def test_case(running: Envoy, name: str) -> None:
     assert normal(lines(running, name, len(expected))) == expected
 
 
+@pytest.mark.parametrize("mode", BROKEN_CASES)
+def test_server_that_misbehaves(running: Envoy, mode: str) -> None:
+    case = BROKEN_CASES[mode]
+    expected = case.lines if case.envoy is None else case.envoy
+    httpx.get(f"http://127.0.0.1:{running.ports[slug(mode)]}/")
+    assert list(map(without_details, lines(running, mode, len(expected)))) == expected
+
+
 def test_every_difference_has_a_reason_and_is_one() -> None:
-    different = [case for case in CASES.values() if case.envoy is not None or case.why]
+    different = [case for case in (*CASES.values(), *BROKEN_CASES.values()) if case.envoy is not None or case.why]
     assert all(case.why and case.envoy != case.lines for case in different)

@@ -17,11 +17,14 @@ from asgi_wasm.host.wire import decode_pairs
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
-from asgi_wasm.specs import PluginSpec
+from asgi_wasm.specs import PluginLimits, PluginSpec
 
 TYPES = {row.name: row.type for row in HOSTCALLS}
 IMPORTS = ("proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel")
 MORE_IMPORTS = ("proxy_get_status", "proxy_get_header_map_pairs", "proxy_get_buffer_bytes", "proxy_done")
+
+
+_LIMITS = PluginLimits()
 
 
 class Guest:
@@ -34,6 +37,8 @@ class Guest:
         start: Callable[[RootEffect], None] | None = None,
         method: bytes = b"M",
         host_metrics: HostMetrics = NO_HOST_METRICS,
+        limits: PluginLimits = _LIMITS,
+        has_room: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.method = method
         self.todo: Callable[[], object] = lambda: None
@@ -53,9 +58,10 @@ class Guest:
             foreign_functions={},
             start=start or self.effects.append,
             can_call_grpc={"auth"}.__contains__,
+            has_room_grpc=has_room,
             host_metrics=host_metrics,
         )
-        self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities)
+        self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities, limits=limits)
         self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports)
         assert isinstance(self.vm.instance, NullInstance)
         self.host = self.vm.instance.host
@@ -114,6 +120,10 @@ class Guest:
         texts = (*store(b"auth"), *store(b"test.Auth"), *store(self.method), 0, 0)
         assert self.act(lambda: self.ask("grpc_stream", *texts, result), root) == 0
         return self.host.read_u32(result)
+
+    def send(self, token: int, message: bytes, *, is_last: bool = False) -> int:
+        """The status of a message that is sent on a stream."""
+        return self.act(lambda: self.ask("grpc_send", token, *self.host.store(message), int(is_last)))
 
     def status(self) -> tuple[int, bytes]:
         """`get_status`, from within a callback."""

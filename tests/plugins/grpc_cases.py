@@ -227,5 +227,12 @@ def normal(lines: list[str]) -> list[str]:
             line = re.sub(r" grpc-message=(?=( |$))", "", line)
         # How a connection could not be made; and Envoy adds to a status how it came about.
         line = re.sub(r" grpc-message=(upstream%20connect|failed%20to%20connect)\S*", "", line)
-        result.append(re.sub(r"^(status = .*?)(\{\w+\}|via_upstream)$", r"\1", line))
+        result.append(without_details(line))
     return result
+
+
+def without_details(line: str) -> str:
+    """Without what Envoy adds to the text of a status: how it came about."""
+    return re.sub(
+        r"^(status = .*?)(\{upstream_reset_before.*|\{via_upstream\}|\{response_timeout\}|via_upstream)$", r"\1", line
+    )

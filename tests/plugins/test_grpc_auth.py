@@ -54,15 +54,14 @@ def test_asks_and_lets_pass(stream: bool) -> None:
     assert (b"x-auth", b"alice") in seen[0]
     ((method, metadata, messages),) = server.calls
     assert (method, messages) == ("/test.Auth/Check", [b"alice"])
-    assert metadata.pop("user-agent").startswith("grpc-python")
     assert metadata == {"x-user": "alice", "x-raw-bin": b"\x00\xff"}
 
 
 @pytest.mark.parametrize(
     ("conf", "status", "reason"),
     [
-        ({"method": "Denied"}, b"7", "denied: status 7, 7 not you: ü"),
-        ({"method": "Denied", "stream": True}, b"7", "denied: status 7, 7 not you: ü"),
+        ({"method": "Denied"}, b"7", "denied: status 7, 7 not you: %C3%BC"),
+        ({"method": "Denied", "stream": True}, b"7", "denied: status 7, 7 not you: %C3%BC"),
         ({"method": "Cut"}, b"15", "denied: status 15, 15 cut"),
         ({"method": "Nope"}, b"12", "denied: status 12, 12 Method not found!"),
         ({"method": "Empty"}, b"13", "denied: status 13, 13 "),
@@ -100,11 +99,8 @@ def test_service_that_comes_back_is_called_again() -> None:
         async with guarded(url) as middleware:
             assert (await request(middleware)).status == 403
             async with grpc_server(port):
-                for _ in range(100):
-                    if (await request(middleware)).status == 200:
-                        return
-                    await asyncio.sleep(0.1)
-        raise AssertionError("it is not called any more")
+                # By the first call, though a try has just failed.
+                assert (await request(middleware)).status == 200
 
     run(main)
 

@@ -13,8 +13,12 @@ from tests.grpc_server import grpc_server
 from tests.plugins.test_grpc_auth import ALICE, guarded
 
 
-@pytest.mark.parametrize(("is_known", "status"), [(True, 200), (False, 403)], ids=["known", "unknown"])
-def test_authority(tmp_path: Path, is_known: bool, status: int) -> None:
+@pytest.mark.parametrize(
+    ("is_known", "verify", "status"),
+    [(True, True, 200), (False, True, 403), (False, False, 200)],
+    ids=["known", "unknown", "unknown-and-not-verified"],
+)
+def test_authority(tmp_path: Path, is_known: bool, verify: bool, status: int) -> None:
     authority, other = trustme.CA(), trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     roots = tmp_path / "roots.pem"
@@ -25,7 +29,9 @@ def test_authority(tmp_path: Path, is_known: bool, status: int) -> None:
         async with (
             grpc_server(credentials=credentials) as server,
             guarded(
-                f"https://127.0.0.1:{server.port}", settings={"verify": str(roots)}, timeout_ms=20_000
+                f"https://127.0.0.1:{server.port}",
+                settings={"verify": str(roots) if verify else False},
+                timeout_ms=20_000,
             ) as middleware,
         ):
             return await request(middleware, headers=ALICE)

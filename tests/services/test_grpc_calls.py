@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from asgi_wasm.engines.null import GuestTrap
-from asgi_wasm.host import lifecycle
+from asgi_wasm.host import callouts, lifecycle
+from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.ports import NoHostMetrics
 from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services.grpc_calls import GrpcCalls
-from asgi_wasm.services.grpc_channel import Listener, address, converse, open_channel
+from asgi_wasm.services.grpc_channel import address
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run, until
 from tests.grpc_server import Server, grpc_server
@@ -91,23 +91,27 @@ def test_what_a_root_asks_for_while_it_is_deleted_is_not_begun() -> None:
     run(main)
 
 
-def test_a_listener_that_fails_resets_the_call() -> None:
-    async def messages() -> AsyncIterator[bytes]:
-        await asyncio.Event().wait()
-        yield b""
+def test_a_bug_in_a_delivery_ends_that_stream_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver = callouts.deliver_grpc_message
 
-    def fail(_: bytes) -> None:
-        raise RuntimeError("a bug")
+    def fail(root: RootContext, token: int, message: bytes) -> None:
+        if token == 6:
+            raise RuntimeError("a bug")
+        deliver(root, token, message)
+
+    monkeypatch.setattr(callouts, "deliver_grpc_message", fail)
 
     async def main() -> None:
-        async with grpc_server() as server:
-            channel = open_channel(UpstreamSpec("auth", server.url))
-            with pytest.raises(RuntimeError, match="a bug"):
-                await converse(channel, "/test.Auth/Hello", [], messages(), None, Listener(lambda _: None, fail))
+        async with running() as (server, _, guest):
+            guest.stream()
+            guest.stream()
             assert await until(lambda: server.cancelled == 1)
-            await channel.close()
+            assert await until(lambda: ("receive", 10, 5) in guest.seen)
 
     run(main)
+    assert "gRPC /test.Auth/Hello of 'auth' by plugin 'guest'" in caplog.text
 
 
 class Counted(NoHostMetrics):
@@ -128,7 +132,7 @@ class Counted(NoHostMetrics):
         ("", b"Denied", "response"),
         ("", b"Silent", "timeout"),
         ("http://127.0.0.1:{dead}", b"Check", "connection_failure"),
-        ("https://127.0.0.1:1", b"Check", "failure"),
+        ("https://127.0.0.1:1", b"Check", "connection_failure"),
     ],
 )
 def test_how_a_call_ended_is_counted(url: str, method: bytes, outcome: str) -> None:
@@ -146,66 +150,20 @@ def test_how_a_call_ended_is_counted(url: str, method: bytes, outcome: str) -> N
     run(main)
 
 
-@pytest.mark.parametrize(
-    ("method", "code", "message"), [("Denied", 7, "not you: ü"), ("Cancelled", 1, "gone"), ("Empty", 0, "")]
-)
-def test_status_of_a_server_that_ends_before_all_is_sent(method: str, code: int, message: str) -> None:
-    async def messages() -> AsyncIterator[bytes]:
-        for _ in range(20):
-            yield b"x" * 1000
-            await asyncio.sleep(0)
-
+@pytest.mark.parametrize(("method", "code"), [("Denied", 7), ("Cancelled", 1), ("Empty", 0)])
+def test_status_of_a_server_that_ends_before_all_is_sent(method: str, code: int) -> None:
     async def main() -> None:
         async with grpc_server() as server:
-            channel = open_channel(UpstreamSpec("auth", server.url))
-            ignored = Listener(lambda _: None, lambda _: None)
-            for _ in range(100):
-                status = await converse(channel, f"/test.Auth/{method}", [], messages(), 30.0, ignored)
-                assert (status.code, status.message.decode()) == (code, message)
-            await channel.close()
-
-    run(main)
-
-
-class Renamed:
-    """A call of a grpcio that keeps the inner one under another name."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_cython_call":
-            raise AttributeError(name)
-        return getattr(self._call, name)
-
-    def __aiter__(self) -> Any:
-        return self._call.__aiter__()
-
-
-class RenamingChannel:
-    """Makes such calls."""
-
-    def __init__(self, channel: Any) -> None:
-        self._channel = channel
-
-    def stream_stream(self, path: str) -> Any:
-        method = self._channel.stream_stream(path)
-        return lambda *arguments, **named: Renamed(method(*arguments, **named))
-
-
-def test_a_grpcio_with_other_insides_will_do() -> None:
-    async def messages() -> AsyncIterator[bytes]:
-        yield b"alice"
-
-    async def main() -> None:
-        answers: list[bytes] = []
-        async with grpc_server() as server:
-            channel = open_channel(UpstreamSpec("auth", server.url))
-            listener = Listener(lambda _: None, answers.append)
-            renaming: Any = RenamingChannel(channel)
-            status = await converse(renaming, "/test.Auth/Check", [], messages(), 30.0, listener)
-            assert (status.code, len(answers)) == (0, 1)
-            await channel.close()
+            calls = GrpcCalls([UpstreamSpec("auth", server.url)])
+            guest = Guest(method=method.encode(), start=calls.start)  # type: ignore[arg-type]
+            for _ in range(50):
+                token = guest.stream()
+                for _ in range(5):
+                    guest.send(token, b"x" * 100_000)
+                    await asyncio.sleep(0)
+                assert await until(lambda token=token: ("close", token, code) in guest.seen)  # type: ignore[misc]
+            await calls.close()
+            assert guest.root.grpc_tokens.unsent == 0
 
     run(main)
 
@@ -229,19 +187,6 @@ def test_headers_of_the_settings_replace_the_plugins() -> None:
             assert await until(lambda: bool(server.calls))
             seen = server.calls[0][1]
             assert seen["authorization"] == "settings" and seen["x-own"] == "1" and "host" not in seen
-            await calls.close()
-
-    run(main)
-
-
-def test_stream_that_the_server_ends_leaves_no_task() -> None:
-    async def main() -> None:
-        async with grpc_server() as server:
-            calls = GrpcCalls([UpstreamSpec("auth", server.url)])
-            guest = Guest(method=b"Denied", start=calls.start)  # type: ignore[arg-type]
-            guest.stream()
-            assert await until(lambda: "close" in [name for name, *_ in guest.seen])
-            assert await until(lambda: not any("_consume_request_iterator" in repr(t) for t in asyncio.all_tasks()))
             await calls.close()
 
     run(main)

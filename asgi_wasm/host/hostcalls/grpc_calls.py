@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, HostcallError, ProxyStatus
 from asgi_wasm.host.effects import GrpcCall, GrpcCancel, GrpcClose, GrpcSend, GrpcStream
-from asgi_wasm.host.grpc_service import find_service
-from asgi_wasm.host.grpc_tokens import GrpcInput, GrpcState
+from asgi_wasm.host.grpc_service import GrpcService, find_service
+from asgi_wasm.host.grpc_tokens import GrpcInput, GrpcState, cost
 from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.wire import Pairs, decode_pairs
+from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import RootContext
@@ -24,9 +27,13 @@ __all__ = ["grpc_call", "grpc_cancel", "grpc_close", "grpc_send", "grpc_stream"]
 
 _KIND_MASK = 3
 # Envoy's circuit breaker: `max_requests` of a cluster.
-_MOST_CALLS = 1024
-# What Envoy lets into no header.
-_FORBIDDEN = re.compile(rb"[\x00\r\n\x7f]")
+_MAX_CALLS = 1024
+_TOKEN = re.compile(TOKEN.encode())
+_VALUE = re.compile(FIELD_VALUE.encode())
+_TOKEN_BYTES = 4
+
+# Address and size in the guest's memory.
+_Range = tuple[int, int]
 
 
 def grpc_call(
@@ -47,23 +54,19 @@ def grpc_call(
     """Make a unary call after this callback. Success comes by `on_grpc_receive`, failure by `on_grpc_close`.
 
     A timeout of 0 is the service's own, or none.
-    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_check`.
+    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_read_request`.
     """
-    read = vm.memory.read
-    upstream = read(upstream_data, upstream_size)
-    service_name, method = read(service_data, service_size), read(method_data, method_size)
-    metadata = decode_pairs(read(metadata_data, metadata_size))
-    message = read(message_data, message_size)
-    root = acting_context(vm).root
-    service = find_service(upstream, vm.ports.can_call_grpc)
-    merged = _lower(service.metadata + metadata)
-    _check(root, service_name, method, merged)
-    path = _path(service_name, method)
+    texts = ((upstream_data, upstream_size), (service_data, service_size), (method_data, method_size))
+    root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
+    message = _read_message(vm, root, message_data, message_size)
+    limits.check_range(vm, return_token, _TOKEN_BYTES)
     token = vm.next_callout_token(CalloutType.GRPC_CALL)
+    timeout = timeout_milliseconds or service.timeout_milliseconds
+    call = GrpcCall(root, token, service.upstream, path, metadata, message, timeout)
+    limits.ask(vm, call, metadata_size + message_size)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.HALF_CLOSED)
-    timeout = timeout_milliseconds or service.timeout_milliseconds
-    vm.effects.append(GrpcCall(root, token, service.upstream, path, merged, message, timeout))
+    root.grpc_tokens.unsent += cost(message)
     return None
 
 
@@ -81,35 +84,32 @@ def grpc_stream(
 ) -> int | None:
     """Open a stream after this callback; messages may be sent at once. It has no timeout, as in Envoy.
 
-    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_check`.
+    PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_read_request`.
     """
-    read = vm.memory.read
-    upstream = read(upstream_data, upstream_size)
-    service_name, method = read(service_data, service_size), read(method_data, method_size)
-    metadata = decode_pairs(read(metadata_data, metadata_size))
-    root = acting_context(vm).root
-    service = find_service(upstream, vm.ports.can_call_grpc)
-    merged = _lower(service.metadata + metadata)
-    _check(root, service_name, method, merged)
-    path = _path(service_name, method)
+    texts = ((upstream_data, upstream_size), (service_data, service_size), (method_data, method_size))
+    root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
+    limits.check_range(vm, return_token, _TOKEN_BYTES)
     token = vm.next_callout_token(CalloutType.GRPC_STREAM)
+    limits.ask(vm, GrpcStream(root, token, service.upstream, path, metadata), metadata_size)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.OPEN)
-    vm.effects.append(GrpcStream(root, token, service.upstream, path, merged))
     return None
 
 
 def grpc_send(vm: WasmVM, token: int, message_data: int, message_size: int, end_stream: int) -> int | None:
     """Send a message on a stream. BAD_ARGUMENT for a token that is no stream's, NOT_FOUND for one that is gone.
 
-    OK, and dropped, when the plugin has closed the stream before, or the other side has now.
+    OK, and dropped, when the plugin has closed the stream before, or the other side has now. INTERNAL_FAILURE, and
+    nothing has happened, when too much waits already for servers to take it (`PluginLimits.callback_call_bytes`).
     """
-    message = vm.memory.read(message_data, message_size)
     root = acting_context(vm).root
     if token & _KIND_MASK != CalloutType.GRPC_STREAM:
+        limits.check_range(vm, message_data, message_size)
         return ProxyStatus.BAD_ARGUMENT
+    message = _read_message(vm, root, message_data, message_size)
     if root.grpc_tokens.apply(token, GrpcInput.END if end_stream else GrpcInput.SEND):
         vm.effects.append(GrpcSend(root, token, message, bool(end_stream)))
+        root.grpc_tokens.unsent += cost(message)
     return None
 
 
@@ -143,19 +143,38 @@ def _kind(token: int) -> CalloutType:
     return CalloutType(kind)
 
 
-def _check(root: RootContext, service: bytes, method: bytes, metadata: Pairs) -> None:
-    """Raises `HostcallError` INTERNAL_FAILURE, as Envoy, for what no header may hold, or too many calls under way."""
-    texts = [service, method]
-    for name, value in metadata:
-        # Binary values are encoded before they are sent.
-        texts += [name] if name.endswith(b"-bin") else [name, value]
-    if any(map(_FORBIDDEN.search, texts)) or len(root.grpc_tokens) >= _MOST_CALLS:
+def _read_request(
+    vm: WasmVM, texts: tuple[_Range, _Range, _Range], metadata_range: _Range
+) -> tuple[RootContext, GrpcService, str, Pairs]:
+    """Who asks, whom, for which path, with which metadata; ``texts`` are upstream, service and method.
+
+    Raises `HostcallError` as `find_service`, and INTERNAL_FAILURE, as Envoy, for what no header may hold or too many
+    calls under way; `LimitReachedError` for too much metadata.
+    """
+    upstream, name, method = (vm.memory.read(*text) for text in texts)
+    metadata = decode_pairs(vm.memory.read(*metadata_range))
+    root = acting_context(vm).root
+    service = find_service(upstream, vm.ports.can_call_grpc)
+    merged = [(key.lower(), value) for key, value in (*service.metadata, *metadata)]
+    limits.check_all_headers(vm, merged)
+    has_room = len(root.grpc_tokens) < _MAX_CALLS and vm.ports.has_room_grpc(service.upstream)
+    if not has_room or not _is_sendable(name, method, merged):
         raise HostcallError(ProxyStatus.INTERNAL_FAILURE)
+    # Any byte is a character of it, and becomes that byte again.
+    return root, service, f"/{name.decode('latin-1')}/{method.decode('latin-1')}", merged
 
 
-def _path(service: bytes, method: bytes) -> str:
-    return f"/{service.decode('utf-8', 'replace')}/{method.decode('utf-8', 'replace')}"
+def _is_sendable(service: bytes, method: bytes, metadata: Pairs) -> bool:
+    # Pseudo-headers are left out later, and binary values are encoded before they are sent.
+    names = [name.removeprefix(b":") for name, _ in metadata]
+    values = [service, method, *(value for name, value in metadata if not name.endswith(b"-bin"))]
+    return all(map(_TOKEN.fullmatch, names)) and all(map(_VALUE.fullmatch, values))
 
 
-def _lower(metadata: Pairs) -> Pairs:
-    return [(name.lower(), value) for name, value in metadata]
+def _read_message(vm: WasmVM, root: RootContext, data: int, size: int) -> bytes:
+    """Raises `LimitReachedError` when servers have not taken enough of what the plugin sent before."""
+    most = vm.spec.limits.callback_call_bytes
+    if root.grpc_tokens.unsent + size > most:
+        limits.check_range(vm, data, size)
+        raise LimitReachedError("callback_call_bytes", most)
+    return vm.memory.read(data, size)
