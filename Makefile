@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance conformance-tables bench bench-quick fuzz soak check format clean
+.PHONY: help demo test conformance conformance-tables bench bench-quick fuzz soak sanitize check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -41,6 +41,9 @@ fuzz: $(VENV)/.check ## other hostile modules, hostcalls and clients each time, 
 
 soak: $(VENV)/.check ## a million requests through four plugins, with reloads: nothing may be kept (half an hour or more)
 	$(BIN)/python -m tests.soak
+
+sanitize: $(VENV)/.check ## the accelerator's tests over a build that finds faults of memory (needs gcc)
+	.ci/sanitize
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

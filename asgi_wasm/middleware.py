@@ -75,16 +75,23 @@ class WasmMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
         kind = scope["type"]
-        if kind == "lifespan":
+        if kind == "http" or kind == "websocket":
+            loop, worker = self._workers.last
+            # Compared here, since a call more is what every request would pay for.
+            if worker is None or loop is not get_running_loop():
+                worker = self._workers.running() or await self._workers.start_lazily()
+            lane = worker.sole_lane if worker is not None and kind == "http" else None
+            if lane is not None:
+                await lane.run(scope, receive, send)
+            else:
+                await self._dispatch(worker, scope, receive, send)
+        elif kind == "lifespan":
             await Lifespan(self.app, self, receive, send).run(scope)
-            return
-        if kind not in ("http", "websocket"):
+        else:
             await self.app(scope, receive, send)
-            return
-        loop, worker = self._workers.last
-        # Compared here, since a call more is what every request would pay for.
-        if worker is None or loop is not get_running_loop():
-            worker = self._workers.running() or await self._workers.start_lazily()
+
+    async def _dispatch(self, worker: Worker | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """What settings tell apart, and WebSockets' handshakes."""
         if worker is None:
             await fail_closed(scope, receive, send)
             return
@@ -102,11 +109,7 @@ class WasmMiddleware:
                 finally:
                     share_scope(settled, scope)
                 return
-        if filters and kind == "http":
-            # Here already, since a call more is what every request would pay for.
-            await worker.lane(filters).run(scope, receive, send)
-        else:
-            await self._serve(worker, filters, scope, receive, send)
+        await self._serve(worker, filters, scope, receive, send)
 
     async def _serve(self, worker: Worker, filters: Filters | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not filters:

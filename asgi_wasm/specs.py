@@ -245,6 +245,14 @@ class StoreSpec:
     limits: StoreLimits = DEFAULT_STORE_LIMITS
 
 
+class Wish(str, Enum):
+    """Whether something optional is to be used."""
+
+    AUTO = "auto"
+    OFF = "off"
+    REQUIRED = "required"
+
+
 @dataclass(frozen=True)
 class HostSpec:
     """The whole configuration of one middleware.
@@ -262,6 +270,7 @@ class HostSpec:
     engine: str = "auto"
     # Whether a kernel may stand beside each plugin.
     resident: bool = True
+    accelerator: Wish = Wish.AUTO
     cache_dir: Path | None = None
     limits: StreamLimits = StreamLimits()
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT

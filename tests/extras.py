@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import platform
 
+from asgi_wasm.accelerator import AcceleratorError, load
+
 
 def why_not(module: str) -> str:
     """Why the module cannot be used here, for a skip; "" where it can."""
@@ -17,3 +19,15 @@ def why_not(module: str) -> str:
 
 
 LMDB_MISSING = why_not("lmdb")
+
+
+def why_no_accelerator() -> str:
+    """Why there is no accelerator here, for a skip; "" where there is."""
+    try:
+        load()
+    except AcceleratorError as error:
+        return f"there is no accelerator: {error}"
+    return ""
+
+
+NO_ACCELERATOR = why_no_accelerator()

@@ -18,11 +18,12 @@ ARROWS = {
     "specs": (),
     "engines": ("errors", "logs"),
     "host": ("engines.base", "errors", "http_syntax", "specs"),
+    "accelerator": ("errors", "host.resident"),
     "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
     "services": ("host", "http_syntax", "errors", "logs", "specs"),
     "settings": ("engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
-    "worker": ("asgi", "engines", "host", "services", "errors", "logs", "specs"),
+    "worker": ("accelerator", "asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
     "cli": (
         *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services"),

@@ -31,19 +31,19 @@ class Answers:
     """The local responses of one lane."""
 
     def __init__(self) -> None:
-        self._known: dict[Local, Answer | None] = {}
+        self.known: dict[Local, Answer | None] = {}
 
     def find(self, scope: Scope, local: Local | None) -> Answer | None:
         """The messages for a plugin's local response; None for one that takes more than to be sent."""
         if local is None or scope["method"] in translate.BODILESS_METHODS or _is_grpc(scope):
             return None
-        if local in self._known:
-            return self._known[local]
+        if local in self.known:
+            return self.known[local]
         answer = _make(local)
         if len(local.body) + len(local.pairs) <= _KEPT_BYTES:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[local] = answer
+            if len(self.known) >= _KEPT:
+                self.known.clear()
+            self.known[local] = answer
         return answer
 
 

@@ -4,13 +4,13 @@ It knows no rule. A request is ordinary while every plugin lets headers pass at 
 else happens, what has been done so far is taken over:
 
     LentRequest   kernels answer the plugins' hostcalls; there is no context and no header map
-    Request       the same way in Python, with contexts and header maps (`LentRequest.leave`)
+    Request       the same way in Python, with contexts and header maps (`Lent.leave`)
     HttpExchange  everything (`Request.hand_over`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import leaving, translate
@@ -18,7 +18,8 @@ from asgi_wasm.asgi.answers import Answers
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
-from asgi_wasm.asgi.lent import LentRequest
+from asgi_wasm.asgi.lent import Lent, LentRequest
+from asgi_wasm.asgi.native import Course, course_of
 from asgi_wasm.asgi.request import REQUEST, RESPONSE, Request
 from asgi_wasm.host.plan import Plan
 from asgi_wasm.host.resident.post import Post, posts_of
@@ -37,10 +38,24 @@ class Lane:
         self.plan = Plan.of(filters)
         self.answers = Answers()
         self._posts: list[Post] = []
+        # What of the plugins' hosts is done in C, and the requests of its making while these posts stand.
+        self.accelerator = self.plan.accelerator
+        self._course: Course | None = None
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def run(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one HTTP request. Raises what the app raises, unless a plugin has answered already."""
+        if self._course is None and self.accelerator is not None:
+            self._living_posts()
+        if self._course is not None:
+            request = self._course.open(scope, receive, send)
+            if request is not None:
+                return request.run()
+        return self._run_portably(scope, receive, send)
+
+    async def _run_portably(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self.plan
+        if type(scope.get("headers")) is not list:
+            translate.settle_headers(scope)
         # Where nobody looks at bodies, one that no header announces passes by.
         ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body[REQUEST])
         told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
@@ -58,7 +73,7 @@ class Lane:
         """The filters as kernels serve them; none where they do not."""
         posts = self._posts
         for post in posts:
-            if len(post.vm.lent) >= post.most:
+            if len(post.vm.lent) + len(post.vm.contexts) >= post.most:
                 # As full as its limits allow: who refuses is not the lane.
                 return []
             if post.vm.failure is not None or post.root.deleted:
@@ -66,8 +81,9 @@ class Lane:
                 break
         if not posts and self.plan.may_lend:
             posts = self._posts = posts_of(self.filters)
+            self._course = course_of(self, posts)
         return posts
 
-    def request_of(self, lent: LentRequest) -> Request:
-        """What goes on with a request that leaves its kernels (`LentRequest.leave`)."""
+    def request_of(self, lent: Lent) -> Request:
+        """What goes on with a request that leaves its kernels (`Lent.leave`)."""
         return leaving.request_of(self, lent)

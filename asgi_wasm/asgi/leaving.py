@@ -1,4 +1,4 @@
-"""How a request leaves its kernels: from a `LentRequest` to the `Request` that goes on, at whatever point."""
+"""How a request leaves its kernels: from a `Lent` to the `Request` that goes on, at whatever point."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from asgi_wasm.host.wire import decode_pairs
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane import Lane
-    from asgi_wasm.asgi.lent import LentRequest
+    from asgi_wasm.asgi.lent import Lent
 
-# Which crossing of a `LentRequest` runs.
+# Which crossing of a `Lent` runs.
 IDLE, REQUEST, RESPONSE, LOG, FINISH = range(5)
 
 
-def request_of(lane: Lane, lent: LentRequest) -> Request:
+def request_of(lane: Lane, lent: Lent) -> Request:
     """What goes on with a request that leaves. In the middle of a crossing, it takes over from the kernel."""
     request = Request(lane, lent.scope, lent.server_receive, lent.server_send, Told(lent.ends), lent.began)
     _make_contexts(request, lent)
@@ -35,7 +35,7 @@ def request_of(lane: Lane, lent: LentRequest) -> Request:
     return request
 
 
-def _make_contexts(request: Request, lent: LentRequest) -> None:
+def _make_contexts(request: Request, lent: Lent) -> None:
     passage = request.passage
     passage.properties = lent.properties
     for context_id, post in zip(lent.ids, lent.posts):  # noqa: B905  # the request may not have come to all of them
@@ -46,7 +46,7 @@ def _make_contexts(request: Request, lent: LentRequest) -> None:
         passage.contexts.append(context)
 
 
-def _make_maps(request: Request, lent: LentRequest) -> None:
+def _make_maps(request: Request, lent: Lent) -> None:
     passage = request.passage
     passage.request_headers = headers = translate.request_headers(lent.scope)
     repeat(headers, lent.log or ())
@@ -59,7 +59,7 @@ def _make_maps(request: Request, lent: LentRequest) -> None:
         passage.answered_locally = True
 
 
-def _tell_progress(request: Request, lent: LentRequest) -> None:
+def _tell_progress(request: Request, lent: Lent) -> None:
     passage, progress = request.passage, request.progress
     progress.client_ended, progress.client_gone, progress.first = lent.client_ended, lent.client_gone, lent.first
     progress.app_is_reading = lent.app_is_reading
@@ -76,7 +76,7 @@ def _tell_progress(request: Request, lent: LentRequest) -> None:
         request.attributes.finished = passage.finished = True
 
 
-def _take_crossing(request: Request, lent: LentRequest) -> None:
+def _take_crossing(request: Request, lent: Lent) -> None:
     """Do what the callback that runs, or has just run, has done to the kernel's maps."""
     passage, post = request.passage, lent.posts[lent.index]
     context = passage.contexts[lent.index]
@@ -100,7 +100,7 @@ def _effect(context: StreamContext, local: Local) -> LocalResponse:
     return LocalResponse(context, local.status, local.details, local.body, decode_pairs(local.pairs), None)
 
 
-def left_at_end(request: Request, lent: LentRequest, step: int) -> None:
+def left_at_end(request: Request, lent: Lent, step: int) -> None:
     """The callback in which the request left, or its VM failed, was one of those at a stream's end."""
     passage, index = request.passage, lent.index
     context, log = passage.contexts[index], request.environment.log

@@ -15,7 +15,17 @@ from asgi_wasm.asgi.environment import guarded_scope, share_scope
 from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
 from asgi_wasm.asgi.properties import PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
-from asgi_wasm.host.resident.layout import ANSWERED, CALLED, CHANGES, COMPLEX, CREATING, RECALLED, STEP, VERDICT
+from asgi_wasm.host.resident.layout import (
+    ANSWERED,
+    CALLED,
+    CHANGES,
+    COMPLEX,
+    CREATING,
+    LAST_ID,
+    RECALLED,
+    STEP,
+    VERDICT,
+)
 from asgi_wasm.host.resident.resident import Change, changed_pairs
 
 if TYPE_CHECKING:
@@ -28,88 +38,88 @@ if TYPE_CHECKING:
     from asgi_wasm.host.resident.resident import Lendable
 
 
-class LentRequest:
+class Lent:
     """One request (`host.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
 
-    ``log`` and ``response_log`` are what plugins changed so far, ``lists`` the headers as they left them: a kernel is
-    lent these anew for its log, since other requests were shown theirs meanwhile. ``request`` is what goes on instead,
-    once this has left: from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it
-    failed).
+    ``log`` and ``response_log`` are what plugins changed so far, ``shown`` and ``shown_response`` the headers as they
+    left them: a kernel is lent these anew for its log, since other requests were shown theirs meanwhile. ``request`` is
+    what goes on instead, once this has left: from the filter ``index``, whose callback answered ``verdict`` (None: it
+    is yet to run, or it failed).
     """
 
-    __slots__ = (
-        "answer",
-        "app_is_reading",
-        "began",
-        "bytes_out",
-        "client_ended",
-        "client_gone",
-        "complete",
-        "ends",
-        "first",
-        "ids",
-        "index",
-        "lane",
-        "lists",
-        "log",
-        "message",
-        "over",
-        "own",
-        "phase",
-        "posts",
-        "properties",
-        "request",
-        "request_size",
-        "response_log",
-        "scope",
-        "server_receive",
-        "server_send",
-        "verdict",
-    )
+    if not TYPE_CHECKING:  # mypy takes what is declared below for what must be in it
+        __slots__ = ()
 
-    def __init__(
-        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, told: Told
-    ) -> None:
-        self.lane = lane
-        self.posts = posts
-        self.scope = scope
-        self.server_receive = receive
-        self.server_send = send
-        self.ends = self.client_ended = told.ends
-        self.first = told.first
-        self.began = monotonic_ns()
-        self.ids: list[int] = []
-        self.phase = self.bytes_out = self.request_size = 0
-        self.client_gone = self.app_is_reading = self.complete = self.over = False
-        self.lists: list[Lendable] = [(), ()]
-        self.log: list[Change] | None = None
-        self.response_log: list[Change] | None = None
-        self.message: Message | None = None
-        self.answer: Answer | None = None
-        self.request: Request | None = None
-        self.properties = properties_of(scope) if "asgi_wasm" in scope else {}
+    lane: Lane
+    posts: Sequence[Post]
+    scope: Scope
+    # The app's; None without a call of the app.
+    own: Scope | None
+    server_receive: Receive
+    server_send: Send
+    # Whether the headers are the whole request; whether all of it has been read.
+    ends: bool
+    client_ended: bool
+    client_gone: bool
+    app_is_reading: bool
+    complete: bool
+    # What the client said first, if it was asked; for the app.
+    first: Message | None
+    # The streams have ended, or are just ending.
+    over: bool
+    # By the monotonic clock.
+    began: int
+    ids: list[int]
+    phase: int
+    index: int
+    bytes_out: int
+    request_size: int
+    log: list[Change] | None
+    response_log: list[Change] | None
+    shown: Lendable | None
+    shown_response: Lendable | None
+    message: Message | None
+    answer: Answer | None
+    request: Request | None
+    properties: dict[bytes, bytes]
+    verdict: int | None
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
         if not self._show_request():
-            if self.request is not None:
-                await self.request.go_on_requesting(self.verdict)
-            else:
-                await self._send_answer()
+            await self.go_on()
             return
         try:
-            try:
-                await self.lane.environment.app(self.own, self.receive, self.send)
-            except Exception as error:
-                if self.request is None:
-                    raise
-                if not self.request.excuses(error):
-                    await self.request.conclude_raised()
-                    raise
-            finally:
-                share_scope(self.own, self.scope)
-            if self.request is not None:
+            assert self.own is not None
+            await self.lane.environment.app(self.own, self.receive, self.send)
+        except BaseException as error:
+            if not await self.conclude(error):
+                raise
+        else:
+            await self.conclude(None)
+
+    async def go_on(self) -> None:
+        """What follows on headers that did not all pass."""
+        if self.request is not None:
+            await self.request.go_on_requesting(self.verdict)
+        else:
+            await self._send_answer()
+
+    async def conclude(self, error: BaseException | None) -> bool:
+        """What follows on the app's end; whether what it raised is excused, as a plugin has answered already."""
+        if self.own is not None:
+            share_scope(self.own, self.scope)
+        try:
+            if self.request is None:
+                return False
+            if error is None:
                 await self.request.conclude()
+            elif isinstance(error, Exception):
+                if self.request.excuses(error):
+                    await self.request.conclude()
+                    return True
+                await self.request.conclude_raised()
+            return False
         finally:
             if self.request is None and not self.over:
                 self.finish()
@@ -125,7 +135,7 @@ class LentRequest:
         fields = shown = translate.shown_fields(scope)
         for index, post in enumerate(self.posts):
             vm = post.vm
-            vm.last_context_id = context_id = vm.last_context_id + 1
+            vm.flags[LAST_ID] = context_id = vm.flags[LAST_ID] + 1
             self.ids.append(context_id)
             vm.lent[context_id] = self
             if post.takes_request:
@@ -143,7 +153,7 @@ class LentRequest:
                     fields = changed_pairs(fields, changes)
                     self.log = changes if self.log is None else self.log + changes
         self.phase = IDLE
-        self.lists[0] = [*pseudo, *fields]
+        self.shown = [*pseudo, *fields]
         self.own = own = {**scope, "asgi_wasm": PluginProperties(self.properties)}
         if self.lane.plan.sees_body[1] and scope.get("extensions"):
             self.own = own = guarded_scope(scope, self.lane.filters, self.properties)
@@ -159,12 +169,11 @@ class LentRequest:
                 if not words[CHANGES] and self.index == len(self.posts) - 1 and not self.lane.plan.sees_body[1]:
                     self.answer = self.lane.answers.find(self.scope, post.resident.local())
                     if self.answer is not None:
-                        self.lists[0] = post.lists[0]
+                        self.shown = post.lists[0]
                         return None
             elif not words[VERDICT]:
-                changes = [change for _, change in post.resident.changes()]
-                framing = translate.FRAMING
-                if all(translate.is_sendable(name, value) and name not in framing for _, name, value in changes):
+                changes = post.resident.ordinary_changes(translate.FRAMING)
+                if changes is not None:
                     return changes
         self._leave_after_callback(post)
         return None
@@ -246,14 +255,14 @@ class LentRequest:
                     fields = changed_pairs(fields, changes)
                     self.response_log = changes if self.response_log is None else self.response_log + changes
         self.phase = IDLE
-        self.lists[1] = [status, *fields]
+        self.shown_response = [status, *fields]
         return message if fields is original else {**message, "headers": translate.trimmed(fields)}
 
     def _response_changes(self, post: Post) -> list[Change] | None:
         words = post.words
         if not (words[RECALLED] or words[COMPLEX] or words[VERDICT] or post.effects):
-            changes = [change for _, change in post.resident.changes()]
-            if all(translate.is_sendable(name, value) and name not in translate.FRAMING for _, name, value in changes):
+            changes = post.resident.ordinary_changes(translate.FRAMING)
+            if changes is not None:
                 return changes
         self._leave_after_callback(post)
         return None
@@ -262,11 +271,12 @@ class LentRequest:
         """Send what the last plugin answered in the app's stead, as all left it."""
         assert self.answer is not None
         self.phase = IDLE
-        start: Message | None = {**self.answer.start, "headers": [*self.answer.start["headers"]]}
+        made: Message = {**self.answer.start, "headers": [*self.answer.start["headers"]]}
         content = self.answer.content
-        self.message = start
-        if self.lane.plan.sees_response and start is not None:
-            start = self._show_response(start)
+        if self.lane.plan.sees_response:
+            start = self._show_response(made)
+        else:
+            self.message = start = made
         if start is None:
             assert self.request is not None
             await self.request.go_on_answering(self.verdict)
@@ -297,8 +307,6 @@ class LentRequest:
         """
         self.over = True
         posts, answered = self.posts, int(self.message is not None)
-        if not self.lists[1]:
-            self.lists[1] = self._unseen_response
         if len(posts) == 1 and posts[0].takes_log:
             if self._cross(LOG, 0, posts[0].end, answered):
                 posts[0].vm.lent.pop(self.ids[0], None)
@@ -320,7 +328,7 @@ class LentRequest:
         """False when the request has left."""
         post = self.posts[index]
         self.index, self.phase = index, phase
-        post.lists[:] = self.lists
+        post.lists[:] = self.shown or (), self.shown_response or self._unseen_response
         try:
             news = crossing(self.ids[index], post.root_id, *more)
         except EngineError as error:
@@ -366,3 +374,57 @@ class LentRequest:
         elif self.phase == REQUEST and step == CREATING:
             leaving.refuse(request, self.index)
         self.phase = IDLE
+
+
+class LentRequest(Lent):
+    """The reference, in Python."""
+
+    __slots__ = (
+        "answer",
+        "app_is_reading",
+        "began",
+        "bytes_out",
+        "client_ended",
+        "client_gone",
+        "complete",
+        "ends",
+        "first",
+        "ids",
+        "index",
+        "lane",
+        "log",
+        "message",
+        "over",
+        "own",
+        "phase",
+        "posts",
+        "properties",
+        "request",
+        "request_size",
+        "response_log",
+        "scope",
+        "server_receive",
+        "server_send",
+        "shown",
+        "shown_response",
+        "verdict",
+    )
+
+    def __init__(
+        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, told: Told
+    ) -> None:
+        self.lane = lane
+        self.posts = posts
+        self.scope = scope
+        self.server_receive = receive
+        self.server_send = send
+        self.ends = self.client_ended = told.ends
+        self.first = told.first
+        self.began = monotonic_ns()
+        self.ids = []
+        self.phase = self.bytes_out = self.request_size = 0
+        self.client_gone = self.app_is_reading = self.complete = self.over = False
+        self.log = self.response_log = None
+        self.shown = self.shown_response = None
+        self.message = self.answer = self.request = None
+        self.properties = properties_of(scope) if "asgi_wasm" in scope else {}

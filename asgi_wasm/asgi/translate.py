@@ -31,7 +31,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"expect", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
-_HIDDEN = _CONNECTION_FIELDS | {b"host"}
+HIDDEN = _CONNECTION_FIELDS | {b"host"}
 # What HTTP/2 and 3 cannot carry in a response (RFC 9113 8.2.2): servers raise, or break off.
 HOP_FIELDS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"})
 # What says where a message ends, or may not be sent: not for the lane to judge.
@@ -204,7 +204,7 @@ def is_target_sendable(headers: HeaderMap) -> bool:
 
 def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The headers of an HTTP request as plugins see them, without pseudo-headers."""
-    fields = [field for field in scope["headers"] if field[0] not in _HIDDEN]
+    fields = [field for field in scope["headers"] if field[0] not in HIDDEN]
     return _uncrumbled(fields) if scope.get("http_version") in _CRUMBLING else fields
 
 
@@ -217,11 +217,6 @@ def kept_fields(scope: Scope, pseudo: list[tuple[bytes, bytes]]) -> list[tuple[b
 def trimmed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers that are written anew, without white space around values, as `_sendable` writes them."""
     return [(name, value.strip(b" \t")) for name, value in fields]
-
-
-def is_sendable(name: bytes, value: bytes) -> bool:
-    """Whether `_sendable` would leave a header that a plugin wrote as it is."""
-    return bool(_TOKEN.fullmatch(name) and _VALUE.fullmatch(value) and value == value.strip(b" \t"))
 
 
 def is_ordinary_start(method: str, message: Message) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 HostFunction = Callable[..., "int | None"]
 GuestFunction = Callable[..., "int | None"]
@@ -172,6 +172,10 @@ class Native(Protocol):
         """The kernel's exported function."""
         ...
 
+    def fail(self, error: int, trap: int) -> NoReturn:
+        """Raise `EngineError` for what a call gave back, by address; for neither, that the instance is closed."""
+        ...
+
 
 class Beside(Protocol):
     """The instance of a `Companion`'s kernel, and its memory, whose place and size never change."""
@@ -182,6 +186,10 @@ class Beside(Protocol):
 
     def words(self, address: int, count: int) -> Any:
         """Numbers of 32 bits in the kernel's memory, to be read and written in place."""
+        ...
+
+    def address(self, address: int, size: int) -> int:
+        """Where such bytes lie for machine code."""
         ...
 
     def view(self, address: int, size: int) -> memoryview:
@@ -200,10 +208,14 @@ class Beside(Protocol):
 
 @dataclass(frozen=True)
 class NativeFunction:
-    """A host function in machine code, by the address of a C function ``(env, caller, slots, count)``."""
+    """A host function in machine code, by the address of a C function ``(env, caller, slots, count)``.
+
+    ``owner`` keeps ``env`` alive.
+    """
 
     address: int
     env: int
+    owner: object
 
 
 @runtime_checkable

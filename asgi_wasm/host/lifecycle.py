@@ -96,7 +96,7 @@ def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     if len(vm.contexts) + len(vm.lent) >= vm.spec.limits.contexts:
         vm.ports.host_metrics.limit_reached(root.spec.name, "contexts")
         raise LimitReachedError("contexts", vm.spec.limits.contexts)
-    vm.last_context_id = context_id = vm.last_context_id + 1
+    context_id = vm.next_context_id()
     vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
     if vm.on_context_create is not None:
         vm.call(context, vm.on_context_create, context_id, root.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from asgi_wasm.engines.base import CompanionModule, Export, GuestFunction, Instance, Module
+from asgi_wasm.engines.base import CompanionModule, Export, GuestFunction, Instance, Module, NativeFunction
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host import lifecycle, linker, slowness
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
@@ -15,7 +15,7 @@ from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
 from asgi_wasm.host.log_lines import LogLines
 from asgi_wasm.host.memory import NO_MEMORY, GuestMemory
 from asgi_wasm.host.resident.kit import FILL, Kit
-from asgi_wasm.host.resident.layout import ARENA, MAX_PAIRS, RESTRICTED
+from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
 from asgi_wasm.host.resident.resident import Resident
 from asgi_wasm.host.trace import Trace
 from asgi_wasm.host.watching import watched
@@ -82,12 +82,11 @@ class WasmVM:
         # What stands beside the instance, and the requests whose headers it is lent, by their stream contexts' ids.
         self.resident: Resident | None = None
         self.lent: dict[int, Lent] = {}
-        # `layout.RESTRICTED`: only logging, clocks and WASI answer while the module starts or allocates. A list of one,
-        # or the kernel's own window, so that there is one such flag.
-        self.flags: list[int] = [0]
+        # `layout.RESTRICTED`: only logging, clocks and WASI answer while the module starts or allocates.
+        # `layout.LAST_ID`: of a context. A list of these, or the kernel's own window, so that there is one of each.
+        self.flags: list[int] = [0, 0]
         self.current: Context | None = None
         self._effective: Context | None = None
-        self.last_context_id = 0
         # The calls among `effects`, which limits bound.
         self.asked = Asked()
         # Limits that the log was told of.
@@ -102,7 +101,8 @@ class WasmVM:
         self.metric_bytes = 0
         self.log_lines = LogLines(ports, spec.limits)
         self._thread_here = ports.thread
-        self._thread = ports.thread()
+        # The one that may enter it.
+        self.thread = ports.thread()
         sink = ports.log.trace()
         self.trace = None if sink is None else Trace(sink, self)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
@@ -124,14 +124,18 @@ class WasmVM:
             and isinstance(module, CompanionModule)
             and self._may_lend(module)
         ):
-            fill = {FILL: lambda slot: 0 if self.resident is None else self.resident.fill(slot)}
-            instance, beside = module.instantiate_beside({**functions, **fill}, kit, **space, time_limit=time_limit)
-            self.resident = Resident(self, beside)
+            native = kit.native_kernel()
+            fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
+            instance, beside = module.instantiate_beside({**functions, FILL: fill}, kit, **space, time_limit=time_limit)
+            self.resident = Resident(self, beside, native)
             self.flags = cast("list[int]", self.resident.words)
         else:
             instance = module.instantiate(functions, **space, time_limit=time_limit)
         self.restricted = False
         return instance
+
+    def _fill(self, slot: int) -> int:
+        return 0 if self.resident is None else self.resident.fill(slot)
 
     def _may_lend(self, module: CompanionModule) -> bool:
         """Whether all that a kernel answers would be answered by the host as well, and unseen."""
@@ -233,7 +237,7 @@ class WasmVM:
         Raises `VmFailedError`, after which ``failure`` says why. Raises `EventLoopError`, and touches nothing, outside
         of the event loop that the VM belongs to: a second thread in a store would end the process.
         """
-        if self._thread_here() != self._thread:
+        if self._thread_here() != self.thread:
             self._come_home()
         if self.failure is not None:
             raise VmFailedError(self.failure)
@@ -249,7 +253,7 @@ class WasmVM:
 
     def check_thread(self) -> None:
         """Before the guest is entered. Raises `EventLoopError` outside of the event loop that the VM belongs to."""
-        if self._thread_here() != self._thread:
+        if self._thread_here() != self.thread:
             self._come_home()
 
     def _come_home(self) -> None:
@@ -259,7 +263,9 @@ class WasmVM:
                 f"plugin {self.spec.name!r} was called outside of its event loop: receive and send of a request may be"
                 " called only in the event loop that called the app"
             )
-        self._thread = self._thread_here()
+        self.thread = self._thread_here()
+        if self.resident is not None and self.resident.native is not None:
+            self.resident.native.thread = self.thread
 
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
@@ -343,8 +349,9 @@ class WasmVM:
 
     def next_context_id(self) -> int:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
-        self.last_context_id += 1
-        return self.last_context_id
+        flags = self.flags
+        flags[LAST_ID] = last = flags[LAST_ID] + 1
+        return last
 
     def next_callout_token(self, kind: CalloutType) -> int:
         """4, 8, … for HTTP calls, 5, 9, … and 6, 10, … for gRPC's: the low two bits are the kind."""
@@ -391,7 +398,7 @@ class WasmVM:
             self.failure = "the VM is closed"
         self.abandon_streams()
         if self.resident is not None:
-            self.flags = [0]
+            self.flags = [0, 0]
             self.resident.close()
         self.instance.close()
 
@@ -401,7 +408,7 @@ class WasmVM:
         self.contexts.clear()
         self.lent.clear()
         if self.resident is not None:
-            self.flags = [0]
+            self.flags = [0, 0]
             self.resident.close()
         self.instance.close()
 

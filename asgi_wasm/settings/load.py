@@ -98,6 +98,7 @@ class _Reader:
             upstreams=upstreams,
             engine=top.engine,
             resident=top.resident == "auto",
+            accelerator=specs.Wish(top.accelerator),
             cache_dir=top.cache_dir,
             limits=limits_of(specs.StreamLimits, limits),
             call_response_limit=limits.call_response or specs.DEFAULT_CALL_RESPONSE_LIMIT,
@@ -225,7 +226,7 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
 
 
 _TOP_VALUES = (
-    *("resident",),
+    *("resident", "accelerator"),
     *("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics", "watch", "drain_timeout"),
     *("normalize_path", "merge_slashes", "path_with_escaped_slashes_action"),
 )

@@ -218,6 +218,7 @@ class Settings(BaseSettings):
     upstreams: dict[str, Upstream] = Field(default_factory=dict)
     engine: str = "auto"
     resident: Literal["auto", "off"] = "auto"
+    accelerator: Literal["auto", "off", "required"] = "auto"
     cache_dir: Path | None = None
     limits: Limits = Field(default_factory=Limits)
     pause_timeout: Seconds = DEFAULT_PAUSE_TIMEOUT
@@ -237,7 +238,7 @@ class Settings(BaseSettings):
         parse_store_url(value)
         return value
 
-    @field_validator("resident", mode="before")
+    @field_validator("resident", "accelerator", mode="before")
     @classmethod
     def _read_off(cls, value: object) -> object:
         """YAML reads a bare ``off`` as false."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from asgi_wasm.accelerator import AcceleratorError, load
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import CompanionModule, Engine
 from asgi_wasm.engines.cache import ModuleCache
@@ -16,8 +17,9 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.resident.kit import Kit
+from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.logs import get_logger
-from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec
+from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, Wish
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 from asgi_wasm.worker.threads import in_thread
@@ -93,11 +95,15 @@ class Loader:
         """Load and start every plugin. One that fails becomes a `BrokenPlugin` and an error in the log.
 
         Compiling is done on a thread, starting on the event loop's own, which is the one that calls plugins.
-        Raises `EngineUnavailableError`.
+        Raises `EngineUnavailableError` and `AcceleratorError`.
         """
         engine = create_engine(spec.engine, stack_limit=spec.stack_limit)
         cache = ModuleCache(spec.cache_dir)
-        loaded = [await self._load_one(engine, plugin, cache, resident=spec.resident) for plugin in spec.plugins]
+        accelerator = choose_accelerator(spec)
+        loaded = [
+            await self._load_one(engine, plugin, cache, resident=spec.resident, accelerator=accelerator)
+            for plugin in spec.plugins
+        ]
         plugins = Plugins([plugin for plugin, _ in loaded], spec)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
@@ -105,11 +111,17 @@ class Loader:
         return plugins
 
     async def _load_one(
-        self, engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool
+        self,
+        engine: Engine,
+        spec: PluginSpec,
+        cache: ModuleCache,
+        *,
+        resident: bool,
+        accelerator: Accelerator | None,
     ) -> tuple[AnyPlugin, str]:
         began = time.monotonic()
         try:
-            code, cached = await _compiled(engine, spec, cache, resident=resident)
+            code, cached = await _compiled(engine, spec, cache, resident=resident, accelerator=accelerator)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -152,8 +164,10 @@ class Loader:
         self._pool.discard()
 
 
-async def _compiled(engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool) -> tuple[Code, bool]:
-    work = partial(compile_plugin, engine, spec, cache, resident=resident)
+async def _compiled(
+    engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool, accelerator: Accelerator | None
+) -> tuple[Code, bool]:
+    work = partial(compile_plugin, engine, spec, cache, resident=resident, accelerator=accelerator)
     milliseconds = spec.limits.compile_ms
     try:
         return await in_thread(work, milliseconds / 1000)
@@ -188,17 +202,39 @@ def _compile_into(cache: ModuleCache, engine: Engine, spec: PluginSpec) -> Compi
     return CompileReport(False, f"plugin {spec.name!r} ({spec.file}): compiled, but the cache did not keep it")
 
 
-def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool = True) -> tuple[Code, bool]:
+def choose_accelerator(spec: HostSpec) -> Accelerator | None:
+    """The accelerator, as the settings wish. Raises `AcceleratorError` where they require one that there is not."""
+    if spec.accelerator is Wish.OFF or not spec.plugins:
+        return None
+    try:
+        if not spec.resident:
+            raise AcceleratorError('it enters the kernels that the setting resident = "off" leaves out')
+        return load()
+    except AcceleratorError as error:
+        if spec.accelerator is Wish.REQUIRED:
+            raise AcceleratorError(f'the setting accelerator is "required", but {error}') from error
+        logger.info("the portable lane runs, without the accelerator: %s", error)
+        return None
+
+
+def compile_plugin(
+    engine: Engine,
+    spec: PluginSpec,
+    cache: ModuleCache,
+    *,
+    resident: bool = True,
+    accelerator: Accelerator | None = None,
+) -> tuple[Code, bool]:
     """The plugin's code, and whether it came from the cache. It blocks. Raises `PluginLoadError`.
 
-    ``resident``: with the kernel that is to stand beside it, where the engine can do that.
+    ``resident``: with the kernel that is to stand beside it, where the engine can do that; ``accelerator`` enters it.
     """
     content, digest = read_plugin_file(spec)
     try:
         module, cached = cache.load(engine, content)
         kit = None
         if resident and isinstance(module, CompanionModule) and module.takes_companion:
-            kit = Kit.load(lambda path: cache.load(engine, path.read_bytes())[0])
+            kit = Kit.load(lambda path: cache.load(engine, path.read_bytes())[0], accelerator)
         return Code(module, abi_version(module), digest, kit), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

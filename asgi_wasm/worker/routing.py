@@ -118,6 +118,11 @@ class Router:
         }
         self._everything = self._union(frozenset(range(len(routes))))
 
+    @property
+    def sole(self) -> Filters | None:
+        """The filters of every request; None where routes tell them apart."""
+        return None if self._routes or self._denies else self._default
+
     def _filters(self, confs: Mapping[str, bytes | None], routed: set[str]) -> Filters:
         """The filters for a route's ``confs``.
 

@@ -96,6 +96,8 @@ class Worker:
         self.is_strict = spec.deny_unrouted or self._escaped_slashes is not EscapedSlashes.KEEP_UNCHANGED
         # By the identity of their filters, which each lane keeps alive.
         self._lanes: dict[int, Lane] = {}
+        # That of all HTTP requests, where no settings tell them apart.
+        self.sole_lane: Lane | None = None
 
     def _start_effect(self, effect: RootEffect) -> None:
         if isinstance(effect, HttpCall):
@@ -122,6 +124,9 @@ class Worker:
         self._shared.enter()
         await self._store.start()
         self.plugins = await self._loader.load(spec)
+        filters = self.plugins.router.sole
+        if filters and not self.is_strict:
+            self.sole_lane = self.lane(filters)
         sharing = self.plugins.sharing_state()
         if sharing and spec.store.scheme == "memory" and self._shared.is_second_process():
             logger.warning(

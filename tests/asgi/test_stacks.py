@@ -37,7 +37,7 @@ class Stack:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer: Guest, inner: Guest) -> None:
         guests = {"outer": outer, "inner": inner}
         engine: NullEngine = _Engine(dict(guests), _IMPORTS)
-        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name: engine)
+        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name, **_: engine)
         self.settings = {}
         for name in guests:
             (tmp_path / f"{name}.wasm").write_bytes(WASM_HEAD + b"null:" + name.encode())

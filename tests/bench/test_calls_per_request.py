@@ -6,6 +6,7 @@ The figures are those of today; they may fall, never rise. One that fell is writ
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,32 @@ import pytest
 from tests.bench import guests
 from tests.bench.apps import BODY_READ, HEADERS, Plugin, Setup, fault
 from tests.bench.in_process import Request, calls_of, one_request, started
+from tests.extras import NO_ACCELERATOR
 
 MOST = {
     "no-op plugin": 25,
-    "header plugin": 66,
-    "two header plugins": 106,
+    "header plugin": 58,
+    "two header plugins": 90,
     "fault injection": 37,
     "a response body that is read": 194,
 }
+MOST_ACCELERATED = {
+    "no-op plugin": 6,
+    "header plugin": 6,
+    "two header plugins": 6,
+    "fault injection": 8,
+}
 
 
-def setup_of(name: str, folder: Path) -> Setup:
-    return {
+def setup_of(name: str, folder: Path, accelerator: str) -> Setup:
+    setup = {
         "no-op plugin": Setup(plugins=(Plugin(str(guests.no_callbacks(folder))),)),
         "header plugin": Setup(plugins=(HEADERS,)),
         "two header plugins": Setup(plugins=(HEADERS, HEADERS)),
         "fault injection": Setup(plugins=(fault("c"),)),
         "a response body that is read": Setup(plugins=(BODY_READ,)),
     }[name]
+    return replace(setup, settings={"accelerator": accelerator})
 
 
 async def count(setup: Setup) -> int:
@@ -40,4 +49,10 @@ async def count(setup: Setup) -> int:
 
 @pytest.mark.parametrize("name", MOST)
 def test_a_request_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
-    assert asyncio.run(count(setup_of(name, tmp_path))) <= MOST[name]
+    assert asyncio.run(count(setup_of(name, tmp_path, "off"))) <= MOST[name]
+
+
+@pytest.mark.skipif(NO_ACCELERATOR != "", reason=NO_ACCELERATOR)
+@pytest.mark.parametrize("name", MOST_ACCELERATED)
+def test_the_accelerator_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
+    assert asyncio.run(count(setup_of(name, tmp_path, "required"))) <= MOST_ACCELERATED[name]

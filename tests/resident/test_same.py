@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,14 @@ from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import http_scope
 from tests.plugins.conftest import PLUGINS
+from tests.wasm_exports import without_exports
 
-# Ways to run a plugin that must not differ: Python alone, and the kernel.
-WAYS: list[dict[str, Any]] = [{"resident": "off"}, {"resident": "auto"}]
+# Ways to run a plugin that must not differ: Python alone, the kernel, and the kernel entered by machine code.
+WAYS: list[dict[str, Any]] = [
+    {"resident": "off"},
+    {"resident": "auto", "accelerator": "off"},
+    {"resident": "auto", "accelerator": "auto"},
+]
 
 NAMES = [
     "x-a",
@@ -87,25 +93,41 @@ endings = st.sampled_from(
 )  # fmt: skip
 
 
-async def run_once(script: str, way: dict[str, Any], count: int) -> tuple[list[Any], list[str]]:
-    """One request through ``count`` probes: all that app and client saw, and what the plugins logged."""
+PROBE = PLUGINS / "probe" / "abi_0_2_1.wasm"
+# What sees bodies leaves the kernels with the response.
+BODIES = [f"proxy_on_{way}_{part}" for way in ("request", "response") for part in ("body", "trailers")]
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One that sees everything, and one that sees headers."""
+    headers = tmp_path_factory.mktemp("probes") / "headers.wasm"
+    headers.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
+    return [PROBE, headers]
+
+
+async def run_once(script: str, way: dict[str, Any], count: int, probe: Path = PROBE) -> tuple[list[Any], list[str]]:
+    """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
+    plugins logged.
+    """
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1"), (b"vary", b"a")]})
+        if scope["path"] == "/outer":
+            await middleware(http_scope("PUT", "/inner", headers=[(b"host", b"i"), (b"x-a", b"3")]), read, keep)
+        name = scope["path"].encode()
+        headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", name)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"hello"})
 
-    async def send(message: Any) -> None:
+    async def keep(message: Any) -> None:
         seen.append(message)
 
-    async def receive() -> Any:
+    async def read() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    plugins = [
-        {"name": f"p{index}", "file": PLUGINS / "probe" / "abi_0_2_1.wasm", "conf": script, "vm_id": str(index)}
-        for index in range(count)
-    ]
+    plugins = [{"name": f"p{index}", "file": probe, "conf": script, "vm_id": str(index)} for index in range(count)]
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -116,7 +138,7 @@ async def run_once(script: str, way: dict[str, Any], count: int) -> tuple[list[A
     middleware = WasmMiddleware(app, settings={"plugins": plugins, "pause_timeout": 0.01, **way})
     await middleware.start()
     try:
-        await middleware(http_scope(headers=HEADERS[1:]), receive, send)
+        await middleware(http_scope(path="/outer", headers=HEADERS), read, keep)
     finally:
         await middleware.stop()
         logger.removeHandler(handler)
@@ -124,11 +146,13 @@ async def run_once(script: str, way: dict[str, Any], count: int) -> tuple[list[A
     return seen, lines
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
-@given(scripts, endings, st.integers(1, 2))
-def test_random_hostcalls(script: list[tuple[str, str]], ending: str, count: int) -> None:
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
+@given(scripts, endings, st.integers(1, 2), st.integers(0, 1))
+def test_random_hostcalls(
+    probes: list[Path], script: list[tuple[str, str]], ending: str, count: int, which: int
+) -> None:
     text = "\n".join([*(f"{phase}: {line}" for phase, line in script), ending])
-    first, *others = (asyncio.run(run_once(text, way, count)) for way in WAYS)
+    first, *others = (asyncio.run(run_once(text, way, count, probes[which])) for way in WAYS)
     for other in others:
         assert other == first
 
@@ -136,5 +160,5 @@ def test_random_hostcalls(script: list[tuple[str, str]], ending: str, count: int
 @pytest.mark.parametrize("way", WAYS)
 def test_the_script_runs(way: dict[str, Any]) -> None:
     seen, lines = asyncio.run(run_once('request_headers: get_header_map_value 0 "x-a"', way, 1))
-    assert len(seen) == 3
-    assert lines == ['request_headers: get_header_map_value 0 "x-a" = 0 -> "1"']
+    assert len(seen) == 6
+    assert lines == [f'request_headers: get_header_map_value 0 "x-a" = 0 -> "{value}"' for value in (1, 3)]

@@ -353,6 +353,16 @@ def test_the_resident_half_can_be_switched_off(value: str | bool) -> None:
     assert load({"resident": value}).resident == (value == "auto")
 
 
+@pytest.mark.parametrize("value", ["off", False, "auto", "required"])
+def test_the_accelerator_is_chosen_by_a_setting(value: str | bool) -> None:
+    assert load({"accelerator": value}).accelerator == (value or "off")
+
+
+def test_the_accelerator_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_ACCELERATOR", "required")
+    assert load().accelerator == "required"
+
+
 def test_other_variables_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE", "nonsense")
     monkeypatch.setenv("PLUGINS", "nonsense")

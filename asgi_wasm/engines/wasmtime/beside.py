@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from ctypes import c_char, c_uint32, c_void_p
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
+from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class RawNative:
         self.entry = ctypes.addressof(opened.context.entry)
         self._context = opened.context
         self._guard = opened.guard
+        self._failure = opened.failure
         self._kernel = kernel
         self._externs: list[Any] = []
 
@@ -48,6 +50,15 @@ class RawNative:
         if self._guard is not None:
             self._guard.name_native(address, _TOLD_AS.get(name, name))
         return address
+
+    def fail(self, error: int, trap: int) -> NoReturn:
+        """See `base.Native`."""
+        if not error and not trap:
+            raise EngineError("the instance is closed")
+        text = report(error or None, c_void_p(trap))
+        kept = self._failure.take()
+        self._failure.restock()
+        raise trap_from_report(text, kept, self._failure.source)
 
 
 class RawBeside:
@@ -76,6 +87,11 @@ class RawBeside:
         """See `base.Beside`."""
         self._check(address, 4 * count)
         return (c_uint32 * count).from_address(self._memory.address + address)
+
+    def address(self, address: int, size: int) -> int:
+        """See `base.Beside`."""
+        self._check(address, size)
+        return self._memory.address + address
 
     def view(self, address: int, size: int) -> memoryview:
         """See `base.Beside`."""

@@ -117,7 +117,7 @@ class RawLinker:
             callback, env = c_void_p(function.address), c_void_p(function.env)
         else:
             callback = bind_host_function(imported, function, opened.failure)
-        opened.context.callbacks.append(callback)
+        opened.context.callbacks.append((callback, function))
         extern.kind = ffi.WASMTIME_EXTERN_FUNC  # a copy of its value
         self._new_function(opened.context, c_import.type.ptr(), callback, env, None, byref(extern.of.func))
 

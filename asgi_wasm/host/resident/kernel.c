@@ -146,13 +146,27 @@ static void drop(uint32_t slot, const uint8_t *name, uint32_t size) {
     w.count[slot] = (uint32_t)(to - w.pairs[slot]);
 }
 
+static int is_made_of(uint8_t class, const uint8_t *p, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++)
+        if (!(w.classes[p[i]] & class)) return 0;
+    return 1;
+}
+
+static int is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
+
+/* Whether HTTP can carry it as it is. No pseudo-header is a name to it. */
+static int is_sendable(const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {
+    if (!name_size || !is_made_of(IN_NAME, name, name_size) || !is_made_of(IN_VALUE, value, size)) return 0;
+    return !size || !(is_blank(value[0]) || is_blank(value[size - 1]));
+}
+
 static void note(uint32_t slot, uint32_t kind, const uint8_t *name, uint32_t name_size, uint32_t value_size) {
     uint32_t *change = w.change + 4 * w.changes++;
     change[0] = slot << 8 | kind;
     change[1] = name_size;
     change[2] = value_size;
     change[3] = address_of(name);
-    if (name_size && *name == ':') w.complex = 1;
+    if (!is_sendable(name, name_size, name + name_size, value_size)) w.complex = 1;
 }
 
 static uint32_t append(uint32_t slot, const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {

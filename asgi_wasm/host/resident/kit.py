@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import Import, Module
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.resident.native import Accelerator, NativeKernel
 
 _HERE = Path(__file__).resolve().parent
 _NAMES = ("trampolines", "shim", "kernel", "patch")
@@ -45,11 +49,17 @@ class Kit:
     shim: Module
     kernel: Module
     patch: Module
+    accelerator: Accelerator | None = None
 
     @classmethod
-    def load(cls, compiled: Callable[[Path], Module]) -> Kit:
+    def load(cls, compiled: Callable[[Path], Module], accelerator: Accelerator | None = None) -> Kit:
         """``compiled`` gives back the module of a file."""
-        return cls(*(compiled(_HERE / f"{name}.wasm") for name in _NAMES))
+        trampolines, shim, kernel, patch = (compiled(_HERE / f"{name}.wasm") for name in _NAMES)
+        return cls(trampolines, shim, kernel, patch, accelerator)
+
+    def native_kernel(self) -> NativeKernel | None:
+        """What is to enter an instance's kernel without Python."""
+        return None if self.accelerator is None else self.accelerator.Kernel()
 
     def trampoline(self, imported: Import) -> str | None:
         """See `engines.base.Companion`."""

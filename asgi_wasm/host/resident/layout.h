@@ -7,6 +7,7 @@
  *     sizes    of the names and values of a map that the host fills in; their bytes follow at the arena's end
  *     pairs    the maps as the kernel sees them: where each name and value lies
  *     singles  names that occur once only, by map, as the host told them at the start
+ *     classes  of bytes, likewise
  *     arena    bytes; it grows during a callback, and is empty before the next one
  */
 #pragma once
@@ -17,6 +18,7 @@
 enum { SLOTS = 2 };
 enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_SINGLES = 96, SINGLES_BYTES = 2048, ARENA = 1 << 16 };
 enum { ADD, REPLACE, REMOVE };
+enum { IN_NAME = 1, IN_VALUE = 2 };
 /* How far a crossing has come: `step`. */
 enum { CREATING = 1, CALLING, CALLED, ENDING, DELETING, ENDED };
 
@@ -26,6 +28,7 @@ typedef struct {
 
 typedef struct {
     uint32_t restricted; /* the guest allocates: nothing may be asked, and nothing is lent */
+    uint32_t last_id;    /* of a context; the host's alone */
     uint32_t active;     /* the root context of the stream whose callback runs; 0: none that the kernel knows of */
     uint32_t stream;     /* that stream's context */
     uint32_t step;
@@ -35,7 +38,7 @@ typedef struct {
     uint32_t count[SLOTS];
     uint32_t used;    /* of the arena */
     uint32_t changes; /* how many */
-    uint32_t complex; /* some change is more than one to a list: a pseudo-header, a value joined to another */
+    uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), or unsendable */
     uint32_t answerable, answered;
     uint32_t local[7]; /* a local response: status, details at, their size, body at, its size, pairs at, their size */
     uint32_t change[4 * MAX_CHANGES]; /* slot << 8 | kind, name size, value size, where: the name, then the value */
@@ -44,5 +47,6 @@ typedef struct {
     uint32_t singles[SLOTS]; /* how many names */
     uint32_t single[SLOTS][2 * MAX_SINGLES]; /* where in single_bytes, size */
     uint8_t single_bytes[SLOTS][SINGLES_BYTES];
+    uint8_t classes[256]; /* what each byte may be part of: IN_NAME, IN_VALUE; the host told it at the start */
     uint8_t arena[ARENA];
 } window;

@@ -40,7 +40,7 @@ class Post:
         vm = root.vm
         self.root, self.root_id, self.vm = root, root.id, vm
         self.resident = resident
-        self.most = vm.spec.limits.contexts - len(vm.roots())
+        self.most = vm.spec.limits.contexts
         self.words, self.lists, self.effects = resident.words, resident.lists, vm.effects
         self.request, self.response = resident.request, resident.response
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end

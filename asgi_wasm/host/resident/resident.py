@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -11,9 +12,11 @@ from asgi_wasm.engines.base import Beside
 from asgi_wasm.errors import LinkError
 from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.host.resident import layout
+from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 if TYPE_CHECKING:
     from asgi_wasm.host.contexts import Context, RootContext, StreamContext
+    from asgi_wasm.host.resident.native import NativeKernel
     from asgi_wasm.host.vm import WasmVM
     from asgi_wasm.host.wire import Pairs
 
@@ -21,6 +24,10 @@ _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]
 _CHANGE = struct.Struct("<4I").iter_unpack
 _flatten = chain.from_iterable
+_CLASSES = bytes(
+    layout.IN_NAME * bool(re.fullmatch(TOKEN, chr(byte))) | layout.IN_VALUE * bool(re.fullmatch(FIELD_VALUE, chr(byte)))
+    for byte in range(256)
+)
 
 # What a callback did to one map: hostcall (`layout.ADD` and so on), name, value.
 Change = tuple[int, bytes, bytes]
@@ -35,6 +42,15 @@ class Local(NamedTuple):
     details: bytes
     body: bytes
     pairs: bytes
+
+
+def headroom() -> None:
+    """Raises RecursionError where a callback out of the guest would find too few levels."""
+    _one_level()
+
+
+def _one_level() -> None:
+    pass
 
 
 class LentContext:
@@ -64,8 +80,11 @@ class Resident:
     (`request` and so on) gives back 0 when the callback went on at once and changed nothing.
     """
 
-    def __init__(self, vm: WasmVM, beside: Beside) -> None:
-        """Raises `LinkError` when the kernel is not the one that `layout` describes."""
+    def __init__(self, vm: WasmVM, beside: Beside, native: NativeKernel | None = None) -> None:
+        """``native`` is what enters the kernel without Python.
+
+        Raises `LinkError` when the kernel is not the one that `layout` describes.
+        """
         self._vm = vm
         self._beside = beside
         self.request = beside.function("request")
@@ -82,6 +101,20 @@ class Resident:
         self._lent: dict[int, LentContext] = {}
         for slot, kind in enumerate(_MAPS):
             self._tell_singles(slot, sorted(kind.single))
+        self.view[layout.CLASSES_AT : layout.CLASSES_AT + len(_CLASSES)] = _CLASSES
+        self.native = native
+        if native is not None:
+            self._attach(native)
+
+    def _attach(self, native: NativeKernel) -> None:
+        way = self._beside.native
+        functions = tuple(way.function(name) for name in ("request", "response", "log", "finish", "end"))
+        window = self._beside.address(self.window_address, layout.SIZE)
+        thread, vm = self._vm.thread, self._vm
+        native.attach(
+            *(way.call, way.store, way.entry, functions, window, self.window_address),
+            *(thread, way, vm, self.fill, way.fail, headroom),
+        )
 
     def _tell_singles(self, slot: int, names: Sequence[bytes]) -> None:
         words = cast("list[int]", self.words)
@@ -175,6 +208,19 @@ class Resident:
             found.append((kind >> 8, (kind & 0xFF, bytes(view[at:middle]), bytes(view[middle : middle + size]))))
         return found
 
+    def ordinary_changes(self, delicate: Container[bytes]) -> list[Change] | None:
+        """The log of a callback that was lent one map; None where it has one of these names."""
+        view, start = self.view, 4 * layout.CHANGE
+        found: list[Change] = []
+        for kind, name_size, size, where in _CHANGE(view[start : start + 16 * self.words[layout.CHANGES]]):
+            at = where - self.window_address
+            middle = at + name_size
+            name = bytes(view[at:middle])
+            if name in delicate:
+                return None
+            found.append((kind & 0xFF, name, bytes(view[middle : middle + size])))
+        return found
+
     def local(self) -> Local | None:
         """The local response that the last callback left."""
         if not self.words[layout.ANSWERED]:
@@ -188,6 +234,8 @@ class Resident:
 
     def close(self) -> None:
         """Nothing may be asked any more."""
+        if self.native is not None:
+            self.native.close()
         self.words, self.view = [0] * layout.WORDS, memoryview(b"")
         self._beside.close()
 

@@ -1,0 +1,350 @@
+#include "accelerator.h"
+
+#include <string.h>
+
+int meaning_of(const Course *course, const char *name, Py_ssize_t size) {
+    if (size < 64 && !(course->sizes >> size & 1)) return 0;
+    for (Py_ssize_t i = 0; i < course->name_count; i++) {
+        const known_name *known = course->names + i;
+        if (known->size == size && !memcmp(known->data, name, (size_t)size)) return known->meaning;
+    }
+    return 0;
+}
+
+static int is_padded(PyObject *value) {
+    char *data;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(value, &data, &size)) return -1;
+    return size && (*data == ' ' || *data == '\t' || data[size - 1] == ' ' || data[size - 1] == '\t');
+}
+
+/* The pair with its value stripped: a new reference. */
+static PyObject *stripped(PyObject *name, PyObject *value) {
+    char *data;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(value, &data, &size)) return NULL;
+    for (; size && (*data == ' ' || *data == '\t'); size--) data++;
+    for (; size && (data[size - 1] == ' ' || data[size - 1] == '\t');) size--;
+    PyObject *bare = PyBytes_FromStringAndSize(data, size), *made = bare ? PyTuple_Pack(2, name, bare) : NULL;
+    Py_XDECREF(bare);
+    return made;
+}
+
+PyObject *trimmed(PyObject *first, PyObject *fields) {
+    PyObject *made = first ? first : PyList_New(0);
+    Py_XINCREF(first);
+    Py_ssize_t count = PyList_Size(fields);
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *pair = PyList_GetItem(fields, i), *name, *value, *own = NULL;
+        int padded = pair_of(pair, &name, &value) ? is_padded(value) : 0;
+        if (padded > 0) own = pair = stripped(name, value);
+        if (padded < 0 || !pair || PyList_Append(made, pair)) Py_CLEAR(made);
+        Py_XDECREF(own);
+    }
+    return made;
+}
+
+/* --- opening a request */
+
+/* What of its headers decides how a request is shown. */
+typedef struct {
+    PyObject *fields;     /* those that plugins see; a new list */
+    PyObject *host_field; /* borrowed */
+    PyObject *length;     /* borrowed */
+    int coded, keeps, has_type;
+} seen;
+
+/* 0 when they are not what servers give: pairs of bytes in a list. -1 with an exception. */
+static int look_at(Course *c, PyObject *all, seen *s) {
+    Py_ssize_t count = PyList_Size(all);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *pair = PyList_GetItem(all, i), *name, *value;
+        char *data;
+        Py_ssize_t size;
+        if (!pair_of(pair, &name, &value)) return 0;
+        if (PyBytes_AsStringAndSize(name, &data, &size)) return -1;
+        int meaning = meaning_of(c, data, size);
+        if (meaning & HOST && !s->host_field) s->host_field = pair;
+        if (meaning & LENGTH) s->length = value;
+        if (meaning & CODING) s->coded = 1;
+        if (meaning & TYPE) s->has_type = 1;
+        if (!(meaning & HIDDEN)) {
+            if (PyList_Append(s->fields, pair)) return -1;
+        } else if (!(meaning & HOST)) {
+            s->keeps = 1;
+        }
+    }
+    return 1;
+}
+
+/* Whether it is HTTP/1, or says nothing else: others cut headers into pieces. -1 with an exception. */
+static int is_version_one(PyObject *scope) {
+    Py_ssize_t size;
+    PyObject *version = PyDict_GetItemWithError(scope, text.http_version);
+    if (!version) return PyErr_Occurred() ? -1 : 1;
+    const char *digits = PyUnicode_Check(version) ? PyUnicode_AsUTF8AndSize(version, &size) : NULL;
+    return digits && size && (*digits == '1' || *digits == '0');
+}
+
+/* Whether the request ends with its headers; -1 where that takes more to tell. */
+static int ends_with_headers(const seen *s) {
+    char *data;
+    Py_ssize_t size;
+    if (s->coded) return 0;
+    if (!s->length) return 1;
+    if (PyBytes_AsStringAndSize(s->length, &data, &size) || !size) return -1;
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (data[i] < '0' || data[i] > '9') return -1;
+    return size == 1 && *data == '0';
+}
+
+/* The bytes of a method or scheme; NULL for one that is unknown. Borrowed. */
+static PyObject *known_text(Course *c, PyObject *scope, PyObject *key) {
+    PyObject *found = PyDict_GetItemWithError(scope, key);
+    return found && PyUnicode_CheckExact(found) ? PyDict_GetItemWithError(c->texts, found) : NULL;
+}
+
+/* The request's target, a new reference; NULL where the scope has it in another form. */
+static PyObject *target_of(PyObject *scope) {
+    PyObject *path = PyDict_GetItemWithError(scope, text.raw_path), *query = PyDict_GetItemWithError(scope, text.query_string);
+    char *data, *more = NULL;
+    Py_ssize_t size, more_size = 0;
+    if (!path || !PyBytes_CheckExact(path) || (query && !PyBytes_CheckExact(query))) return NULL;
+    if (PyBytes_AsStringAndSize(path, &data, &size) || (query && PyBytes_AsStringAndSize(query, &more, &more_size))) return NULL;
+    if (memchr(data, '?', (size_t)size)) return NULL;
+    if (!more_size) {
+        Py_INCREF(path);
+        return path;
+    }
+    PyObject *made = PyBytes_FromStringAndSize(NULL, size + 1 + more_size);
+    char *to = made ? PyBytes_AsString(made) : NULL;
+    if (!to) return NULL;
+    memcpy(to, data, (size_t)size);
+    to[size] = '?';
+    memcpy(to + size + 1, more, (size_t)more_size);
+    return made;
+}
+
+/* Whether every VM may be entered, and has room for one more request. */
+static int is_ready(Course *c) {
+    for (Py_ssize_t i = 0; i < c->count; i++) {
+        filter *f = c->filters + i;
+        if (!f->kernel->call || PyDict_Size(f->lent) + PyDict_Size(f->contexts) >= f->most) return 0;
+        PyObject *failure = PyObject_GetAttr(f->vm, text.failure);
+        Py_XDECREF(failure);
+        if (failure != Py_None) return 0;
+        PyObject *deleted = PyObject_GetAttr(f->root, text.deleted);
+        Py_XDECREF(deleted);
+        if (deleted != Py_False) return 0;
+    }
+    return 1;
+}
+
+static PyObject *keep(PyObject *object) {
+    Py_XINCREF(object);
+    return object;
+}
+
+static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int ends) {
+    PyObject *scope = arguments[0], *method = known_text(c, scope, text.method), *scheme = known_text(c, scope, text.scheme),
+             *target, *name, *host;
+    if (!method || !scheme || !pair_of(s->host_field, &name, &host) || !(target = target_of(scope))) return NULL;
+    PyTypeObject *type = (PyTypeObject *)c->type;
+    Stream *stream = (Stream *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!stream) {
+        Py_DECREF(target);
+        return NULL;
+    }
+    stream->course = (Course *)keep((PyObject *)c);
+    stream->lane = keep(c->lane);
+    stream->posts = keep(c->posts);
+    stream->scope = keep(scope);
+    stream->server_receive = keep(arguments[1]);
+    stream->server_send = keep(arguments[2]);
+    stream->pseudo[0] = keep(host);
+    stream->pseudo[1] = target;
+    stream->pseudo[2] = keep(method);
+    stream->pseudo[3] = keep(scheme);
+    stream->fields = keep(s->fields);
+    stream->host_field = keep(s->host_field);
+    stream->ends = stream->client_ended = (char)ends;
+    stream->has_type = (char)s->has_type;
+    stream->keeps_fields = (char)s->keeps;
+    stream->ids = PyList_New(0);
+    PyObject *outer = PyDict_GetItemWithError(scope, text.asgi_wasm);
+    stream->properties = outer ? PyObject_CallFunctionObjArgs(c->properties_of, scope, NULL) : PyDict_New();
+    PyObject *now = stream->ids && stream->properties ? PyObject_CallObject(c->clock, NULL) : NULL;
+    if (now) stream->began = PyLong_AsLongLong(now);
+    Py_XDECREF(now);
+    if (PyErr_Occurred()) Py_CLEAR(stream);
+    return stream;
+}
+
+/* open(scope, receive, send): a request, or None for one that is not the accelerator's. */
+static PyObject *course_open(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    Course *c = (Course *)self;
+    Stream *made = NULL;
+    seen s = {0};
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "open(scope, receive, send)");
+        return NULL;
+    }
+    PyObject *scope = arguments[0];
+    PyObject *all = PyDict_CheckExact(scope) && is_ready(c) ? PyDict_GetItemWithError(scope, text.headers) : NULL;
+    if (all && PyList_CheckExact(all) && is_version_one(scope) > 0 && (s.fields = PyList_New(0)) &&
+        look_at(c, all, &s) > 0 && s.host_field) {
+        int ends = ends_with_headers(&s);
+        /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.first`). */
+        int is_told = s.length && ends;
+        if (ends >= 0 && (is_told || !(c->sees & SEES_REQUEST_BODY))) made = make_stream(c, arguments, &s, ends);
+    }
+    Py_XDECREF(s.fields);
+    if (made) return (PyObject *)made;
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* --- the type */
+
+static int take_names(Course *c, PyObject *names) {
+    Py_ssize_t at = 0;
+    PyObject *name, *meaning;
+    if (!(c->names = PyMem_Calloc((size_t)PyDict_Size(names) + 1, sizeof *c->names))) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (PyDict_Next(names, &at, &name, &meaning)) {
+        known_name *known = c->names + c->name_count;
+        char *data;
+        if (PyBytes_AsStringAndSize(name, &data, &known->size)) return -1;
+        known->meaning = (int)PyLong_AsLong(meaning);
+        if (PyErr_Occurred()) return -1;
+        known->name = keep(name);
+        known->data = data;
+        if (known->size < 64) c->sizes |= 1ull << known->size;
+        c->name_count++;
+    }
+    return 0;
+}
+
+/* One filter: (kernel, post, vm, root, lent, contexts, effects, root_id, most, takes). */
+static int take_filter(filter *f, PyObject *told) {
+    Kernel *kernel;
+    if (!PyArg_ParseTuple(told, "O!OOOO!O!O!Ini", kernel_type, &kernel, &f->post, &f->vm, &f->root, &PyDict_Type, &f->lent,
+                          &PyDict_Type, &f->contexts, &PyList_Type, &f->effects, &f->root_id, &f->most, &f->takes))
+        return -1;
+    f->kernel = (Kernel *)keep((PyObject *)kernel);
+    keep(f->post); keep(f->vm); keep(f->root); keep(f->lent); keep(f->contexts); keep(f->effects);
+    return 0;
+}
+
+static int take_filters(Course *c, PyObject *told) {
+    Py_ssize_t count = PyTuple_Size(told);
+    if (!(c->filters = PyMem_Calloc((size_t)count + 1, sizeof *c->filters))) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        filter made = {0};
+        if (take_filter(&made, PyTuple_GetItem(told, i))) return -1;
+        c->filters[c->count++] = made;
+        c->takes |= made.takes;
+    }
+    return 0;
+}
+
+/* Course(type, app, lane, posts, filters, sees, names, texts, answers, properties, properties_of, guard, pairs, clock) */
+static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) {
+    Course *c = (Course *)self;
+    PyObject *filters, *names;
+    (void)keywords;
+    if (c->type) {
+        PyErr_SetString(PyExc_TypeError, "a course is made once");
+        return -1;
+    }
+    PyObject *type, *app, *lane, *posts, *texts, *answers, *properties, *properties_of, *guard, *pairs, *clock;
+    if (!PyArg_ParseTuple(arguments, "O!OOO!O!iO!O!O!O!OOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts, &PyTuple_Type,
+                          &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts, &PyDict_Type, &answers,
+                          &PyType_Type, &properties, &properties_of, &guard, &pairs, &clock))
+        return -1;
+    if (!PyType_IsSubtype((PyTypeObject *)type, stream_type)) {
+        PyErr_SetString(PyExc_TypeError, "the type of requests is to be a subclass of Stream");
+        return -1;
+    }
+    c->type = keep(type);
+    c->app = keep(app);
+    c->lane = keep(lane);
+    c->posts = keep(posts);
+    c->texts = keep(texts);
+    c->answers = keep(answers);
+    c->properties = keep(properties);
+    c->properties_of = keep(properties_of);
+    c->guard = keep(guard);
+    c->pairs = keep(pairs);
+    c->clock = keep(clock);
+    return take_names(c, names) || take_filters(c, filters) ? -1 : 0;
+}
+
+static int course_traverse(PyObject *self, visitproc visit, void *arg) {
+    Course *c = (Course *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(c->type);
+    Py_VISIT(c->app);
+    Py_VISIT(c->lane);
+    Py_VISIT(c->posts);
+    Py_VISIT(c->texts);
+    Py_VISIT(c->answers);
+    Py_VISIT(c->properties);
+    Py_VISIT(c->properties_of);
+    Py_VISIT(c->guard);
+    Py_VISIT(c->pairs);
+    Py_VISIT(c->clock);
+    for (Py_ssize_t i = 0; i < c->count; i++) {
+        filter *f = c->filters + i;
+        Py_VISIT((PyObject *)f->kernel);
+        Py_VISIT(f->post);
+        Py_VISIT(f->vm);
+        Py_VISIT(f->root);
+        Py_VISIT(f->lent);
+        Py_VISIT(f->contexts);
+        Py_VISIT(f->effects);
+    }
+    return 0;
+}
+
+/* Nothing that a request of it may still use: what makes a cycle (the lane, which keeps it) does so by way of these. */
+static int course_clear(PyObject *self) {
+    Course *c = (Course *)self;
+    Py_CLEAR(c->lane);
+    return 0;
+}
+
+static void course_dealloc(PyObject *self) {
+    Course *c = (Course *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    for (Py_ssize_t i = 0; i < c->count; i++) {
+        filter *f = c->filters + i;
+        Py_CLEAR(f->kernel); Py_CLEAR(f->post); Py_CLEAR(f->vm); Py_CLEAR(f->root); Py_CLEAR(f->lent); Py_CLEAR(f->contexts); Py_CLEAR(f->effects);
+    }
+    for (Py_ssize_t i = 0; i < c->name_count; i++) Py_CLEAR(c->names[i].name);
+    PyMem_Free(c->filters);
+    PyMem_Free(c->names);
+    Py_CLEAR(c->type); Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
+    Py_CLEAR(c->properties); Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {{"open", (PyCFunction)(void *)course_open, METH_FASTCALL, NULL}, {NULL, NULL, 0, NULL}};
+static PyType_Slot slots[] = {{Py_tp_methods, methods},
+                              {Py_tp_init, (void *)course_init},
+                              {Py_tp_traverse, (void *)course_traverse},
+                              {Py_tp_clear, (void *)course_clear},
+                              {Py_tp_dealloc, (void *)course_dealloc},
+                              {Py_tp_new, (void *)PyType_GenericNew},
+                              {0, NULL}};
+static PyType_Spec spec = {"asgi_wasm.accelerator._accelerator.Course", sizeof(Course), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+
+PyTypeObject *make_course_type(void) { return (PyTypeObject *)PyType_FromSpec(&spec); }

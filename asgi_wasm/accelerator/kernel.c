@@ -1,0 +1,341 @@
+#include "accelerator.h"
+
+#include <string.h>
+
+/* Python functions that a callback out of the guest calls in each other, before it may raise. */
+enum { LEVELS = 3 };
+int counts_together;
+
+static int bytes_of(PyObject *object, char **data, Py_ssize_t *size) {
+    return PyBytes_AsStringAndSize(object, data, size);
+}
+
+int pair_of(PyObject *pair, PyObject **name, PyObject **value) {
+    if (!PyTuple_CheckExact(pair) || PyTuple_Size(pair) != 2) return 0;
+    *name = PyTuple_GetItem(pair, 0);
+    *value = PyTuple_GetItem(pair, 1);
+    return PyBytes_CheckExact(*name) && PyBytes_CheckExact(*value);
+}
+
+/* --- the lent headers */
+
+static int is_single(const window *w, uint32_t which, const uint8_t *name, uint32_t size) {
+    uint32_t count = w->singles[which] < MAX_SINGLES ? w->singles[which] : MAX_SINGLES;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *entry = w->single[which] + 2 * i;
+        if (entry[1] == size && !memcmp(w->single_bytes[which] + entry[0], name, size)) return 1;
+    }
+    return 0;
+}
+
+/* Whether a name that a map keeps once is among those before it: its values are to be joined first. */
+static int repeats(const window *w, uint32_t which, const uint8_t *const *names, uint32_t at) {
+    uint32_t size = w->sizes[2 * at];
+    for (uint32_t i = 0; i < at; i++)
+        if (w->sizes[2 * i] == size && !memcmp(names[i], names[at], size)) return is_single(w, which, names[at], size);
+    return 0;
+}
+
+/* State of one `fill`. Names are remembered by a bit of their size and ends, since hardly any comes twice. */
+typedef struct {
+    window *w;
+    uint8_t *to, *end;
+    const uint8_t *names[MAX_PAIRS];
+    uint64_t met;
+    uint32_t which, count;
+} filling;
+
+static int put(filling *f, PyObject *name, PyObject *value) {
+    char *n, *v;
+    Py_ssize_t name_size, size;
+    if (f->count >= MAX_PAIRS || bytes_of(name, &n, &name_size) || bytes_of(value, &v, &size)) return 0;
+    if (name_size > f->end - f->to || size > f->end - f->to - name_size) return 0;
+    uint32_t at = f->count++;
+    f->names[at] = f->to;
+    memcpy(f->to, n, (size_t)name_size);
+    memcpy(f->to + name_size, v, (size_t)size);
+    f->to += name_size + size;
+    f->w->sizes[2 * at] = (uint32_t)name_size;
+    f->w->sizes[2 * at + 1] = (uint32_t)size;
+    if (!name_size) return 1;
+    uint64_t bit = 1ull << ((name_size * 7 + (uint8_t)n[0] + 3 * (uint8_t)n[name_size - 1]) & 63);
+    if (f->met & bit && repeats(f->w, f->which, f->names, at)) return 0;
+    f->met |= bit;
+    return 1;
+}
+
+static uint32_t fill_with(window *w, uint32_t which, const headers *lent) {
+    if (!lent || w->used > ARENA) return 0;
+    filling f = {.w = w, .to = w->arena + w->used, .end = w->arena + ARENA, .which = which};
+    for (int i = 0; i < lent->pseudos; i++)
+        if (!put(&f, lent->names[i], lent->values[i])) return 0;
+    Py_ssize_t count = PyList_Size(lent->fields);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name, *value;
+        if (!pair_of(PyList_GetItem(lent->fields, i), &name, &value) || !put(&f, name, value)) return 0;
+    }
+    w->count[which] = f.count;
+    return 1;
+}
+
+/* A request that goes the way in Python through the same kernel. */
+static uint32_t fill_in_python(Kernel *kernel, uint32_t which) {
+    PyObject *done = kernel->fill ? PyObject_CallFunction(kernel->fill, "I", which) : NULL;
+    uint32_t filled = done ? (uint32_t)PyLong_AsUnsignedLong(done) : 0;
+    Py_XDECREF(done);
+    return PyErr_Occurred() ? 0 : filled;
+}
+
+/* The kernel's import `fill`: a lent map is used for the first time. 0 when it does not fit, or must be joined first. */
+static void *fill(void *env, void *caller, slot *slots, size_t count) {
+    Kernel *kernel = env;
+    uint32_t which = slots[0].i32;
+    (void)caller;
+    (void)count;
+    PyGILState_STATE state = PyGILState_Ensure();
+    slots[0].i32 = which >= SLOTS || !kernel->w ? 0
+                   : kernel->lent[which] ? fill_with(kernel->w, which, kernel->lent[which])
+                   : kernel->lends      ? 0
+                                         : fill_in_python(kernel, which);
+    PyErr_Clear();
+    PyGILState_Release(state);
+    return NULL;
+}
+
+/* --- the way in */
+
+/* Raises what an error and a trap of the engine mean; neither: that it is closed. */
+static void fail(Kernel *kernel, void *error, void *trap) {
+    PyObject *none = kernel->fail ? PyObject_CallFunction(kernel->fail, "KK", (unsigned long long)(uintptr_t)error,
+                                                          (unsigned long long)(uintptr_t)trap)
+                                  : NULL;
+    Py_XDECREF(none);
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "the kernel is attached to nothing");
+}
+
+/* Until CPython 3.12, calls in C and in Python are counted together, and this is all that is to be asked. */
+static int has_levels(void) {
+    int levels = 0;
+    for (; levels < LEVELS && !Py_EnterRecursiveCall(" around a guest"); levels++) {}
+    for (int i = 0; i < levels; i++) Py_LeaveRecursiveCall();
+    return levels == LEVELS;
+}
+
+static int has_headroom(Kernel *kernel) {
+    if (counts_together) return has_levels();
+    PyObject *done = PyObject_CallObject(kernel->headroom, NULL);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+int is_here(Kernel *kernel) {
+    if (!kernel->call || PyThread_get_thread_ident() == kernel->thread) return 1;
+    /* It says so where that is no other thread of the same event loop. */
+    PyObject *done = PyObject_CallMethodObjArgs(kernel->vm, text.check_thread, NULL);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+int may_enter(Kernel *kernel) {
+    if (!kernel->call) {
+        fail(kernel, NULL, NULL);
+        return 0;
+    }
+    if (!is_here(kernel)) return 0;
+    return has_headroom(kernel);
+}
+
+int cross(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) {
+    call_function call = kernel->call;
+    if (!call) {
+        fail(kernel, NULL, NULL);
+        return -1;
+    }
+    void *trap = NULL, *error;
+    PyObject *owner = kernel->owner;
+    /* The callback may close the VM. */
+    Py_INCREF(owner);
+    uint64_t *entry = kernel->entry;
+    entry[0]++;
+    entry[1] = (uint64_t)(uintptr_t)kernel->functions[which];
+    PyThreadState *state = PyEval_SaveThread();
+    error = call(kernel->store, kernel->functions[which], slots, count, &trap);
+    PyEval_RestoreThread(state);
+    entry[0]++;
+    *news = slots[0].i32;
+    int failed = error || trap;
+    if (failed) fail(kernel, error, trap);
+    Py_DECREF(owner);
+    return failed ? -1 : 0;
+}
+
+/* --- what a callback changed */
+
+static uint32_t change_count(const window *w) { return w->changes < MAX_CHANGES ? w->changes : MAX_CHANGES; }
+
+/* The place of an address of the kernel's, if ``size`` bytes there are inside of the window. */
+static const char *place(const Kernel *kernel, uint32_t address, uint64_t size) {
+    uint64_t at = (uint64_t)address - kernel->address;
+    return address >= kernel->address && at + size <= sizeof(window) ? (const char *)kernel->w + at : NULL;
+}
+
+static const char *name_of_change(const Kernel *kernel, const uint32_t *change) {
+    return place(kernel, change[3], (uint64_t)change[1] + change[2]);
+}
+
+int changed_delicate(const Course *course, const Kernel *kernel, int bits) {
+    for (uint32_t i = 0; i < change_count(kernel->w); i++) {
+        const uint32_t *change = kernel->w->change + 4 * i;
+        const char *name = name_of_change(kernel, change);
+        if (!name || meaning_of(course, name, change[1]) & bits) return 1;
+    }
+    return 0;
+}
+
+static int drop(PyObject *fields, const char *name, uint32_t size) {
+    for (Py_ssize_t at = PyList_Size(fields) - 1; at >= 0; at--) {
+        PyObject *n, *v;
+        char *data;
+        Py_ssize_t length;
+        if (!pair_of(PyList_GetItem(fields, at), &n, &v) || bytes_of(n, &data, &length)) continue;
+        if (length == size && !memcmp(data, name, size) && PyList_SetSlice(fields, at, at + 1, NULL)) return -1;
+    }
+    return 0;
+}
+
+/* One change, repeated on the list and appended to the log. */
+static int repeat_one(PyObject *fields, PyObject *log, uint32_t kind, const char *name, uint32_t size, uint32_t value_size) {
+    PyObject *n = PyBytes_FromStringAndSize(name, size), *v = PyBytes_FromStringAndSize(name + size, value_size);
+    PyObject *k = PyLong_FromLong((long)kind), *entry = n && v && k ? PyTuple_Pack(3, k, n, v) : NULL, *pair = NULL;
+    int failed = !entry || PyList_Append(log, entry);
+    if (!failed && kind != ADD) failed = drop(fields, name, size);
+    if (!failed && kind != REMOVE) {
+        pair = PyTuple_Pack(2, n, v);
+        failed = !pair || PyList_Append(fields, pair);
+    }
+    Py_XDECREF(n);
+    Py_XDECREF(v);
+    Py_XDECREF(k);
+    Py_XDECREF(entry);
+    Py_XDECREF(pair);
+    return failed ? -1 : 0;
+}
+
+int repeat(Kernel *kernel, PyObject *fields, PyObject **log) {
+    if (!*log && !(*log = PyList_New(0))) return -1;
+    for (uint32_t i = 0; i < change_count(kernel->w); i++) {
+        const uint32_t *change = kernel->w->change + 4 * i;
+        const char *name = name_of_change(kernel, change);
+        if (!name) {
+            PyErr_SetString(PyExc_SystemError, "the kernel's log of changes is not inside of its window");
+            return -1;
+        }
+        if (repeat_one(fields, *log, change[0] & 0xff, name, change[1], change[2])) return -1;
+    }
+    return 0;
+}
+
+PyObject *local_of(Kernel *kernel) {
+    const uint32_t *local = kernel->w->local;
+    const char *details = place(kernel, local[1], local[2]), *body = place(kernel, local[3], local[4]),
+               *pairs = place(kernel, local[5], local[6]);
+    if (!details || !body || !pairs) {
+        PyErr_SetString(PyExc_SystemError, "the kernel's local response is not inside of its window");
+        return NULL;
+    }
+    return Py_BuildValue("Iy#y#y#", local[0], details, (Py_ssize_t)local[2], body, (Py_ssize_t)local[4], pairs,
+                         (Py_ssize_t)local[6]);
+}
+
+/* --- the type */
+
+/* attach(call, store, entry, functions, window, address, thread, owner, vm, fill, fail, headroom) */
+static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
+    Kernel *k = (Kernel *)self;
+    unsigned long long call, store, entry, at, functions[CROSSINGS];
+    PyObject *owner, *vm, *fill, *fail, *headroom;
+    if (!PyArg_ParseTuple(arguments, "KKK(KKKKK)KIkOOOOO", &call, &store, &entry, functions, functions + 1, functions + 2,
+                          functions + 3, functions + 4, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom))
+        return NULL;
+    if (k->owner) {
+        PyErr_SetString(PyExc_ValueError, "a kernel is attached once");
+        return NULL;
+    }
+    for (int i = 0; i < CROSSINGS; i++) k->functions[i] = (const void *)(uintptr_t)functions[i];
+    k->store = (void *)(uintptr_t)store;
+    k->entry = (uint64_t *)(uintptr_t)entry;
+    k->w = (window *)(uintptr_t)at;
+    Py_INCREF(owner); Py_INCREF(vm); Py_INCREF(fill); Py_INCREF(fail); Py_INCREF(headroom);
+    k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom;
+    k->call = (call_function)(uintptr_t)call;
+    Py_RETURN_NONE;
+}
+
+static PyObject *kernel_close(PyObject *self, PyObject *unused) {
+    Kernel *k = (Kernel *)self;
+    (void)unused;
+    k->call = NULL;
+    Py_CLEAR(k->owner);
+    Py_RETURN_NONE;
+}
+
+static PyObject *kernel_env(PyObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromVoidPtr(self);
+}
+
+static PyObject *kernel_fill(PyObject *self, void *unused) {
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)fill);
+}
+
+static int kernel_traverse(PyObject *self, visitproc visit, void *arg) {
+    Kernel *k = (Kernel *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(k->owner);
+    Py_VISIT(k->vm);
+    Py_VISIT(k->fill);
+    Py_VISIT(k->fail);
+    Py_VISIT(k->headroom);
+    return 0;
+}
+
+static int kernel_clear(PyObject *self) {
+    Kernel *k = (Kernel *)self;
+    k->call = NULL;
+    Py_CLEAR(k->owner);
+    Py_CLEAR(k->vm);
+    Py_CLEAR(k->fill);
+    Py_CLEAR(k->headroom);
+    return 0;
+}
+
+static void kernel_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    kernel_clear(self);
+    Py_CLEAR(((Kernel *)self)->fail);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {{"attach", kernel_attach, METH_VARARGS, NULL},
+                                {"close", kernel_close, METH_NOARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
+static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0, NULL}, {NULL, 0, 0, 0, NULL}};
+static PyGetSetDef getters[] = {{"env", kernel_env, NULL, NULL, NULL},
+                                {"fill", kernel_fill, NULL, NULL, NULL},
+                                {NULL, NULL, NULL, NULL, NULL}};
+static PyType_Slot slots[] = {{Py_tp_methods, methods},
+                              {Py_tp_members, members},
+                              {Py_tp_getset, getters},
+                              {Py_tp_traverse, (void *)kernel_traverse},
+                              {Py_tp_clear, (void *)kernel_clear},
+                              {Py_tp_dealloc, (void *)kernel_dealloc},
+                              {Py_tp_new, (void *)PyType_GenericNew},
+                              {0, NULL}};
+static PyType_Spec spec = {"asgi_wasm.accelerator._accelerator.Kernel", sizeof(Kernel), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+
+PyTypeObject *make_kernel_type(void) { return (PyTypeObject *)PyType_FromSpec(&spec); }

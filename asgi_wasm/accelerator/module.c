@@ -1,0 +1,54 @@
+#include "accelerator.h"
+
+strings text;
+PyTypeObject *kernel_type, *course_type, *stream_type;
+
+static const struct {
+    PyObject **to;
+    const char *from;
+} texts[] = {
+    {&text.headers, "headers"}, {&text.method, "method"}, {&text.scheme, "scheme"}, {&text.raw_path, "raw_path"},
+    {&text.query_string, "query_string"}, {&text.http_version, "http_version"}, {&text.type, "type"},
+    {&text.status, "status"}, {&text.body, "body"}, {&text.more_body, "more_body"}, {&text.extensions, "extensions"},
+    {&text.trailers, "trailers"}, {&text.start, "http.response.start"}, {&text.body_type, "http.response.body"},
+    {&text.asgi_wasm, "asgi_wasm"}, {&text.failure, "failure"}, {&text.deleted, "deleted"},
+    {&text.values, "_values"}, {&text.next_context_id, "next_context_id"}, {&text.send, "send"}, {&text.perform, "perform"},
+    {&text.check_thread, "check_thread"}, {&text.receive, "receive"}, {&text.send_last, "send_last"}, {&text.send_portably, "send_portably"},
+    {&text.answer_without_kernel, "answer_without_kernel"}, {&text.head, "HEAD"}};
+
+static int make_texts(void) {
+    static const char *const pseudo[MOST_PSEUDO] = {":authority", ":path", ":method", ":scheme"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (!*texts[i].to && !(*texts[i].to = PyUnicode_InternFromString(texts[i].from))) return -1;
+    for (int i = 0; i < MOST_PSEUDO; i++)
+        if (!text.pseudo[i] && !(text.pseudo[i] = PyBytes_FromString(pseudo[i]))) return -1;
+    return text.status_name || (text.status_name = PyBytes_FromString(":status")) ? 0 : -1;
+}
+
+/* The types are the process's: they hold nothing that changes. */
+static int make_types(void) {
+    return (kernel_type || (kernel_type = make_kernel_type())) && (course_type || (course_type = make_course_type())) &&
+                   (stream_type || (stream_type = make_stream_type()))
+               ? 0
+               : -1;
+}
+
+static int add(PyObject *module, const char *name, PyTypeObject *type) {
+    Py_INCREF(type);
+    if (!PyModule_AddObject(module, name, (PyObject *)type)) return 0;
+    Py_DECREF(type);
+    return -1;
+}
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__accelerator(void) {
+    PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");
+    counts_together = version && PyLong_AsLong(version) < 0x030c0000;
+    if (!module || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
+        add(module, "Stream", stream_type) || PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window))) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
+}

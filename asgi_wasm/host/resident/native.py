@@ -1,0 +1,55 @@
+"""What enters a kernel without Python, as the host knows it: the extension module of `asgi_wasm.accelerator`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class NativeKernel(Protocol):
+    """What enters one VM's kernel. ``fill`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it may be."""
+
+    thread: int
+
+    @property
+    def fill(self) -> int: ...
+
+    @property
+    def env(self) -> int: ...
+
+    def attach(
+        self,
+        call: int,
+        store: int,
+        entry: int,
+        functions: tuple[int, ...],
+        window: int,
+        address: int,
+        thread: int,
+        owner: object,
+        vm: object,
+        fill: Callable[[int], int],
+        fail: Callable[[int, int], object],
+        headroom: Callable[[], None],
+        /,
+    ) -> None:
+        """Tell it where all this is; once."""
+        ...
+
+    def close(self) -> None:
+        """Enter no more. Idempotent; a call that runs may end."""
+        ...
+
+
+class Accelerator(Protocol):
+    """The extension module."""
+
+    WINDOW_SIZE: int
+    # Makes requests of one chain of filters; see `asgi_wasm.asgi.native`.
+    Course: Any
+    # The base of the class of such requests.
+    Stream: type
+
+    def Kernel(self) -> NativeKernel:  # noqa: N802  # a class there
+        """A kernel's way in, to be attached."""
+        ...

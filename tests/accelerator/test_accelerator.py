@@ -1,0 +1,382 @@
+"""The accelerator: it does what the portable lane does, gives all back, and is what the settings make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.accelerator import MODULE, AcceleratorError, load
+from asgi_wasm.asgi.native import NativeRequest
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from tests.driving import http_scope
+from tests.extras import NO_ACCELERATOR
+from tests.plugins.conftest import PLUGINS
+from tests.resident.test_same import BODIES, PROBE
+from tests.wasm_exports import without_exports
+
+HEADERS = PLUGINS / "headers" / "c.wasm"
+needs_accelerator = pytest.mark.skipif(NO_ACCELERATOR != "", reason=NO_ACCELERATOR)
+ROOT = Path(__file__).parents[2]
+
+
+class App:
+    """Answers with a head of any kind, and keeps what it saw."""
+
+    def __init__(self, head: Any = ((b"x-a", b"1"),)) -> None:
+        self.head = head
+        self.seen: list[Any] = []
+        self.requests: list[Any] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests.append(send)
+        self.seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
+        scope["route"] = "added"
+        await send({"type": "http.response.start", "status": 200, "headers": self.head})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+
+@asynccontextmanager
+async def running(app: App, accelerator: str, **plugin: Any) -> AsyncIterator[WasmMiddleware]:
+    middleware = WasmMiddleware(
+        app, settings={"plugins": [{"name": "p", "file": HEADERS, **plugin}], "accelerator": accelerator}
+    )
+    async with middleware:
+        yield middleware
+
+
+async def exchange(middleware: WasmMiddleware, scope: Scope) -> list[Any]:
+    """Of one request, all that the client gets, or what the app's server gets raised."""
+    got: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        got.append(
+            {**message, "headers": [tuple(pair) for pair in message["headers"]]} if "headers" in message else message
+        )
+
+    try:
+        await middleware(scope, receive, send)
+    except Exception as error:
+        got.append((type(error).__name__, str(error)))
+    got.append(scope.get("route"))
+    return got
+
+
+def both(scope: Scope, head: Any = ((b"x-a", b"1"),), **plugin: Any) -> list[tuple[list[Any], list[Any]]]:
+    """What comes of it with and without the accelerator: to the app, to the client."""
+
+    async def run(accelerator: str) -> tuple[list[Any], list[Any]]:
+        app = App(head)
+        async with running(app, accelerator, **plugin) as middleware:
+            return app.seen, await exchange(middleware, dict(scope))
+
+    return [asyncio.run(run(accelerator)) for accelerator in ("off", "required")]
+
+
+def filled(count: int, size: int = 1) -> list[tuple[bytes, bytes]]:
+    return [(b"x-%d" % index, b"v" * size) for index in range(count)]
+
+
+HEADS: dict[str, Any] = {
+    "none": [],
+    "one": filled(1),
+    # The plugin adds one, and pseudo-headers count.
+    "251": filled(251),
+    "252": filled(252),
+    "255": filled(255),
+    "256": filled(256),
+    "257": filled(257),
+    "64 kB": filled(64, 1024),
+    "1 MB": filled(16, 65536),
+    "lists": [[b"x-a", b"1"], [b"x-b", b"2"]],
+    "a tuple": ((b"x-a", b"1"), (b"x-b", b"2")),
+    "bytearrays": [(bytearray(b"x-a"), bytearray(b"1"))],
+    "memoryviews": [(b"x-a", memoryview(b"1"))],
+    "padded": [(b"x-a", b" 1\t"), (b"x-b", b" "), (b"x-c", b"")],
+    "twice": [(b"x-a", b"1"), (b"x-a", b"2"), (b"accept", b"a"), (b"accept", b"b")],
+    "single twice": [(b"user-agent", b"a"), (b"user-agent", b"b"), (b"content-type", b"c"), (b"content-type", b"d")],
+    "upper case": [(b"X-A", b"1")],
+    "nothing for a name": [(b"", b"1")],
+    "of the connection": [(b"connection", b"close"), (b"te", b"trailers"), (b"keep-alive", b"1")],
+}
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", HEADS)
+def test_a_request_of_any_head_is_as_without(name: str) -> None:
+    head = HEADS[name]
+    if isinstance(head, list):
+        head = [(b"host", b"h"), *head, (b"connection", b"close")]
+    portable, accelerated = both({**http_scope(), "headers": head})
+    assert accelerated == portable
+
+
+@needs_accelerator
+@pytest.mark.parametrize("name", HEADS)
+def test_a_response_of_any_head_is_as_without(name: str) -> None:
+    portable, accelerated = both(http_scope(headers=[(b"host", b"h")]), HEADS[name])
+    assert accelerated == portable
+
+
+@needs_accelerator
+@pytest.mark.parametrize(
+    "head",
+    [
+        [(b"content-length", b"5")],
+        [(b"content-length", b"5"), (b"content-length", b"5")],
+        [(b"transfer-encoding", b"chunked")],
+        [(b"content-length", b"0")],
+        [(b"x-a", "text")],
+        [(b"x-a",)],
+        [None],
+        None,
+        7,
+    ],
+)
+def test_a_response_of_an_odd_head_is_as_without(head: Any) -> None:
+    portable, accelerated = both(http_scope(headers=[(b"host", b"h")]), head)
+    assert accelerated == portable
+
+
+@needs_accelerator
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "HEAD"},
+        {"method": "BREW"},
+        {"method": "POST", "headers": [(b"host", b"h"), (b"content-length", b"5")]},
+        {"headers": [(b"host", b"h"), (b"content-length", b" 0")]},
+        {"headers": [(b"host", b"h"), (b"transfer-encoding", b"chunked")]},
+        {"headers": [(b"x-no", b"host")]},
+        {"headers": [(b"host", b"h"), (b"host", b"i")]},
+        {"http_version": "2"},
+        {"http_version": "2", "headers": [(b"host", b"h"), (b"cookie", b"a"), (b"cookie", b"b")]},
+        {"http_version": None},
+        {"scheme": "https"},
+        {"scheme": "ftp"},
+        {"scheme": None},
+        {"raw_path": None, "path": "/ä"},
+        {"raw_path": b"/a?in=path"},
+        {"query_string": b""},
+        {"query_string": b"a=1&b"},
+        {"query_string": None},
+        {"extensions": {"http.response.pathsend": {}}},
+        {"extensions": None},
+        {"asgi_wasm": "other"},
+    ],
+)
+def test_a_scope_of_any_kind_is_as_without(change: dict[str, Any]) -> None:
+    portable, accelerated = both({**http_scope(headers=[(b"host", b"h")]), **change})
+    assert accelerated == portable
+
+
+@needs_accelerator
+def test_an_ordinary_request_is_the_accelerators() -> None:
+    async def main() -> None:
+        app = App([(b"x-a", b"1")])
+        async with running(app, "required") as middleware:
+            got = await exchange(middleware, http_scope(headers=[(b"host", b"h")]))
+            assert (b"x-plugin-out", b"here") in got[0]["headers"]
+            assert got[-1] == "added"
+            assert isinstance(app.requests[0].__self__, NativeRequest)
+
+    asyncio.run(main())
+
+
+@needs_accelerator
+@pytest.mark.parametrize("phase", ["stream_create", "request_headers", "response_headers", "log", "done", "delete"])
+@pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
+def test_a_vm_that_traps_anywhere_is_as_without(phase: str, policy: str, tmp_path: Path) -> None:
+    probe = tmp_path / "probe.wasm"
+    probe.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
+    scope = http_scope(headers=[(b"host", b"h")])
+    conf = {"conf": f"{phase}: trap", "failure_policy": policy}
+    portable, accelerated = both(scope, [(b"x-a", b"1")], file=probe, **conf)
+    assert accelerated == portable
+
+
+# --- which there is
+
+
+def test_without_the_module_a_start_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, MODULE, None)
+    caplog.set_level(logging.INFO, "asgi_wasm.host")
+
+    async def main() -> None:
+        app = App()
+        async with running(app, "auto") as middleware:
+            await exchange(middleware, http_scope(headers=[(b"host", b"h")]))
+        assert not isinstance(app.requests[0].__self__, NativeRequest)
+
+    asyncio.run(main())
+    told = [text for text in caplog.messages if "portable lane" in text]
+    assert told == [
+        "the portable lane runs, without the accelerator: it was not built, for want of a C compiler or a wheel for"
+        " this platform"
+    ]
+
+
+def test_without_the_module_that_is_required_there_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, MODULE, None)
+
+    async def main() -> None:
+        async with running(App(), "required"):
+            pass
+
+    with pytest.raises(AcceleratorError, match='accelerator is "required", but it was not built'):
+        asyncio.run(main())
+
+
+def test_it_is_for_this_pythons_kind_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(AcceleratorError, match="not proven without the global"):
+        load()
+    monkeypatch.setattr(sys.implementation, "name", "other")
+    with pytest.raises(AcceleratorError, match="this is other"):
+        load()
+
+
+@needs_accelerator
+def test_one_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module(MODULE), "WINDOW_SIZE", 1)
+    with pytest.raises(AcceleratorError, match="built from other sources"):
+        load()
+
+
+@needs_accelerator
+def test_it_enters_kernels_only() -> None:
+    async def main() -> None:
+        middleware = WasmMiddleware(
+            App(),
+            settings={"plugins": [{"name": "p", "file": HEADERS}], "accelerator": "required", "resident": "off"},
+        )
+        async with middleware:
+            pass
+
+    with pytest.raises(AcceleratorError, match="leaves out"):
+        asyncio.run(main())
+
+
+# --- misuse of its types, by us alone: an error, no crash
+
+
+@needs_accelerator
+def test_its_types_are_not_to_be_misused() -> None:
+    module: Any = load()
+    with pytest.raises(TypeError, match="is made by Course"):
+        module.Stream()
+    with pytest.raises(TypeError):
+        module.Course()
+    with pytest.raises(TypeError, match="subclass of Stream"):
+        module.Course(int, None, None, [], (), 0, {}, {}, {}, int, None, None, None, None)
+    kernel = module.Kernel()
+    with pytest.raises(TypeError):
+        kernel.attach(1)
+    kernel.close()
+    kernel.close()
+
+
+# --- nothing is left, and nothing is lost
+
+
+@needs_accelerator
+def test_requests_leave_nothing_behind() -> None:
+    """Neither blocks of memory nor references: 20,000 requests, and the collector is off."""
+
+    async def main() -> None:
+        app = App([(b"x-a", b"1")])
+        async with running(app, "required") as middleware:
+            scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close")])
+
+            async def many(count: int) -> None:
+                for _ in range(count):
+                    await exchange(middleware, dict(scope))
+                    app.seen.clear()
+                    app.requests.clear()
+
+            await many(2000)
+            gc.collect()
+            gc.disable()
+            try:
+                blocks = sys.getallocatedblocks()
+                counts = [sys.getrefcount(each) for each in (None, b"host", app, *scope["headers"])]
+                await many(20_000)
+                assert sys.getallocatedblocks() - blocks < 2000
+                for before, each in zip(counts, (None, b"host", app, *scope["headers"]), strict=True):
+                    # Immortal from CPython 3.12 on; else a few are the interpreter's.
+                    assert abs(sys.getrefcount(each) - before) < 100
+            finally:
+                gc.enable()
+
+    asyncio.run(main())
+
+
+@needs_accelerator
+def test_any_allocation_may_fail() -> None:
+    """Each in turn, in a process of its own: an exception or an answer comes of it, and the next request is well."""
+    pytest.importorskip("_testcapi", reason="this Python was built without _testcapi, which makes allocations fail")
+    script = """
+        import asyncio, sys, _testcapi
+        from asgi_wasm.accelerator import load
+        from tests.accelerator.test_accelerator import App, exchange, running
+        from tests.driving import http_scope
+
+        load()
+        scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close"), (b"x", b" p ")])
+
+        async def read():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def keep(message):
+            pass
+
+        async def main():
+            app = App([(b"x-a", b" 1 ")])
+            async with running(app, "required") as middleware:
+                failed = 0
+                for nth in range(400):
+                    given = dict(scope)
+                    run = middleware(given, read, keep)
+                    _testcapi.set_nomemory(nth, nth + 1)
+                    try:
+                        run.send(None)
+                    except StopIteration:
+                        pass
+                    except Exception:
+                        failed += 1
+                    finally:
+                        _testcapi.remove_mem_hooks()
+                    app.seen.clear()
+                    app.requests.clear()
+                got = await exchange(middleware, dict(scope))
+                assert got[0]["status"] == 200 and (b"x-plugin-out", b"here") in got[0]["headers"], got
+                print(failed)
+
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 20
