@@ -20,9 +20,11 @@ _START_SECONDS = 30.0
 class RedisServer:
     """A server that can be stopped, started again (empty) and frozen."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, keeps_nothing: bool = True) -> None:
+        """``arguments`` may begin with a file of settings. A Sentinel knows no settings that say what is kept."""
         self.port = free_port()
-        self._arguments = arguments
+        keeping = ["--save", "", "--appendonly", "no"] if keeps_nothing else []
+        self._arguments = [*arguments, "--bind", "127.0.0.1", "--port", str(self.port), *keeping]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -31,15 +33,14 @@ class RedisServer:
 
     def start(self) -> None:
         assert BINARY is not None, MISSING
-        address = ["--bind", "127.0.0.1", "--port", str(self.port)]
-        command = [BINARY, *address, "--save", "", "--appendonly", "no", *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/")
+        self._process = subprocess.Popen([BINARY, *self._arguments], stdout=subprocess.DEVNULL, cwd="/")
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.02)
+        self.stop()
         raise RuntimeError("redis-server did not start")
 
     def stop(self) -> None:
@@ -59,8 +60,8 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*arguments: str) -> Iterator[RedisServer]:
-    server = RedisServer(*arguments)
+def redis_server(*arguments: str, keeps_nothing: bool = True) -> Iterator[RedisServer]:
+    server = RedisServer(*arguments, keeps_nothing=keeps_nothing)
     server.start()
     try:
         yield server

@@ -74,10 +74,21 @@ def ring(folder: Path, worker: bytes, token: int) -> bool:
     return True
 
 
+def lives(folder: Path, worker: bytes) -> bool:
+    """Whether the worker listens: it is neither stopped nor killed."""
+    return _has_reader(folder / worker.hex())
+
+
+def _has_reader(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def sweep(folder: Path) -> None:
     """Remove the FIFOs of workers that were killed."""
     for path in folder.glob("[!.]*"):
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        except OSError:
+        if not _has_reader(path):
             path.unlink(missing_ok=True)

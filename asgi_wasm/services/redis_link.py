@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis import Redis
@@ -18,11 +18,12 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.outage import Outage
+from asgi_wasm.services.redis_refusals import Refusals, require_single
 from asgi_wasm.specs import StoreSpec
 
 # Seconds. Nobody waits for a connection but startup; with TLS it takes several round trips.
@@ -34,38 +35,70 @@ _LONGEST_PAUSE = 5.0
 # Silence after which both are asked whether they are still there: Redis and firewalls drop connections that are idle,
 # and no hostcall shall be the one to find out.
 _SILENCE_SECONDS = 15.0
+# After which what a worker that is gone leaves behind is taken over.
+_TEND_SECONDS = 5.0
 
 
 class RedisLink:
-    """`call` for hostcalls; ``wake`` is called for each message on ``channel``.
+    """`call` for hostcalls; ``wake`` is called for each message on ``channel``, ``tend`` from time to time.
 
-    ``introduce`` is called with each new connection, on another thread, before hostcalls have it.
+    The ``introductions`` are called with each new connection, on another thread, before hostcalls have it.
     """
 
     def __init__(
-        self, spec: StoreSpec, channel: str, introduce: Callable[[Redis], None], wake: Callable[[bytes], None]
+        self, spec: StoreSpec, channel: str, wake: Callable[[bytes], None], tend: Callable[[], Awaitable[None]]
     ) -> None:
+        self.introductions: list[Callable[[Redis], None]] = []
+        # How many there have been.
+        self.connections = 0
         self._spec = spec
         self._channel = channel
-        self._introduce = introduce
         self._wake = wake
+        self._tend = tend
         self._outage = Outage(spec.label)
+        self._refusals = Refusals(spec.label)
         self._client: Redis | None = None
+        # For what need not be answered before a hostcall returns.
+        self._patient: AsyncRedis | None = None
         self._task: asyncio.Task[None] | None = None
         # Set when the first attempt to connect has ended, in one way or the other.
         self._tried = asyncio.Event()
         self._lost = asyncio.Event()
 
     def call(self, *command: bytes | str | int) -> Any:
-        """The answer to a command, within the time limit. Raises `PortError`."""
+        """The answer to a command, within the time limit. Raises `PortError`, also for an answer that is an error."""
         client = self._client
         if client is None:
             raise PortError(f"{self._spec.label} is not connected")
         try:
             return client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            self._lose(error)
+        except ResponseError as error:
+            self.refused(error)
             raise PortError(str(error)) from error
+        except (RedisError, OSError) as error:
+            self.lost(error)
+            raise PortError(str(error)) from error
+
+    async def command(self, *command: bytes | str | int) -> Any:
+        """`call` that does not hold the event loop. Raises what redis-py raises, and `PortError`."""
+        client = self._patient
+        if client is None or self._client is None:
+            raise PortError(f"{self._spec.label} is not connected")
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def refused(self, error: ResponseError) -> None:
+        """A command was answered by an error: the connection is as good as before, and so are other commands."""
+        self._refusals.tell(error)
+        if isinstance(error, ReadOnlyError):
+            # There was a failover. The name may lead to the new primary; until it is reached, this one can be read.
+            self._lost.set()
+
+    def lost(self, error: Exception) -> None:
+        """The connection is gone, or cannot be relied on: connect again, and refuse hostcalls until then."""
+        if isinstance(error, ResponseError):
+            self.refused(error)
+        else:
+            self._lose(error)
 
     async def start(self) -> None:
         """Connect; when that fails or takes too long, go on trying, and let hostcalls fail until then."""
@@ -119,7 +152,10 @@ class RedisLink:
             if await subscription.get_message(timeout=_CONNECT_SECONDS) is None:
                 raise RedisConnectionError("it does not answer")
             self._lost.clear()
-            self._client = await asyncio.to_thread(self._connect)
+            self.connections += 1
+            client = await asyncio.to_thread(self._connect)
+            self._close()
+            self._client, self._patient = client, listener
             self._outage.end()
             self._tried.set()
             await self._deliver(subscription)
@@ -135,23 +171,33 @@ class RedisLink:
         )
         try:
             client.ping()
-            self._introduce(client)
+            require_single(client)
+            for introduce in self.introductions:
+                introduce(client)
         except BaseException:
             client.close()
             raise
         return client
 
     async def _deliver(self, subscription: PubSub) -> None:
-        listening = asyncio.ensure_future(self._listen(subscription))
-        lost = asyncio.ensure_future(self._lost.wait())
+        works = [self._listen(subscription), self._tend_regularly(), self._lost.wait()]
+        tasks = [asyncio.ensure_future(work) for work in works]
         try:
-            await asyncio.wait({listening, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if listening.done():
-                listening.result()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            listening.cancel()
-            lost.cancel()
-            await asyncio.gather(listening, lost, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tend_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            try:
+                await self._tend()
+            except ResponseError as error:
+                self.refused(error)
 
     async def _listen(self, subscription: PubSub) -> None:
         asked = False
@@ -174,7 +220,7 @@ class RedisLink:
         self._lost.set()
 
     def _close(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._patient = self._client, None, None
         if client is not None:
             with contextlib.suppress(RedisError, OSError):
                 client.close()

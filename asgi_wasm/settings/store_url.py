@@ -16,6 +16,9 @@ _TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_host
 _OPTIONS = {"memory": (), "lmdb": ("map_size",), "redis": ("prefix", "timeout")}
 _OPTIONS["rediss"] = (*_OPTIONS["redis"], *_TLS_OPTIONS)
 
+# Bytes: below, a database holds next to nothing; above, no machine has the addresses.
+_MAP_SIZES = 1 << 17, 1 << 44
+
 _Number = TypeVar("_Number", int, float)
 
 
@@ -44,6 +47,8 @@ def parse_store_url(text: str) -> StoreSpec:
     label = shown
     if parts.scheme == "lmdb":
         size = _positive(int, options, "map_size", DEFAULT_MAP_SIZE)
+        if not _MAP_SIZES[0] <= size <= _MAP_SIZES[1]:
+            raise ValueError(f"its option map_size must be from {_MAP_SIZES[0]} (128 KiB) to {_MAP_SIZES[1]} (16 TiB)")
         return StoreSpec("lmdb", label, path=Path(unquote(parts.path)), map_size=size)
     tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
     return StoreSpec(

@@ -6,16 +6,19 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio.client import PubSub
 
+from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.store import Store
 from tests.driving import run, until
 from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
 from tests.services.conftest import Place
 from tests.services.listening import Listener
+from tests.serving import free_port
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=MISSING)
 
@@ -168,19 +171,201 @@ def test_password(caplog: pytest.LogCaptureFixture) -> None:
     assert "wrong-one" not in caplog.text
 
 
-def test_a_full_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """It answers, but not to writes: that is an outage too, with a longer and longer pause."""
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [("full", "it is full"), ("replica", "it is a replica"), ("wrong type", "something else writes keys")],
+)
+def test_an_error_is_an_answer(server: RedisServer, caplog: pytest.LogCaptureFixture, refused: str, told: str) -> None:
+    """Reads go on between refused writes, and the log says it once."""
+    from redis import Redis
+
+    async def main() -> None:
+        with Redis.from_url(server.url) as operator:
+            async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+                token = store.queues.register("vm", b"q", Listener(store).root)
+                store.queues.enqueue(token, b"x")
+                store.shared_data.set("vm", b"k", b"v", 0)
+                if refused == "full":
+                    operator.config_set("maxmemory", 1)
+                elif refused == "replica":
+                    operator.replicaof("127.0.0.1", "1")
+                else:
+                    operator.rpush("asgi_wasm:data:vm:other", "x")
+                for _ in range(50):
+                    with pytest.raises(PortError):
+                        store.shared_data.set("vm", b"other", b"v", 0)
+                    assert store.shared_data.get("vm", b"k") == (b"v", 1)
+                    await asyncio.sleep(0.005)
+                if refused == "full":
+                    # Nobody could empty it otherwise.
+                    assert store.queues.dequeue(token) == b"x"
+                operator.config_set("maxmemory", 0)
+                operator.replicaof("NO", "ONE")
+                operator.delete("asgi_wasm:data:vm:other")
+                assert store.shared_data.set("vm", b"other", b"v", 0)
+
+    run(main)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == 1 and told in lines[0]
+
+
+# What the README says that a user must be allowed, and no more.
+RIGHTS = """
+    ~asgi_wasm:* &asgi_wasm:* +bitfield +del +eval +exists +get +hdel +hget +hgetall +hmget +hset +lindex +llen +lpop
+    +lpush +lrange +lrem +ping +publish +pubsub|numsub +rpush +sadd +select +set +smembers +srem +subscribe +unsubscribe
+"""
+
+
+@pytest.mark.parametrize("lacks", ["", "+hset"])
+def test_a_user_with_few_rights(server: RedisServer, caplog: pytest.LogCaptureFixture, lacks: str) -> None:
+    from redis import Redis
+
+    async def main() -> None:
+        with Redis.from_url(server.url) as operator:
+            rights = [right for right in RIGHTS.split() if right != lacks]
+            operator.execute_command("ACL", "SETUSER", "app", "on", ">secret", *rights)
+        place = Place(f"redis://app:secret@127.0.0.1:{server.port}/0?timeout=5")
+        async with place.stores() as (store, other):
+            if lacks:
+                with pytest.raises(PortError):
+                    store.shared_data.set("vm", b"k", b"v", 0)
+                return
+            assert store.shared_data.set("vm", b"k", b"v", 0)
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            assert other.queues.enqueue(token, b"x") and other.queues.resolve("vm", b"q") == token
+            await until(lambda: owner.heard == [token])
+            assert store.queues.dequeue(token) == b"x"
+            store.metrics.gauge_add("p", "g", 3)
+            store.metrics.observe("p", "h", 3)
+            assert other.metrics.value("p", MetricType.GAUGE, "g") == 3
+            await store.queues._tend()  # type: ignore[attr-defined]
+
+    run(main)
+    assert ("the README lists what it must be allowed" in caplog.text) == bool(lacks)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_what_is_no_single_server_is_refused(caplog: pytest.LogCaptureFixture, tmp_path: Path, kind: str) -> None:
+    conf = tmp_path / "redis.conf"
+    cluster = f"cluster-enabled yes\ncluster-port {free_port()}\n" if kind == "cluster" else ""
+    conf.write_text(f"dir {tmp_path}\n{cluster}")
+    arguments = [str(conf), *(["--sentinel"] if kind == "sentinel" else [])]
 
     async def main(url: str) -> None:
         async with Place(f"{url}?timeout=5").stores(1) as (store,):
-            for _ in range(100):
-                with pytest.raises(PortError):
-                    store.shared_data.set("vm", b"k", b"v", 0)
-                await asyncio.sleep(0.01)
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
 
-    with redis_server("--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
+    with redis_server(*arguments, keeps_nothing=False) as server:
         run(lambda: main(server.url))
-    assert 1 <= levels(caplog).count("ERROR") <= 4
+    assert f"it is {'part of a Redis Cluster' if kind == 'cluster' else 'a Sentinel'}" in caplog.text
+
+
+def test_tls(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.upstreams import Certificate
+
+    certificate, port = Certificate(tmp_path), free_port()
+    files = ["--tls-cert-file", certificate.file, "--tls-key-file", certificate.key, "--tls-auth-clients", "no"]
+    arguments = [*map(str, files), "--tls-ca-cert-file", str(certificate.file), "--tls-port", str(port)]
+
+    async def main() -> None:
+        url = f"rediss://127.0.0.1:{port}/0?timeout=5"
+        async with Place(f"{url}&ssl_ca_certs={certificate.file}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            assert other.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+        async with Place(url).stores(1) as (store,):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
+
+    with redis_server(*arguments):
+        run(main)
+    assert "certificate" in caplog.text.lower()
+
+
+def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer) -> None:
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            listening = store.queues.link  # type: ignore[attr-defined]
+            connections = listening.connections
+            other.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+            for _ in range(3):
+                other.queues.enqueue(token, b"x")
+            await until(lambda: listening.connections > connections)
+            await until(lambda: owner.heard == [token] * 3)
+            await asyncio.sleep(0.1)
+            assert owner.heard == [token] * 3
+
+    run(main)
+
+
+def test_a_value_whose_answer_is_lost_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the front, and the owner is told of what is there."""
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            for value in (b"1", b"2", b"3", b"4"):
+                store.queues.enqueue(token, value)
+            assert store.queues.dequeue(token) == b"1"
+            await until(lambda: len(owner.heard) == 4)
+            server.freeze()
+            with pytest.raises(PortError):
+                store.queues.dequeue(token)
+            server.thaw()
+            await until_it_answers(store)
+            await until(lambda: len(owner.heard) >= 7)
+            assert [store.queues.dequeue(token) for _ in range(4)] == [b"2", b"3", b"4", None]
+
+    run(main)
+
+
+def test_a_value_that_a_killed_worker_had_taken_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what it had worked by then."""
+    monkeypatch.setattr("asgi_wasm.services.redis_link._TEND_SECONDS", 0.1)
+
+    async def main() -> None:
+        place = Place(f"{server.url}?timeout=5")
+        async with place.stores(1) as (store,):
+            owner = Listener(store)
+            async with place.stores(1) as (killed,):
+                token = killed.queues.register("vm", b"q", Listener(killed).root)
+                store.queues.register("vm", b"q", owner.root)
+                killed.queues.register("vm", b"q", Listener(killed).root)
+                for value in (b"1", b"2", b"3"):
+                    store.queues.enqueue(token, value)
+                assert killed.queues.dequeue(token) == b"1"
+                await asyncio.sleep(0.2)
+                # No iteration of the event loop between this and its end.
+                assert killed.queues.dequeue(token) == b"2"
+                monkeypatch.setattr(killed.queues, "settle", lambda: asyncio.sleep(0))
+                killed.queues._acknowledging.cancel()  # type: ignore[attr-defined]
+            await until(lambda: owner.heard == [token] * 2)
+            assert [store.queues.dequeue(token) for _ in range(3)] == [b"2", b"3", None]
+
+    run(main)
+
+
+def test_gauges_outlive_a_lost_connection(server: RedisServer) -> None:
+    """Others forget the parts of a worker that they cannot see; it brings its own along."""
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            store.metrics.gauge_add("p", "g", 5)
+            store.metrics.gauge_add("p", "g", -2)
+            server.stop()
+            server.start()
+            await until_it_answers(store)
+            await until_it_answers(other)
+            assert other.metrics.value("p", MetricType.GAUGE, "g") == 3
+
+    run(main)
 
 
 def test_a_silent_listener_is_asked_whether_it_is_there(
@@ -248,9 +433,7 @@ def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
     run(main)
 
 
-def test_an_owner_that_cannot_introduce_itself_stays_out_until_it_can(
-    server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_owner_of_a_full_server(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     from redis import Redis
 
     async def main() -> None:
@@ -261,12 +444,13 @@ def test_an_owner_that_cannot_introduce_itself_stays_out_until_it_can(
                 operator.config_set("maxmemory", 1)
                 with pytest.raises(PortError):
                     store.queues.enqueue(token, b"x")
+                # It is not away, and goes on hearing; nor is it when its connection comes back meanwhile.
+                store.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
                 await asyncio.sleep(1)
-                assert levels(caplog) == ["ERROR"]
+                await until_it_answers(store)
                 operator.config_set("maxmemory", 0)
-            await until_it_answers(store)
             store.queues.enqueue(token, b"x")
             await until(lambda: owner.heard == [token])
 
     run(main)
-    assert levels(caplog) == ["ERROR", "WARNING"]
+    assert levels(caplog) == ["ERROR", "ERROR", "WARNING"]

@@ -125,7 +125,7 @@ def test_the_last_registrant_owns_and_finds_what_is_queued_untold(place: Place) 
 
 def test_two_queues_at_one_place_get_two_tokens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes may meet; at the end of the range the next token is 1, not 0."""
-    for module in ("lmdb", "redis"):
+    for module in ("lmdb_queues", "redis_queues"):
         monkeypatch.setattr(f"asgi_wasm.services.{module}.first_token", lambda identity: (1 << 31) - 1)
 
     async def main() -> None:
@@ -183,5 +183,38 @@ def test_stop_twice_and_start_again(place: Place) -> None:
         async with place.stores(1) as (store,):
             kept = store.shared_data.get("vm", b"k")
             assert (kept is None) == place.in_memory
+
+    run(main)
+
+
+def test_gauges_are_those_of_living_workers(shared_place: Place) -> None:
+    async def main() -> None:
+        async with shared_place.stores() as (one, other):
+            one.metrics.gauge_add("p", "n", 5)
+            other.metrics.gauge_add("p", "n", 1)
+            one.metrics.counter_add("p", "n", 5)
+            assert other.metrics.value("p", MetricType.GAUGE, "n") == 6
+            # Each sets its own part.
+            one.metrics.gauge_set("p", "n", 7)
+            assert other.metrics.value("p", MetricType.GAUGE, "n") == 8
+            await one.stop()
+            await until(lambda: other.metrics.value("p", MetricType.GAUGE, "n") == 1)
+            assert other.metrics.value("p", MetricType.COUNTER, "n") == 5
+
+    run(main)
+
+
+def test_who_registers_hears_of_what_no_living_worker_was_told_of(shared_place: Place) -> None:
+    async def main() -> None:
+        async with shared_place.stores() as (one, other):
+            token = one.queues.register("vm", b"q", Listener(one).root)
+            one.queues.enqueue(token, b"1")
+            one.queues.enqueue(token, b"2")
+            await one.stop()
+            owner = Listener(other)
+            # A server notices a closed connection in its own time.
+            await asyncio.sleep(0.2)
+            other.queues.register("vm", b"q", owner.root)
+            await until(lambda: owner.heard == [token] * 2)
 
     run(main)

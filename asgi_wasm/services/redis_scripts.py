@@ -1,0 +1,125 @@
+"""What Redis runs for a hostcall: scripts, since each hostcall is to be atomic and one round trip.
+
+A worker lives while somebody subscribes to its channel; Redis itself knows that at once when a process is killed. Where
+Redis is full, a script must not fail halfway: what it removes, it removes last.
+"""
+
+# KEYS: the value. ARGV: value, cas. CAS numbers count from 1 to 2^32-1 for each key, and never are 0.
+SET = """
+local present = redis.call('HGET', KEYS[1], 'cas')
+if present and ARGV[2] ~= '0' and ARGV[2] ~= present then return 0 end
+redis.call('HSET', KEYS[1], 'value', ARGV[1], 'cas', (tonumber(present or '0') % 4294967295) + 1)
+return 1
+"""
+
+# ARGV: prefix of queues' keys, the queue's name, the token to look at first, the last token. Leaves `token` and `key`,
+# and whether the queue was `found`.
+_FIND = """
+local token, key, found = tonumber(ARGV[3]), nil, false
+while true do
+  key = ARGV[1] .. string.format('%d', token)
+  local name = redis.call('GET', key)
+  found = name == ARGV[2]
+  if found or not name then break end
+  token = token % tonumber(ARGV[4]) + 1
+end
+"""
+
+RESOLVE = f"{_FIND} if found then return token end return false"
+
+# ARGV[5]: the worker, ARGV[6]: the name under which its connection takes values, ARGV[7]: prefix of channels. ARGV[8]:
+# "take" the queue over; or keep the place among the owners that it has, when it "returns" or when it "tends" the queue
+# from time to time. Gives back the token, and for how many values the worker is to be woken.
+REGISTER = f"""{_FIND}
+local owners, values, takers, me = key .. ':owners', key .. ':values', key .. ':takers', ARGV[5]
+local function lives(worker) return tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[7] .. worker)[2]) > 0 end
+if not found then redis.call('SET', key, ARGV[2]) end
+local first = redis.call('LINDEX', owners, 0)
+for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
+  if owner == me or lives(owner) then break end
+  redis.call('LREM', owners, 0, owner)
+end
+local living = redis.call('LINDEX', owners, 0)
+if ARGV[8] == 'take' then
+  if living ~= me then
+    redis.call('LREM', owners, 0, me)
+    redis.call('LPUSH', owners, me)
+  end
+else
+  local there = false
+  for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do there = there or owner == me end
+  if not there then redis.call('RPUSH', owners, me) end
+end
+local back = 0
+for _, taker in ipairs(redis.call('SMEMBERS', takers)) do
+  local worker = string.match(taker, '^[^.]*')
+  if taker ~= ARGV[6] and (worker == me or not lives(worker)) then
+    local taken, numbers = {{}}, {{}}
+    local flat = redis.call('HGETALL', key .. ':taken:' .. taker)
+    for place = 1, #flat, 2 do
+      numbers[#numbers + 1] = tonumber(flat[place])
+      taken[tonumber(flat[place])] = flat[place + 1]
+    end
+    table.sort(numbers)
+    for place = #numbers, 1, -1 do redis.call('LPUSH', values, taken[numbers[place]]) end
+    redis.call('DEL', key .. ':taken:' .. taker)
+    redis.call('SREM', takers, taker)
+    back = back + #numbers
+  end
+end
+local owner = redis.call('LINDEX', owners, 0)
+if owner ~= me then
+  for _ = 1, back do redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d', token)) end
+  return {{token, 0}}
+end
+if ARGV[8] == 'returns' or not living or (ARGV[8] == 'tends' and first ~= me) then
+  back = redis.call('LLEN', values)
+end
+return {{token, back}}
+"""
+
+# KEYS: the queue. ARGV: value, token, prefix of channels. A worker that nobody reached is gone: the one before it owns.
+ENQUEUE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('RPUSH', KEYS[1] .. ':values', ARGV[1])
+local owners = KEYS[1] .. ':owners'
+for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
+  if redis.call('PUBLISH', ARGV[3] .. owner, ARGV[2]) > 0 then break end
+  redis.call('LREM', owners, 0, owner)
+end
+return 1
+"""
+
+# KEYS: the queue. ARGV: the taker, the number of this call. The value is kept until the worker has said that it had it;
+# a server that is full keeps it not, rather than to let nobody empty the queue.
+DEQUEUE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local value = redis.call('LPOP', KEYS[1] .. ':values')
+if value then
+  redis.pcall('SADD', KEYS[1] .. ':takers', ARGV[1])
+  redis.pcall('HSET', KEYS[1] .. ':taken:' .. ARGV[1], ARGV[2], value)
+end
+return value
+"""
+
+# KEYS: the gauge's workers, this worker's part. ARGV: the worker, and what BITFIELD is to do to its part.
+CHANGE_GAUGE = """
+redis.call('SADD', KEYS[1], ARGV[1])
+return redis.call('BITFIELD', KEYS[2], ARGV[2], 'i64', '0', ARGV[3], 'GET', 'i64', '0')[2]
+"""
+
+# KEYS: the gauge's workers. ARGV: the worker, prefix of channels, of parts, the gauge's name. The parts of living
+# workers, as bytes: Lua has no 64-bit numbers.
+READ_GAUGE = """
+local parts = {}
+for _, worker in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local part = ARGV[3] .. worker .. ':' .. ARGV[4]
+  if worker == ARGV[1] or tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[2] .. worker)[2]) > 0 then
+    parts[#parts + 1] = redis.call('GET', part)
+  else
+    redis.call('DEL', part)
+    redis.call('SREM', KEYS[1], worker)
+  end
+end
+return parts
+"""
