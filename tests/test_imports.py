@@ -29,7 +29,10 @@ ARROWS = {
         *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services"),
         *("settings", "specs", "testing", "worker"),
     ),
-    "testing": ("asgi.types", "host", "logs", "middleware", "services", "specs", "worker.services"),
+    "testing": (
+        *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services", "specs"),
+        *("worker.loading", "worker.services"),
+    ),
     "__main__": ("cli",),
     "__init__": (
         "asgi.properties",

@@ -151,6 +151,32 @@ def run(
     raise typer.Exit(serve(wanted))
 
 
+@app.command(name="test")
+def run_tests(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders with *.textpb and *tests.yaml.")],
+    plugin: Annotated[Path | None, typer.Option(help="In place of the file's wasm_path.", metavar="FILE")] = None,
+    conf: Conf = None,
+    root_id: RootId = "",
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.", metavar="FILE")] = None,
+    json: Json = False,
+    engine: Engine = "auto",
+) -> None:
+    """Run plugin tests in the format of Google's tester.
+
+    The exit status is 1 if any fails.
+
+    \b
+    Examples:
+      asgi-wasm test tests.textpb --plugin waf.wasm --conf '{"block": ["/admin"]}'
+      asgi-wasm test plugins/ --junit report.xml
+    """
+    from asgi_wasm.cli.suites import run_suites
+
+    raise typer.Exit(
+        run_suites(paths, plugin=plugin, conf=conf, root_id=root_id, engine=engine, junit=junit, as_json=json)
+    )
+
+
 @app.command(name="compile")
 def compile_(settings: SettingsFile = None) -> None:
     """Compile the settings' plugins into the cache.

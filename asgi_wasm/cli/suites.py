@@ -1,0 +1,88 @@
+"""``asgi-wasm test``: plugin tests in the format of Google's service-extensions tester."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+from asgi_wasm.cli import console, given
+from asgi_wasm.engines import create_engine
+from asgi_wasm.errors import SettingsError
+from asgi_wasm.testing.suite import Options, TestResult, run_file
+
+_NAMES = ("*.textpb", "*tests.yaml", "*tests.yml")
+
+
+def run_suites(
+    paths: Sequence[Path],
+    *,
+    plugin: Path | None,
+    conf: str | None,
+    root_id: str,
+    engine: str,
+    junit: Path | None,
+    as_json: bool,
+) -> int:
+    """Print what came of each test; 1 where any failed. Raises `AsgiWasmError`."""
+    made = create_engine(engine)
+    options = Options(plugin, None if conf is None else given.conf(conf).encode(), root_id)
+    results: list[TestResult] = []
+    for path in _files(paths):
+        for result in run_file(path, made, options):
+            results.append(result)
+            if not as_json:
+                _print(result)
+    if junit is not None:
+        _write(junit, results)
+    failed = [result for result in results if result.failures]
+    if as_json:
+        console.json_out([asdict(result) for result in results])
+    else:
+        passed = len(results) - len(failed)
+        console.line(f"{passed} passed, {len(failed)} failed", "red" if failed else "green")
+    return int(bool(failed))
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted({file for pattern in _NAMES for file in path.rglob(pattern)})
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise SettingsError(f"{path} does not exist: give a .textpb or .yaml file, or a folder of them")
+    if not found:
+        raise SettingsError(f"no tests: none of {', '.join(map(str, paths))} has a .textpb file or a *tests.yaml")
+    return found
+
+
+def _print(result: TestResult) -> None:
+    mark, style = ("FAILED", "red") if result.failures else ("passed", "green")
+    console.line(f"{mark}  {result.file}::{result.name}  {result.seconds * 1000:.1f} ms", style)
+    for failure in result.failures:
+        console.line(f"        {failure}")
+    for text in result.logs if result.failures else ():
+        console.line(f"        log: {text}", "dim")
+
+
+def _write(path: Path, results: Sequence[TestResult]) -> None:
+    """JUnit's XML, as CI systems read it."""
+    root = ElementTree.Element("testsuites")
+    failures = sum(bool(result.failures) for result in results)
+    counts = {"tests": str(len(results)), "failures": str(failures), "time": f"{sum(r.seconds for r in results):.6f}"}
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "asgi-wasm", **counts})
+    for result in results:
+        case = {"classname": result.file, "name": result.name, "time": f"{result.seconds:.6f}"}
+        element = ElementTree.SubElement(suite, "testcase", case)
+        if result.failures:
+            failure = ElementTree.SubElement(element, "failure", message=result.failures[0])
+            failure.text = "\n".join(result.failures)
+        if result.logs:
+            ElementTree.SubElement(element, "system-out").text = "\n".join(result.logs)
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise SettingsError(f"--junit {path}: cannot be written: {error.strerror or error}") from None

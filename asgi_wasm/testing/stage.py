@@ -1,0 +1,185 @@
+"""One stream of one plugin, phase by phase: what a test of single callbacks drives. No chain, no app, no event loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from asgi_wasm.host import lifecycle
+from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.contexts import StreamContext
+from asgi_wasm.host.effects import LocalResponse, RootEffect, StreamEffect
+from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
+from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.plugin import Code, Plugin, VmPool
+from asgi_wasm.host.ports import Attributes, Ports
+from asgi_wasm.host.vm import VmFailedError
+from asgi_wasm.host.wire import PropertyValue
+from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing.clock import ManualClock
+from asgi_wasm.testing.records import Recorder
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass
+class PhaseResult:
+    """What a callback made of its input. ``immediate`` is the local response that it asked for."""
+
+    verdict: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+    immediate: LocalResponse | None = None
+    logs: list[bytes] = field(default_factory=list)
+
+
+class _Words(Recorder):
+    """A `Recorder` that also keeps the plugin's words as bytes."""
+
+    reads_memory = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[bytes] = []
+
+    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+        """One line of the plugin's own words."""
+        super().plugin(plugin, level, message)
+        if level >= self.lowest:
+            self.words.append(message)
+
+    def taken(self) -> list[bytes]:
+        """Those since the last time."""
+        words, self.words = self.words, []
+        return words
+
+
+class Stage:
+    """A plugin, started, and at most one stream of it at a time.
+
+    It is the `host.contexts.Chain` of that stream, and the attributes of it.
+    """
+
+    def __init__(
+        self, spec: PluginSpec, code: Code, *, level: LogLevel, seconds: int, properties: Mapping[str, bytes]
+    ) -> None:
+        """``seconds`` since the Unix epoch is what the clock says; ``properties`` are by their path with dots.
+
+        Raises `PluginError` when the plugin does not start.
+        """
+        self.log = _Words()
+        self.log.lowest = level
+        clock = ManualClock()
+        # Never zero: Go's runtime refuses that.
+        clock.now = seconds * 1_000_000_000 or 1_000_000
+        self._values = {tuple(path.encode().split(b".")): value for path, value in properties.items()}
+        ports = Ports(
+            log=self.log,
+            clock=clock,
+            random=os.urandom,
+            shared_data=MemorySharedData(),
+            queues=MemoryQueues(lambda wake: wake()),
+            metrics=MemoryMetrics(),
+            foreign_functions=ENVOY_FUNCTIONS,
+            start=self._start,
+        )
+        self._pool = VmPool(ports)
+        self._plugin = Plugin(spec, code, self._pool)
+        self._root = self._plugin.root(spec.conf or b"")
+        self._stream: StreamContext | None = None
+        self._immediate: LocalResponse | None = None
+        # --- host.contexts.Chain
+        self.attributes: Attributes = self
+        self.properties: dict[bytes, bytes] = {}
+        self.read_only_properties: set[bytes] = set()
+        self.status = b""
+        self.answered_locally = False
+        self.local_details = b""
+
+    # --- what the stream asks
+
+    def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
+        """A property that the test has given."""
+        return self._values.get(path)
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """Nothing is left at the end."""
+        return None
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Keep a local response; the test itself decides whether the stream goes on."""
+        if isinstance(effect, LocalResponse):
+            self._immediate = effect
+            self.answered_locally = True
+
+    def abandoned(self, context: StreamContext) -> None:
+        """The VM's failure is raised by `VmFailedError` as well."""
+
+    def _start(self, effect: RootEffect) -> None:
+        """Callouts and ticks are not carried out: no upstream is known, and time stands still."""
+
+    # --- the phases; each raises `VmFailedError`
+
+    def open(self) -> PhaseResult:
+        """Make the stream's context."""
+        self._stream = lifecycle.create_stream(self._root, self)
+        return self._over(PhaseResult())
+
+    def headers(self, direction: int, pairs: Pairs) -> PhaseResult:
+        """`on_request_headers` (0) or `on_response_headers` (1), with more to come."""
+        if self.answered_locally or self._stream is None:
+            return PhaseResult()
+        headers = HeaderMap([(name.lower(), value) for name, value in pairs])
+        verdict = self._stream.headers(direction, headers, False)
+        # A local response has headers of its own, which only it shows.
+        result = self._over(PhaseResult(verdict))
+        result.headers = list(headers.pairs if result.immediate is None else result.immediate.headers)
+        self._stream.maps[2 * direction] = None
+        return result
+
+    def body(self, direction: int, data: bytes, end_of_stream: bool) -> PhaseResult:
+        """`on_request_body` (0) or `on_response_body` (1) for one piece."""
+        if self.answered_locally or self._stream is None:
+            return PhaseResult()
+        buffer = Buffer(data)
+        verdict = self._stream.body(direction, buffer, end_of_stream)
+        result = self._over(PhaseResult(verdict))
+        if result.immediate is None:
+            result.body = bytes(buffer.data)
+        return result
+
+    def close_stream(self) -> PhaseResult:
+        """`on_done` and `on_delete`."""
+        if self._stream is not None:
+            lifecycle.finish_stream(self._stream)
+            self._stream = None
+        return self._over(PhaseResult())
+
+    def close(self) -> None:
+        """End the plugin, and free its VM."""
+        self._plugin.stop()
+        self._pool.close()
+
+    def started(self) -> PhaseResult:
+        """What the plugin logged while it started."""
+        return PhaseResult(logs=self.log.taken())
+
+    def _over(self, result: PhaseResult) -> PhaseResult:
+        self._immediate = None
+        self._root.vm.perform()
+        result.immediate = self._immediate
+        if result.immediate is not None:
+            result.body = result.immediate.body
+        result.logs = self.log.taken()
+        return result
+
+    @property
+    def memory(self) -> int:
+        """Bytes of its linear memory now."""
+        return self._root.vm.instance.memory.size
+
+
+__all__ = ["PhaseResult", "Stage", "VmFailedError"]

@@ -1,0 +1,253 @@
+"""Runs plugin tests in the format of Google's service-extensions tester.
+
+Followed: GoogleCloudPlatform/service-extensions `plugins/test/runner.proto`, `dynamic_test.cc`, `framework.cc`. As
+there: headers are never the end of a stream, the last piece of a body is; a local response ends the phases; `on_log`
+is not called. Otherwise than there: names of headers are in lower case, as in every HTTP/2 proxy.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asgi_wasm.engines.base import Engine
+from asgi_wasm.engines.cache import ModuleCache
+from asgi_wasm.errors import PluginError, SettingsError
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.plugin import Code
+from asgi_wasm.logs import escape
+from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
+from asgi_wasm.testing.textpb import read_suite
+from asgi_wasm.worker.loading import compile_plugin
+
+
+@dataclass
+class TestResult:
+    """What came of one test; it has passed when ``failures`` is empty. ``seconds`` it took, ``logs`` it logged."""
+
+    __test__ = False
+
+    file: str
+    name: str
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    logs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says in place of the file, where it says anything."""
+
+    plugin: Path | None = None
+    conf: bytes | None = None
+    root_id: str = ""
+    cache_dir: Path | None = None
+
+
+def run_file(path: Path, engine: Engine, options: Options) -> Iterable[TestResult]:
+    """Every test of a file, each with a plugin of its own. Raises `AsgiWasmError` for what cannot be run at all."""
+    suite = read_suite(path)
+    env = suite.env if suite.HasField("env") else suite.runtime
+    spec = _plugin(path, env, options)
+    code, _ = compile_plugin(engine, spec, ModuleCache(options.cache_dir), resident=False)
+    level = max(env.log_level, env.min_log_level) or _INFO
+    for test in suite.test:
+        yield _Run(path, test, spec, code, LogLevel(level - 1), env.time_secs).result()
+
+
+# Of the format's own levels, which begin at 1.
+_INFO = 3
+
+
+def _plugin(path: Path, env: Any, options: Options) -> PluginSpec:
+    file = options.plugin or (_beside(path, env.wasm_path) if env.wasm_path else None)
+    if file is None:
+        raise SettingsError(f"{path}: names no wasm_path: give --plugin FILE")
+    conf = options.conf
+    if conf is None and env.config_path:
+        conf = _read(path, env.config_path)
+    return PluginSpec(name="test", file=file, conf=conf or b"", root_id=options.root_id)
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.parent / name
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return _beside(path, name).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: file {name!r} cannot be read: {error.strerror or error}") from None
+
+
+class _Run:
+    """One test."""
+
+    def __init__(self, path: Path, test: Any, spec: PluginSpec, code: Code, level: LogLevel, seconds: int) -> None:
+        self._path = path
+        self._test = test
+        self._plugin = spec, code
+        self._level = level
+        self._seconds = seconds
+        self._result = TestResult(str(path), test.name)
+        self._phase = "plugin_init"
+
+    def result(self) -> TestResult:
+        """Run it. Nothing that is wrong with the test or the plugin is raised."""
+        began = time.perf_counter()
+        stage: Stage | None = None
+        try:
+            properties = {each.path: each.value for each in self._test.properties}
+            stage = Stage(*self._plugin, level=self._level, seconds=self._seconds, properties=properties)
+            self._check(self._test.plugin_init, stage.started(), is_phase=False)
+            self._run(stage)
+        except VmFailedError as error:
+            self._fail(f"the VM failed: {error}")
+        except (PluginError, SettingsError) as error:
+            self._fail(str(error))
+        finally:
+            if stage is not None:
+                self._result.logs = [str(line) for line in stage.log.lines]
+                stage.close()
+        self._result.seconds = time.perf_counter() - began
+        return self._result
+
+    def _fail(self, problem: str) -> None:
+        self._result.failures.append(f"[{self._phase}] {problem}")
+
+    def _run(self, stage: Stage) -> None:
+        test = self._test
+        self._phase = "stream_init"
+        self._check(test.stream_init, stage.open(), is_phase=False)
+        for direction, way in enumerate(("request", "response")):
+            if test.HasField(f"{way}_headers"):
+                self._phase = f"{way}_headers"
+                invocation = getattr(test, self._phase)
+                self._check(invocation.result, stage.headers(direction, self._headers(invocation.input, direction)))
+            self._bodies(stage, direction, f"{way}_body")
+        self._phase = "stream_destroy"
+        self._check(test.stream_destroy, stage.close_stream(), is_phase=False)
+
+    def _bodies(self, stage: Stage, direction: int, phase: str) -> None:
+        self._phase = phase
+        invocations = getattr(self._test, phase)
+        plan = self._test.HasField("num_chunks") or self._test.HasField("chunk_size")
+        if plan and len(invocations) > 1:
+            self._fail("a plan of chunks goes with one invocation")
+            return
+        for invocation in invocations:
+            given = invocation.input
+            data = _read(self._path, given.file) if given.file else given.content
+            pieces = self._chunks(data) if plan else [data]
+            whole = PhaseResult()
+            for index, piece in enumerate(pieces):
+                result = stage.body(direction, piece, index == len(pieces) - 1)
+                whole.body += result.body
+                whole.logs += result.logs
+                whole.immediate = whole.immediate or result.immediate
+            self._check(invocation.result, whole)
+
+    def _chunks(self, data: bytes) -> Sequence[bytes]:
+        count, size = self._test.num_chunks, self._test.chunk_size
+        if count < 0 or size < 0 or not (count or size):
+            raise SettingsError("num_chunks or chunk_size must be greater than 0")
+        if size:
+            return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
+        # All but the last are equal, and the last has what is left.
+        length = len(data) // count or 1
+        cut = [data[at * length : (at + 1) * length] for at in range(count - 1)]
+        return [*cut, data[(count - 1) * length :]]
+
+    def _headers(self, given: Any, direction: int) -> list[tuple[bytes, bytes]]:
+        if given.file or given.content:
+            return _parsed(_read(self._path, given.file) if given.file else given.content, is_request=direction == 0)
+        joined: dict[bytes, bytes] = {}
+        for header in given.header:
+            name = header.key.lower().encode()
+            joined[name] = joined[name] + b", " + header.value if joined.get(name) else header.value
+        return list(joined.items())
+
+    # --- expectations
+
+    def _check(self, expected: Any, result: PhaseResult, *, is_phase: bool = True) -> None:
+        for matcher in expected.log:
+            self._match("log", matcher, result.logs)
+        if not is_phase:
+            return
+        headers: dict[bytes, bytes] = {}
+        for name, value in result.headers:
+            headers[name.lower()] = headers[name.lower()] + b", " + value if name.lower() in headers else value
+        for header in expected.has_header:
+            found = headers.get(header.key.lower().encode())
+            if found is None:
+                self._fail(f"missing header {header.key!r}")
+            elif found != header.value:
+                self._fail(f"header {header.key!r} is {_shown(found)}, expected {_shown(header.value)}")
+        for header in expected.no_header:
+            if header.key.lower().encode() in headers:
+                self._fail(f"header {header.key!r} is {_shown(headers[header.key.lower().encode()])}, expected none")
+        for matcher in expected.headers:
+            self._match("header", matcher, [name + b": " + value for name, value in headers.items()])
+        for matcher in expected.body:
+            self._match("body", matcher, [result.body])
+        self._check_immediate(expected, result)
+
+    def _check_immediate(self, expected: Any, result: PhaseResult) -> None:
+        found = result.immediate
+        if expected.HasField("immediate") != (found is not None):
+            self._fail("expected an immediate response" if found is None else "expected no immediate response")
+        if found is None:
+            return
+        grpc_status = 0xFFFF_FFFF if found.grpc_status is None else found.grpc_status
+        got = {
+            "http_status": found.status_code,
+            "grpc_status": grpc_status,
+            "details": found.details.decode("utf-8", "replace"),
+        }
+        for name, value in got.items():
+            wanted = getattr(expected.immediate, name)
+            if expected.immediate.HasField(name) and wanted != value:
+                self._fail(f"{name} is {value!r}, expected {wanted!r}")
+
+    def _match(self, what: str, matcher: Any, texts: Sequence[bytes]) -> None:
+        if matcher.HasField("regex"):
+            try:
+                pattern = re.compile(matcher.regex.encode())
+            except re.error as error:
+                self._fail(f"bad regex {matcher.regex!r}: {error}")
+                return
+            is_there, words = any(pattern.fullmatch(text) for text in texts), f"regex {matcher.regex!r}"
+        elif matcher.HasField("exact") or matcher.HasField("file"):
+            exact = matcher.exact if matcher.HasField("exact") else _read(self._path, matcher.file)
+            is_there, words = exact in texts, _shown(exact)
+        else:
+            self._fail(f"a matcher of {what} says neither exact nor regex nor file")
+            return
+        if is_there == matcher.invert:
+            found = ", ".join(map(_shown, texts)) or "nothing"
+            self._fail(f"{what}: expected {'no ' if matcher.invert else ''}{words}, found {found}")
+
+
+def _shown(text: bytes) -> str:
+    return f"'{escape(text)}'"
+
+
+def _parsed(content: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
+    """The head of an HTTP/1.1 message as HTTP/2 has it. Raises `SettingsError`."""
+    first, *lines = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    parts = first.split(b" ", 2)
+    if len(parts) < 2:
+        raise SettingsError(f"the content {_shown(first)} is no head of an HTTP message")
+    pairs = [(b":method", parts[0]), (b":path", parts[1])] if is_request else [(b":status", parts[1])]
+    for line in filter(None, lines):
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise SettingsError(f"the content has the line {_shown(line)}, which is no header")
+        key = name.strip().lower()
+        pairs.append((b":authority" if is_request and key == b"host" else key, value.strip()))
+    return pairs

@@ -1,0 +1,199 @@
+"""`asgi-wasm test`: suites in the format of Google's tester, over real plugins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.running import PLUGINS, run
+
+FAULT = PLUGINS / "fault_injection" / "rust.wasm"
+TEAPOT = '{"http_status": 418, "body": "no"}'
+SUITE = """
+test {
+  name: "Answers"
+  request_headers {
+    input { header { key: ":path" value: "/x" } }
+    result {
+      immediate { http_status: 418 details: "" }
+      body { exact: "no" }
+      has_header { key: "X-Wasm-Plugin" value: "fault_injection/rust" }
+      no_header { key: "x-other" }
+      headers { regex: "x-wasm-.*: .*" }
+      log { regex: ".*" invert: true }
+    }
+  }
+}
+"""
+
+
+def failures(folder: Path, text: str, plugin: Path, conf: str = "", *more: str) -> dict[str, list[str]]:
+    (folder / "tests.textpb").write_text(text)
+    arguments = ["tests.textpb", "--plugin", str(plugin), "--conf", conf, "--json", *more]
+    done = run("test", *arguments, cwd=folder)
+    results = json.loads(done.out)
+    assert done.status == any(result["failures"] for result in results)
+    return {result["name"]: result["failures"] for result in results}
+
+
+@pytest.mark.parametrize("language", ["rust", "go", "c"])
+def test_a_plugin_of_each_language(tmp_path: Path, language: str) -> None:
+    text = SUITE.replace("/rust", f"/{language}")
+    assert failures(tmp_path, text, PLUGINS / "fault_injection" / f"{language}.wasm", TEAPOT) == {"Answers": []}
+
+
+def test_expectations_that_are_not_met(tmp_path: Path) -> None:
+    text = """
+    test { name: "status" request_headers { result { immediate { http_status: 200 grpc_status: 3 details: "x" } } } }
+    test { name: "none" request_headers { result { } } }
+    test { name: "headers" request_headers { result {
+      immediate { } has_header { key: "a" value: "b" } has_header { key: "x-wasm-plugin" value: "other" }
+      no_header { key: "X-Wasm-Plugin" } headers { exact: "a: b" } } } }
+    test { name: "body" request_headers { result { immediate { } body { regex: "y." } body { exact: "no" invert: true }
+      body { regex: "[" } body { } } } }
+    test { name: "log" request_headers { result { immediate { } log { exact: "words" } } } }
+    test { name: "after" request_headers { result { immediate { } } } response_headers { result { immediate { } } } }
+    """
+    found = failures(tmp_path, text, FAULT, TEAPOT)
+    assert {name: [line.partition("] ")[2] for line in lines] for name, lines in found.items()} == {
+        "status": [
+            "http_status is 418, expected 200",
+            "grpc_status is 4294967295, expected 3",
+            "details is '', expected 'x'",
+        ],
+        "none": ["expected no immediate response"],
+        "headers": [
+            "missing header 'a'",
+            "header 'x-wasm-plugin' is 'fault_injection/rust', expected 'other'",
+            "header 'X-Wasm-Plugin' is 'fault_injection/rust', expected none",
+            "header: expected 'a: b', found 'x-wasm-plugin: fault_injection/rust'",
+        ],
+        "body": [
+            "body: expected regex 'y.', found 'no'",
+            "body: expected no 'no', found 'no'",
+            "bad regex '[': unterminated character set at position 0",
+            "a matcher of body says neither exact nor regex nor file",
+        ],
+        "log": ["log: expected 'words', found nothing"],
+        "after": ["expected an immediate response"],
+    }
+
+
+def test_headers_of_a_plugin(tmp_path: Path) -> None:
+    text = r"""
+    test { name: "changed"
+      request_headers {
+        input { content: "GET /old HTTP/1.1\r\nHost: a.test\r\nX-A: 1\r\n" }
+        result { has_header { key: ":path" value: "/new" } has_header { key: "x-seen-authority" value: "a.test" }
+                 no_header { key: "x-a" } has_header { key: "X-Seen-End-Of-Stream" value: "false" } } }
+      response_headers {
+        input { content: "HTTP/1.1 404 Not Found\r\nX-B: 2\r\n" }
+        result { has_header { key: "x-seen-status" value: "404" } has_header { key: "c" value: "3" } } } }
+    test { name: "from a file" request_headers { input { file: "head.txt" } result { no_header { key: "x-a" } } } }
+    test { name: "bad" request_headers { input { content: "nonsense" } } }
+    """
+    (tmp_path / "head.txt").write_text("GET / HTTP/1.1\nx-a: 1\n")
+    conf = '{"request": {"remove": ["x-a"]}, "response": {"add": {"c": "3"}}, "path": "/new"}'
+    found = failures(tmp_path, text, PLUGINS / "headers" / "rust.wasm", conf)
+    assert found["changed"] == found["from a file"] == []
+    assert found["bad"] == ["[request_headers] the content 'nonsense' is no head of an HTTP message"]
+
+
+def test_bodies_in_pieces(tmp_path: Path) -> None:
+    text = """
+    test { name: "count" num_chunks: 3
+      request_body { input { content: "abcdefgh" } result { body { exact: "AbCdEfgh" } } } }
+    test { name: "size" chunk_size: 3 response_body { input { file: "body.txt" } result { body { file: "out.txt" } } } }
+    test { name: "several" request_body { input { content: "a" } result { body { exact: "A" } } }
+                           request_body { input { content: "b" } result { body { exact: "B" } } } }
+    test { name: "both" num_chunks: 2 request_body { } request_body { } }
+    test { name: "nothing" num_chunks: 0 request_body { } }
+    test { name: "missing" request_body { input { file: "none.txt" } } }
+    """
+    (tmp_path / "body.txt").write_text("abcdefgh")
+    (tmp_path / "out.txt").write_text("AbcDefGh")
+    found = failures(tmp_path, text, PLUGINS / "body" / "c.wasm", "change")
+    assert found.pop("both") == ["[request_body] a plan of chunks goes with one invocation"]
+    assert found.pop("nothing") == ["[request_body] num_chunks or chunk_size must be greater than 0"]
+    assert "file 'none.txt' cannot be read" in found.pop("missing")[0]
+    assert found == {"count": [], "size": [], "several": []}
+
+
+def test_phases_logs_levels_and_properties(tmp_path: Path) -> None:
+    text = """
+    env { log_level: INFO }
+    test { name: "life"
+      plugin_init { log { regex: "on_vm_start.*" } log { regex: "on_configure.*" } }
+      stream_init { log { regex: "on_context_create.*" } }
+      request_headers { result { log { regex: "on_request_headers.*" } log { regex: "on_log.*" invert: true } } }
+      stream_destroy { log { regex: "on_done.*" } log { regex: "on_delete.*" } } }
+    """
+    assert failures(tmp_path, text, PLUGINS / "lifecycle" / "abi_0_2_1.wasm") == {"life": []}
+    quiet = text.replace("INFO", "CRITICAL")
+    assert failures(tmp_path, quiet, PLUGINS / "lifecycle" / "abi_0_2_1.wasm")["life"]
+    count = """
+    test { name: "path" properties { path: "request.path" value: "/p" } properties { path: "my.own" value: "x" }
+      request_headers { result { log { regex: ".*get_property.*" invert: true } } } }
+    """
+    assert failures(tmp_path, count, PLUGINS / "headers" / "rust.wasm", "{}") == {"path": []}
+
+
+def test_a_plugin_that_does_not_start_or_traps(tmp_path: Path) -> None:
+    text = 'test { name: "one" request_headers { } }'
+    assert "http_status is not an integer" in failures(tmp_path, text, FAULT, '{"http_status": 1}')["one"][0]
+    probe = PLUGINS / "probe" / "abi_0_2_1.wasm"
+    assert failures(tmp_path, text, probe, "request_headers: trap")["one"][0].startswith(
+        "[request_headers] the VM failed"
+    )
+
+
+def test_yaml_and_paths_of_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "plugin.wasm").write_bytes(FAULT.read_bytes())
+    (tmp_path / "conf.json").write_text(TEAPOT)
+    (tmp_path / "my_tests.yaml").write_text(
+        "env: {wasm_path: plugin.wasm, config_path: conf.json, log_level: TRACE, time_secs: '5'}\n"
+        "test:\n- name: Answers\n  benchmark: 'true'\n  request_headers:\n    result:\n"
+        "      immediate: {http_status: 418}\n      body: [{exact: 'no'}]\n"
+    )
+    (tmp_path / "old.textpb").write_text('runtime { wasm_path: "plugin.wasm" config_path: "conf.json" }' + SUITE)
+    done = run("test", ".", "--junit", "report.xml", cwd=tmp_path)
+    assert (done.status, done.out.splitlines()[-1]) == (0, "2 passed, 0 failed")
+    cases = ElementTree.parse(tmp_path / "report.xml").findall("testsuite/testcase")
+    assert [case.get("name") for case in cases] == ["Answers", "Answers"]
+
+
+def test_a_report_of_failures(tmp_path: Path) -> None:
+    (tmp_path / "tests.textpb").write_text('test { name: "one" request_headers { } }')
+    done = run("test", "tests.textpb", "--plugin", FAULT, "--conf", TEAPOT, "--junit", "report.xml", cwd=tmp_path)
+    assert done.status == 1
+    assert "FAILED  tests.textpb::one" in done.out and "0 passed, 1 failed" in done.out
+    failure = ElementTree.parse(tmp_path / "report.xml").find("testsuite/testcase/failure")
+    assert failure is not None and failure.get("message") == "[request_headers] expected no immediate response"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.textpb", None, "none.textpb does not exist"),
+        (
+            "bad.textpb",
+            "test { nam: 1 }",
+            'bad.textpb: 1:8 : Message type "asgi_wasm.testing.Test" has no field named "nam".',
+        ),
+        ("bad.yaml", "test: [{nam: 1}]", "bad.yaml: Test has no field 'nam'"),
+        ("bad.yaml", "test: [1]", "bad.yaml: Test must be a mapping, not 1"),
+        ("bad.yaml", "[", "bad.yaml: "),
+        ("empty.textpb", "", "empty.textpb: names no wasm_path: give --plugin FILE"),
+        ("conf.textpb", 'env { wasm_path: "x" config_path: "none" }', "file 'none' cannot be read"),
+        (".", None, "no tests: none of . has a .textpb file or a *tests.yaml"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("test", name, cwd=tmp_path)
+    assert done.status == 1
+    assert words in done.err and done.err.count("\n") == 1
