@@ -89,7 +89,8 @@ class PluginLimits:
     # Metrics that a VM defines, and the bytes of their names: both stay in memory for ever.
     metrics: int = 10_000
     metric_bytes: int = 4 * 1024 * 1024
-    # HTTP calls and asynchronous foreign calls that one callback may ask for, and the bytes in all of them.
+    # HTTP, gRPC and asynchronous foreign calls that one callback may ask for, and the bytes in all of them; as many
+    # bytes may wait for gRPC servers to take them.
     callback_calls: int = 1024
     callback_call_bytes: int = 64 * 1024 * 1024
     # Bytes of a local response's body.

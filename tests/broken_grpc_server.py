@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     def on_request(self, stream: int, fields: Pairs) -> None:
         self.server.asked.append(fields)
         self.server.got.append(self.bodies.setdefault(stream, bytearray()))
-        mode, _, argument = dict(fields)[b":path"].decode().rpartition("/")[2].partition("-")
+        mode, _, argument = dict(fields)[b":path"].decode("latin-1").rpartition("/")[2].partition("-")
         if mode in FLOODS:
             task = asyncio.get_running_loop().create_task(FLOODS[mode](Answer(self, stream), argument))
             self.tasks.add(task)

@@ -91,21 +91,19 @@ class Channel:
     async def _try_to_connect(self) -> None:
         reason = grpc_status.NO_CONNECTION
         try:
-            connection = await asyncio.wait_for(self._dial(), CONNECT_SECONDS)
+            self._connections.append(await asyncio.wait_for(self._dial(), CONNECT_SECONDS))
         except asyncio.TimeoutError:
             told, reason = f"it took over {CONNECT_SECONDS:g} s", grpc_status.CONNECT_TIMEOUT
         except Exception as error:
             # What cannot be reached, resolved, trusted or spoken to. Each has an error of its own.
             told = f"{type(error).__name__}: {error}"
         else:
-            self._connections.append(connection)
-            self._connecting = None
             self._serve_soon()
             return
-        self._connecting = None
-        logger.info(
-            "gRPC upstream %r: failed to connect to %s: %s", self._upstream.name, address(self._upstream.url), told
-        )
+        finally:
+            self._connecting = None
+        where = address(self._upstream.url)
+        logger.info("gRPC upstream %r: failed to connect to %s: %s", self._upstream.name, where, told)
         waiting, self._waiting = self._waiting, {}
         run_in_slices(_fail(waiting, reason))
 
@@ -124,7 +122,7 @@ class Channel:
         return connection
 
     def _on_room(self) -> None:
-        idle = [each for each in self._connections if each.is_idle]
+        idle = [each for each in self._connections if each.is_idle and each.room > 0]
         # One is kept for the next call; more were needed for a while.
         for connection in idle[1:]:
             if not self._waiting:
