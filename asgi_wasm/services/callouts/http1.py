@@ -131,10 +131,10 @@ class Http1Connection(Connection):
 
     # --- what comes
 
-    def _ask_for_turn(self) -> None:
+    def _ask_for_turn(self, *, again: bool = False) -> None:
         if not self._in_turn and self._done is not None:
             self._in_turn = True
-            self._turns.soon(self._advance)
+            self._turns.soon(self._advance, again=again)
 
     def _advance(self) -> None:
         """One turn."""
@@ -159,7 +159,7 @@ class Http1Connection(Connection):
                     return False
             elif self._take(event):
                 return True
-        self._ask_for_turn()
+        self._ask_for_turn(again=True)
         return False
 
     def _feed(self) -> bool:

@@ -213,10 +213,10 @@ class Http2Connection(Connection):
 
     # --- what comes
 
-    def _ask_for_turn(self) -> None:
+    def _ask_for_turn(self, *, again: bool = False) -> None:
         if not self._in_turn:
             self._in_turn = True
-            self._turns.soon(self._advance)
+            self._turns.soon(self._advance, again=again)
 
     def _advance(self) -> None:
         """One turn."""
@@ -230,7 +230,7 @@ class Http2Connection(Connection):
             return
         self._flush()
         if goes_on:
-            self._ask_for_turn()
+            self._ask_for_turn(again=True)
         elif self._lost is not None:
             self.abort()
         elif not self._is_reading and self._transport is not None:

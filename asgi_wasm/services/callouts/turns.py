@@ -20,12 +20,18 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], object]] = deque()
+        self._fresh: deque[Callable[[], object]] = deque()
+        # What has had a turn and wants another: of a flood there is always more.
+        self._continued: deque[Callable[[], object]] = deque()
         self._is_scheduled = False
 
-    def soon(self, work: Callable[[], object]) -> None:
-        """Do it in its turn: in a later callback of the running loop. It must not take long, nor raise."""
-        self._waiting.append(work)
+    def soon(self, work: Callable[[], object], *, again: bool = False) -> None:
+        """Do it in its turn: in a later callback of the running loop. It must not take long, nor raise.
+
+        ``again`` is for what goes on with something: in each iteration there is a turn for one of those, and more only
+        when nobody else waits.
+        """
+        (self._continued if again else self._fresh).append(work)
         if not self._is_scheduled:
             self._schedule()
 
@@ -43,12 +49,14 @@ class Turns:
         end = perf_counter() + _SLICE_SECONDS
         self._is_scheduled = False
         try:
-            for _ in range(min(_SLICE_PIECES, len(self._waiting))):
-                self._waiting.popleft()()
+            if self._continued:
+                self._continued.popleft()()
+            for _ in range(min(_SLICE_PIECES, len(self._fresh) + len(self._continued))):
                 if perf_counter() > end:
                     break
+                (self._fresh or self._continued).popleft()()
         finally:
-            if self._waiting and not self._is_scheduled:
+            if (self._fresh or self._continued) and not self._is_scheduled:
                 self._schedule()
 
 
