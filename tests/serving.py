@@ -24,6 +24,7 @@ class Server:
     """A running server. ``port`` is on 127.0.0.1."""
 
     port: int
+    process: subprocess.Popen[bytes]
     _output: IO[bytes]
 
     @property
@@ -70,7 +71,7 @@ def launch(
     environment = {**os.environ, "PYTHONPATH": search_path, **(env or {})}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        server = Server(port, output)
+        server = Server(port, process, output)
         try:
             _await_start(process, server)
             yield server

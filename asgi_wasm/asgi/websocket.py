@@ -180,6 +180,9 @@ class WebSocketHandshake:
             if self._ended_by_plugins or (self._client.gone and not self._settled):
                 if message["type"] == _SEND or message.get("more_body", False):
                     raise _LeftError("nobody is there any more: a plugin has ended the connection, or the client has")
+                if not (self._ended_by_plugins or self._denial):
+                    # To nobody; servers complain of an app that ends without an answer.
+                    await self._server_send(message)
             elif self._settled:
                 await self._server_send(message)
             else:
@@ -223,7 +226,10 @@ class WebSocketHandshake:
         self._answer = None
         if self._chain.answered_locally:
             await self._deny()
-        elif not self._client.gone:
+        elif self._client.gone:
+            # As above.
+            await self._server_send(message)
+        else:
             final: Message = message
             if message["type"] == _ACCEPT:
                 fields = self._to_client.messages.popleft()["headers"]

@@ -1,0 +1,90 @@
+"""A WebSocket whose 101 a plugin holds: its client leaves, or the server is told to end. All goes as bare."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.extras import why_not
+from tests.serving import Server, free_port, launch
+
+APP = "tests.servers.held_app:app"
+UVICORN = ["uvicorn", APP, "--host", "127.0.0.1", "--port", "PORT", "--ws"]
+SERVERS: dict[str, list[str]] = {
+    "uvicorn, websockets": [*UVICORN, "websockets"],
+    "uvicorn, websockets-sansio": [*UVICORN, "websockets-sansio"],
+    "uvicorn, wsproto": [*UVICORN, "wsproto"],
+    "hypercorn": ["hypercorn", APP, "--bind", "127.0.0.1:PORT"],
+    "daphne": ["daphne", "-b", "127.0.0.1", "-p", "PORT", APP],
+    "granian": ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "PORT", APP],
+}
+# Seconds: much less than `pause_timeout`.
+LONG = 30.0
+WAIT = 8.0
+HANDSHAKE = (
+    "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@contextmanager
+def waiting(name: str, path: str, folder: Path) -> Iterator[tuple[Server, socket.socket]]:
+    """The server, and the client of a WebSocket that waits for its 101."""
+    module = SERVERS[name][0]
+    if reason := why_not(module) or ("wsproto" in name and why_not("wsproto")):
+        pytest.skip(reason)
+    port = free_port()
+    command = [sys.executable, "-m", *(part.replace("PORT", str(port)) for part in SERVERS[name])]
+    env = {"PYTHONUNBUFFERED": "1", "ASGI_WASM_CACHE_DIR": str(folder / "cache")}
+    with launch(command, port, env=env) as server, socket.create_connection(("127.0.0.1", port), LONG) as client:
+        client.sendall(HANDSHAKE.format(path=path).encode())
+        assert comes_true(lambda: "WAITS" in server.log()), server.log()
+        # Let it answer, and a plugin hold that.
+        time.sleep(0.3)
+        yield server, client
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = LONG) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def leave(server: Server, client: socket.socket) -> bool:
+    """Whether the app hears that its client leaves, and plugins as well."""
+    client.close()
+    if not comes_true(lambda: "HEARD" in server.log(), WAIT):
+        return False
+    return "on_request_headers" not in server.log() or comes_true(lambda: "on_delete(2)" in server.log())
+
+
+def end(server: Server, _: socket.socket) -> bool:
+    """Whether the server ends when it is told to."""
+    server.process.send_signal(signal.SIGTERM)
+    return comes_true(lambda: server.process.poll() is not None, WAIT)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("happens", [leave, end])
+def test_as_bare(happens: Callable[[Server, socket.socket], bool], name: str, tmp_path: Path) -> None:
+    """Nobody waits for the pause to be given up, and no server complains more than for the bare app."""
+    found = []
+    for path in ("/bare", "/held"):
+        with waiting(name, path, tmp_path) as (server, client):
+            heard = happens(server, client)
+            time.sleep(0.2)
+            complaints = [word for word in ("Traceback", "never retrieved", "destroyed") if word in server.log()]
+            found.append((heard, complaints))
+    assert found[1] == found[0]
+    # Granian tells nobody, and waits for its connections.
+    assert found[0][0] is (name != "granian")
