@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,14 +139,6 @@ class _Handler(grpc.GenericRpcHandler):
                 raise
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
-
-
-@contextmanager
-def deaf_server() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        yield port
 
 
 @asynccontextmanager

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.broken_grpc_server import BrokenServer, broken_grpc_server
+from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.envoy import Envoy, envoy
-from tests.grpc_server import Server, deaf_server, grpc_server
+from tests.grpc_server import Server, grpc_server
 from tests.plugins.grpc_broken_cases import BROKEN_CASES
 from tests.plugins.grpc_cases import CASES, Case, normal, without_details
 from tests.serving import dead_port

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.broken_grpc_server import broken_grpc_server
+from tests.broken_grpc_server import broken_grpc_server, deaf_server
 from tests.driving import answering, request, run, until
-from tests.grpc_server import Server, deaf_server, grpc_server
+from tests.grpc_server import Server, grpc_server
 from tests.plugins.conftest import Wrap
 from tests.plugins.grpc_broken_cases import BROKEN_CASES
 from tests.plugins.grpc_cases import CASES, normal

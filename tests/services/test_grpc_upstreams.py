@@ -22,7 +22,7 @@ from asgi_wasm.services.grpc_calls import GrpcCalls
 from asgi_wasm.services.grpc_conversation import Conversation
 from asgi_wasm.services.grpc_fields import request_fields
 from asgi_wasm.specs import PluginLimits, UpstreamSpec
-from tests.broken_grpc_server import BrokenServer, broken_grpc_server
+from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.driving import run, settled, until
 from tests.host.grpc_guest import Guest
 from tests.serving import free_port
@@ -400,5 +400,42 @@ def test_fields_are_sent_as_they_are() -> None:
                 *[(b"te", b"trailers"), (b"content-type", b"application/grpc")],
                 *[(b"x-high", b"\xff"), (b"x-tab", b" a\tb "), (b"x-bin", b"AP4="), (b"authorization", b"secret")],
             ]
+
+    run(main)
+
+
+def test_a_server_without_tls(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with broken_grpc_server() as plain, running(f"https://127.0.0.1:{plain.port}") as setup:
+            assert await setup.ended(setup.call("ok")) == ("close", 14)
+            assert await setup.ended(setup.stream("ok")) == ("close", 14)
+
+    with caplog.at_level(logging.DEBUG, logger="asgi_wasm"):
+        run(main)
+    assert "gRPC upstream 'auth': failed to connect to 127.0.0.1:" in caplog.text
+    assert "Traceback" not in caplog.text and capfd.readouterr().err == ""
+
+
+def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("asgi_wasm.services.grpc_channel.CONNECT_SECONDS", 0.2)
+
+    async def main() -> None:
+        # The handshake is never answered.
+        with deaf_server() as deaf:
+            async with running(f"https://127.0.0.1:{deaf}") as setup:
+                assert await setup.ended(setup.call("ok", 0)) == ("close", 14)
+
+    with caplog.at_level(logging.INFO):
+        run(main)
+    assert "it took over 0.2 s" in caplog.text
+
+
+def test_stop_while_it_connects() -> None:
+    async def main() -> None:
+        with deaf_server() as deaf:
+            async with running(f"https://127.0.0.1:{deaf}") as setup:
+                setup.call("ok", 0)
+                await settled()
+            assert setup.guest.seen == []
 
     run(main)
