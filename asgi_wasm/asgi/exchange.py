@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
@@ -83,11 +85,15 @@ class HttpExchange:
         self._server_scope = scope
         self._server_receive = receive
         self._filters = filters
-        self._to_app = RequestSide(self._wake, self._break_off)
+        # Weakly: a cycle would keep the server's connection until the garbage collector comes.
+        me, kind = weakref.proxy(self), type(self)
+        wake = partial(kind._wake, me)
+        self._to_app = RequestSide(wake, partial(kind._break_off, me))
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
-        ends, version = (self._wake, self._headers_dropped), scope.get("http_version") or "1.1"
+        ends, version = (wake, partial(headers_dropped, environment, filters)), scope.get("http_version") or "1.1"
         self._to_client = ResponseSide(scope["method"], *ends, trailers=trailers, version=version)
-        self._outlet = Outlet(send, self._to_client.messages, self._client_went, self._response_went)
+        to_client, went = self._to_client, (partial(kind._client_went, me), partial(kind._response_went, me))
+        self._outlet = Outlet(send, to_client.messages, *went)
         # A passage of ours has no other attributes.
         attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
         self._attributes: ScopeAttributes = attributes
@@ -97,7 +103,7 @@ class HttpExchange:
             self._chain.adopt(passage)
         else:
             self._chain.properties = properties_of(scope)
-        self._attributes.bytes_sent = lambda: self._to_client.bytes_out
+        self._attributes.bytes_sent = lambda: to_client.bytes_out
         # The client's side.
         self._client_ended = told.ends
         # Not only the headers told of the end.
@@ -588,7 +594,8 @@ class HttpExchange:
         if self._to_app.length.cut is not None:
             logger.error("a request's body was cut to its length: %s", self._to_app.length.cut)
         tasks: list[asyncio.Future[Any]] = []
-        for task in (self._reading, self._outlet.task):
+        reading, self._reading = self._reading, None
+        for task in (reading, self._outlet.give_task()):
             if task is not None and not task.done():
                 # All of them before the first await, at which we may be cancelled (again).
                 task.cancel()

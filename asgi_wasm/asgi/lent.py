@@ -334,6 +334,9 @@ class Lent:
         except EngineError as error:
             self._fail(post, error)
             return False
+        if not self.shown_response:
+            # It would keep this, and the server's connection, until the next request.
+            post.lists[1] = ()
         if news:
             self._leave_after_callback(post)
         self.phase = IDLE

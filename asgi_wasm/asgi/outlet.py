@@ -60,7 +60,7 @@ class Outlet:
         except Exception as error:
             self._error = error
 
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The task of `flush_soon`, to be cancelled at the end if it is not done."""
-        return self._task
+    def give_task(self) -> asyncio.Task[None] | None:
+        """Let go of the task of `flush_soon`: it is to be cancelled at the end if it is not done."""
+        task, self._task = self._task, None
+        return task

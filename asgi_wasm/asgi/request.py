@@ -5,7 +5,9 @@ Whatever is not ordinary is the `HttpExchange`'s, which takes over what has been
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
@@ -29,6 +31,7 @@ class Request:
     """One request, until it ends or ``exchange`` is there."""
 
     __slots__ = (
+        "__weakref__",
         "attributes",
         "ended",
         "environment",
@@ -61,8 +64,10 @@ class Request:
         self.ended = False
         self.progress = Progress(told.ends, scope["method"], told.first)
         self.attributes = ScopeAttributes(scope, began)
-        self.attributes.bytes_sent = self._bytes_sent
-        self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, self.hand_over)
+        # Weakly: a cycle would keep the server's connection until the garbage collector comes.
+        me = weakref.proxy(self)
+        self.attributes.bytes_sent = partial(Request._bytes_sent, me)
+        self.attributes.chain = self.passage = Passage(lane.filters, self.attributes, partial(Request.hand_over, me))
         if "asgi_wasm" in scope:
             self.passage.properties = properties_of(scope)
 
