@@ -121,7 +121,9 @@ class Connection(asyncio.Protocol):
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         else:
-            MODES[mode](Answer(self, stream), argument)
+            # The client may have ended all in the same breath.
+            with suppress(H2Error):
+                MODES[mode](Answer(self, stream), argument)
 
     def flush(self) -> None:
         if not self.is_over:

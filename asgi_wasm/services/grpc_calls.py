@@ -13,9 +13,9 @@ from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
 from asgi_wasm.host.grpc_tokens import cost
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services import grpc_status
-from asgi_wasm.services.grpc_channel import Channel
-from asgi_wasm.services.grpc_conversation import Conversation, Memory
+from asgi_wasm.services.callouts import grpc_status
+from asgi_wasm.services.callouts.grpc_channel import Channel
+from asgi_wasm.services.callouts.grpc_conversation import Conversation, Memory
 from asgi_wasm.specs import UpstreamSpec
 
 # Envoy's circuit breaker: `max_requests` of a cluster.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Protocol
 
 import httpx
@@ -17,7 +15,7 @@ from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
-from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.connector import connector_to
 from asgi_wasm.services.callouts.messages import Answer, OverflowingError, Request, UnsendableError
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.turns import Turns
@@ -62,30 +60,19 @@ class Upstream:
         self.spec = spec
         self._under_way = 0
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
-        # httpx knows what a host's name is in DNS, and which certificates are trusted.
-        self._url = httpx.URL(spec.url)
-        self._is_secure = self._url.scheme == "https"
+        self._is_secure = httpx.URL(spec.url).scheme == "https"
         self._own = HeaderMap()
         for name, value in spec.headers:
             self._own.add(name.encode("latin-1"), value.encode("latin-1"))
         self._carrier = carrier or self._make_carrier(turns)
 
     def _make_carrier(self, turns: Turns) -> Carrier:
-        http1 = Pool(self._connector(["http/1.1"]), turns)
+        http1 = Pool(connector_to(self.spec, ["http/1.1"]), turns)
         if not self.spec.http2:
             return http1
         from asgi_wasm.services.callouts.shared_pool import SharedPool
 
-        return SharedPool(self._connector(["h2", "http/1.1"]), http1, turns)
-
-    def _connector(self, protocols: list[str]) -> Connector:
-        tls = None
-        if self._is_secure:
-            # Certificates take long to load: not for nothing.
-            tls = _tls(self.spec.verify)
-            tls.set_alpn_protocols(protocols)
-        host, port = self._url.raw_host.decode("ascii"), self._url.port
-        return Connector(host, port or (443 if self._is_secure else 80), tls)
+        return SharedPool(connector_to(self.spec, ["h2", "http/1.1"]), http1, turns)
 
     async def exchange(self, call: HttpCall, answer: Answer) -> None:
         """Send it, and fill ``answer``. Raises `CalloutError`."""
@@ -125,13 +112,6 @@ class Upstream:
             fields.append((b"content-length", b"%d" % len(call.body)))
         _check(method, target, fields)
         return Request(method, target, fields, call.body, b"https" if self._is_secure else b"http")
-
-
-def _tls(verify: bool | Path) -> ssl.SSLContext:
-    """Nothing of the environment has a say."""
-    if isinstance(verify, Path):
-        return ssl.create_default_context(cafile=verify)
-    return httpx.create_ssl_context(verify=verify, trust_env=False)
 
 
 def _check(method: bytes, target: bytes, fields: list[tuple[bytes, bytes]]) -> None:

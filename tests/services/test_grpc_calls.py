@@ -14,8 +14,8 @@ from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.ports import NoHostMetrics
 from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.services.callouts.grpc_channel import address
 from asgi_wasm.services.grpc_calls import GrpcCalls
-from asgi_wasm.services.grpc_channel import address
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run, until
 from tests.grpc_server import Server, grpc_server

@@ -14,11 +14,17 @@ from hypothesis import strategies as st
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.grpc_tokens import GrpcTokens, cost
 from asgi_wasm.host.wire import Pairs
-from asgi_wasm.services.grpc_connection import Connection
-from asgi_wasm.services.grpc_conversation import Conversation, Memory
-from asgi_wasm.services.grpc_fields import MAX_FIELD_BYTES, fault, request_fields
-from asgi_wasm.services.grpc_messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
-from asgi_wasm.services.http2_frames import MAX_BLOCK_BYTES, MAX_FRAME_BYTES, BrokenFramesError, Frames
+from asgi_wasm.services.callouts.grpc_connection import Connection
+from asgi_wasm.services.callouts.grpc_conversation import Conversation, Memory
+from asgi_wasm.services.callouts.grpc_fields import MAX_FIELD_BYTES, fault, request_fields
+from asgi_wasm.services.callouts.grpc_messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
+from asgi_wasm.services.callouts.http2_frames import (
+    MAX_BLOCK_BYTES,
+    MAX_FRAME_BYTES,
+    BrokenFramesError,
+    Frames,
+    PlainEncoder,
+)
 from asgi_wasm.specs import UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, message
 from tests.broken_grpc_server import Connection as ServerConnection
@@ -216,3 +222,7 @@ def test_whatever_a_server_sends_a_stream_ends_once_and_nothing_is_raised(
         assert memory.held == 0
 
     run(main)
+
+
+def test_a_long_value_is_sent_as_it_is() -> None:
+    assert b"v" * 1000 in PlainEncoder().encode([(b"x-long", b"v" * 1000)])

@@ -17,10 +17,11 @@ from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.wire import encode_pairs
-from asgi_wasm.services import grpc_calls, grpc_conversation
+from asgi_wasm.services import grpc_calls
+from asgi_wasm.services.callouts import grpc_conversation
+from asgi_wasm.services.callouts.grpc_conversation import Conversation
+from asgi_wasm.services.callouts.grpc_fields import request_fields
 from asgi_wasm.services.grpc_calls import GrpcCalls
-from asgi_wasm.services.grpc_conversation import Conversation
-from asgi_wasm.services.grpc_fields import request_fields
 from asgi_wasm.specs import PluginLimits, UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.driving import run, settled, until
@@ -223,7 +224,7 @@ def test_a_flood_is_bounded_and_others_are_served() -> None:
 @pytest.mark.parametrize(("mode", "least"), [("many-3000", 3000), ("crumbs-3000", 1), ("interim-1000", 1)])
 def test_small_pieces_give_way(mode: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # So short that each step is one.
-    monkeypatch.setattr("asgi_wasm.services.slices.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("asgi_wasm.services.callouts.slices.SLICE_SECONDS", 0.0)
 
     async def main() -> None:
         async with running() as setup:
@@ -417,7 +418,7 @@ def test_a_server_without_tls(caplog: pytest.LogCaptureFixture, capfd: pytest.Ca
 
 
 def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr("asgi_wasm.services.grpc_channel.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("asgi_wasm.services.callouts.connector.CONNECT_TIMEOUT", 0.2)
 
     async def main() -> None:
         # The handshake is never answered.
@@ -427,7 +428,7 @@ def test_a_connection_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, caplo
 
     with caplog.at_level(logging.INFO):
         run(main)
-    assert "it took over 0.2 s" in caplog.text
+    assert "no connection within 0.2 s" in caplog.text
 
 
 def test_stop_while_it_connects() -> None:

@@ -7,10 +7,14 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
+
+import httpx
 
 from asgi_wasm.services.callouts.deadline import Deadline
 from asgi_wasm.services.callouts.messages import ConnectError, ConnectTimeoutError
+from asgi_wasm.specs import UpstreamSpec
 
 # Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
 CONNECT_TIMEOUT = 5.0
@@ -96,3 +100,24 @@ class Connector:
             connection.abort()
             raise
         return connection
+
+
+def connector_to(upstream: UpstreamSpec, protocols: list[str]) -> Connector:
+    """For the settings' upstream; ``protocols`` are offered by TLS (ALPN). Raises OSError for certificates.
+
+    httpx knows what a host's name is in DNS, and which certificates are trusted.
+    """
+    url = httpx.URL(upstream.url)
+    tls = None
+    if url.scheme == "https":
+        # Certificates take long to load: not for nothing.
+        tls = _tls(upstream.verify)
+        tls.set_alpn_protocols(protocols)
+    return Connector(url.raw_host.decode("ascii"), url.port or (80 if tls is None else 443), tls)
+
+
+def _tls(verify: bool | Path) -> ssl.SSLContext:
+    """Nothing of the environment has a say."""
+    if isinstance(verify, Path):
+        return ssl.create_default_context(cafile=verify)
+    return httpx.create_ssl_context(verify=verify, trust_env=False)

@@ -28,6 +28,7 @@ from h2.settings import SettingCodes, Settings
 
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.services.callouts.connector import Connection
+from asgi_wasm.services.callouts.http2_frames import GOAWAY, BrokenFramesError, Frames, PlainEncoder
 from asgi_wasm.services.callouts.messages import (
     Answer,
     CalloutError,
@@ -49,10 +50,6 @@ _MAX_HEADERS = 64 * 1024
 # Answers to pings and settings that the upstream does not read.
 _MAX_UNSENT = 1 << 20
 _HIGH_WATER = 256 * 1024
-# RFC 9113 4.1: length, type, flags, stream; 4.2: the length that we allow.
-_FRAME_HEAD = 9
-_MAX_FRAME = 16384
-_GOAWAY = 7
 # Parsed in one turn; a frame takes some 50 microseconds.
 _TURN_FRAMES = 16
 
@@ -88,13 +85,14 @@ class Http2Connection(Connection):
                 SettingCodes.MAX_HEADER_LIST_SIZE: _MAX_HEADERS,
             },
         )
+        self._h2.encoder = PlainEncoder()
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self._max_streams = _MAX_STREAMS
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Set when more of a request's body may be sent.
         self._room = asyncio.Event()
-        self._unparsed = bytearray()
+        self._unparsed = Frames()
         self._is_reading = True
         self._in_turn = False
         self._goes_away = False
@@ -112,7 +110,7 @@ class Http2Connection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """From asyncio."""
-        self._unparsed += data
+        self._unparsed.feed(data)
         if len(self._unparsed) > _HIGH_WATER and self._is_reading and self._transport is not None:
             self._is_reading = False
             self._transport.pause_reading()
@@ -223,7 +221,7 @@ class Http2Connection(Connection):
         self._in_turn = False
         try:
             goes_on = self._parse()
-        except (H2Error, CalloutError) as error:
+        except (H2Error, BrokenFramesError, CalloutError) as error:
             self._flush()
             self._lost = UpstreamProtocolError(str(error))
             self.abort()
@@ -238,20 +236,16 @@ class Http2Connection(Connection):
             self._transport.resume_reading()
 
     def _parse(self) -> bool:
-        """Whether more is left for another turn. Raises h2's, `UpstreamProtocolError`."""
+        """Whether more is left for another turn. Raises h2's errors and `BrokenFramesError`."""
         for _ in range(_TURN_FRAMES):
-            size = _FRAME_HEAD + int.from_bytes(self._unparsed[:3], "big")
-            if size > _FRAME_HEAD + _MAX_FRAME:
-                raise UpstreamProtocolError("a frame is larger than it may be")
-            if len(self._unparsed) < max(size, _FRAME_HEAD):
+            frame = self._unparsed.next()
+            if frame is None:
                 return False
-            frame = bytes(self._unparsed[:size])
-            del self._unparsed[:size]
-            if frame[3] == _GOAWAY:
+            if frame.kind == GOAWAY:
                 # To h2 it is the end of everything, while the calls before it are still answered (RFC 9113 6.8).
-                self._go_away(int.from_bytes(frame[_FRAME_HEAD : _FRAME_HEAD + 4], "big") & 0x7FFFFFFF)
+                self._go_away(frame.last_stream())
             else:
-                for event in self._h2.receive_data(frame):
+                for event in self._h2.receive_data(frame.data):
                     self._take(event)
         return True
 

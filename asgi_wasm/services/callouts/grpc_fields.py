@@ -13,7 +13,7 @@ from asgi_wasm.host.effects import GrpcCall, GrpcStream
 from asgi_wasm.host.wire import Pairs
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services import grpc_status
+from asgi_wasm.services.callouts import grpc_status
 from asgi_wasm.specs import UpstreamSpec
 
 logger = get_logger("asgi_wasm.host")

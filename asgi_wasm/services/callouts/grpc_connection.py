@@ -26,12 +26,12 @@ from h2.exceptions import H2Error
 from hpack import HeaderTuple
 
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services import grpc_status
-from asgi_wasm.services.grpc_conversation import Conversation
-from asgi_wasm.services.grpc_fields import fault
-from asgi_wasm.services.grpc_http2 import Turns, bound_table, open_h2
-from asgi_wasm.services.http2_frames import GOAWAY, Frame, Frames
-from asgi_wasm.services.slices import run_in_slices
+from asgi_wasm.services.callouts import connector, grpc_status
+from asgi_wasm.services.callouts.grpc_conversation import Conversation
+from asgi_wasm.services.callouts.grpc_fields import fault
+from asgi_wasm.services.callouts.grpc_http2 import Turns, bound_table, open_h2
+from asgi_wasm.services.callouts.http2_frames import GOAWAY, Frame, Frames
+from asgi_wasm.services.callouts.slices import run_in_slices
 
 # Streams until the server has said how many it takes; RFC 9113 6.5.2 wants no less from it.
 FIRST_STREAMS = 100
@@ -56,7 +56,7 @@ class _Stream:
     is_received: bool = False
 
 
-class Connection(asyncio.Protocol):
+class Connection(connector.Connection):
     """Made by a channel, which is told when there may be room for a stream, and when the connection is gone."""
 
     def __init__(self, upstream: str, on_room: Callable[[], None], on_lost: Callable[[Connection], None]) -> None:
@@ -161,8 +161,8 @@ class Connection(asyncio.Protocol):
             self._work_soon()
         self._on_room()
 
-    def close(self) -> None:
-        """End it now."""
+    def abort(self) -> None:
+        """End it now. Idempotent."""
         self._leave(self._end or grpc_status.TERMINATED)
 
     # --- what it does, in short steps

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from hpack import Encoder
 
-from asgi_wasm.services.grpc_fields import MAX_FIELD_BYTES
-from asgi_wasm.services.http2_frames import MAX_BLOCK_BYTES
+from asgi_wasm.services.callouts.grpc_fields import MAX_FIELD_BYTES
+from asgi_wasm.services.callouts.http2_frames import MAX_BLOCK_BYTES, PlainEncoder
 
 # What a server may send before it is told that it was read: of one stream, and of all. At ten milliseconds' distance
 # these are 25 and 100 MB/s.
@@ -19,13 +17,6 @@ STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 1024 * 1024
 # HPACK's own default: a server may not make us remember more.
 _TABLE_BYTES = 4096
-
-
-class _PlainEncoder(Encoder):
-    """Without Huffman's code, which hpack writes in the square of a value's length: a second for 60 kB."""
-
-    def encode(self, headers: Any, huffman: bool = False) -> bytes:
-        return super().encode(headers, huffman=False)
 
 
 def open_h2() -> H2Connection:
@@ -47,7 +38,7 @@ def open_h2() -> H2Connection:
         SettingCodes.MAX_HEADER_LIST_SIZE: MAX_FIELD_BYTES,
     }
     connection.local_settings = Settings(client=True, initial_values=settings)
-    connection.encoder = _PlainEncoder()
+    connection.encoder = PlainEncoder()
     # What is over the bound of one answer is reset; what is over this one ends the connection.
     connection.decoder.max_header_list_size = 2 * MAX_BLOCK_BYTES
     connection.initiate_connection()

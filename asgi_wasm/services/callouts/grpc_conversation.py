@@ -15,8 +15,8 @@ from asgi_wasm.host.effects import GrpcCall, GrpcStream
 from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.wire import Pairs
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services import grpc_status
-from asgi_wasm.services.grpc_messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
+from asgi_wasm.services.callouts import grpc_status
+from asgi_wasm.services.callouts.grpc_messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
 
 # Bytes of messages that are not whole yet, and of answers whose status has not come, of all calls of a worker.
 MAX_HELD_BYTES = 64 * 1024 * 1024

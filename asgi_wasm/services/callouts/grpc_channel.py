@@ -8,25 +8,21 @@ everybody's who waited for it.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services import grpc_status
-from asgi_wasm.services.slices import run_in_slices
+from asgi_wasm.services.callouts import grpc_status
+from asgi_wasm.services.callouts.connector import Connector, connector_to
+from asgi_wasm.services.callouts.messages import ConnectTimeoutError
+from asgi_wasm.services.callouts.slices import run_in_slices
 from asgi_wasm.specs import UpstreamSpec
 
 if TYPE_CHECKING:
-    from asgi_wasm.services.grpc_connection import Connection
-    from asgi_wasm.services.grpc_conversation import Conversation
+    from asgi_wasm.services.callouts.grpc_connection import Connection
+    from asgi_wasm.services.callouts.grpc_conversation import Conversation
 
-# Seconds. Envoy's `connect_timeout` of a cluster.
-CONNECT_SECONDS = 5.0
 # Seconds that connections may take to be gone at the server's stop.
 _CLOSE_SECONDS = 1.0
 
@@ -44,7 +40,7 @@ class Channel:
         self._connecting: asyncio.Task[None] | None = None
         self._is_serving = False
         self._is_closed = False
-        self._tls: ssl.SSLContext | None = None
+        self._connector: Connector | None = None
 
     def open(self, conversation: Conversation, timeout: float | None) -> None:
         """Carry it as soon as there is a connection with room. ``timeout`` (seconds) is told to the server."""
@@ -78,7 +74,7 @@ class Channel:
             self._is_serving = False
 
     def _carry(self, conversation: Conversation, connection: Connection) -> None:
-        from asgi_wasm.services.grpc_fields import request_fields
+        from asgi_wasm.services.callouts.grpc_fields import request_fields
 
         timeout = self._waiting.pop(conversation)
         connection.open(conversation, request_fields(conversation.effect, self._upstream, timeout))
@@ -91,12 +87,12 @@ class Channel:
     async def _try_to_connect(self) -> None:
         reason = grpc_status.NO_CONNECTION
         try:
-            self._connections.append(await asyncio.wait_for(self._dial(), CONNECT_SECONDS))
-        except asyncio.TimeoutError:
-            told, reason = f"it took over {CONNECT_SECONDS:g} s", grpc_status.CONNECT_TIMEOUT
+            self._connections.append(await self._dial())
         except Exception as error:
             # What cannot be reached, resolved, trusted or spoken to. Each has an error of its own.
-            told = f"{type(error).__name__}: {error}"
+            told = str(error) or type(error).__name__
+            if isinstance(error, ConnectTimeoutError):
+                reason = grpc_status.CONNECT_TIMEOUT
         else:
             self._serve_soon()
             return
@@ -108,25 +104,18 @@ class Channel:
         run_in_slices(_fail(waiting, reason))
 
     async def _dial(self) -> Connection:
-        # On a thread, because that takes a tenth of a second the first time.
-        connection_type = await asyncio.to_thread(_connection_type)
-        parts = urlsplit(self._upstream.url)
-        if parts.scheme == "https" and self._tls is None:
-            self._tls = await asyncio.to_thread(tls_context, self._upstream.verify)
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: connection_type(self._upstream.name, self._on_room, self._on_lost),
-            parts.hostname or "",
-            parts.port or (443 if parts.scheme == "https" else 80),
-            ssl=self._tls,
-        )
-        return connection
+        # On threads, because that takes a tenth of a second the first time.
+        make = await asyncio.to_thread(_connection_type)
+        if self._connector is None:
+            self._connector = await asyncio.to_thread(connector_to, self._upstream, ["h2"])
+        return await self._connector.connect(lambda: make(self._upstream.name, self._on_room, self._on_lost))
 
     def _on_room(self) -> None:
         idle = [each for each in self._connections if each.is_idle and each.room > 0]
         # One is kept for the next call; more were needed for a while.
         for connection in idle[1:]:
             if not self._waiting:
-                connection.close()
+                connection.abort()
         self._serve_soon()
 
     def _on_lost(self, connection: Connection) -> None:
@@ -142,7 +131,7 @@ class Channel:
             await asyncio.wait([self._connecting])
         connections, self._connections = self._connections, []
         for connection in connections:
-            connection.close()
+            connection.abort()
         if connections:
             await asyncio.wait([connection.lost for connection in connections], timeout=_CLOSE_SECONDS)
 
@@ -155,19 +144,9 @@ def _fail(conversations: dict[Conversation, float | None], reason: bytes) -> Ite
 
 
 def _connection_type() -> type[Connection]:
-    from asgi_wasm.services.grpc_connection import Connection
+    from asgi_wasm.services.callouts.grpc_connection import Connection
 
     return Connection
-
-
-def tls_context(verify: bool | Path) -> ssl.SSLContext:
-    """Whom to trust, as for HTTP calls. Raises OSError for a file of certificates that cannot be read."""
-    if isinstance(verify, Path):
-        context = ssl.create_default_context(cafile=verify)
-    else:
-        context = httpx.create_ssl_context(verify=verify, trust_env=False)
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 def address(url: str) -> str:
