@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asgi_wasm"
 
 # Room -> what it may import of ours; itself is always allowed. A room is a folder or a file of the package.
 ARROWS = {
+    "bundled": (),
     "errors": (),
     "http_syntax": (),
     "interpreter": (),
@@ -21,12 +22,12 @@ ARROWS = {
     "accelerator": ("errors", "host.resident"),
     "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
     "services": ("host", "http_syntax", "errors", "logs", "specs"),
-    "settings": ("engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
+    "settings": ("bundled", "engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors"),
     "worker": ("accelerator", "asgi", "engines", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
     "cli": (
-        *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services"),
+        *("asgi.types", "bundled", "engines", "errors", "host", "logs", "middleware", "services"),
         *("settings", "specs", "testing", "worker"),
     ),
     "testing": (

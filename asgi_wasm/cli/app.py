@@ -151,6 +151,25 @@ def run(
     raise typer.Exit(serve(wanted))
 
 
+@app.command()
+def new(
+    language: Annotated[str, typer.Argument(help="rust, go, c or assemblyscript.")],
+    name: Annotated[str, typer.Argument(help="The plugin's name, and the folder's.")],
+    folder: Annotated[Path, typer.Option(help="Where to make the folder.", metavar="FOLDER")] = Path(),
+) -> None:
+    """Make a folder with a plugin that builds and is tested.
+
+    With tests in pytest and in the format of Google's tester, a README and a CI file.
+
+    \b
+    Example:
+      asgi-wasm new rust my-plugin && cd my-plugin && ./build && pytest
+    """
+    from asgi_wasm.cli.creating import create
+
+    raise typer.Exit(create(language, name, folder))
+
+
 @app.command(name="test")
 def run_tests(
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders with *.textpb and *tests.yaml.")],

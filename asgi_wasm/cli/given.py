@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from asgi_wasm import bundled
 from asgi_wasm.errors import SettingsError
 
 _STDIN_OR_FILE = "@"
@@ -67,6 +68,14 @@ def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str])
             entry["root_id"] = root_ids[index]
         found.append(entry)
     return found
+
+
+def plugin_file(file: str | Path) -> Path:
+    """A path, or a plugin of the package's. Raises `SettingsError`."""
+    try:
+        return bundled.find(file)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def plugin_name(file: str) -> str:

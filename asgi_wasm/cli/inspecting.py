@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from asgi_wasm.cli import console
+from asgi_wasm.cli import console, given
 from asgi_wasm.cli.inspection import Report, inspect
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.cache import ModuleCache
@@ -16,6 +16,7 @@ from asgi_wasm.worker.plugin_file import read_plugin_file
 
 def inspect_plugin(file: Path, *, as_json: bool, engine: str) -> int:
     """Print what is known; 1 where the plugin would be refused at a start. Raises `AsgiWasmError`."""
+    file = given.plugin_file(file)
     spec = PluginSpec(name=file.stem, file=file)
     with console.waiting(f"compiling {file.name}"):
         code, _ = compile_plugin(create_engine(engine), spec, ModuleCache(), resident=False)

@@ -34,7 +34,8 @@ class Wanted:
 
 def send_request(file: Path, wanted: Wanted, conf: str | None, *, as_json: bool, **entry: Any) -> int:
     """Print what came of it; 1 where nothing was answered. Raises `AsgiWasmError`."""
-    plugin = WasmPlugin(file, None if conf is None else given.conf(conf), name=given.plugin_name(str(file)), **entry)
+    path = given.plugin_file(file)
+    plugin = WasmPlugin(path, None if conf is None else given.conf(conf), name=given.plugin_name(str(file)), **entry)
     headers = [given.header(text) for text in wanted.response_headers]
     plugin.app.respond(wanted.response_status, given.content(wanted.response_body), headers)
     for text in wanted.upstreams:

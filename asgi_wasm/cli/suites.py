@@ -27,7 +27,11 @@ def run_suites(
 ) -> int:
     """Print what came of each test; 1 where any failed. Raises `AsgiWasmError`."""
     made = create_engine(engine)
-    options = Options(plugin, None if conf is None else given.conf(conf).encode(), root_id)
+    options = Options(
+        None if plugin is None else given.plugin_file(plugin),
+        None if conf is None else given.conf(conf).encode(),
+        root_id,
+    )
     results: list[TestResult] = []
     for path in _files(paths):
         for result in run_file(path, made, options):

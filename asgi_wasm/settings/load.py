@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from asgi_wasm import specs
+from asgi_wasm import bundled, specs
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, limits_of
@@ -171,7 +171,13 @@ class _Reader:
             )
 
     def _path(self, source: Source, key: str, path: str | Path) -> Path:
-        """Relative to the source that names it; with the home directory for ``~``."""
+        """Relative to the source that names it; with the home directory for ``~``; or a plugin of the package's."""
+        if bundled.is_bundled(path):
+            try:
+                return bundled.find(path)
+            except ValueError as error:
+                self._blame(source, key, str(error))
+                return Path(path)
         try:
             return source.folder / Path(path).expanduser()
         except RuntimeError:
