@@ -1,11 +1,12 @@
 # Every target does its own set-up: only Python 3.10 or later, pip and make are needed.
 PYTHON ?= python3
 PORT ?= 8000
+RUNS ?= 50000
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test conformance conformance-tables bench bench-quick fuzz soak sanitize check format clean
+.PHONY: help demo test streams conformance conformance-tables bench bench-quick fuzz soak sanitize check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -23,6 +24,9 @@ test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer
 	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
 	.ci/second-interpreter
 	.ci/newer-pythons
+
+streams: $(VENV)/.check ## play random streams, with plugins and bare (RUNS=50000)
+	ASGI_WASM_STREAMS=$(RUNS) $(BIN)/python -m pytest tests/streams
 
 conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and here, and compare
 	$(BIN)/python -m pytest tests/conformance
