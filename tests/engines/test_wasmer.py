@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 
 import pytest
 
 from asgi_wasm.engines import create_engine
 from asgi_wasm.errors import EngineUnavailableError
+from tests.extras import why_not
+from tests.serving import ROOT
 
 wasmer = importlib.import_module("asgi_wasm.engines.wasmer")
 
@@ -31,3 +34,30 @@ def test_a_python_that_could_have_it_is_told_the_extra(monkeypatch: pytest.Monke
 def test_this_python_has_no_wasmer() -> None:
     with pytest.raises(EngineUnavailableError):
         create_engine("wasmer")
+
+
+TRAPS = """
+import faulthandler
+import wasmer
+from asgi_wasm.engines import create_engine
+from asgi_wasm.errors import TrapError
+
+faulthandler.enable()
+module = create_engine("wasmer").compile(wasmer.wat2wasm('(module (func (export "f") unreachable))'))
+function = module.instantiate({}, memory_limit=1 << 20).function("f")
+for _ in range(2):
+    try:
+        function()
+    except TrapError:
+        print("trap")
+"""
+
+
+def test_signal_handlers_that_come_before_it() -> None:
+    """Those that come later are not survived, which the README says."""
+    if why_not("wasmer_compiler_cranelift"):
+        pytest.skip(why_not("wasmer_compiler_cranelift"))
+    done = subprocess.run(
+        [sys.executable, "-c", TRAPS], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "trap\ntrap\n"), done.stderr
