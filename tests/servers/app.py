@@ -21,14 +21,17 @@ SETTINGS = {
         },
         {"name": "body", "file": str(PLUGINS / "body/go.wasm")},
     ],
-    "routes": [{"uri": "/changed", "plugins": {"body": {"conf": {"direction": "response", "text": " world"}}}}],
+    "routes": [
+        {"uri": "/changed", "plugins": {"body": {"conf": {"direction": "response", "text": " world"}}}},
+        {"uri": "/chosen", "plugins": {"headers": {"conf": {"response": {"add": {"sec-websocket-protocol": "two"}}}}}},
+    ],
 }
 
 
 async def inner(scope: Scope, receive: Receive, send: Send) -> None:
     """What the plugins stand in front of."""
     if scope["type"] == "websocket":
-        await _socket(receive, send)
+        await _socket(scope, receive, send)
     elif scope["type"] == "http":
         await _answer(scope["path"].removeprefix("/bare"), scope, receive, send)
     else:
@@ -58,11 +61,28 @@ async def _answer(path: str, scope: Scope, receive: Receive, send: Send) -> None
     await send({"type": "http.response.body", "body": last})
 
 
-async def _socket(receive: Receive, send: Send) -> None:
+async def _socket(scope: Scope, receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept", "subprotocol": "chat", "headers": [(b"x-app", b"1")]})
+    path = scope["path"].removeprefix("/bare")
+    if path in ("/refused", "/refused/pieces"):
+        await _refuse(scope, send)
+        return
+    subprotocol = None if path == "/chosen" else "chat"
+    await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [(b"x-app", b"1")]})
     while (message := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"x-app", b"1"), (b"content-length", b"7"), (b"content-type", b"text/plain")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+    *parts, last = [b"sign", b" in", b""] if scope["path"].endswith("/pieces") else [b"sign in"]
+    for piece in parts:
+        await send({"type": "websocket.http.response.body", "body": piece, "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": last})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
