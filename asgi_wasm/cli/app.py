@@ -196,6 +196,35 @@ def run_tests(
     )
 
 
+@app.command()
+def bench(
+    plugin: PluginFile,
+    target: Annotated[str, typer.Argument(help="Path and query.")] = "/",
+    method: Method = "",
+    header: Headers = None,
+    data: Data = None,
+    conf: Conf = None,
+    root_id: RootId = "",
+    json: Json = False,
+    engine: Engine = "auto",
+) -> None:
+    """Measure what a plugin costs: a request, calls, memory.
+
+    In process, without a server: what it adds to an app that answers at once.
+
+    \b
+    Example:
+      asgi-wasm bench waf.wasm /admin -H 'x-user: eve' --conf '{"block": ["/admin"]}'
+    """
+    from asgi_wasm.cli import given
+    from asgi_wasm.cli.benching import Sent
+    from asgi_wasm.cli.benching import bench as measure
+
+    chosen = method or ("GET" if data is None else "POST")
+    sent = Sent(chosen, target, header or (), b"" if data is None else given.content(data))
+    raise typer.Exit(measure(plugin, sent, conf, engine=engine, root_id=root_id, as_json=json))
+
+
 @app.command(name="compile")
 def compile_(settings: SettingsFile = None) -> None:
     """Compile the settings' plugins into the cache.
