@@ -23,6 +23,7 @@ from asgi_wasm.foreign import foreign_function
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream
+from asgi_wasm.status import status_app
 from asgi_wasm.worker.status import PluginState, PluginStatus, Status
 from asgi_wasm.worker.telemetry import metrics_app
 
@@ -53,4 +54,5 @@ __all__ = [
     "WasmMiddleware",
     "foreign_function",
     "metrics_app",
+    "status_app",
 ]

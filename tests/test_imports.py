@@ -30,6 +30,7 @@ ARROWS = {
         *("asgi.types", "bundled", "engines", "errors", "host", "logs", "middleware", "services"),
         *("settings", "specs", "testing", "worker"),
     ),
+    "status": ("errors", "logs", "specs", "worker.status"),
     "testing": (
         *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services", "specs"),
         *("worker.loading", "worker.services"),
@@ -43,6 +44,7 @@ ARROWS = {
         "interpreter",
         "middleware",
         "settings",
+        "status",
         "worker.status",
         "worker.telemetry",
     ),

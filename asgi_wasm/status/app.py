@@ -1,0 +1,98 @@
+"""The status app: a page, the same as JSON, a probe, and a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.logs import escape
+from asgi_wasm.specs import FailurePolicy
+from asgi_wasm.status.guard import may_see
+from asgi_wasm.worker.status import PluginState, Status
+
+_FILES = Path(__file__).resolve().parent
+_ASSETS = {"page.js": "text/javascript", "page.css": "text/css"}
+# Nothing from elsewhere, and nobody's frame.
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+# A web page of another origin cannot send this header without asking first.
+_MEANT = "x-asgi-wasm"
+_REFUSED = (
+    "Refused: this shows only to whoever sends 'Authorization: Bearer TOKEN' with the token that status_app was given,"
+    " or, where it was given none, to clients on this machine that no proxy has passed on.\n"
+)
+# A failed one is started again by the next request.
+_BAD = (PluginState.BROKEN, PluginState.AWAY)
+
+
+class Middleware(Protocol):
+    """What is shown: a `WasmMiddleware`."""
+
+    def status(self) -> Status: ...
+
+    async def reload(self) -> None: ...
+
+
+def make_app(middleware: Middleware, token: str | None) -> Starlette:
+    """See `asgi_wasm.status_app`."""
+    if token is not None and not token.strip():
+        raise ValueError("token is empty: give a secret, or leave it out for clients on this machine only")
+
+    async def page(request: Request) -> Response:
+        # It holds no data: the data are asked for by its script, with the token that is typed in.
+        return FileResponse(_FILES / "page.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
+
+    async def as_json(request: Request) -> Response:
+        if not may_see(request, token):
+            return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
+        return JSONResponse(asdict(middleware.status()), headers=_HEADERS)
+
+    async def reload(request: Request) -> Response:
+        if not may_see(request, token) or _MEANT not in request.headers:
+            return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
+        try:
+            await middleware.reload()
+        except AsgiWasmError as error:
+            return PlainTextResponse(f"{escape(str(error))}\n", 409, headers=_HEADERS)
+        return PlainTextResponse("reloaded\n", headers=_HEADERS)
+
+    async def health(request: Request) -> Response:
+        ready = is_ready(middleware.status())
+        return PlainTextResponse("ok\n" if ready else "not ready\n", 200 if ready else 503, headers=_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            *(Route(f"/{name}", _asset(name)) for name in _ASSETS),
+            Route("/status.json", as_json),
+            Route("/reload", reload, methods=["POST"]),
+            Route("/health", health),
+        ]
+    )
+
+
+def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return FileResponse(_FILES / name, media_type=_ASSETS[name], headers=_HEADERS)
+
+    return answer
+
+
+def is_ready(status: Status) -> bool:
+    """Whether plugins have started, and none whose requests would be refused for it is away."""
+    closed = [plugin for plugin in status.plugins if plugin.failure_policy != FailurePolicy.FAIL_OPEN.value]
+    return status.started and not any(plugin.state in _BAD for plugin in closed)

@@ -1,0 +1,152 @@
+"""The status app, mounted behind the very plugins that it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from asgi_wasm import WasmMiddleware, status_app
+from tests.driving import run
+from tests.plugins.conftest import PLUGINS
+
+HERE = ("127.0.0.1", 50000)
+FAULT = str(PLUGINS / "fault_injection" / "rust.wasm")
+
+
+def serve(
+    body: Callable[[httpx.AsyncClient, WasmMiddleware], Awaitable[None]],
+    settings: Any = None,
+    *,
+    token: str | None = None,
+    client: tuple[str, int] = HERE,
+    base: str = "http://127.0.0.1:8000",
+) -> None:
+    """Run ``body`` with a client of an app that has the status app below ``/_wasm``."""
+    secret = '{"http_status": 200, "percentage": 0, "body": "secret"}'
+    plugins = [{"name": "p", "file": FAULT, "conf": secret}]
+
+    async def main() -> None:
+        app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("app"))])
+        middleware = WasmMiddleware(app, settings=settings or {"plugins": plugins})
+        app.router.routes.append(Mount("/_wasm", status_app(middleware, token=token)))
+        async with (
+            middleware,
+            httpx.AsyncClient(transport=httpx.ASGITransport(middleware, client=client), base_url=base) as http,
+        ):
+            await body(http, middleware)
+
+    run(main)
+
+
+def test_the_page_and_the_same_as_json() -> None:
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        page = await http.get("/_wasm/")
+        assert page.status_code == 200 and "<!doctype html>" in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css")):
+            asset = await http.get(f"/_wasm/{name}")
+            assert asset.status_code == 200 and asset.headers["content-type"].startswith(kind)
+            assert f'"{name}"' in page.text
+        shown = await http.get("/_wasm/status.json")
+        (plugin,) = shown.json()["plugins"]
+        assert shown.json()["started"] is True
+        assert (plugin["name"], plugin["state"], plugin["abi_version"]) == ("p", "running", "0.2.1")
+        assert plugin["memory"] > 0 and plugin["streams"] == 1
+        assert "secret" not in shown.text
+        assert (await http.get("/_wasm/health")).text == "ok\n"
+
+    serve(body)
+
+
+@pytest.mark.parametrize(
+    ("client", "base", "headers", "status"),
+    [
+        (HERE, "http://localhost:8000", {}, 200),
+        (("::1", 1), "http://[::1]:8000", {}, 200),
+        (("127.9.9.9", 1), "http://127.0.0.1", {}, 200),
+        (("192.0.2.1", 1), "http://127.0.0.1", {}, 403),
+        (("testclient", 1), "http://127.0.0.1", {}, 403),
+        # A proxy on this machine; a web page that leads its own name here.
+        (HERE, "http://127.0.0.1", {"x-forwarded-for": "192.0.2.1"}, 403),
+        (HERE, "http://127.0.0.1", {"forwarded": "for=192.0.2.1"}, 403),
+        (HERE, "http://evil.test", {}, 403),
+        (HERE, "http://127.0.0.1.evil.test", {}, 403),
+    ],
+)
+def test_closed_to_all_but_this_machine(
+    client: tuple[str, int], base: str, headers: dict[str, str], status: int
+) -> None:
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        shown = await http.get("/_wasm/status.json", headers=headers)
+        assert shown.status_code == status
+        assert ("plugins" in shown.text) == (status == 200)
+        reloaded = await http.post("/_wasm/reload", headers={**headers, "x-asgi-wasm": "1"})
+        assert reloaded.status_code == status
+        assert (await http.get("/_wasm/health", headers=headers)).status_code == 200
+
+    serve(body, client=client, base=base)
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [(None, 403), ("Bearer wrong", 403), ("sesame", 403), ("Bearer sesame", 200)]
+)
+def test_a_token(given: str | None, status: int) -> None:
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        headers = {} if given is None else {"authorization": given}
+        assert (await http.get("/_wasm/status.json", headers=headers)).status_code == status
+        reloaded = await http.post("/_wasm/reload", headers={**headers, "x-asgi-wasm": "1"})
+        assert reloaded.status_code == status
+
+    # From elsewhere; and being here does not help without it.
+    serve(body, token="sesame", client=("192.0.2.1", 1), base="http://any.test")
+    serve(body, token="sesame")
+
+
+def test_an_empty_token_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="token is empty"):
+        status_app(WasmMiddleware(Starlette()), token=" ")
+
+
+def test_reload(tmp_path: Path) -> None:
+    settings = tmp_path / "s.yaml"
+    plugin = {"name": "p", "file": FAULT, "conf": {"http_status": 418, "percentage": 0}}
+    settings.write_text(json.dumps({"plugins": [plugin]}))
+
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        before = (await http.get("/_wasm/status.json")).json()["plugins"][0]["conf_sha256"]
+        # Not what another site's form can send.
+        assert (await http.post("/_wasm/reload")).status_code == 403
+        assert (await http.get("/_wasm/reload")).status_code == 405
+        settings.write_text(json.dumps({"plugins": [{**plugin, "conf": {"percentage": 0}}]}))
+        assert (await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})).text == "reloaded\n"
+        assert (await http.get("/_wasm/status.json")).json()["plugins"][0]["conf_sha256"] != before
+        settings.write_text("plugins: 1")
+        refused = await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})
+        assert refused.status_code == 409 and "s.yaml: plugins" in refused.text
+
+    serve(body, str(settings))
+
+
+@pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
+def test_health_of_a_plugin_that_is_broken(policy: str, status: int) -> None:
+    """A server without lifespan starts with it all the same."""
+    broken = {"name": "b", "file": "none.wasm", "failure_policy": policy}
+
+    async def main() -> None:
+        middleware = WasmMiddleware(Starlette(), settings={"plugins": [broken]})
+        shown = status_app(middleware)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(shown), base_url="http://localhost") as http:
+            assert (await http.get("/health")).status_code == 503
+            await httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://localhost").get("/")
+            assert (await http.get("/health")).status_code == status
+        await middleware.stop()
+
+    run(main)
