@@ -117,13 +117,17 @@ class Connection(asyncio.Protocol):
         self.server.got.append(self.bodies.setdefault(stream, bytearray()))
         mode, _, argument = dict(fields)[b":path"].decode("latin-1").rpartition("/")[2].partition("-")
         if mode in FLOODS:
-            task = asyncio.get_running_loop().create_task(FLOODS[mode](Answer(self, stream), argument))
+            task = asyncio.get_running_loop().create_task(self.flood(mode, Answer(self, stream), argument))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
         else:
             # The client may have ended all in the same breath.
             with suppress(H2Error):
                 MODES[mode](Answer(self, stream), argument)
+
+    async def flood(self, mode: str, answer: Answer, argument: str) -> None:
+        with suppress(H2Error):
+            await FLOODS[mode](answer, argument)
 
     def flush(self) -> None:
         if not self.is_over:

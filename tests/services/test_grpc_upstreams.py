@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+from hyperframe.frame import GoAwayFrame
 
 from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import ProxyStatus
@@ -201,6 +202,25 @@ def test_goodbye_lets_calls_end_and_the_next_goes_elsewhere() -> None:
             second = setup.call("ok")
             assert await setup.ended(first) == ("receive", 2)
             assert await setup.ended(second) == ("receive", 2)
+            assert setup.server.connections == 2
+
+    run(main)
+
+
+def test_goodbye_while_many_are_cancelled() -> None:
+    async def main() -> None:
+        async with running() as setup:
+            streams = [setup.stream("mute") for _ in range(30)]
+            await until(lambda: len(setup.server.asked) == 30)
+            # The first that is told of it cancels another one.
+            setup.guest.todo = lambda: setup.guest.ask("grpc_cancel", streams[20])
+            (connection,) = setup.server.open
+            connection.transport.write(GoAwayFrame(0, last_stream_id=9).serialize())
+            assert await setup.ended(streams[-1]) == ("close", 14)
+            await settled()
+            closed = [token for name, token, _ in setup.guest.seen if name == "close"]
+            assert closed == [token for token in streams[5:] if token != streams[20]]
+            assert await setup.ended(setup.call("ok")) == ("receive", 2)
             assert setup.server.connections == 2
 
     run(main)

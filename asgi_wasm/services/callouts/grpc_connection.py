@@ -30,7 +30,7 @@ from asgi_wasm.services.callouts import connector, grpc_status
 from asgi_wasm.services.callouts.grpc_conversation import Conversation
 from asgi_wasm.services.callouts.grpc_fields import fault
 from asgi_wasm.services.callouts.grpc_http2 import Turns, bound_table, open_h2
-from asgi_wasm.services.callouts.http2_frames import GOAWAY, Frame, Frames
+from asgi_wasm.services.callouts.http2_frames import GOAWAY, Frames
 from asgi_wasm.services.callouts.slices import run_in_slices
 
 # Streams until the server has said how many it takes; RFC 9113 6.5.2 wants no less from it.
@@ -40,7 +40,6 @@ _MAX_UNREAD = 64 * 1024
 _MAX_UNTAKEN = 1024 * 1024
 # Of a message, in one frame: streams take turns.
 _SENT_BYTES = 16 * 1024
-
 # Frames until replies to them are sent.
 _REPLY_FRAMES = 64
 
@@ -77,6 +76,7 @@ class Connection(connector.Connection):
         self._end: bytes | None = None
         # The transport takes no more for now.
         self._is_blocked = False
+        self._is_paused = False
         self._is_working = False
         self._has_news = False
 
@@ -92,7 +92,8 @@ class Connection(connector.Connection):
         if self._end is not None:
             return
         self._frames.feed(data)
-        if len(self._frames) > _MAX_UNREAD and self._transport is not None:
+        if len(self._frames) > _MAX_UNREAD and self._transport is not None and not self._is_paused:
+            self._is_paused = True
             self._transport.pause_reading()
         self._work()
 
@@ -193,7 +194,8 @@ class Connection(connector.Connection):
         if self._transport is not None:
             if self._is_leaving and self.is_idle:
                 self._leave(grpc_status.TERMINATED)
-            elif not self._is_clogged:
+            elif self._is_paused and not self._is_clogged:
+                self._is_paused = False
                 self._transport.resume_reading()
 
     def _read(self) -> Iterator[None]:
@@ -201,15 +203,18 @@ class Connection(connector.Connection):
         while not self._is_clogged:
             try:
                 frame = self._frames.next()
-                events = [] if frame is None else self._events(frame)
+                if frame is None:
+                    return
+                last_stream = frame.last_stream() if frame.kind == GOAWAY else None
+                events = self._h2.receive_data(frame.data) if last_stream is None else []
             except Exception as error:
                 # h2's errors are many, and not all its own: whatever a server sends is no error of ours.
                 reason = str(error) or type(error).__name__
                 logger.info("gRPC upstream %r: its connection ends, it broke HTTP/2: %s", self._upstream, reason)
                 self._leave(grpc_status.PROTOCOL_ERROR)
                 return
-            if frame is None:
-                return
+            if last_stream is not None:
+                yield from self._on_goaway(last_stream)
             for event in events:
                 yield from self._on_event(event)
             count += 1
@@ -222,17 +227,12 @@ class Connection(connector.Connection):
         """Whether the server takes so little of what it makes us reply that nothing more of it is looked at."""
         return self._transport is not None and self._transport.get_write_buffer_size() > _MAX_UNTAKEN
 
-    def _events(self, frame: Frame) -> list[Event]:
-        if frame.kind == GOAWAY:
-            self._on_goaway(frame.last_stream())
-            return []
-        return self._h2.receive_data(frame.data)
-
-    def _on_goaway(self, last_stream: int) -> None:
+    def _on_goaway(self, last_stream: int) -> Iterator[None]:
         """Streams up to the last one go on (RFC 9113 6.8)."""
         self._is_leaving = True
-        for stream_id in [key for key in self._streams if key > last_stream]:
-            self._streams[stream_id].conversation.break_off(grpc_status.REFUSED)
+        for conversation in [stream.conversation for key, stream in self._streams.items() if key > last_stream]:
+            conversation.break_off(grpc_status.REFUSED)
+            yield
 
     def _on_event(self, event: Event) -> Iterator[None]:
         if isinstance(event, RemoteSettingsChanged):
@@ -318,9 +318,11 @@ class Connection(connector.Connection):
         self._is_leaving = True
         self._end = reason
         self._frames.clear()
-        if self._transport is not None:
+        transport = self._transport
+        if transport is not None:
             with suppress(H2Error):
                 self._h2.close_connection()
             self._flush()
+            self._transport = None
             # Not `close`, which waits for a server that takes nothing.
-            self._transport.abort()
+            transport.abort()
