@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from tests.bench import guests, in_process, memory, report, scenarios, wrk
+from tests.bench import calls, guests, in_process, memory, report, scenarios, wrk
 from tests.bench.apps import Plugin, Setup, fault
 from tests.bench.in_process import Subject
 
@@ -47,6 +47,7 @@ def measure(made: Path, *, quick: bool, sockets: bool) -> report.Results:
         in_process.time_requests(scenarios.in_process(made, quick=quick), rounds=5 if quick else 15)
     )
     results.hostcalls = asyncio.run(_hostcalls(made, rounds=3 if quick else 9))
+    results.calls = asyncio.run(calls.measure(rounds=3 if quick else 9))
     if not quick:
         for language in scenarios.LANGUAGES:
             setup = Setup(plugins=(fault(language),))

@@ -24,6 +24,8 @@ class Results:
     rates: Mapping[str, Rate] = field(default_factory=dict)
     # Microseconds by hostcall.
     hostcalls: Mapping[str, float] = field(default_factory=dict)
+    # Microseconds by client: `calls.measure`.
+    calls: Mapping[str, float] = field(default_factory=dict)
     # Milliseconds by language: `in_process.time_starts`.
     starts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     # Bytes by language: `memory.measure`.
@@ -43,6 +45,9 @@ def markdown(results: Results) -> str:
     if results.hostcalls:
         rows = [(name, f"{cost:.2f}") for name, cost in results.hostcalls.items()]
         parts += ["## A hostcall", _table(("hostcall", "µs"), rows)]
+    if results.calls:
+        rows = [(name, f"{cost:.0f}") for name, cost in results.calls.items()]
+        parts += ["## A call to an upstream", _table(("by", "µs of processor time"), rows)]
     if results.starts:
         parts += ["## Start and memory", _starts(results)]
     return "\n\n".join(parts) + "\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
-from tests.bench import guests, in_process, report, runner, scenarios, wrk
+from tests.bench import calls, guests, in_process, report, runner, scenarios, wrk
 from tests.bench.apps import APPS, BODY_CHANGED, BODY_READ, HEADERS, Plugin, Setup, fault, read_setup
 from tests.bench.in_process import Request, Subject, Timing, started
 from tests.driving import Response, request
@@ -156,3 +156,10 @@ def test_requests_are_cut_into_pieces() -> None:
         (b"g", False),
     ]
     assert Subject(Setup()).request.messages() == [{"type": "http.request", "body": b"", "more_body": False}]
+
+
+def test_calls_are_measured_beside_httpx() -> None:
+    found = asyncio.run(calls.measure(rounds=1, times=20))
+    assert list(found) == ["a plugin's HTTP call", "httpx's transport", "httpx's client"]
+    assert all(found.values())
+    assert "| httpx's client | " in report.markdown(report.Results(calls=found))
