@@ -58,6 +58,11 @@ class RootContext:
         return self
 
     @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be told to it any more."""
+        return self.deleted or self.vm.failure is not None
+
+    @property
     def stream(self) -> StreamContext | None:
         """None: a root context has no stream."""
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, KeysView
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host import callouts
@@ -66,7 +67,7 @@ class HttpCalls:
 
         Raises `MissingExtraError` when an upstream wants HTTP/2 and cannot have it.
         """
-        turns = Turns()
+        self._turns = turns = Turns()
         self._upstreams = {upstream.name: Upstream(upstream, turns) for upstream in upstreams}
         self._max_response = max_response
         self._call_later = call_later
@@ -136,8 +137,8 @@ class HttpCalls:
                 return
             logger.info("%s", told)
             answer = local
-        headers, body = answer.headers or HeaderMap(), bytes(answer.body)
-        callouts.deliver_http_response(call.root, call.token, headers, body, answer.trailers)
+        # A plugin may take long over an answer, and many may be there at once.
+        await self._turns.do(partial(_deliver, call, answer))
 
     @property
     def under_way(self) -> bool:
@@ -153,6 +154,11 @@ class HttpCalls:
     def abandon(self) -> None:
         """`close` for a worker whose event loop is closed, and its connections with it."""
         self._tasks.abandon()
+
+
+def _deliver(call: HttpCall, answer: Answer) -> None:
+    headers, body = answer.headers or HeaderMap(), bytes(answer.body)
+    callouts.deliver_http_response(call.root, call.token, headers, body, answer.trailers)
 
 
 def _outcome(error: Exception) -> str:

@@ -47,7 +47,9 @@ class LmdbQueues:
             kept = [worker for worker in living if worker != self.worker]
             transaction.put(_queue_key(token), head + b"".join([self.worker, *kept]))
             _, oldest, following = QUEUE.unpack(head)
-            return token, 0 if living else following - oldest
+            previous = self._roots.get(token)
+            told = bool(living) and (previous is None or not previous.is_gone)
+            return token, 0 if told else following - oldest
 
         token, untold = self._database().write(own)
         self._roots[token] = owner

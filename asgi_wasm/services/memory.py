@@ -133,7 +133,8 @@ class MemoryQueues:
         with self._kept.lock:
             token = self._kept.named(vm_id, name)
             queue = self._kept.queues[token]
-            untold = 0 if queue.owners else len(queue.values)
+            is_told = not queue.values or any(not root.is_gone for _, root in queue.owners)
+            untold = 0 if is_told else len(queue.values)
             queue.owners = [(self, owner), *(other for other in queue.owners if other[0] is not self)]
         self._tell(token, untold)
         return token

@@ -20,6 +20,8 @@ from asgi_wasm.specs import StoreSpec
 
 # Seconds that a worker which stops waits until what it has taken is known to be taken.
 _LAST_WORD_SECONDS = 1.0
+# After which a worker without connection is taken for dead: twice what it takes it to try again.
+_GONE_SECONDS = 10
 
 
 class RedisQueues:
@@ -83,7 +85,9 @@ class RedisQueues:
     def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
         """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
         identity = scoped(vm_id, name)
-        token, untold = self.link.call(*self._register(identity, "take"))
+        previous = next((self._roots[token] for token, known in self._registered.items() if known == identity), None)
+        mode = "replace" if previous is not None and previous.is_gone else "take"
+        token, untold = self.link.call(*self._register(identity, mode))
         self._roots[token] = owner
         self._registered[token] = identity
         if untold:
@@ -137,9 +141,10 @@ class RedisQueues:
     # --- commands
 
     def _register(self, identity: bytes, mode: str) -> tuple[str | bytes | int, ...]:
-        return self._script(scripts.REGISTER, identity, self.worker, self._taker(), self.channels, mode)
+        more = self.worker, self._taker(), self.channels, mode, _GONE_SECONDS
+        return self._script(scripts.REGISTER, identity, *more)
 
-    def _script(self, script: str, identity: bytes, *more: str | bytes) -> tuple[str | bytes | int, ...]:
+    def _script(self, script: str, identity: bytes, *more: str | bytes | int) -> tuple[str | bytes | int, ...]:
         return "EVAL", script, 0, self._keys, identity, first_token(identity), LAST_TOKEN, *more
 
     def _key(self, token: int) -> bytes:

@@ -28,8 +28,10 @@ end
 RESOLVE = f"{_FIND} if found then return token end return false"
 
 # ARGV[5]: the worker, ARGV[6]: the name under which its connection takes values, ARGV[7]: prefix of channels. ARGV[8]:
-# "take" the queue over; or keep the place among the owners that it has, when it "returns" or when it "tends" the queue
-# from time to time. Gives back the token, and for how many values the worker is to be woken.
+# "take" the queue over, or "replace" a plugin of this worker's that owned it and failed; or keep the place among the
+# owners that it has, when it "returns" or when it "tends" the queue from time to time. ARGV[9]: the seconds for which a
+# worker must be gone until what it has taken is given back: it may come back, and say that it had it. Gives back the
+# token, and for how many values the worker is to be woken.
 REGISTER = f"""{_FIND}
 local owners, values, takers, me = key .. ':owners', key .. ':values', key .. ':takers', ARGV[5]
 local function lives(worker) return tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[7] .. worker)[2]) > 0 end
@@ -40,7 +42,8 @@ for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
   redis.call('LREM', owners, 0, owner)
 end
 local living = redis.call('LINDEX', owners, 0)
-if ARGV[8] == 'take' then
+local takes = ARGV[8] == 'take' or ARGV[8] == 'replace'
+if takes then
   if living ~= me then
     redis.call('LREM', owners, 0, me)
     redis.call('LPUSH', owners, me)
@@ -50,10 +53,16 @@ else
   for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do there = there or owner == me end
   if not there then redis.call('RPUSH', owners, me) end
 end
-local back = 0
-for _, taker in ipairs(redis.call('SMEMBERS', takers)) do
+local back, now, known = 0, tonumber(redis.call('TIME')[1]), redis.call('HGETALL', takers)
+for place = 1, #known, 2 do
+  local taker, gone_since = known[place], tonumber(known[place + 1])
   local worker = string.match(taker, '^[^.]*')
-  if taker ~= ARGV[6] and (worker == me or not lives(worker)) then
+  local mine = worker == me
+  if not mine and lives(worker) then
+    if gone_since > 0 then redis.call('HSET', takers, taker, 0) end
+  elseif not mine and gone_since == 0 then
+    redis.call('HSET', takers, taker, now)
+  elseif taker ~= ARGV[6] and (mine or now - gone_since >= tonumber(ARGV[9])) then
     local taken, numbers = {{}}, {{}}
     local flat = redis.call('HGETALL', key .. ':taken:' .. taker)
     for place = 1, #flat, 2 do
@@ -63,7 +72,7 @@ for _, taker in ipairs(redis.call('SMEMBERS', takers)) do
     table.sort(numbers)
     for place = #numbers, 1, -1 do redis.call('LPUSH', values, taken[numbers[place]]) end
     redis.call('DEL', key .. ':taken:' .. taker)
-    redis.call('SREM', takers, taker)
+    redis.call('HDEL', takers, taker)
     back = back + #numbers
   end
 end
@@ -72,7 +81,7 @@ if owner ~= me then
   for _ = 1, back do redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d', token)) end
   return {{token, 0}}
 end
-if ARGV[8] == 'returns' or not living or (ARGV[8] == 'tends' and first ~= me) then
+if ARGV[8] == 'returns' or ARGV[8] == 'replace' or not living or (ARGV[8] == 'tends' and first ~= me) then
   back = redis.call('LLEN', values)
 end
 return {{token, back}}
@@ -96,7 +105,7 @@ DEQUEUE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local value = redis.call('LPOP', KEYS[1] .. ':values')
 if value then
-  redis.pcall('SADD', KEYS[1] .. ':takers', ARGV[1])
+  redis.pcall('HSET', KEYS[1] .. ':takers', ARGV[1], 0)
   redis.pcall('HSET', KEYS[1] .. ':taken:' .. ARGV[1], ARGV[2], value)
 end
 return value

@@ -212,7 +212,8 @@ def test_an_error_is_an_answer(server: RedisServer, caplog: pytest.LogCaptureFix
 # What the README says that a user must be allowed, and no more.
 RIGHTS = """
     ~asgi_wasm:* &asgi_wasm:* +bitfield +del +eval +exists +get +hdel +hget +hgetall +hmget +hset +lindex +llen +lpop
-    +lpush +lrange +lrem +ping +publish +pubsub|numsub +rpush +sadd +select +set +smembers +srem +subscribe +unsubscribe
+    +lpush +lrange +lrem +ping +publish +pubsub|numsub +rpush +sadd +select +set +smembers +srem +subscribe +time
+    +unsubscribe
 """
 
 
@@ -329,6 +330,7 @@ def test_a_value_whose_answer_is_lost_goes_back(server: RedisServer, monkeypatch
 def test_a_value_that_a_killed_worker_had_taken_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what it had worked by then."""
     monkeypatch.setattr("asgi_wasm.services.redis_link._TEND_SECONDS", 0.1)
+    monkeypatch.setattr("asgi_wasm.services.redis_queues._GONE_SECONDS", 1)
 
     async def main() -> None:
         place = Place(f"{server.url}?timeout=5")

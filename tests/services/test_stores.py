@@ -218,3 +218,22 @@ def test_who_registers_hears_of_what_no_living_worker_was_told_of(shared_place: 
             await until(lambda: owner.heard == [token] * 2)
 
     run(main)
+
+
+def test_a_plugin_that_comes_after_one_that_failed_hears_of_what_that_was_told_of(place: Place) -> None:
+    async def main() -> None:
+        async with place.stores() as (one, other):
+            failed, fresh = Listener(one), Listener(one)
+            token = one.queues.register("vm", b"q", failed.root)
+            other.queues.enqueue(token, b"1")
+            other.queues.enqueue(token, b"2")
+            await until(lambda: failed.heard == [token] * 2)
+            failed.root.vm.failure = "it trapped"
+            one.queues.register("vm", b"q", fresh.root)
+            await until(lambda: fresh.heard == [token] * 2)
+            # Once more is no reason to be told again.
+            one.queues.register("vm", b"q", fresh.root)
+            await asyncio.sleep(0.05)
+            assert fresh.heard == [token] * 2
+
+    run(main)
