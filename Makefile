@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test streams conformance conformance-tables bench bench-quick fuzz soak sanitize check format clean
+.PHONY: help demo test streams conformance conformance-tables bench bench-quick fuzz soak sanitize chaos check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -48,6 +48,9 @@ soak: $(VENV)/.check ## a million requests through four plugins, with reloads: n
 
 sanitize: $(VENV)/.check ## the accelerator's tests over a build that finds faults of memory (needs gcc)
 	.ci/sanitize
+
+chaos: $(VENV)/.check ## kill, freeze and fill for at most ten minutes: a table of what was lost, doubled and held
+	$(BIN)/python -m tests.chaos
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
