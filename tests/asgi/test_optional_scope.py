@@ -11,6 +11,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing
+from tests.asgi.test_websocket import Socket, accepting
 from tests.driving import http_scope, run
 from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 from tests.plugins.conftest import PLUGINS
@@ -241,5 +242,66 @@ def test_cookies_in_pieces(
             assert seen == (whole if joined else CRUMBS)
         got = [field for field in app.scope["headers"] if field[0] in (b"cookie", b"x-a")]
         assert got == (whole if joined and changes else CRUMBS)
+
+    run(main)
+
+
+@pytest.mark.parametrize("callback", ["on_request_headers", "on_response_headers", "on_response_body"])
+@pytest.mark.parametrize("absent", [{}, {"value": None}], ids=["missing", "None"])
+def test_optional_keys_of_websockets(serve_guests: Serve, callback: str, absent: dict[str, None]) -> None:
+    answers: dict[str, bytes | None] = {}
+    optional = (*OPTIONAL, "subprotocols")
+
+    async def main() -> None:
+        callbacks = {callback: passing, "on_request_headers": asking(answers), "on_log": asking(answers)}
+        async with serve_guests(accepting(), Guest(**callbacks)) as middleware:
+            for keys in (*((key,) for key in optional), optional):
+                socket = Socket(middleware)
+                for key in keys:
+                    socket.scope.pop(key, None)
+                    if absent:
+                        socket.scope[key] = None
+                socket.hang_up()
+                assert [message["type"] for message in await socket.over()] == ["websocket.accept"], keys
+                assert (answers["request.method"], answers["request.scheme"]) == (b"GET", b"http")
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("changes", [False, True])
+def test_headers_and_subprotocols_of_websockets(serve_guests: Serve, kind: str, changes: bool) -> None:
+    seen: list[Any] = []
+    scopes: list[dict[str, Any]] = []
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        seen.extend(api.pairs(REQUEST_HEADERS))
+        if changes:
+            api.add(REQUEST_HEADERS, b"x-new", b"3")
+        return CONTINUE
+
+    def on_response_headers(api: Api, *_: int) -> int:
+        if changes:
+            api.add(RESPONSE_HEADERS, b"x-new", b"3")
+        return CONTINUE
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append({"headers": list(scope["headers"]), "subprotocols": list(scope["subprotocols"])})
+        await accepting(headers=KINDS[kind]([(b"x-a", b"b")]), subprotocol="two")(scope, receive, send)
+
+    async def main() -> None:
+        guest = Guest(on_request_headers=on_request_headers, on_response_headers=on_response_headers)
+        async with serve_guests(app, guest) as middleware:
+            socket = Socket(middleware)
+            socket.scope["headers"] = KINDS[kind](FIELDS)
+            socket.scope["subprotocols"] = (word for word in ("one", "two"))
+            socket.hang_up()
+            (accept,) = await socket.over()
+        more = [(b"x-new", b"3")] if changes else []
+        assert (b"sec-websocket-protocol", b"one, two") in seen
+        assert [pair for pair in seen if pair[0] == b"x-many"] == FIELDS[1:]
+        assert [tuple(field) for field in accept["headers"]] == [(b"x-a", b"b"), *more]
+        assert accept["subprotocol"] == "two"
+        assert scopes[0]["subprotocols"] == ["one", "two"]
 
     run(main)
