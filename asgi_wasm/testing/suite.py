@@ -243,11 +243,25 @@ def _parsed(content: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
     parts = first.split(b" ", 2)
     if len(parts) < 2:
         raise SettingsError(f"the content {_shown(first)} is no head of an HTTP message")
-    pairs = [(b":method", parts[0]), (b":path", parts[1])] if is_request else [(b":status", parts[1])]
+    pairs = [(b":method", parts[0]), *_target(parts[1])] if is_request else [(b":status", parts[1])]
+    named = any(name == b":authority" for name, _ in pairs)
     for line in filter(None, lines):
         name, colon, value = line.partition(b":")
         if not colon:
             raise SettingsError(f"the content has the line {_shown(line)}, which is no header")
         key = name.strip().lower()
-        pairs.append((b":authority" if is_request and key == b"host" else key, value.strip()))
+        if is_request and key == b"host":
+            # That of the target counts, where it is a whole URL (RFC 9112 3.2.2).
+            if not named:
+                pairs.append((b":authority", value.strip()))
+        else:
+            pairs.append((key, value.strip()))
     return pairs
+
+
+def _target(target: bytes) -> list[tuple[bytes, bytes]]:
+    scheme, is_url, rest = target.partition(b"://")
+    if not is_url:
+        return [(b":path", target)]
+    authority, slash, path = rest.partition(b"/")
+    return [(b":scheme", scheme), (b":authority", authority), (b":path", slash + path or b"/")]

@@ -92,13 +92,18 @@ def test_headers_of_a_plugin(tmp_path: Path) -> None:
       response_headers {
         input { content: "HTTP/1.1 404 Not Found\r\nX-B: 2\r\n" }
         result { has_header { key: "x-seen-status" value: "404" } has_header { key: "c" value: "3" } } } }
+    test { name: "url"
+      request_headers {
+        input { content: "GET https://b.test:1/p?q HTTP/1.1\r\nHost: a.test\r\n" }
+        result { has_header { key: "x-seen-path" value: "/p?q" } has_header { key: "x-seen-scheme" value: "https" }
+                 has_header { key: "x-seen-authority" value: "b.test:1" } } } }
     test { name: "from a file" request_headers { input { file: "head.txt" } result { no_header { key: "x-a" } } } }
     test { name: "bad" request_headers { input { content: "nonsense" } } }
     """
     (tmp_path / "head.txt").write_text("GET / HTTP/1.1\nx-a: 1\n")
     conf = '{"request": {"remove": ["x-a"]}, "response": {"add": {"c": "3"}}, "path": "/new"}'
     found = failures(tmp_path, text, PLUGINS / "headers" / "rust.wasm", conf)
-    assert found["changed"] == found["from a file"] == []
+    assert found["changed"] == found["url"] == found["from a file"] == []
     assert found["bad"] == ["[request_headers] the content 'nonsense' is no head of an HTTP message"]
 
 
