@@ -8,7 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -50,8 +50,9 @@ class BrokenServer:
     open: set[Connection] = field(default_factory=set)
     # Before a connection's first reply. None is what h2 says.
     most_streams: int | None = None
-    # Whether it reads.
+    # Whether it reads, and whether it ends each connection at once.
     is_deaf: bool = False
+    hangs_up: bool = False
 
     @property
     def url(self) -> str:
@@ -77,9 +78,12 @@ class Connection(asyncio.Protocol):
         self.is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # Not to be asserted: uvloop's is none of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
         self.server.connections += 1
+        if self.server.hangs_up:
+            self.transport.abort()
+            return
         self.server.open.add(self)
         most = 10_000 if self.server.most_streams is None else self.server.most_streams
         values = {SettingCodes.MAX_CONCURRENT_STREAMS: most}
@@ -87,7 +91,7 @@ class Connection(asyncio.Protocol):
         self.h2.initiate_connection()
         self.flush()
         if self.server.is_deaf:
-            transport.pause_reading()
+            self.transport.pause_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_over = True

@@ -20,6 +20,7 @@ from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.wire import encode_pairs
 from asgi_wasm.services import grpc_calls
 from asgi_wasm.services.callouts import grpc_conversation
+from asgi_wasm.services.callouts.grpc_channel import Channel
 from asgi_wasm.services.callouts.grpc_conversation import Conversation
 from asgi_wasm.services.callouts.grpc_fields import request_fields
 from asgi_wasm.services.grpc_calls import GrpcCalls
@@ -119,7 +120,7 @@ def test_nothing_is_left(caplog: pytest.LogCaptureFixture) -> None:
             assert setup.calls._memory.held == 0
         own = [task for task in asyncio.all_tasks() if "_server" not in repr(task.get_coro())]
         assert own == [asyncio.current_task()]
-        timers = [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+        timers = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
         assert timers == []
 
     with caplog.at_level(logging.WARNING):
@@ -205,6 +206,53 @@ def test_goodbye_lets_calls_end_and_the_next_goes_elsewhere() -> None:
             assert setup.server.connections == 2
 
     run(main)
+
+
+@pytest.mark.parametrize("is_seen", [False, True], ids=["seen-later", "seen-while-connecting"])
+def test_a_server_that_hangs_up_at_once(monkeypatch: pytest.MonkeyPatch, is_seen: bool) -> None:
+    dial = Channel._dial
+
+    async def dial_and_lose(channel: Channel) -> Any:
+        connection = await dial(channel)
+        await connection.lost
+        return connection
+
+    async def main() -> None:
+        async with running(how={"hangs_up": True}) as setup:
+            if is_seen:
+                monkeypatch.setattr(Channel, "_dial", dial_and_lose)
+            for _ in range(5):
+                tokens = [setup.call("ok", 0), setup.stream("ok")]
+                assert {await setup.ended(token) for token in tokens} == {("close", 14)}
+            assert setup.server.connections <= 5
+            monkeypatch.undo()
+            setup.server.hangs_up = False
+            assert await setup.ended(setup.call("ok")) == ("receive", 2)
+
+    run(main)
+
+
+def test_over_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="the package uvloop is not there")
+
+    async def main() -> None:
+        async with running() as setup:
+            for mode in _MODES:
+                for token in (setup.call(mode), setup.stream(mode)):
+                    await setup.ended(token)
+            big = setup.stream("mute")
+            for _ in range(50):
+                setup.guest.send(big, b"x" * 1_000_000)
+            await until(lambda: setup.guest.root.grpc_tokens.unsent == 0)
+            flood = setup.stream("flood-10")
+            assert await setup.ended(setup.call("ok")) == ("receive", 2)
+            setup.guest.act(lambda: setup.guest.ask("grpc_cancel", flood))
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 def test_goodbye_while_many_are_cancelled() -> None:

@@ -87,15 +87,18 @@ class Channel:
     async def _try_to_connect(self) -> None:
         reason = grpc_status.NO_CONNECTION
         try:
-            self._connections.append(await self._dial())
+            connection = await self._dial()
         except Exception as error:
             # What cannot be reached, resolved, trusted or spoken to. Each has an error of its own.
             told = str(error) or type(error).__name__
             if isinstance(error, ConnectTimeoutError):
                 reason = grpc_status.CONNECT_TIMEOUT
         else:
-            self._serve_soon()
-            return
+            if not connection.lost.done():
+                self._connections.append(connection)
+                self._serve_soon()
+                return
+            told, reason = "the connection ended at once", grpc_status.TERMINATED
         finally:
             self._connecting = None
         where = address(self._upstream.url)
