@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test streams conformance conformance-tables bench bench-quick fuzz soak sanitize chaos check format clean
+.PHONY: help demo test streams conformance conformance-tables bench bench-quick test-libwasmer fuzz soak sanitize chaos check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -39,6 +39,9 @@ bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an exter
 
 bench-quick: $(VENV)/.check ## the same in under a minute, without Envoy
 	$(BIN)/python -m tests.bench --quick
+
+test-libwasmer: $(VENV)/.check ## build libwasmer (cargo, ten minutes the first time) and run the engines' tests over it
+	.ci/libwasmer
 
 fuzz: $(VENV)/.check ## other hostile modules, hostcalls and clients each time, for five minutes
 	$(BIN)/python -m tests.fuzz --seconds 300

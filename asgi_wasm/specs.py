@@ -269,6 +269,8 @@ class HostSpec:
     paths: PathSpec = DEFAULT_PATHS
     upstreams: tuple[UpstreamSpec, ...] = ()
     engine: str = "auto"
+    # Where libwasmer is, if the settings say so.
+    wasmer_library: Path | None = None
     # Whether a kernel may stand beside each plugin.
     resident: bool = True
     accelerator: Wish = Wish.AUTO

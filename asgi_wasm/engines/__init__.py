@@ -6,6 +6,8 @@ hangs at the next compilation.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from asgi_wasm.engines.base import DEFAULT_STACK_LIMIT, Engine
 from asgi_wasm.errors import EngineUnavailableError, SettingsError
 
@@ -14,7 +16,9 @@ __all__ = ["ENGINES", "create_engine"]
 ENGINES = ("auto", "wasmtime", "wasmer")
 
 
-def create_engine(name: str = "auto", *, stack_limit: int = DEFAULT_STACK_LIMIT) -> Engine:
+def create_engine(
+    name: str = "auto", *, stack_limit: int = DEFAULT_STACK_LIMIT, wasmer_library: Path | None = None
+) -> Engine:
     """The engine of that name; "auto" is wasmtime. ``stack_limit`` is in bytes; wasmer has its own.
 
     Raises `SettingsError` for an unknown name, `EngineUnavailableError` when the engine does not run here.
@@ -22,10 +26,24 @@ def create_engine(name: str = "auto", *, stack_limit: int = DEFAULT_STACK_LIMIT)
     if name in ("auto", "wasmtime"):
         return _wasmtime(stack_limit)
     if name == "wasmer":
-        from asgi_wasm.engines.wasmer import WasmerEngine
-
-        return WasmerEngine()
+        return _wasmer(wasmer_library)
     raise SettingsError(f"engine = {name!r} is unknown: choose one of {', '.join(map(repr, ENGINES))}")
+
+
+def _wasmer(library: Path | None) -> Engine:
+    """The package where it works, else libwasmer; the library that is named, if one is."""
+    from asgi_wasm.engines.libwasmer import LibraryNotFoundError, LibwasmerEngine
+    from asgi_wasm.engines.wasmer import WasmerEngine
+
+    if library is not None:
+        return LibwasmerEngine(library)
+    try:
+        return WasmerEngine()
+    except EngineUnavailableError as package:
+        try:
+            return LibwasmerEngine()
+        except LibraryNotFoundError as error:
+            raise EngineUnavailableError(f"{package}, or {error}") from None
 
 
 def _wasmtime(stack_limit: int) -> Engine:

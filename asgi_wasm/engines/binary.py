@@ -17,6 +17,7 @@ COMPONENT_LAYER = b"\1\0"
 TYPE_SECTION = 1
 IMPORT_SECTION = 2
 FUNCTION_SECTION = 3
+MEMORY_SECTION = 5
 EXPORT_SECTION = 7
 
 FUNCTION_FORM = 0x60
@@ -24,6 +25,7 @@ FUNCTION_KIND = 0
 NUMBER_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C))
 # All hostcalls and WASI functions are about 150; each costs some time on the event loop, whenever a VM starts.
 MAX_IMPORTS = 1000
+LIMITS_ARE_SHARED = 0x02
 LIMITS_HAVE_MAXIMUM = 0x01
 LIMITS_HAVE_PAGE_SIZE = 0x08
 
@@ -45,6 +47,8 @@ def check_header(code: bytes) -> None:
 
 def check_signatures(code: bytes) -> None:
     """Raise `InvalidModuleError` for an imported or exported function with a parameter or result that is no number.
+
+    So for too many imports, for more than one memory of its own, and for one that is shared.
 
     Call it only with code that the engine has validated: malformed sections are not looked for again.
     """
@@ -112,6 +116,8 @@ def _check_signatures(code: bytes) -> None:
                 raise InvalidModuleError(f"it has {count} imports, and a plugin may have {MAX_IMPORTS}")
             for _ in range(count):
                 _import(reader, functions, passable)
+        elif kind == MEMORY_SECTION:
+            _memories(reader)
         elif kind == FUNCTION_SECTION:
             functions += [reader.number() for _ in range(reader.number())]
         elif kind == EXPORT_SECTION:
@@ -148,6 +154,14 @@ def _import(reader: Reader, functions: list[int], passable: list[bool]) -> None:
     else:  # tag: attribute, type index
         reader.byte()
         reader.number()
+
+
+def _memories(reader: Reader) -> None:
+    count = reader.number()
+    if count > 1:
+        raise InvalidModuleError(f"it has {count} memories, and a plugin has one")
+    if count and reader.byte() & LIMITS_ARE_SHARED:
+        raise InvalidModuleError("its memory is shared between threads, and a plugin runs in one")
 
 
 def _limits(reader: Reader) -> None:

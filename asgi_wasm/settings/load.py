@@ -97,6 +97,7 @@ class _Reader:
             ),
             upstreams=upstreams,
             engine=top.engine,
+            wasmer_library=top.wasmer_library,
             resident=top.resident == "auto",
             accelerator=specs.Wish(top.accelerator),
             cache_dir=top.cache_dir,
@@ -233,7 +234,16 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
 
 _TOP_VALUES = (
     *("resident", "accelerator"),
-    *("engine", "cache_dir", "pause_timeout", "shared_data", "shared_metrics", "watch", "drain_timeout"),
+    *(
+        "engine",
+        "wasmer_library",
+        "cache_dir",
+        "pause_timeout",
+        "shared_data",
+        "shared_metrics",
+        "watch",
+        "drain_timeout",
+    ),
     *("normalize_path", "merge_slashes", "path_with_escaped_slashes_action"),
 )
 _SAME_IN_SPEC = (

@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     routes: list[Route] = Field(default_factory=list)
     upstreams: dict[str, Upstream] = Field(default_factory=dict)
     engine: str = "auto"
+    wasmer_library: Path | None = None
     resident: Literal["auto", "off"] = "auto"
     accelerator: Literal["auto", "off", "required"] = "auto"
     cache_dir: Path | None = None

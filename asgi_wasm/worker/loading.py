@@ -97,7 +97,7 @@ class Loader:
         Compiling is done on a thread, starting on the event loop's own, which is the one that calls plugins.
         Raises `EngineUnavailableError` and `AcceleratorError`.
         """
-        engine = create_engine(spec.engine, stack_limit=spec.stack_limit)
+        engine = create_engine(spec.engine, stack_limit=spec.stack_limit, wasmer_library=spec.wasmer_library)
         cache = ModuleCache(spec.cache_dir)
         accelerator = choose_accelerator(spec)
         loaded = [
@@ -186,7 +186,7 @@ class CompileReport:
 
 def compile_all(spec: HostSpec) -> list[CompileReport]:
     """Compile every plugin into the cache, and start none. It blocks. Raises `EngineUnavailableError`."""
-    engine = create_engine(spec.engine)
+    engine = create_engine(spec.engine, wasmer_library=spec.wasmer_library)
     cache = ModuleCache(spec.cache_dir)
     return [_compile_into(cache, engine, plugin) for plugin in spec.plugins]
 

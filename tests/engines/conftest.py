@@ -10,7 +10,9 @@ import pytest
 
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
+from asgi_wasm.engines.libwasmer import LibwasmerEngine
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
+from asgi_wasm.errors import EngineUnavailableError
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "wasmtime": WasmtimeEngine,
@@ -19,6 +21,12 @@ ENGINES: dict[str, Callable[[], Engine]] = {
 }
 if sys.version_info[:2] <= (3, 10) and importlib.util.find_spec("wasmer") is not None:
     ENGINES["wasmer"] = lambda: create_engine("wasmer")
+try:
+    LibwasmerEngine()
+    ENGINES["libwasmer"] = LibwasmerEngine
+except EngineUnavailableError:
+    # `make test-libwasmer` builds it.
+    pass
 
 
 @pytest.fixture(scope="session", params=list(ENGINES))

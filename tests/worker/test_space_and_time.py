@@ -58,7 +58,7 @@ def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident
 
 
 def test_a_plugin_has_one_memory(tmp_path: Path) -> None:
-    with pytest.raises(PluginLoadError, match="memory count too high"):
+    with pytest.raises(PluginLoadError, match="it has 2 memories, and a plugin has one"):
         starts(wrap(tmp_path, wat(PLUGIN.format("(memory 1)")), {}))
 
 
