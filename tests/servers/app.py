@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
@@ -59,6 +60,10 @@ async def _answer(path: str, scope: Scope, receive: Receive, send: Send) -> None
     for piece in parts:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": last})
+    if path == "/background":
+        print("background work begins", flush=True)
+        await asyncio.sleep(0.3)
+        print("background work is done", flush=True)
 
 
 async def _socket(scope: Scope, receive: Receive, send: Send) -> None:

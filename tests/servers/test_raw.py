@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_answers_of_plugins_between_those_of_the_app(server_named: Find, name: s
     got = exchange(server, request("GET /sized") + denied + last)
     assert re.findall(rb"HTTP/1\.1 (\d+)", got) == [b"200", b"403", b"200"], got
     assert got.count(b"\r\n\r\nhello") == 2 and got.count(b"\r\n\r\nreply") == 1
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_plugins_do_not_wait_for_background_work(server_named: Find, name: str) -> None:
+    server = server_named(name)
+    before = len(server.log())
+    exchange(server, request("GET /background", "Connection: close"))
+    deadline = time.monotonic() + SECONDS
+    while "background work is done" not in (log := server.log()[before:]):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.05)
+    work = log.partition("background work is done")[0]
+    assert all(f"{callback}(" in work for callback in ("on_log", "on_done", "on_delete")), log
 
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
