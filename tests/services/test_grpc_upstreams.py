@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+from h2.connection import H2Connection
 from hyperframe.frame import GoAwayFrame
 
 from asgi_wasm.host import lifecycle
@@ -253,6 +254,19 @@ def test_over_uvloop() -> None:
         loop.run_until_complete(main())
     finally:
         loop.close()
+
+
+def test_a_connection_that_has_had_its_streams_makes_way_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    # HTTP/2 numbers them up to 2**31 - 1, by twos.
+    monkeypatch.setattr(H2Connection, "HIGHEST_ALLOWED_STREAM_ID", 5)
+
+    async def main() -> None:
+        async with running() as setup:
+            ends = [await setup.ended(setup.call("ok")) for _ in range(8)]
+            assert ends == [*[("receive", 2)] * 3, ("close", 14)] * 2
+            assert setup.server.connections == 2
+
+    run(main)
 
 
 def test_goodbye_while_many_are_cancelled() -> None:

@@ -139,6 +139,7 @@ class Connection(connector.Connection):
         except H2Error:
             # After a billion streams, or if h2 counts them otherwise.
             self._is_leaving = True
+            self._work_soon()
             conversation.break_off(grpc_status.REFUSED)
             return
         self._streams[stream_id] = _Stream(conversation)
