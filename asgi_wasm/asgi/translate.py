@@ -170,10 +170,7 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
     kept = [(name, value) for name, value in scope["headers"] if name in hidden]
     authority = headers.get(b":authority")
     if authority is not None and (_host(scope) is not None or authority != before[b":authority"]):
-        if not _VALUE.fullmatch(authority):
-            dropped.append(b":authority")
-        else:
-            kept.insert(0, (b"host", authority))
+        kept.insert(0, (b"host", authority))
     scope["headers"] = kept + fields
     method, scheme, path = (_changed(headers, before, name) for name in (b":method", b":scheme", b":path"))
     if method:
@@ -190,13 +187,15 @@ def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
 
 
 def is_target_sendable(headers: HeaderMap) -> bool:
-    """Whether method, scheme and path are such as a server could have read from a request line.
+    """Whether method, scheme and path are such as a server could have read from a request line, authority from `host`.
 
     Envoy's codec answers 503 where they hold CR, LF or NUL; an app is given no other bytes that no server would pass.
     """
     method, scheme, path = (headers.get(name) for name in (b":method", b":scheme", b":path"))
+    authority = headers.get(b":authority")
     return (
-        (not method or _TOKEN.fullmatch(method) is not None)
+        (not authority or _VALUE.fullmatch(authority) is not None)
+        and (not method or _TOKEN.fullmatch(method) is not None)
         and (not scheme or _SCHEME.fullmatch(scheme) is not None)
         and (not path or _UNSENDABLE_IN_PATH.search(path) is None)
     )

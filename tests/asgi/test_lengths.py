@@ -380,3 +380,44 @@ def test_a_held_response_is_not_asked_for_a_verdict_that_does_not_come(serve_gue
             return await request(middleware, extensions=EXTENSIONS)
 
     assert run(main).status == 504
+
+
+# --- at a resume, as in Envoy
+
+
+@pytest.mark.parametrize("content", [b"", b"changed"])
+@pytest.mark.parametrize("order", ["change, resume", "resume, change"])
+def test_a_held_piece_is_changed_at_its_resume(serve_guests: Serve, content: bytes, order: str) -> None:
+    """Envoy resumes when the callback has returned, so what comes after the resume counts too; an emptied piece is
+    still one to the next plugin.
+    """
+    resumer = Resumer()
+    heard: list[tuple[bytes, int]] = []
+
+    def holds(api: Api, context: int, size: int, end: int) -> int:
+        def lets_go(late: Api) -> None:
+            late.act_for(context)
+            for act in order.split(", "):
+                if act == "change":
+                    late.set_body(RESPONSE_BODY, content)
+                else:
+                    late.resume(RESPONSE)
+
+        if end:
+            return 0
+        resumer.later(lets_go)
+        return PAUSE
+
+    def hears(api: Api, context: int, size: int, end: int) -> int:
+        heard.append((api.body(RESPONSE_BODY), end))
+        return 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await resumer.done()
+        await send({"type": "http.response.body", "body": b"last"})
+
+    guests = Guest(on_response_body=hears), Guest(on_response_body=holds, **resumer.callbacks)
+    response = ask(serve_guests, app, *guests)
+    assert heard == [(content, 0), (b"last", 1)] and response.body == content + b"last"
