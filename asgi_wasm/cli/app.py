@@ -225,6 +225,22 @@ def bench(
     raise typer.Exit(measure(plugin, sent, conf, engine=engine, root_id=root_id, as_json=json))
 
 
+@app.command(name="import")
+def import_(file: Annotated[Path, typer.Argument(help="A YAML file of Envoy, Istio or APISIX.")]) -> None:
+    """Print settings made from Envoy's, Istio's or APISIX's.
+
+    From HTTP filters, WasmPlugin resources, or a wasm section with routes. What cannot be carried over is told on
+    standard error.
+
+    \b
+    Example:
+      asgi-wasm import envoy.yaml > asgi-wasm.yaml && asgi-wasm check
+    """
+    from asgi_wasm.cli.importing import import_settings
+
+    raise typer.Exit(import_settings(file))
+
+
 @app.command(name="compile")
 def compile_(settings: SettingsFile = None) -> None:
     """Compile the settings' plugins into the cache.
