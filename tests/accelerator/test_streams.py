@@ -1,0 +1,184 @@
+"""Random apps and clients, one request after and within another: all ways through the lane do the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from tests.driving import http_scope
+from tests.resident.test_same import BODIES, PROBE, WAYS
+from tests.wasm_exports import without_exports
+
+HEADS: list[Any] = [
+    [],
+    [(b"x-a", b"1"), (b"content-length", b"2")],
+    [(b"X-A", b"1")],
+    [(b"content-length", b"0")],
+    [[b"x-a", b"1"]],
+    ((b"x-a", b" 1 "),),
+]
+# What an app does, step by step.
+starts = st.builds(
+    lambda status, head, more: ("send", {"type": "http.response.start", "status": status, "headers": head, **more}),
+    st.sampled_from([200, 200, 204, 304, 404, 500, 99]),
+    st.sampled_from(HEADS),
+    st.sampled_from([{}, {}, {"trailers": True}]),
+)
+bodies = st.builds(
+    lambda body, more: ("send", {"type": "http.response.body", **body, **more}),
+    st.sampled_from([{}, {"body": b"ok"}, {"body": b""}, {"body": bytearray(b"ok")}]),
+    st.sampled_from([{}, {"more_body": True}, {"more_body": True}, {"more_body": False}]),
+)
+others = st.sampled_from(
+    [
+        ("send", {"type": "http.response.trailers", "headers": [(b"x-t", b"1")]}),
+        ("send", {"type": "http.response.debug", "info": {}}),
+        ("receive", None),
+        ("receive", None),
+        ("sleep", None),
+        ("task", {"type": "http.response.body", "body": b"of a task"}),
+        ("nest", None),
+        ("raise", None),
+        ("cancel", None),
+        ("scope", None),
+    ]
+)
+steps = st.lists(st.one_of(starts, bodies, bodies, others), max_size=7)
+scripts = st.lists(
+    st.sampled_from(
+        [
+            'request_headers: add_header_map_value 0 "x-p" "1"',
+            'response_headers: add_header_map_value 2 "x-p" "1"',
+            'response_headers: replace_header_map_value 2 ":status" "201"',
+            "response_headers: trap",
+            'response_headers: send_local_response 403 "d" "no" "" -1',
+            'log: get_header_map_value 2 ":status"',
+            'log: get_header_map_value 0 ":path"',
+            "done: args",
+            "delete: args",
+            "done: trap",
+        ]
+    ),
+    max_size=4,
+)
+
+
+class StepError(Exception):
+    """What the app raises."""
+
+
+class Stage:
+    """One run of a script."""
+
+    def __init__(self, script: list[tuple[str, Any]], leaves: bool) -> None:
+        self.script = script
+        self.leaves = leaves
+        self.seen: list[Any] = []
+        self.middleware: WasmMiddleware | None = None
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for kind, message in self.script:
+            try:
+                await self.step(kind, message, scope, receive, send)
+            except RuntimeError as error:
+                self.seen.append((scope["path"], "refused", str(error)))
+
+    async def step(self, kind: str, message: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "send":
+            await send(dict(message))
+        elif kind == "task":
+            # As frameworks do that make a task of it.
+            await asyncio.ensure_future(send(dict(message)))
+        elif kind == "receive":
+            self.seen.append((scope["path"], await receive()))
+        elif kind == "sleep":
+            await asyncio.sleep(0)
+        elif kind == "scope":
+            scope["route"] = "added"
+        elif kind == "nest" and scope["path"] == "/outer":
+            await self.request("/inner")
+        elif kind == "raise":
+            raise StepError
+        elif kind == "cancel":
+            raise asyncio.CancelledError
+
+    async def request(self, path: str) -> None:
+        scope = http_scope(path=path, headers=[(b"host", b"h"), (b"x-a", b"1")])
+        asked = 0
+
+        async def read() -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if not self.leaves:
+                await asyncio.sleep(0)
+            return {"type": "http.disconnect"}
+
+        async def keep(message: Any) -> None:
+            self.seen.append((path, message))
+
+        assert self.middleware is not None
+        try:
+            await self.middleware(scope, read, keep)
+        except (StepError, asyncio.CancelledError, RuntimeError, TypeError) as error:
+            self.seen.append((path, type(error).__name__))
+        self.seen.append((path, scope.get("route"), "asgi_wasm" in scope))
+
+    async def run(self, plugins: list[dict[str, Any]], way: dict[str, Any]) -> list[Any]:
+        self.middleware = WasmMiddleware(self.app, settings={"plugins": plugins, **way})
+        async with self.middleware:
+            await self.request("/outer")
+            await self.request("/after")
+            worker = self.middleware._workers.running()
+            assert worker is not None
+            for plugin_filter in worker.plugins.router.every_filter():
+                vm = plugin_filter.root().vm
+                assert not vm.lent
+                assert len(vm.contexts) == 1
+        return self.seen
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("probe") / "headers.wasm"
+    made.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
+    return made
+
+
+def outcome(
+    probe: Path, way: dict[str, Any], script: list[tuple[str, Any]], conf: list[str], count: int, leaves: bool
+) -> tuple[list[Any], list[str]]:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("asgi_wasm.plugin")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    plugins = [
+        {"name": f"p{index}", "file": probe, "conf": "\n".join(conf), "vm_id": str(index)} for index in range(count)
+    ]
+    try:
+        return asyncio.run(Stage(script, leaves).run(plugins, way)), lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
+@given(steps, scripts, st.integers(1, 2), st.booleans())
+def test_every_way_does_the_same(
+    probe: Path, script: list[tuple[str, Any]], conf: list[str], count: int, leaves: bool
+) -> None:
+    first, *others = (outcome(probe, way, script, conf, count, leaves) for way in WAYS)
+    for other in others:
+        assert other == first
