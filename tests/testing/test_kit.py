@@ -193,7 +193,7 @@ def test_the_level_of_the_log(plugin: Make) -> None:
 
 def test_the_trace_is_readable(plugin: Make) -> None:
     text = str(plugin("fault_injection/rust", FAULT).get("/x").trace)
-    assert re.search(r"^rust #\d+ on_request_headers\(.*end_of_stream=1\) = PAUSE  [\d.]+ µs$", text, re.MULTILINE)
+    assert re.search(r"^rust #\d+ on_request_headers\(.*end_of_stream=1\) = PAUSE  [\d.]+ [µm]s$", text, re.MULTILINE)
     assert re.search(r"^  send_local_response\(status_code=418, .*body=no.*\) = OK  ", text, re.MULTILINE)
     assert "malloc" not in text and "memory_allocate" not in text
 
