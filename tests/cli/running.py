@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.plugins.conftest import PLUGINS
@@ -32,8 +33,20 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    """The command, whether or not its script is on the path."""
-    return [sys.executable, "-m", "asgi_wasm", *map(str, arguments)]
+    """The command, whether or not its script is on the path; measured where the tests are."""
+    return [sys.executable, *_measured(), "-m", "asgi_wasm", *map(str, arguments)]
+
+
+def _measured() -> list[str]:
+    if find_spec("coverage") is None:
+        return []
+    from coverage import Coverage
+
+    if Coverage.current() is None:
+        return []
+    # pytest-cov puts together what lies beside its own data.
+    options = (f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}", "--parallel-mode")
+    return ["-m", "coverage", "run", *options]
 
 
 def run(*arguments: str | Path, cwd: Path, **more: str) -> Done:
