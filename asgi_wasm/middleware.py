@@ -79,7 +79,7 @@ class WasmMiddleware:
             loop, worker = self._workers.last
             # Compared here, since a call more is what every request would pay for.
             if worker is None or loop is not get_running_loop():
-                worker = self._workers.running() or await self._workers.start_lazily()
+                worker = self._worker or await self._workers.start_lazily()
             lane = worker.sole_lane if worker is not None and kind == "http" else None
             if lane is not None:
                 await lane.run(scope, receive, send)
@@ -143,6 +143,11 @@ class WasmMiddleware:
         `SettingsError`, or the `PluginError` of any plugin that cannot start: then nothing has changed.
         """
         await self._workers.reload()
+
+    @property
+    def _worker(self) -> Worker | None:
+        """That of the running event loop, if it has been started."""
+        return self._workers.running()
 
     def status(self) -> Status:
         """How the plugins of the running event loop are. Cheap; to be called in an event loop."""

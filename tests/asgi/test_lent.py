@@ -30,7 +30,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def vm_of(middleware: WasmMiddleware) -> Any:
-    worker = middleware._workers.running()
+    worker = middleware._worker
     assert worker is not None
     return worker.plugins.router.every_filter()[0].root().vm
 

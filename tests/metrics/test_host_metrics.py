@@ -361,7 +361,7 @@ def test_callbacks_are_wrapped_only_when_somebody_counts(metrics: bool, same: bo
     async def main() -> None:
         app = wrapped(answering(b"app"), plugin("counter", "counter/assemblyscript.wasm"), metrics=metrics)
         await app.start()
-        worker = app._workers.running()
+        worker = app._worker
         assert worker is not None
         (filters,) = worker.plugins.router.every_filter()
         vm = filters.root().vm

@@ -90,11 +90,11 @@ def test_what_cannot_start_changes_nothing(configured: Configured, text: str, er
     async def main() -> None:
         configured.write("1")
         async with configured.served() as app:
-            before = app._workers.running()
+            before = app._worker
             configured.file.write_text(text + "\n")
             with pytest.raises(error):
                 await app.reload()
-            assert app._workers.running() is before
+            assert app._worker is before
             assert await version(app) == "1"
             configured.write("2")
             await app.reload()
@@ -357,7 +357,7 @@ def test_nothing_is_left_of_what_was_replaced(configured: Configured) -> None:
         workers: list[weakref.ref[Any]] = []
         async with configured.served() as app:
             for _ in range(5):
-                workers.append(weakref.ref(app._workers.running()))
+                workers.append(weakref.ref(app._worker))
                 assert await version(app) == "1"
                 await app.reload()
             gc.collect()

@@ -253,7 +253,7 @@ def test_many_loops_leave_nothing(wrap_guests: Wrap) -> None:
 
     async def ask() -> None:
         await request(app)
-        seen.append(weakref.ref(app._workers.running()))
+        seen.append(weakref.ref(app._worker))
 
     for _ in range(300):
         run(ask)
