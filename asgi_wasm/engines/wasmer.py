@@ -50,7 +50,11 @@ class WasmerEngine:
 
     def __init__(self) -> None:
         self._wasmer, compiler = _import_wasmer()
-        self._store = self._wasmer.Store(self._wasmer.engine.Universal(compiler.Compiler))
+        self._compiler = compiler.Compiler
+        self.store = self._fresh_store()
+
+    def _fresh_store(self) -> Any:
+        return self._wasmer.Store(self._wasmer.engine.Universal(self._compiler))
 
     @property
     def fingerprint(self) -> str:
@@ -61,8 +65,14 @@ class WasmerEngine:
         """See `base.Engine`."""
         check_header(code)
         try:
-            module = self._wasmer.Module(self._store, bytes(code))
+            module = self._wasmer.Module(self.store, bytes(code))
         except RuntimeError as error:
+            raise InvalidModuleError(f"wasmer refuses it: {one_sentence(str(error))}") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            # What it was not made for (tags, say) ends in a panic, after which this store refuses everything.
+            self.store = self._fresh_store()
             raise InvalidModuleError(f"wasmer refuses it: {one_sentence(str(error))}") from None
         check_signatures(code)
         return self._module(module)
@@ -71,7 +81,7 @@ class WasmerEngine:
         """See `base.Engine`."""
         payload = _unseal(compiled)
         try:
-            module = self._wasmer.Module.deserialize(self._store, payload)
+            module = self._wasmer.Module.deserialize(self.store, payload)
         except RuntimeError as error:
             raise InvalidModuleError(f"wasmer refuses the compiled code: {one_sentence(str(error))}") from None
         return self._module(module)
@@ -81,7 +91,7 @@ class WasmerEngine:
         return self.deserialize(path.read_bytes())
 
     def _module(self, module: Any) -> WasmerModule:
-        return WasmerModule(self._wasmer, self._store, module)
+        return WasmerModule(self._wasmer, self, module)
 
 
 class WasmerModule:
@@ -92,21 +102,22 @@ class WasmerModule:
     instantiates makes a module of it.
     """
 
-    def __init__(self, wasmer: Any, store: Any, module: Any) -> None:
+    def __init__(self, wasmer: Any, engine: WasmerEngine, module: Any) -> None:
         self._wasmer = wasmer
-        self._store = store
+        self._engine = engine
         self._compiled = bytes(module.serialize())
-        self._of_thread: dict[int, Any] = {}
+        # And by store, which may be another one later.
+        self._of_thread: dict[tuple[int, int], Any] = {}
         self.imports = tuple(base.Import(each.module, each.name, *self._describe(each.type)) for each in module.imports)
         self.exports: Mapping[str, base.Export] = {
             each.name: base.Export(each.name, *self._describe(each.type)) for each in module.exports
         }
 
-    def _module(self) -> Any:
-        thread = threading.get_ident()
-        module = self._of_thread.get(thread)
+    def _module(self, store: Any) -> Any:
+        key = threading.get_ident(), id(store)
+        module = self._of_thread.get(key)
         if module is None:
-            module = self._of_thread[thread] = self._wasmer.Module.deserialize(self._store, self._compiled)
+            module = self._of_thread[key] = self._wasmer.Module.deserialize(store, self._compiled)
         return module
 
     def instantiate(
@@ -120,7 +131,8 @@ class WasmerModule:
         """See `base.Module`. No limit is enforced."""
         found = find_functions(self.imports, functions)
         failure = Failure()
-        module = self._module()
+        store = self._engine.store
+        module = self._module(store)
         # Wasmer finds imports by name, so a function that is imported twice needs one type for both.
         types: dict[tuple[str, str], base.FuncType] = {}
         bound: list[_Bound] = []
@@ -132,7 +144,7 @@ class WasmerModule:
                 raise LinkError(f"import {'.'.join(name)} is asked for with two types, which wasmer cannot give")
             bound.append(_Bound(function, imported, failure))
             type_ = self._wasmer.FunctionType(raw.type.params, raw.type.results)
-            objects.setdefault(name[0], {})[name[1]] = self._wasmer.Function(self._store, bound[-1].callback(), type_)
+            objects.setdefault(name[0], {})[name[1]] = self._wasmer.Function(store, bound[-1].callback(), type_)
         try:
             instance = self._wasmer.Instance(module, objects)
         except (RuntimeError, _HostFunctionFailed) as error:
