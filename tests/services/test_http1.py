@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.deadline import Deadline
 from asgi_wasm.services.callouts.http1 import Http1Connection
 from asgi_wasm.services.callouts.messages import (
     Answer,
@@ -302,5 +306,72 @@ def test_names_are_resolved_once_for_many_calls(monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
             assert await asyncio.gather(*(calls.get() for _ in range(20))) == [b"ok"] * 20
             assert len([one for one in asked if one[0] == "localhost"]) == 1
+
+    run(main)
+
+
+async def answered(pool: Pool, path: str, seconds: float, limit: int) -> weakref.ref[Answer]:
+    """A call whose answer nobody keeps."""
+    answer = Answer(limit)
+    with contextlib.suppress(Exception), Deadline(seconds):
+        await pool.exchange(Request(b"GET", path.encode(), [(b"host", b"up.test")], b""), answer)
+    return weakref.ref(answer)
+
+
+@pytest.mark.parametrize(
+    ("reply", "limit"),
+    [
+        (OK, 100),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n" + b"x" * 200, 100),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", 100),
+        (b"nonsense\r\n\r\n", 100),
+        (b"", 100),
+    ],
+    ids=["whole", "too-large", "cut", "no-http", "timeout"],
+)
+def test_nothing_of_a_call_waits_for_the_garbage_collector(reply: bytes, limit: int) -> None:
+    """An answer may have 32 MiB, and a thousand calls may fail at once."""
+
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(reply)
+            if b"abc" in reply:
+                writer.close()
+
+        async with Calls(serve) as calls:
+            gc.collect()
+            gc.disable()
+            try:
+                left = [await answered(calls.pool, "/first", 0.1, limit) for _ in range(3)]
+                # The loop keeps its last callbacks for an iteration or two.
+                for _ in range(5):
+                    await asyncio.sleep(0.01)
+                assert [ref() for ref in left] == [None] * 3
+            finally:
+                gc.enable()
+
+    run(main)
+
+
+def test_a_timeout_is_kept_whatever_comes() -> None:
+    """Pieces without end, whose bound is far away, end when they are to, not when they are through."""
+
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            while True:
+                writer.write((b"80\r\n" + b"x" * 128 + b"\r\n") * 500)
+                await writer.drain()
+
+        async with Calls(serve) as calls:
+            loop = asyncio.get_running_loop()
+            steps, began, iterations = 0, loop.time(), 0
+            task = asyncio.ensure_future(answered(calls.pool, "/first", 0.3, 1 << 30))
+            while not task.done():
+                await asyncio.sleep(0)
+                iterations += 1
+                steps += loop.time() - began < 0.3
+            # Not in seconds, which a busy machine has its own of: few iterations come after its time.
+            assert iterations - steps <= 20 + iterations // 10
 
     run(main)
