@@ -51,6 +51,9 @@ class WriterLock:
         end = time.monotonic() + (0.0 if self._is_stuck else PATIENCE_SECONDS)
         while not self._take():
             if time.monotonic() >= end:
+                # Once more: perhaps it was this worker that was stopped meanwhile.
+                if self._take():
+                    break
                 self._is_stuck = True
                 raise WriterBusyError(f"another worker has held the writer's lock for {PATIENCE_SECONDS:g} s")
             tries += 1

@@ -23,7 +23,8 @@ _CLIENTS = 8
 _PAUSE_SECONDS = 0.4
 # What a lost worker had taken, or was told of, is its heirs' by then.
 _SETTLE_SECONDS = 25.0
-_DEQUEUED = re.compile(r"dequeued /queue/(\S+)")
+# Of the plugin itself: the host repeats its last words when it fails.
+_DEQUEUED = re.compile(r"asgi_wasm\.plugin\.queue queue: dequeued /queue/(\S+)")
 
 Treatment = Callable[[Sequence[Worker]], Awaitable[None]]
 
