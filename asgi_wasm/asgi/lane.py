@@ -41,26 +41,30 @@ class Lane:
         # What of the plugins' hosts is done in C, and the requests of its making while these posts stand.
         self.accelerator = self.plan.accelerator
         self._course: Course | None = None
+        # How often they were made.
+        self._made = 0
 
     def run(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one HTTP request. Raises what the app raises, unless a plugin has answered already."""
-        if self._course is None and self.accelerator is not None:
-            self._living_posts()
-        if self._course is not None:
-            request = self._course.open(scope, receive, send)
+        if self.accelerator is not None:
+            request = None if self._course is None else self._course.open(scope, receive, send)
+            if request is None and self._renews() and self._course is not None:
+                # The one before was for posts that are dead.
+                request = self._course.open(scope, receive, send)
             if request is not None:
                 return request.run()
         return self._run_portably(scope, receive, send)
 
     async def _run_portably(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self.plan
+        # Whatever becomes of the request: a dead VM is let go of, with all its memory.
+        posts = self._living_posts() if plan.is_straight else []
         if type(scope.get("headers")) is not list:
             translate.settle_headers(scope)
         # Where nobody looks at bodies, one that no header announces passes by.
         ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body[REQUEST])
         told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
         if plan.is_straight and (told.ends or not plan.sees_body[REQUEST]):
-            posts = self._living_posts()
             if posts:
                 await LentRequest(self, posts, scope, receive, send, told).run()
                 return
@@ -69,20 +73,29 @@ class Lane:
                 return
         await HttpExchange(self.environment, self.filters, scope, receive, send, told).run()
 
+    def _renews(self) -> bool:
+        """Whether there are other posts than there were."""
+        made = self._made
+        self._living_posts()
+        return made != self._made
+
     def _living_posts(self) -> list[Post]:
         """The filters as kernels serve them; none where they do not."""
+        # No variable holds one that is dead: the time limit may keep the frames around a start for a while.
         posts = self._posts
-        for post in posts:
-            if len(post.vm.lent) + len(post.vm.contexts) >= post.most:
+        for index in range(len(posts)):
+            if len(posts[index].vm.lent) + len(posts[index].vm.contexts) >= posts[index].most:
                 # As full as its limits allow: who refuses is not the lane.
                 return []
-            if post.vm.failure is not None or post.root.deleted:
-                posts = []
+            if posts[index].vm.failure is not None or posts[index].root.deleted:
+                posts = self._posts = []
+                self._course = None
                 break
         if not posts and self.plan.may_lend:
-            posts = self._posts = posts_of(self.filters)
-            self._course = course_of(self, posts)
-        return posts
+            self._posts = posts_of(self.filters)
+            self._course = course_of(self, self._posts)
+            self._made += 1
+        return self._posts
 
     def request_of(self, lent: Lent) -> Request:
         """What goes on with a request that leaves its kernels (`Lent.leave`)."""

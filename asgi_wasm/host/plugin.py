@@ -92,6 +92,8 @@ class VmPool:
         if vm is None or vm.failure is not None:
             if vm is not None:
                 vm.close()
+                # As in `Plugin.root`.
+                vm = None
             vm = WasmVM(code.module, code.version, spec, self.ports, code.kit)
             vm.start()
             self._vms[key] = vm
@@ -139,6 +141,8 @@ class Plugin:
         """
         root = self._roots.get(conf)
         if root is None or root.vm.failure is not None:
+            # No variable holds what is dead: the time limit may keep the frames around a start for a while.
+            root = None
             root = self._roots[conf] = self._started(conf)
             root.on_failure = partial(self._failed, conf)
         return root
