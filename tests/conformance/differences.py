@@ -19,12 +19,14 @@ from tests.conformance.runner import Compared
 class Cover:
     """Cases, as patterns of their ids separated by spaces, and the fields in which they differ.
 
-    ``as_here`` makes of Envoy's value what it must be here; without it any other value will do.
+    ``as_here`` makes of Envoy's value what it must be here; without it any other value will do. ``chance``: they may
+    also be equal, by when bytes arrive.
     """
 
     cases: str
     fields: str
     as_here: Callable[[Any], Any] | None = None
+    chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ _CHANGING = (
 _PAUSING = "pause-first pause-before-buffer buffer-before-pause auth-then-body"
 # Cases whose small body is there when the app is called; others whose response has a length of the app's.
 _SMALL = (
-    *("post", "put", "patch", "delete-with-body", "get-with-body", "options-with-body", "propfind", "body-70kB"),
+    *("post", "put", "patch", "delete-with-body", "get-with-body", "options-with-body", "propfind"),
     *("body-binary", "status-201", "response-early", "keep-alive", "burst-100"),
 )
 _ANSWERED = (
-    *("body-5MB", "body-chunked", "body-chunked-one", "body-chunked-empty", "body-chunked-70kB"),
+    *("body-70kB", "body-5MB", "body-chunked", "body-chunked-one", "body-chunked-empty", "body-chunked-70kB"),
     *("body-chunked-with-get", "body-chunked-extension", "body-chunked-trailers", "body-in-two-sends", "body-streamed"),
     *("expect-100", "status-404", "status-500", "status-299", "response-headers", "response-latin-1", "response-type"),
     *("response-70kB", "response-5MB", "pipelined"),
@@ -169,6 +171,8 @@ DIFFERENCES = [
         (
             Cover(_each(_BODIES, *_ANSWERED, *_SMALL, "gated-length"), "client.headers client.framing"),
             Cover(_each(_BODIES, *_SMALL, "head-with-body"), "app.headers"),
+            # A body of 70 kB is more than a server reads at once, as a rule.
+            Cover(_each(_BODIES, "body-70kB"), "app.headers", chance=True),
             Cover(_each("body body-buffer", "http-1.0"), "client.headers"),
             Cover("body-h11/http-1.0", "client.headers client.framing"),
             Cover(
@@ -177,7 +181,8 @@ DIFFERENCES = [
                 + _each(_CHANGING, "then-another"),
                 "client.headers client.framing",
             ),
-            Cover(_each(_CHANGING, "post", "post-70kB", "then-another"), "app.headers"),
+            Cover(_each(_CHANGING, "post", "then-another"), "app.headers"),
+            Cover(_each(_CHANGING, "post-70kB"), "app.headers", chance=True),
             Cover(
                 _each("body-limit", "under", "request-over", "request-over-chunked", "response-over", "still-serving"),
                 "client.headers client.framing",
@@ -196,7 +201,8 @@ DIFFERENCES = [
                 + _each("buffer-before-pause", "reply", "reply-to-post", "reply-to-70kB", "reply-then-another"),
                 "client.headers client.framing",
             ),
-            Cover(_each(_PAUSING, "post", "post-70kB"), "app.headers"),
+            Cover(_each(_PAUSING, "post"), "app.headers"),
+            Cover(_each(_PAUSING, "post-70kB"), "app.headers", chance=True),
         ),
     ),
     Difference(
@@ -373,4 +379,6 @@ def unexplained(case_id: str, compared: Compared) -> list[str]:
 def _as_listed(envoy: Any, here: Any, cover: Cover | None) -> bool:
     if cover is None:
         return bool(envoy == here)
+    if cover.chance and envoy == here:
+        return True
     return bool(envoy != here and (cover.as_here is None or cover.as_here(envoy) == here))

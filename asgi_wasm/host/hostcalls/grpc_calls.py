@@ -56,6 +56,8 @@ def grpc_call(
     A timeout of 0 is the service's own, or none.
     PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_read_request`.
     """
+    # All that is passed in is looked at before what it says (cpp-host `grpc_call`).
+    limits.check_range(vm, message_data, message_size)
     texts = ((upstream_data, upstream_size), (service_data, service_size), (method_data, method_size))
     root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
     message = _read_message(vm, root, message_data, message_size)
