@@ -217,6 +217,31 @@ SCRIPTS = [
             "replace-host": 'replace_header_map_value 0 "host" "h"\nget_header_map_value 0 "host"\nget_header_map_value 0 ":authority"',
         }.items()
     ),
+    *(
+        Script(f"request-framing-{name}", in_phase("request_headers", command))
+        for name, command in {
+            "chunked": 'add_header_map_value 0 "transfer-encoding" "chunked"',
+            "length-too-short": 'replace_header_map_value 0 "content-length" "3"',
+            "length-too-long": 'replace_header_map_value 0 "content-length" "9999"',
+            "length-odd": 'replace_header_map_value 0 "content-length" "x"',
+        }.items()
+    ),
+    *(
+        Script(
+            f"request-authority-{name}",
+            in_phase("request_headers", f'replace_header_map_value 0 ":authority" "{text}"'),
+        )
+        for name, text in {
+            "empty": "",
+            "space": "h st",
+            "newline": "h\\x0ax",
+            "nul": "h\\x00",
+            "control": "h\\x01",
+            "latin-1": "\\xe9",
+            "path": "h/p",
+            "user": "user@h",
+        }.items()
+    ),
     Script(
         "late-headers",
         in_phase("request_body@1", 'get_header_map_value 0 ":method"\nadd_header_map_value 0 "x-late" "1"')
