@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, KeysView
-from functools import partial
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host import callouts
@@ -138,7 +137,8 @@ class HttpCalls:
             logger.info("%s", told)
             answer = local
         # A plugin may take long over an answer, and many may be there at once.
-        await self._turns.do(partial(_deliver, call, answer))
+        await self._turns.turn()
+        _deliver(call, answer)
 
     @property
     def under_way(self) -> bool:

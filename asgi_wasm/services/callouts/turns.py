@@ -41,25 +41,6 @@ class Turns:
         self.soon(lambda: _give(turn))
         await turn
 
-    async def do(self, work: Callable[[], object]) -> None:
-        """Do it in its turn, and wait for that. Raises what it raises.
-
-        When the task is cancelled before, it is not done.
-        """
-        done = asyncio.get_running_loop().create_future()
-
-        def run() -> None:
-            if not done.done():
-                try:
-                    work()
-                except Exception as error:
-                    done.set_exception(error)
-                else:
-                    done.set_result(None)
-
-        self.soon(run)
-        await done
-
     def _schedule(self) -> None:
         self._is_scheduled = True
         asyncio.get_running_loop().call_soon(self._run)
