@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi import leaving, translate
+from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.answers import Answers
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
-from asgi_wasm.asgi.lent import Lent, LentRequest
+from asgi_wasm.asgi.lent import LentRequest
 from asgi_wasm.asgi.native import Course, course_of
 from asgi_wasm.asgi.request import REQUEST, RESPONSE, Request
 from asgi_wasm.host.plan import Plan
@@ -96,7 +96,3 @@ class Lane:
             self._course = course_of(self, self._posts)
             self._made += 1
         return self._posts
-
-    def request_of(self, lent: Lent) -> Request:
-        """What goes on with a request that leaves its kernels (`Lent.leave`)."""
-        return leaving.request_of(self, lent)

@@ -353,7 +353,7 @@ class Lent:
     def leave(self) -> Request:
         """What goes on from here; in the middle of a crossing, it takes over from the kernel."""
         if self.request is None:
-            self.request = self.lane.request_of(self)
+            self.request = leaving.request_of(self.lane, self)
         return self.request
 
     def _leave_after_callback(self, post: Post) -> None:

@@ -334,7 +334,11 @@ class WasmVM:
     def find_context(self, context_id: int) -> Context | None:
         """The context of this id; one that is lent is taken back."""
         if context_id in self.lent:
-            self.lent[context_id].recall()
+            if self.resident is not None:
+                # Of the callback that runs, too: there is no other way to whom it acts for from here on.
+                self.resident.recall()
+            if context_id in self.lent:
+                self.lent[context_id].recall()
         return self.contexts.get(context_id)
 
     def set_effective_context(self, context: Context | None) -> None:

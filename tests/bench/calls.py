@@ -50,8 +50,8 @@ async def measure(rounds: int, times: int = 300) -> dict[str, float]:
             "httpx's client": lambda: client.get(url),
         }
         found: dict[str, list[float]] = {}
-    for name, call in ways.items():
-        found[name] = [await _time(call, times) for _ in range(rounds)]
+        for name, call in ways.items():
+            found[name] = [await _time(call, times) for _ in range(rounds)]
     await pool.close()
     server.close()
     return {name: statistics.median(values) for name, values in found.items()}

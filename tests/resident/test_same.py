@@ -158,6 +158,16 @@ def test_random_hostcalls(
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_context_that_becomes_effective_by_its_own_id_and_is_none_again(way: dict[str, Any]) -> None:
+    script = "\n".join(
+        f"request_headers: {line}"
+        for line in ("set_effective_context %self", "set_effective_context 0", 'get_header_map_value 0 "x-a"')
+    )
+    _, lines = asyncio.run(run_once(script, way, 1))
+    assert lines[2] == 'request_headers: get_header_map_value 0 "x-a" = 0 -> "1"'
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_script_runs(way: dict[str, Any]) -> None:
     seen, lines = asyncio.run(run_once('request_headers: get_header_map_value 0 "x-a"', way, 1))
     assert len(seen) == 6
