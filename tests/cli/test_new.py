@@ -63,7 +63,8 @@ def test_a_compiler_that_is_missing(tmp_path: Path, language: str) -> None:
     (tmp_path / "bin").mkdir()
     for program in ("sh", "dirname", "env"):
         found = shutil.which(program)
-        assert found is not None
+        if found is None:
+            pytest.skip(f"there is no {program} here, which the build needs")
         (tmp_path / "bin" / program).symlink_to(found)
     done = subprocess.run(
         ["./build"], cwd=tmp_path / "p", env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, timeout=60
