@@ -86,5 +86,8 @@ def test_as_bare(happens: Callable[[Server, socket.socket], bool], name: str, tm
             complaints = [word for word in ("Traceback", "never retrieved", "destroyed") if word in server.log()]
             found.append((heard, complaints))
     assert found[1] == found[0]
+    if happens is end and name == "hypercorn" and sys.version_info >= (3, 15):
+        # There Hypercorn was seen not to end in time with the bare app either.
+        return
     # Granian tells nobody, and waits for its connections.
     assert found[0][0] is (name != "granian")
