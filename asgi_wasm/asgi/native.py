@@ -75,8 +75,7 @@ class NativeRequest(Lent):
         try:
             then = self.begin()
         except EngineError as error:
-            self._fail(self.posts[self.index], error)
-            then = _LEFT
+            then = self._failed(error)
         if then == _CALL_APP:
             try:
                 await self.call_app()
@@ -98,8 +97,7 @@ class NativeRequest(Lent):
         try:
             then = self.close()
         except EngineError as error:
-            self._fail(self.posts[self.index], error)
-            then = _LEFT
+            then = self._failed(error)
         if then != _CALL_APP:
             await self._close_otherwise(then)
 
@@ -109,8 +107,7 @@ class NativeRequest(Lent):
         try:
             then = self.end()
         except EngineError as error:
-            self._fail(self.posts[self.index], error)
-            then = _LEFT
+            then = self._failed(error)
         if then == _HAND_BACK:
             self._leave_end()
         if then != _CALL_APP and self.request is not None:
@@ -137,8 +134,7 @@ class NativeRequest(Lent):
 
     def answer_without_kernel(self, message: Message, error: BaseException | None) -> Awaitable[None]:
         """The app's `send`, after a callback that failed or did what is not straight."""
-        if not self._leave_response(error):
-            raise error or AssertionError
+        self._leave_response(error)
         assert self.request is not None
         return self.request.go_on_responding(message, self.verdict)
 
@@ -154,26 +150,27 @@ class NativeRequest(Lent):
             self._leave_response(None)
         return shown
 
-    def _leave_response(self, error: BaseException | None) -> bool:
-        """False for an error that is not the guest's."""
-        post = self.posts[self.index]
+    def _leave_response(self, error: BaseException | None) -> None:
+        """Raises an error that is not the guest's."""
         if error is None:
-            self._leave_after_callback(post)
+            self._leave_after_callback(self.posts[self.index])
         elif isinstance(error, EngineError):
-            self._fail(post, error)
+            self._failed(error)
         else:
-            return False
-        return True
+            raise error
 
     def finish(self) -> None:
         """See `Lent.finish`."""
         try:
             then = self.end()
         except EngineError as error:
-            self._fail(self.posts[self.index], error)
-            return
+            then = self._failed(error)
         if then == _HAND_BACK:
             self._leave_end()
+
+    def _failed(self, error: EngineError) -> int:
+        self._fail(self.posts[self.index], error)
+        return _LEFT
 
     def _leave_end(self) -> None:
         post = self.posts[self.index]

@@ -172,6 +172,10 @@ class Native(Protocol):
         """The kernel's exported function."""
         ...
 
+    def headroom(self) -> None:
+        """Raise RecursionError where a callback out of the guest would find too few levels of calls."""
+        ...
+
     def fail(self, error: int, trap: int) -> NoReturn:
         """Raise `EngineError` for what a call gave back, by address; for neither, that the instance is closed."""
         ...

@@ -11,6 +11,7 @@ from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.wasmtime.calls import callback_headroom
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
@@ -31,6 +32,8 @@ Functions = Mapping[tuple[str, str], "base.HostFunction | base.NativeFunction"]
 
 class RawNative:
     """See `base.Native`."""
+
+    headroom = staticmethod(callback_headroom)
 
     def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance) -> None:
         self.call = ctypes.cast(linker.invoke, c_void_p).value or 0

@@ -89,8 +89,8 @@ def bind_host_function(imported: base.Import, function: base.HostFunction, failu
     """The C function that calls ``function``. It must be kept alive as long as the store.
 
     No exception may leave a callback: ctypes would print it and return an uninitialised pointer as the trap. What can
-    be raised outside ``try`` is a RecursionError: `_headroom` sees to it that there is none on the way in, and on the
-    way out nothing is called, since the trap is in stock.
+    be raised outside ``try`` is a RecursionError: `callback_headroom` sees to it that there is none on the way in, and
+    on the way out nothing is called, since the trap is in stock.
     """
     assert imported.type is not None
     params, results = imported.type.params, imported.type.results
@@ -167,13 +167,13 @@ def bind_guest_function(
     result: Any = _result(slots, type_)
 
     def fail(error: int | None) -> NoReturn:
-        text = report(error, trap)  # first of all: it needs no more levels than `_headroom` has seen
+        text = report(error, trap)  # first of all: it needs no more levels than `callback_headroom` has seen
         kept = failure.take()
         failure.restock()
         raise trap_from_report(text, kept, failure.source)
 
     def finish() -> int | None:
-        _headroom()
+        callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
@@ -181,7 +181,7 @@ def bind_guest_function(
 
     def call1(a: int) -> int | None:
         slots[0] = a
-        _headroom()
+        callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
@@ -190,7 +190,7 @@ def bind_guest_function(
     def call2(a: int, b: int) -> int | None:
         slots[0] = a
         slots[2] = b
-        _headroom()
+        callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
@@ -200,7 +200,7 @@ def bind_guest_function(
         slots[0] = a
         slots[2] = b
         slots[4] = c
-        _headroom()
+        callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
@@ -211,7 +211,7 @@ def bind_guest_function(
         slots[2] = b
         slots[4] = c
         slots[6] = d
-        _headroom()
+        callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
@@ -243,7 +243,7 @@ def _closed(*_arguments: object) -> NoReturn:
     raise EngineError("the instance is closed")
 
 
-def _headroom() -> None:
+def callback_headroom() -> None:
     """`headroom` for the two levels that a callback needs, at half the price."""
     _one_level()
 

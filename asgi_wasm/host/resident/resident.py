@@ -44,15 +44,6 @@ class Local(NamedTuple):
     pairs: bytes
 
 
-def headroom() -> None:
-    """Raises RecursionError where a callback out of the guest would find too few levels."""
-    _one_level()
-
-
-def _one_level() -> None:
-    pass
-
-
 class LentContext:
     """Whom a hostcall acts for while a kernel answers for it: its root; its stream is made when asked for."""
 
@@ -113,7 +104,7 @@ class Resident:
         thread, vm = self._vm.thread, self._vm
         native.attach(
             *(way.call, way.store, way.entry, functions, window, self.window_address),
-            *(thread, way, vm, self.fill, way.fail, headroom),
+            *(thread, way, vm, self.fill, way.fail, way.headroom),
         )
 
     def _tell_singles(self, slot: int, names: Sequence[bytes]) -> None:
