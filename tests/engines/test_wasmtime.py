@@ -11,9 +11,9 @@ from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines.base import GuestFunction, Instance
 from asgi_wasm.engines.traps import trap_error
-from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, raw
+from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, public, raw
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
-from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError
+from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError, TrapError
 
 GUEST = bytes(
     wasmtime.wat2wasm("""(module (memory (export "memory") 1)
@@ -23,6 +23,12 @@ GUEST = bytes(
 
 def start(engine: WasmtimeEngine) -> Instance:
     return engine.compile(GUEST).instantiate({}, memory_limit=1 << 20)
+
+
+def get(instance: Instance, name: str) -> GuestFunction:
+    function = instance.function(name)
+    assert function is not None
+    return function
 
 
 def test_the_raw_api_proves_itself_with_this_wasmtime(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,6 +41,38 @@ def test_the_public_api_passes_the_same_proof() -> None:
     module = engine.compile(proof.CODE)
     proof.prove(lambda functions, limit: module.instantiate(functions, memory_limit=limit))
     assert not engine.uses_raw_api
+
+
+@pytest.mark.parametrize(
+    "fault", [TypeError("exceptions must derive from BaseException"), public._HostFunctionFailed()]
+)
+def test_what_another_thread_left_in_wasmtimes_global_variable_is_a_trap_all_the_same(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_it() -> None:
+        raise fault
+
+    code = bytes(
+        wasmtime.wat2wasm("""(module (import "e" "f" (func $f)) (func (export "host") (call $f))
+          (func (export "trap") unreachable))""")
+    )
+    starting = bytes(wasmtime.wat2wasm("(module (func $f unreachable) (start $f))"))
+
+    def host() -> None:
+        raise ValueError("mine")
+
+    engine = WasmtimeEngine(raw=False)
+    instance = engine.compile(code).instantiate({("e", "f"): host}, memory_limit=1 << 20)
+    monkeypatch.setattr(wasmtime._func, "LAST_EXCEPTION", None)  # restored, since nobody empties it here
+    monkeypatch.setattr(wasmtime._func, "maybe_raise_last_exn", raise_it)
+    functions = {name: get(instance, name) for name in ("host", "trap")}
+    with pytest.raises(TrapError, match=r"e\.f raised ValueError: mine") as caught:
+        functions["host"]()
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(TrapError, match="another thread"):
+        functions["trap"]()
+    with pytest.raises(TrapError, match="another thread"):
+        engine.compile(starting).instantiate({}, memory_limit=1 << 20)
 
 
 def test_the_proofs_module_is_the_text_above_it() -> None:

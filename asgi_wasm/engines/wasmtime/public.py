@@ -63,9 +63,9 @@ class PublicLinker:
             instance = wasmtime.Instance(store, module.module, externs)
         except _ENDINGS as error:
             raised, text = failure.take(), str(error)
-            if raised is None and not isinstance(error, wasmtime.Trap) and INTERRUPTED not in text:
+            if raised is None and isinstance(error, wasmtime.WasmtimeError) and INTERRUPTED not in text:
                 raise LinkError(f"wasmtime cannot instantiate the module: {' '.join(text.split())}") from None
-            raise trap_from_report(text, raised, failure.source) from raised
+            raise trap_from_report(_report(error), raised, failure.source) from raised
         return PublicInstance(store, instance, module, bound, failure, made)
 
 
@@ -162,7 +162,14 @@ class PublicMemory:
             raise outside_memory(address, size, present)
 
 
-_ENDINGS = (wasmtime.Trap, wasmtime.WasmtimeError, _HostFunctionFailed)
+# `TypeError`, since wasmtime raises its global variable, which another thread has emptied since it was looked at.
+_ENDINGS = (wasmtime.Trap, wasmtime.WasmtimeError, _HostFunctionFailed, TypeError)
+_LOST = "a trap, whose report wasmtime gave away for what ended the call of another thread"
+
+
+def _report(error: BaseException) -> str:
+    """What wasmtime says of the end, unless another thread's has taken its place."""
+    return str(error) if isinstance(error, (wasmtime.Trap, wasmtime.WasmtimeError)) else _LOST
 
 
 def _bind_host_function(imported: base.Import, bound: list[base.HostFunction], failure: Failure) -> Callable[..., Any]:
@@ -193,7 +200,7 @@ def _bind_guest_function(
             result = function(store, *values)
         except _ENDINGS as error:
             raised = failure.take()
-            raise trap_from_report(str(error), raised, failure.source) from raised
+            raise trap_from_report(_report(error), raised, failure.source) from raised
         if not type_.results:
             return None
         return _from_wasmtime(result if len(type_.results) == 1 else result[0], type_.results[0])
