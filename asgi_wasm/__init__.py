@@ -19,7 +19,7 @@ from asgi_wasm.errors import (
     SettingsError,
     TrapError,
 )
-from asgi_wasm.foreign import foreign_function
+from asgi_wasm.foreign.decorator import foreign_function
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.settings import Plugin, Route, Settings, Upstream

@@ -15,7 +15,7 @@ from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
 from asgi_wasm.asgi.translate import settle_headers
 from asgi_wasm.asgi.websocket import WebSocketHandshake
-from asgi_wasm.foreign import PythonFunction, collect
+from asgi_wasm.foreign.decorator import PythonFunction, collect
 from asgi_wasm.worker.services import SYSTEM
 from asgi_wasm.worker.workers import Workers
 

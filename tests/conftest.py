@@ -12,8 +12,8 @@ pytest_plugins = ["asgi_wasm.testing.pytest_plugin"]
 _NEED = {
     "cryptography": (
         "conformance",
-        "metrics/test_host_metrics.py",
-        "plugins/test_foreign_functions.py",
+        "services/metrics/test_host_metrics.py",
+        "foreign/test_foreign_functions.py",
         "plugins/test_grpc_auth.py",
         "plugins/test_grpc_probe.py",
         "plugins/test_grpc_tls.py",
@@ -25,7 +25,7 @@ _NEED = {
         "plugins/test_grpc_auth.py",
         "plugins/test_grpc_probe.py",
         "plugins/test_grpc_tls.py",
-        "services/test_grpc_calls.py",
+        "services/callouts/test_grpc_calls.py",
     ),
 }
 

@@ -15,7 +15,7 @@ from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.engines.base import FuncType, GuestFunction, Import
 from asgi_wasm.engines.null import PREFIX, GuestTrap, NullEngine, NullHost, declare
 from asgi_wasm.host.abi import AbiVersion, callbacks, hostcalls
-from asgi_wasm.host.wire import Pairs, decode_pairs, encode_pairs
+from asgi_wasm.host.codecs.wire import Pairs, decode_pairs, encode_pairs
 
 WASM_HEAD = b"\0asm\1\0\0\0"
 CONTINUE, PAUSE = 0, 1

@@ -23,8 +23,8 @@ ARROWS = {
     "asgi": ("host", "http_syntax", "errors", "logs", "specs"),
     "services": ("host", "http_syntax", "errors", "logs", "specs"),
     "settings": ("bundled", "engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
-    "foreign": ("host", "errors"),
-    "worker": ("accelerator", "asgi", "engines", "host", "services", "errors", "logs", "specs"),
+    "foreign": ("host", "errors", "services.tasks"),
+    "worker": ("accelerator", "asgi", "engines", "foreign", "host", "services", "errors", "logs", "specs"),
     "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
     "cli": (
         *("asgi.types", "bundled", "engines", "errors", "host", "logs", "middleware", "services"),
@@ -32,7 +32,7 @@ ARROWS = {
     ),
     "status": ("errors", "logs", "specs", "worker.status"),
     "testing": (
-        *("asgi.types", "engines", "errors", "host", "logs", "middleware", "services", "specs"),
+        *("asgi.types", "engines", "errors", "foreign", "host", "logs", "middleware", "services", "specs"),
         *("worker.loading", "worker.services"),
     ),
     "__main__": ("cli",),
@@ -69,6 +69,7 @@ FORBIDDEN = {
     },
     "asgi": {"grpc", "httpx", "prometheus_client", "pydantic", "wasmer", "wasmtime", "yaml"},
     "engines": {"asyncio", "grpc", "httpx", "pydantic", "starlette"},
+    "foreign": {"grpc", "httpx", "pydantic", "starlette"},
     "services": {"pydantic", "wasmer", "wasmtime"},
     "settings": {"asyncio", "grpc", "httpx", "starlette", "wasmer", "wasmtime"},
 }

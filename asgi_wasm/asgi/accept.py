@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.host.header_map import HeaderMap, ResponseHeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Scope

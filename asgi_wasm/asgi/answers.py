@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.host.header_map import HeaderMap
-from asgi_wasm.host.local_reply import detail_words, local_reply
-from asgi_wasm.host.wire import decode_pairs
+from asgi_wasm.host.codecs.wire import decode_pairs
+from asgi_wasm.host.streams.header_map import HeaderMap
+from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Scope

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.filter_chain import FilterChain
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import StreamLimits
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide, ResponseSide
     from asgi_wasm.asgi.types import ASGIApp, Scope
-    from asgi_wasm.host.contexts import StreamContext
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
+    from asgi_wasm.host.vm.contexts import StreamContext
 
 logger = get_logger("asgi_wasm.host")
 

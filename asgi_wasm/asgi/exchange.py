@@ -27,15 +27,15 @@ from asgi_wasm.asgi.lengths import said_by
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-    from asgi_wasm.host.direction import Direction
-    from asgi_wasm.host.filter_chain import FilterChain
-    from asgi_wasm.host.passage import Passage
     from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.streams.direction import Direction
+    from asgi_wasm.host.streams.filter_chain import FilterChain
+    from asgi_wasm.host.streams.passage import Passage
 
 from asgi_wasm.logs import get_logger
 

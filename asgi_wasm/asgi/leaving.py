@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.request import Request
-from asgi_wasm.host import lifecycle
-from asgi_wasm.host.contexts import StreamContext
+from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import LocalResponse
-from asgi_wasm.host.passage import Refusal, end_context, log_failure
 from asgi_wasm.host.resident.layout import CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
 from asgi_wasm.host.resident.resident import Local, repeat
-from asgi_wasm.host.vm import VmFailedError
-from asgi_wasm.host.wire import decode_pairs
+from asgi_wasm.host.streams.passage import Refusal, end_context, log_failure
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import StreamContext
+from asgi_wasm.host.vm.vm import VmFailedError
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane import Lane

@@ -5,7 +5,7 @@ and 9.3, RFC 9112 6.
 
 A plugin that changes a body may forget its length, or write another one, and servers take both as they are told. What
 passes no filter that may change it has the length that its sender gave it. Else, what counts is what is known when the
-head goes out: the whole body, or by how many bytes the filters have made it longer so far (`host.stage.Way`).
+head goes out: the whole body, or by how many bytes the filters have made it longer so far (`host.streams.stage.Way`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.translate import BODILESS_METHODS, BODILESS_STATUSES, may_have_body
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.stage import Way
+    from asgi_wasm.host.streams.stage import Way
 
 Fields = list[tuple[bytes, bytes]]
 

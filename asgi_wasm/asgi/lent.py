@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Lent:
-    """One request (`host.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
+    """One request (`host.vm.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
 
     ``log`` and ``response_log`` are what plugins changed so far, ``shown`` and ``shown_response`` the headers as they
     left them: a kernel is lent these anew for its log, since other requests were shown theirs meanwhile. ``request`` is
@@ -347,7 +347,7 @@ class Lent:
     # --- out of here
 
     def recall(self) -> None:
-        """See `host.vm.Lent`."""
+        """See `host.vm.vm.Lent`."""
         self.leave()
 
     def leave(self) -> Request:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.translate import status_of
 from asgi_wasm.asgi.types import Scope
 from asgi_wasm.host.abi import MapType
-from asgi_wasm.host.local_reply import grpc_status_of
+from asgi_wasm.host.streams.local_reply import grpc_status_of
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import Chain
-    from asgi_wasm.host.header_map import HeaderMap
-    from asgi_wasm.host.wire import PropertyValue
+    from asgi_wasm.host.codecs.wire import PropertyValue
+    from asgi_wasm.host.streams.header_map import HeaderMap
+    from asgi_wasm.host.vm.contexts import Chain
 
 
 class PluginProperties(Mapping[str, bytes]):

@@ -1,4 +1,4 @@
-"""A request in the lane with contexts and header maps: the short way of `host.passage`.
+"""A request in the lane with contexts and header maps: the short way of `host.streams.passage`.
 
 Whatever is not ordinary is the `HttpExchange`'s, which takes over what has been done so far: `Request.hand_over`.
 """
@@ -16,13 +16,13 @@ from asgi_wasm.asgi.exchange import SECOND_START, HttpExchange, Progress
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.lengths import Length, said_by
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
-from asgi_wasm.host.passage import Passage
+from asgi_wasm.host.streams.passage import Passage
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-    from asgi_wasm.host.filter_chain import FilterChain
-    from asgi_wasm.host.header_map import HeaderMap
+    from asgi_wasm.host.streams.filter_chain import FilterChain
+    from asgi_wasm.host.streams.header_map import HeaderMap
 
 REQUEST, RESPONSE = 0, 1
 

@@ -11,15 +11,15 @@ from asgi_wasm.asgi.translate import header_pairs, sendable_trailers, start_mess
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message
-    from asgi_wasm.host.header_map import HeaderMap
-    from asgi_wasm.host.stage import Way
+    from asgi_wasm.host.streams.header_map import HeaderMap
+    from asgi_wasm.host.streams.stage import Way
 
 Changed = Callable[[], None]
 _NO_TRAILERS = [(b"x-trailers", b"none")]
 
 
 class RequestSide:
-    """What the chain let pass to the app (`host.stage.Sink`).
+    """What the chain let pass to the app (`host.streams.stage.Sink`).
 
     ``changed`` is called whenever that grows; ``broken``, with the reason, when the body cannot become whole.
     """
@@ -61,7 +61,7 @@ class RequestSide:
 
 
 class ResponseSide:
-    """What the chain let pass to the client (`host.filter_chain.ResponseSink`).
+    """What the chain let pass to the client (`host.streams.filter_chain.ResponseSink`).
 
     ``changed`` is called whenever `messages` grows, and at a reset; ``dropped`` hears of headers that cannot be sent.
     ``method`` is the client's own, which decides whether it expects a body, as ``version`` is that of its HTTP.

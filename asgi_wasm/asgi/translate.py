@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from asgi_wasm.asgi.types import Message, Scope
-from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 BODILESS_STATUSES = 204, 304

@@ -25,7 +25,7 @@ from asgi_wasm.asgi.environment import (
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.host.header_map import HeaderMap, ResponseHeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.cli import console, given
 from asgi_wasm.engines import create_engine
-from asgi_wasm.host.trace import Call
+from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.testing.exchange import encoded, scope_of
 from asgi_wasm.testing.plugin import WasmPlugin

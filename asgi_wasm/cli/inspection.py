@@ -13,9 +13,9 @@ from pathlib import Path
 
 from asgi_wasm.engines.base import Import, Module
 from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, Reader, sections
-from asgi_wasm.host import wasi
 from asgi_wasm.host.abi import SHORT_GRPC_TYPES, AbiVersion, callbacks, hostcalls
-from asgi_wasm.host.linker import WASI_MODULES
+from asgi_wasm.host.vm.linker import WASI_MODULES
+from asgi_wasm.host.wasi import preview1 as wasi
 
 _CUSTOM_SECTION, _MEMORY_SECTION = 0, 5
 _PAGE = 65536
@@ -104,7 +104,7 @@ def inspect(file: Path, content: bytes, digest: str, module: Module, version: Ab
 
 
 def _import(item: Import, version: AbiVersion) -> ImportReport:
-    """As `host.linker` will take it."""
+    """As `host.vm.linker` will take it."""
     if item.type is None:
         return ImportReport(item.module, item.name, "unknown", f"is a {item.kind}: the host has functions only")
     if item.module in WASI_MODULES:

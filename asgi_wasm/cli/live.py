@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.cli import console
-from asgi_wasm.host.trace import Call
+from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.testing.rendering import line
@@ -18,7 +18,7 @@ _STYLES = {logging.DEBUG: "dim", logging.INFO: "", logging.WARNING: "yellow", lo
 
 
 class LiveTrace:
-    """A `host.trace.TraceSink` that prints: a callback when it begins and when it ends, a hostcall when it ends."""
+    """A `host.vm.trace.TraceSink` that prints: a callback when it begins and when it ends, a hostcall when it ends."""
 
     reads_memory = True
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from asgi_wasm.cli import console, given
 from asgi_wasm.errors import SettingsError
-from asgi_wasm.host.trace import Call, Value
+from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.testing.exchange import Exchange, NotAnsweredError
 from asgi_wasm.testing.plugin import WasmPlugin
 from asgi_wasm.testing.rendering import line

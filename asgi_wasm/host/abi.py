@@ -140,7 +140,7 @@ class TrailersStatus(IntEnum):
 
 
 class HostcallError(Exception):
-    """Raised inside a hostcall to answer with ``status``; never leaves the hostcall (see `host.linker`)."""
+    """Raised inside a hostcall to answer with ``status``; never leaves the hostcall (see `host.vm.linker`)."""
 
     def __init__(self, status: ProxyStatus) -> None:
         super().__init__(status.name)
@@ -270,7 +270,7 @@ SHORT_GRPC_TYPES = {
     "proxy_grpc_stream": FuncType(("i32",) * 7, ("i32",)),
 }
 
-# What the host calls. ``_initialize``, ``_start``, ``main`` and ``__main_void`` belong to WASI and are in `host.vm`.
+# What the host calls. ``_initialize``, ``_start``, ``main`` and ``__main_void`` belong to WASI and are in `host.vm.vm`.
 CALLBACKS: tuple[Signature, ...] = (
     _row("proxy_on_memory_allocate", "size"),
     _row("malloc", "size"),

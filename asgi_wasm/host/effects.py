@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host.abi import StreamType
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import RootContext, StreamContext
+    from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.plugin import Plugin
-    from asgi_wasm.host.wire import Pairs
+    from asgi_wasm.host.vm.contexts import RootContext, StreamContext
 
 
 @dataclass(frozen=True)

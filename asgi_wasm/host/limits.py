@@ -14,8 +14,8 @@ from asgi_wasm.host.ports import LimitReachedError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.effects import ForeignCall, GrpcCall, GrpcStream, HttpCall
-    from asgi_wasm.host.header_map import HeaderMap
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.streams.header_map import HeaderMap
+    from asgi_wasm.host.vm.vm import WasmVM
 
 # A property's path has some parts of some letters; Envoy's longest attribute has 38 characters.
 MAX_PATH_BYTES = 64 * 1024

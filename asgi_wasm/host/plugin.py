@@ -10,14 +10,14 @@ from functools import partial
 
 from asgi_wasm.engines.base import Module
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
-from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import MARKERS, AbiVersion
-from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import StartAgain
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.resident.kit import Kit
-from asgi_wasm.host.vm import VmFailedError, WasmVM
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.vm import VmFailedError, WasmVM
 from asgi_wasm.specs import PluginSpec
 
 _VmKey = tuple[object, ...]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import LogLevel, MetricType
-from asgi_wasm.host.wire import PropertyValue
+from asgi_wasm.host.codecs.wire import PropertyValue
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import RootContext
     from asgi_wasm.host.effects import RootEffect
-    from asgi_wasm.host.trace import TraceSink
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import RootContext
+    from asgi_wasm.host.vm.trace import TraceSink
+    from asgi_wasm.host.vm.vm import WasmVM
 
 
 class PortError(Exception):
@@ -138,7 +138,7 @@ class HostMetrics(Protocol):
         ...
 
     def decision(self, plugin: str, callback: str, action: str) -> Callable[[], object]:
-        """What is to be called each time that the plugin decides this (of `host.watching.ACTIONS`). To be kept."""
+        """What is to be called each time that the plugin decides this (of `host.vm.watching.ACTIONS`). To be kept."""
         ...
 
     def request_ended(self, answered_by: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.trace import TextTrace, TraceSink
+from asgi_wasm.host.vm.trace import TextTrace, TraceSink
 from asgi_wasm.logs import escape, get_logger
 
 # The standard library has no TRACE; 5 is what other libraries use.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
-from asgi_wasm.host import lifecycle
-from asgi_wasm.host.contexts import RootContext
 from asgi_wasm.host.effects import SetTickPeriod
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.services.callouts.deadline import CallLater
 
 _MILLISECONDS = 1000

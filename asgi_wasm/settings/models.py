@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from asgi_wasm.engines import ENGINES
 from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
-from asgi_wasm.host.wasi import SIGNATURES
+from asgi_wasm.host.wasi.preview1 import SIGNATURES
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.settings import names, urls
 from asgi_wasm.settings.conf import Conf

@@ -10,11 +10,11 @@ from typing import Any
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.turns import Turns
-from asgi_wasm.services.http_calls import HttpCalls
-from asgi_wasm.services.memory import MemoryState
+from asgi_wasm.services.callouts.upstreams import Upstream
+from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.services.ticks import Ticks
-from asgi_wasm.services.upstreams import Upstream
 from asgi_wasm.specs import UpstreamSpec
 from asgi_wasm.testing.app import TestApp
 from asgi_wasm.testing.clock import ManualClock, settle

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.host.trace import Call
+from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.testing.rendering import render
 
@@ -44,7 +44,7 @@ class LogLine:
 
 
 class Recorder:
-    """`host.ports.Log` and `host.trace.TraceSink`. ``tell`` hears of each call at its end and of each log line."""
+    """`host.ports.Log` and `host.vm.trace.TraceSink`. ``tell`` hears of each call at its end and of each log line."""
 
     reads_memory = True
 
@@ -82,7 +82,7 @@ class Recorder:
         """Itself."""
         return self
 
-    # --- host.trace.TraceSink
+    # --- host.vm.trace.TraceSink
 
     def begin(self, call: Call) -> None:
         """Keep it."""

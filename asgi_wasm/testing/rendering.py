@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from asgi_wasm.host.trace import Call, Value
+from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.logs import escape
 
 _LONGEST = 80

@@ -6,18 +6,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asgi_wasm.host import lifecycle
+from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.abi import LogLevel, MapType
-from asgi_wasm.host.buffer import Buffer
-from asgi_wasm.host.contexts import StreamContext
+from asgi_wasm.host.codecs.wire import PropertyValue
 from asgi_wasm.host.effects import LocalResponse, RootEffect, StreamEffect
-from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
-from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
 from asgi_wasm.host.ports import Attributes, Ports
-from asgi_wasm.host.vm import VmFailedError
-from asgi_wasm.host.wire import PropertyValue
-from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.host.streams.buffer import Buffer
+from asgi_wasm.host.streams.header_map import HeaderMap
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import StreamContext
+from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.clock import ManualClock
 from asgi_wasm.testing.records import Recorder
@@ -60,7 +60,7 @@ class _Words(Recorder):
 class Stage:
     """A plugin, started, and at most one stream of it at a time.
 
-    It is the `host.contexts.Chain` of that stream, and the attributes of it.
+    It is the `host.vm.contexts.Chain` of that stream, and the attributes of it.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Stage:
         self._root = self._plugin.root(spec.conf or b"")
         self._stream: StreamContext | None = None
         self._immediate: LocalResponse | None = None
-        # --- host.contexts.Chain
+        # --- host.vm.contexts.Chain
         self.attributes: Attributes = self
         self.properties: dict[bytes, bytes] = {}
         self.read_only_properties: set[bytes] = set()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asgi_wasm.host.ports import Clock, Log
+from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.clock import SystemClock
-from asgi_wasm.services.http_calls import HttpCalls
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.specs import UpstreamSpec

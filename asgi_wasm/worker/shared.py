@@ -5,11 +5,11 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from asgi_wasm.services.memory import MemoryState
-from asgi_wasm.services.siblings import Siblings
+from asgi_wasm.services.stores.memory import MemoryState
+from asgi_wasm.services.stores.siblings import Siblings
 
 if TYPE_CHECKING:
-    from asgi_wasm.services.metrics import ExportedMetrics
+    from asgi_wasm.services.metrics.exported import ExportedMetrics
     from asgi_wasm.specs import MetricsSpec
 
 
@@ -52,8 +52,8 @@ class Shared:
 
     def exported(self, spec: MetricsSpec) -> ExportedMetrics:
         """The exporter of the metrics in memory: one for all workers, so that a gauge counts once."""
-        from asgi_wasm.services.metric_store import process_store
-        from asgi_wasm.services.metrics import ExportedMetrics
+        from asgi_wasm.services.metrics.exported import ExportedMetrics
+        from asgi_wasm.services.metrics.registry import process_store
 
         with self._lock:
             if self._exported is None or self._exported[0] != spec:

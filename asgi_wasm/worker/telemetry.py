@@ -11,7 +11,7 @@ from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.ports import NO_HOST_METRICS, Clock, HostMetrics, Metrics
 
 if TYPE_CHECKING:
-    from asgi_wasm.services.store import Store
+    from asgi_wasm.services.stores.store import Store
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.shared import Shared
 
@@ -27,8 +27,8 @@ class Telemetry:
         if not spec.metrics.enabled:
             return
         _require_prometheus("the settings say 'metrics'")
-        from asgi_wasm.services.metric_store import process_store
-        from asgi_wasm.services.metrics import ExportedMetrics, PrometheusHostMetrics
+        from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
+        from asgi_wasm.services.metrics.registry import process_store
 
         self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
         self._closing.append(host_metrics.close)
@@ -51,7 +51,7 @@ def _require_prometheus(why: str) -> None:
 
 async def _expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
     _require_prometheus("metrics are asked for")
-    from asgi_wasm.services.metric_store import expose
+    from asgi_wasm.services.metrics.registry import expose
 
     return await expose(accept, compress)
 

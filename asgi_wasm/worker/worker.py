@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
+from asgi_wasm.foreign.calls import ForeignCalls
+from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
+from asgi_wasm.foreign.signatures import Signatures
 from asgi_wasm.host.effects import (
     EndCallouts,
     EndStreamCallouts,
@@ -19,14 +22,11 @@ from asgi_wasm.host.effects import (
     RootEffect,
     StartAgain,
 )
-from asgi_wasm.host.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.ports import ForeignFunction, Ports
-from asgi_wasm.services.foreign_calls import ForeignCalls
-from asgi_wasm.services.grpc_calls import GrpcCalls
+from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.revivals import Revivals
-from asgi_wasm.services.signatures import Signatures
-from asgi_wasm.services.store import open_store
+from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.specs import EscapedSlashes
 from asgi_wasm.worker.loading import Loader, Plugins
 from asgi_wasm.worker.services import SYSTEM, Services

@@ -32,7 +32,7 @@ from asgi_wasm.worker.worker import Worker
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp
     from asgi_wasm.host.ports import ForeignFunction
-    from asgi_wasm.services.memory import MemoryState
+    from asgi_wasm.services.stores.memory import MemoryState
     from asgi_wasm.specs import HostSpec
 
     # What is read at each start. Raises `AsgiWasmError`.

@@ -22,8 +22,8 @@ from asgi_wasm.asgi.native import NativeRequest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import http_scope
 from tests.extras import NO_ACCELERATOR
+from tests.host.resident.test_same import BODIES, PROBE
 from tests.plugins.conftest import PLUGINS
-from tests.resident.test_same import BODIES, PROBE
 from tests.wasm_exports import without_exports
 
 HEADERS = PLUGINS / "headers" / "c.wasm"

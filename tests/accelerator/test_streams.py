@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import http_scope
-from tests.resident.test_same import BODIES, PROBE, WAYS
+from tests.host.resident.test_same import BODIES, PROBE, WAYS
 from tests.wasm_exports import without_exports
 
 HEADS: list[Any] = [

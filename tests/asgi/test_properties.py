@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 
 from asgi_wasm import PluginProperties
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from asgi_wasm.host.wire import decode_pairs
+from asgi_wasm.host.codecs.wire import decode_pairs
 from tests.driving import answering, request, run
 from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap
 from tests.asgi.acting import passing
 from tests.driving import Headers, Response, answering, http_scope, request, run
 from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve

@@ -14,8 +14,8 @@ import httpx
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
-from asgi_wasm.host.protobuf import encode
-from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.host.codecs.protobuf import encode
+from asgi_wasm.host.codecs.wire import encode_pairs
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.hosts import both, settle
 from tests.plugins.callouts import conf, foreign, get, http, put, raw_http

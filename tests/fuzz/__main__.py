@@ -18,7 +18,7 @@ from tests.engines.test_hostile import is_refused_or_ends, still_works
 from tests.fuzz.clients import round_of
 from tests.serving import ROOT
 
-_HOSTCALLS = ("tests/host/test_fuzz.py", "tests/resident/test_same.py")
+_HOSTCALLS = ("tests/host/test_fuzz.py", "tests/host/resident/test_same.py")
 
 
 def modules(seed: int) -> str:

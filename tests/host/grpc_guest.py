@@ -7,16 +7,16 @@ from pathlib import Path
 
 from asgi_wasm.engines.base import FuncType, GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost, NullInstance
-from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, MapType
-from asgi_wasm.host.contexts import RootContext
+from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import RootEffect
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Ports
-from asgi_wasm.host.vm import WasmVM
-from asgi_wasm.host.wire import decode_pairs
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.vm import WasmVM
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginLimits, PluginSpec
 
 TYPES = {row.name: row.type for row in HOSTCALLS}

@@ -9,7 +9,6 @@ from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction, Import, Module
 from asgi_wasm.engines.null import NullEngine, NullHost, declare
-from asgi_wasm.host import callouts, lifecycle, wasi
 from asgi_wasm.host.abi import (
     HOSTCALLS,
     MARKERS,
@@ -20,17 +19,19 @@ from asgi_wasm.host.abi import (
     callbacks,
     hostcalls,
 )
-from asgi_wasm.host.contexts import RootContext
+from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
 from asgi_wasm.host.effects import RootEffect
-from asgi_wasm.host.filter_chain import FilterChain
-from asgi_wasm.host.header_map import HeaderMap
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import ForeignFunction, Ports
-from asgi_wasm.host.stage import Way
-from asgi_wasm.host.trace import TextTrace, TraceSink
-from asgi_wasm.host.vm import WasmVM
-from asgi_wasm.host.wire import Pairs, PropertyValue
-from asgi_wasm.services.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.host.streams.filter_chain import FilterChain
+from asgi_wasm.host.streams.header_map import HeaderMap
+from asgi_wasm.host.streams.stage import Way
+from asgi_wasm.host.vm import delivery, lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.trace import TextTrace, TraceSink
+from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.host.wasi import preview1 as wasi
+from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginSpec, StreamLimits
 
 V010, V020, V021 = AbiVersion
@@ -439,7 +440,7 @@ def live(world: World, made: Plugin, attributes: Mapping[tuple[bytes, ...], Prop
     root = made.root(b"conf")
     lifecycle.notify(root, "proxy_on_tick")
     answer = HeaderMap([(b":status", b"200"), (b"x-answer", b"1")])
-    callouts.deliver_http_response(root, 4, answer, b"answer")
+    delivery.deliver_http_response(root, 4, answer, b"answer")
     exchange = Exchange(world, made, attributes=attributes)
     exchange.request(b"request ", b"body", trailers=[(b"x-end", b"1")])
     exchange.respond(b"response ", b"body", trailers=[(b"x-end", b"2")])

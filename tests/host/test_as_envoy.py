@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asgi_wasm.asgi.sides import ResponseSide
 from asgi_wasm.asgi.translate import apply_request_headers, request_headers
-from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap
 from tests.driving import http_scope
 
 _CONNECTION = [(b"connection", b"x"), (b"expect", b"100-continue"), (b"keep-alive", b"1"), (b"upgrade", b"h2c")]

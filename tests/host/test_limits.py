@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm.host.abi import LogLevel, MapType, MetricType, ProxyStatus
+from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall, SetTickPeriod
 from asgi_wasm.host.limits import MAX_PATH_BYTES
 from asgi_wasm.host.ports import LimitReachedError, NoHostMetrics
-from asgi_wasm.host.wire import encode_pairs
-from asgi_wasm.services.memory import MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginLimits, StoreLimits
 from tests.host.guest import NOT_FOUND, OK, OUTSIDE, REQUEST_HEADERS, Calls, Exchange, World, in_phase, plugin
 

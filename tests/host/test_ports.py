@@ -11,11 +11,11 @@ from asgi_wasm.engines.base import GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost
 from asgi_wasm.host.abi import AbiVersion, MetricType, ProxyStatus, hostcalls
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
-from asgi_wasm.services.store import open_store
+from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import PluginSpec
 from tests.extras import LMDB_MISSING
-from tests.services.listening import ports_over
+from tests.services.stores.listening import ports_over
 
 CALLS = {
     "proxy_get_shared_data": (0, 0, 16, 16, 16),

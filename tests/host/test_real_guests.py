@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.errors import PluginStartError
-from asgi_wasm.host import wasi
 from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus, Signature, hostcalls
-from asgi_wasm.host.contexts import StreamContext
+from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
-from asgi_wasm.host.vm import VmFailedError
-from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.host.vm.contexts import StreamContext
+from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.specs import PluginLimits
 from tests.engines.conftest import ENGINES
 from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec

@@ -11,7 +11,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
-from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.host.codecs.wire import encode_pairs
 from tests.driving import answering
 from tests.plugins.conftest import PLUGINS
 

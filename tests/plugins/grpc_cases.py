@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from asgi_wasm.host import protobuf
+from asgi_wasm.host.codecs import protobuf
 
 _S = "test.Auth"
 

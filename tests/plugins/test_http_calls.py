@@ -17,9 +17,9 @@ import pytest
 
 from asgi_wasm import MissingExtraError, PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall
-from asgi_wasm.host.wire import encode_pairs
-from asgi_wasm.services.upstreams import Upstream
+from asgi_wasm.services.callouts.upstreams import Upstream
 from tests.driving import Response, request, run, until
 from tests.plugins.callouts import conf, http, plugged, raw_http, said
 from tests.plugins.conftest import PLUGINS
@@ -543,8 +543,8 @@ def test_more_calls_than_connections_wait_and_more_still_overflow(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at Envoy's circuit breaker: each call beyond costs nothing, and those that wait have their turn."""
-    monkeypatch.setattr("asgi_wasm.services.upstreams.MAX_CONNECTIONS", 2)
-    monkeypatch.setattr("asgi_wasm.services.upstreams.MAX_PENDING", 1)
+    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_PENDING", 1)
 
     async def main() -> None:
         async with raw(lambda *_: OK) as (port, seen):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from asgi_wasm.host.abi import MetricType
-from asgi_wasm.services.store import open_store
+from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from tests.driving import run
 from tests.extras import LMDB_MISSING

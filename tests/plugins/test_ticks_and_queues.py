@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from asgi_wasm.host.vm import WasmVM
+from asgi_wasm.host.vm.vm import WasmVM
 from tests.driving import Response, answering, request, run, until
 from tests.plugins.callouts import conf, enqueue, get, plugged, register, said
 

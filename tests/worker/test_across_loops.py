@@ -246,8 +246,8 @@ def measuring(api: Api, *_: int) -> int:
 def test_metrics(wrap_guests: Wrap, place: str) -> None:
     """Each request counts once, whoever scrapes, wherever."""
     pytest.importorskip("prometheus_client")
-    from asgi_wasm.services.metric_store import process_store
-    from tests.metrics.scraping import scrape
+    from asgi_wasm.services.metrics.registry import process_store
+    from tests.services.metrics.scraping import scrape
 
     process_store.cache_clear()
     app = wrap_guests(answering(b"app"), Guest(on_request_headers=measuring), metrics=True, shared_data=place)

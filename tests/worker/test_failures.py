@@ -9,7 +9,7 @@ import pytest
 
 from asgi_wasm import PluginStartError
 from asgi_wasm.engines.null import GuestTrap
-from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.host.codecs.wire import encode_pairs
 from tests.driving import answering, request, run, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
 
@@ -330,8 +330,8 @@ def test_a_restart_that_fails_is_not_tried_for_each_request(
 
 def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
     pytest.importorskip("prometheus_client")
-    from asgi_wasm.services.metric_store import process_store
-    from tests.metrics.scraping import scrape
+    from asgi_wasm.services.metrics.registry import process_store
+    from tests.services.metrics.scraping import scrape
 
     process_store.cache_clear()
     faulty = Faulty("on_request_headers")

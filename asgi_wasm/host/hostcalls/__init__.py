@@ -1,7 +1,7 @@
 """What each hostcall does: one small function per hostcall, one module per chapter of the spec.
 
 The shape is always the same: read arguments, check enumerations, act, write results, and return None for OK or
-another `ProxyStatus`. A function may raise `HostcallError` or let `MemoryAccessError` pass; `host.linker` turns
+another `ProxyStatus`. A function may raise `HostcallError` or let `MemoryAccessError` pass; `host.vm.linker` turns
 both into a status. Arguments come as the guest gave them, as unsigned ints, in the order of `host.abi.HOSTCALLS`.
 """
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import BufferType, HostcallError, ProxyStatus
-from asgi_wasm.host.buffer import Buffer
 from asgi_wasm.host.hostcalls.system import acting_context
+from asgi_wasm.host.streams.buffer import Buffer
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["get_buffer_bytes", "get_buffer_status", "get_configuration", "set_buffer_bytes"]
 

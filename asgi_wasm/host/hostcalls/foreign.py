@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["call_foreign_function"]
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, HostcallError, ProxyStatus
+from asgi_wasm.host.codecs.grpc_service import GrpcService, find_service
+from asgi_wasm.host.codecs.wire import Pairs, decode_pairs
 from asgi_wasm.host.effects import GrpcCall, GrpcCancel, GrpcClose, GrpcSend, GrpcStream
-from asgi_wasm.host.grpc_service import GrpcService, find_service
-from asgi_wasm.host.grpc_tokens import GrpcInput, GrpcState, cost
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.ports import LimitReachedError
-from asgi_wasm.host.wire import Pairs, decode_pairs
+from asgi_wasm.host.vm.grpc_tokens import GrpcInput, GrpcState, cost
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import RootContext
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import RootContext
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["grpc_call", "grpc_cancel", "grpc_close", "grpc_send", "grpc_stream"]
 

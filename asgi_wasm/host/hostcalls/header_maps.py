@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import AbiVersion, HostcallError, MapType, ProxyStatus
+from asgi_wasm.host.codecs.wire import decode_pairs, encode_pairs
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.wire import decode_pairs, encode_pairs
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.header_map import HeaderMap
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.streams.header_map import HeaderMap
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = [
     "add_header_map_value",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, LogLevel, ProxyStatus
+from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import HttpCall
-from asgi_wasm.host.header_map import RequestHeaderMap
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.wire import decode_pairs
+from asgi_wasm.host.streams.header_map import RequestHeaderMap
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["http_call"]
 

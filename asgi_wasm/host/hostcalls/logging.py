@@ -8,7 +8,7 @@ from asgi_wasm.host import limits
 from asgi_wasm.host.abi import LogLevel, ProxyStatus
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["get_log_level", "log"]
 

@@ -13,7 +13,7 @@ from asgi_wasm.host.abi import HostcallError, MetricType, ProxyStatus
 from asgi_wasm.host.ports import LimitReachedError
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["define_metric", "get_metric", "increment_metric", "record_metric"]
 

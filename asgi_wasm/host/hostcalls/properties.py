@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, MapType, ProxyStatus
+from asgi_wasm.host.codecs.wire import PropertyValue, encode_value, split_path
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.wire import PropertyValue, encode_value, split_path
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import Context, StreamContext
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import Context, StreamContext
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["get_property", "set_property"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host.abi import ProxyStatus
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["get_shared_data", "set_shared_data"]
 

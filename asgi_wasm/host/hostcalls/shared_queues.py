@@ -8,7 +8,7 @@ from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["dequeue_shared_queue", "enqueue_shared_queue", "register_shared_queue", "resolve_shared_queue"]
 

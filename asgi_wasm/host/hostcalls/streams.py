@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import MapType, ProxyStatus, StreamType
+from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.wire import decode_pairs
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = [
     "clear_route_cache",

@@ -8,8 +8,8 @@ from asgi_wasm.host.abi import HostcallError, ProxyStatus
 from asgi_wasm.host.effects import DeleteRoot, SetTickPeriod
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import Context
-    from asgi_wasm.host.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import Context
+    from asgi_wasm.host.vm.vm import WasmVM
 
 _VM_ITSELF = 0
 UNPREFIXED = frozenset({"emscripten_notify_memory_growth", "pthread_equal"})

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from asgi_wasm.errors import PluginError
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import RootContext
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.resident.resident import Resident
+    from asgi_wasm.host.vm.contexts import RootContext
 
 
 class Post:

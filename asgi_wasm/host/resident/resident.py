@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from asgi_wasm.engines.base import Beside
 from asgi_wasm.errors import LinkError
-from asgi_wasm.host.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.host.resident import layout
+from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.contexts import Context, RootContext, StreamContext
+    from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.resident.native import NativeKernel
-    from asgi_wasm.host.vm import WasmVM
-    from asgi_wasm.host.wire import Pairs
+    from asgi_wasm.host.vm.contexts import Context, RootContext, StreamContext
+    from asgi_wasm.host.vm.vm import WasmVM
 
 _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]

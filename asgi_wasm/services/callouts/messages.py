@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from asgi_wasm.host.header_map import HeaderMap
+from asgi_wasm.host.streams.header_map import HeaderMap
 
 # More than a proxy passes on between a request and its answer; RFC 9110 15.2 sets no bound.
 _MAX_INTERIM = 100

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import AbiVersion, BufferType, hostcalls
-from asgi_wasm.host.buffer import Buffer
+from asgi_wasm.host.streams.buffer import Buffer
+from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,

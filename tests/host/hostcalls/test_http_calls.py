@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from asgi_wasm.host.codecs.wire import Pairs, encode_pairs
 from asgi_wasm.host.effects import HttpCall
-from asgi_wasm.host.wire import Pairs, encode_pairs
 from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, OK, OUTSIDE, Calls, World, in_phase
 
 HEADERS: Pairs = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a"), (b"X-Mixed", b"1")]

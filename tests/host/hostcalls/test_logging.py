@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import AbiVersion, LogLevel, hostcalls
 from asgi_wasm.host.plugin import VmPool
+from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,

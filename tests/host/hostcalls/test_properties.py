@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgi_wasm.host.abi import ProxyStatus
-from asgi_wasm.host.wire import PropertyValue, encode_pairs
+from asgi_wasm.host.codecs.wire import PropertyValue, encode_pairs
 from tests.host.guest import (
     INTERNAL_FAILURE,
     INVALID_MEMORY_ACCESS,

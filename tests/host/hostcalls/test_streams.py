@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.host import lifecycle
 from asgi_wasm.host.abi import AbiVersion, ProxyStatus
-from asgi_wasm.host.wire import encode_pairs
+from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from asgi_wasm.errors import PluginStartError
-from asgi_wasm.host import callouts, lifecycle
 from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, hostcalls
 from asgi_wasm.host.effects import SetTickPeriod
+from asgi_wasm.host.vm import delivery, lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -73,7 +73,7 @@ def test_the_status_of_a_callout() -> None:
         seen.append(calls("proxy_get_status"))
 
     root = start(World(), {"proxy_on_http_call_response": answer})
-    callouts.deliver_http_failure(root, 4)
+    delivery.deliver_http_failure(root, 4)
     assert seen == [(OK, 11, b"reset")]
     assert in_phase("proxy_on_tick", lambda calls: calls("proxy_get_status")) == (OK, 0, b"")
 

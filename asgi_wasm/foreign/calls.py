@@ -1,0 +1,40 @@
+"""Asynchronous foreign functions as tasks."""
+
+from __future__ import annotations
+
+from asgi_wasm.foreign import python
+from asgi_wasm.host.effects import ForeignCall
+from asgi_wasm.services.tasks import Tasks
+
+
+class ForeignCalls:
+    """Runs each call as a task of its own: a slow one holds nobody."""
+
+    def __init__(self) -> None:
+        self._tasks = Tasks()
+
+    def start(self, call: ForeignCall) -> None:
+        """Run it; its answer, or its failure, is delivered to the root context later, once."""
+        self._tasks.start(_run(call))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any call has not been answered."""
+        return self._tasks.under_way
+
+    async def close(self) -> None:
+        """Cancel what is under way: nothing of it is delivered any more."""
+        await self._tasks.close()
+
+    def abandon(self) -> None:
+        """`close` for a worker whose event loop is closed."""
+        self._tasks.abandon()
+
+
+async def _run(call: ForeignCall) -> None:
+    try:
+        result = python.result_bytes(await call.function(call.arguments))
+    except Exception as error:
+        python.deliver(call, b"", python.failure_of(call.root, call.name, error))
+    else:
+        python.deliver(call, result)

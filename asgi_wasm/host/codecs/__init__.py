@@ -1,0 +1,1 @@
+"""Bytes that guests and host exchange: pairs, property values, protobuf's messages."""

@@ -1,0 +1,1 @@
+"""One request and its response on their way through the plugins."""

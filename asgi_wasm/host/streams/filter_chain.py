@@ -1,0 +1,295 @@
+"""The plugins of one request, in order: both directions, local responses, failures, the end.
+
+Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions/common/wasm/context.cc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.host.abi import MapType, StreamType
+from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
+from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction
+from asgi_wasm.host.streams.header_map import HeaderMap
+from asgi_wasm.host.streams.local_reply import detail_words, local_reply
+from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
+from asgi_wasm.host.streams.stage import Sink, Stage, Way
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.specs import FailurePolicy, StreamLimits
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.codecs.wire import Pairs
+    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.ports import Attributes, Log
+    from asgi_wasm.host.vm.contexts import StreamContext
+
+_PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
+
+
+class ResponseSink(Sink, Protocol):
+    """The client's side, which also knows whether an answer may still be changed."""
+
+    def received(self, size: int | None, way: Way) -> None:
+        """A response begins on its ``way``: a local one with a body of this ``size``, or (None) the app's."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """Whether the response's head is on its way to the client."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """End the connection without a whole response."""
+        ...
+
+
+class FilterChain:
+    """One request and its response on their way through the plugins.
+
+    The ASGI border feeds `request` and `respond`, `response` and calls `finish` once, whatever happened.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        request_sink: Sink,
+        response_sink: ResponseSink,
+        attributes: Attributes,
+        limits: StreamLimits,
+        log: Log,
+        host_metrics: HostMetrics = NO_HOST_METRICS,
+    ) -> None:
+        self.attributes = attributes
+        # What plugins set by `proxy_set_property`, for later plugins and for the app.
+        self.properties: dict[bytes, bytes] = {}
+        self.read_only_properties: set[bytes] = set()
+        self.contexts: list[StreamContext] = []
+        # A plugin (or a failure policy) answered: whatever the app still says is not for the client.
+        self.answered_locally = False
+        self.local_details = b""
+        # The contexts are being logged and deleted: there is nobody left to answer.
+        self._finished = False
+        self.request = Direction(
+            REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
+        )
+        self.response: Direction | None = None
+        # A filter that the passage before this chain could not open a context for.
+        self._refusal: Refusal | None = None
+        # What the app, or a local response, had as `:status` before any plugin saw it.
+        self.status = b""
+        self._filters = filters
+        self._response_sink = response_sink
+        self._limits = limits
+        self._log = log
+        self._host_metrics = host_metrics
+        self._answered_by = "app"
+
+    def adopt(self, passage: Passage) -> None:
+        """Take over the contexts of a request that has gone the straight way so far, and what its plugins set."""
+        self.properties, self.read_only_properties = passage.properties, passage.read_only_properties
+        self.contexts, self._refusal = passage.contexts, passage.refusal
+        for stage, context in zip(self.request.stages, self.contexts):  # noqa: B905  # some may be without a context
+            stage.context = context
+            context.chain = self
+
+    # --- the two directions
+
+    def respond(
+        self,
+        headers: HeaderMap,
+        end_of_stream: bool,
+        *,
+        passed: int = 0,
+        verdict: int | None = None,
+        size: int | None = None,
+    ) -> Direction:
+        """The response's headers; its body and trailers go to the direction that this gives back.
+
+        Only plugins that saw the request see the response, the last first. ``passed`` and ``verdict``: see
+        `Direction.headers`. ``size``: see `ResponseSink.received`.
+        """
+        response = self._respond(headers)
+        self._response_sink.received(size, response)
+        response.headers(headers, end_of_stream, passed=passed, verdict=verdict)
+        return response
+
+    def adopt_response(self, headers: HeaderMap) -> None:
+        """Take over a response whose headers have passed every plugin, and are on their way to the client."""
+        response = self._respond(headers)
+        response.adopt(headers, len(response.stages))
+
+    def _respond(self, headers: HeaderMap) -> Direction:
+        stages = [Stage(index, context) for index, context in enumerate(reversed(self.contexts))]
+        self.response = Direction(RESPONSE, stages, self._response_sink, self._limits.response_body, self)
+        self.status = headers.get(b":status") or b""
+        return self.response
+
+    def leave(self) -> None:
+        """The client has gone before it had its response; `finish` follows."""
+        for context in self.contexts:
+            lifecycle.end_callouts(context)
+
+    def finish(self) -> None:
+        """Log for every context, then done and delete for each, in the order of the request. Idempotent.
+
+        Plugins that the request did not get to are told of its end too (Envoy `Context::log`).
+        """
+        if self._finished:
+            return
+        self._finished = True
+        self.request.close()
+        if self.response is not None:
+            self.response.close()
+        for stage in self.request.stages:
+            if stage.context is None and not stage.skipped:
+                self._open(stage)
+            if stage.context is not None:
+                end_context(stage.context, lifecycle.log_stream, self._log)
+        for context in self.contexts:
+            end_context(context, lifecycle.finish_stream, self._log)
+        if self._host_metrics.enabled:
+            self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """What `proxy_on_log` may read: Envoy offers no request trailers there."""
+        if map_type is MapType.HTTP_REQUEST_HEADERS:
+            return self.request.headers_map
+        if self.response is None or map_type is MapType.HTTP_REQUEST_TRAILERS:
+            return None
+        wants_headers = map_type is MapType.HTTP_RESPONSE_HEADERS
+        return self.response.headers_map if wants_headers else self.response.trailers_map
+
+    # --- what directions ask (`stage.Owner`)
+
+    def open(self, stage: Stage) -> StreamContext | None:
+        """Make the filter's context, right before its first callback as Envoy does."""
+        self._open(stage)
+        if stage.skipped:
+            spec = self._filters[stage.index].spec
+            self._apply_policy(spec.failure_policy, spec.name)
+        return stage.context
+
+    def _open(self, stage: Stage) -> None:
+        plugin_filter = self._filters[stage.index]
+        opened, self._refusal = self._refusal or open_context(plugin_filter, self), None
+        if isinstance(opened, Refusal):
+            stage.skipped = True
+            tell_refusal(plugin_filter, opened, self._log)
+        else:
+            stage.context = opened
+            self.contexts.append(opened)
+
+    def failed(self, context: StreamContext) -> None:
+        """A callback trapped, or its VM had failed before."""
+        log_failure(context, self._log)
+        context.failed = True
+        self._apply_policy(context.root.spec.failure_policy, context.root.spec.name)
+        context.vm.abandon_streams()
+
+    def abandoned(self, context: StreamContext) -> None:
+        """The context's VM failed elsewhere: what it holds here would be held for ever."""
+        directions = [way for way in (self.request, self.response) if way is not None and way.held_by(context)]
+        if directions and not context.failed:
+            self.failed(context)
+            for direction in directions:
+                direction.resume(context)
+
+    def overflow(self, direction: int) -> None:
+        """Envoy answers 413 to a request, and 500 to a response, whose held body is over the limit."""
+        status = _PAYLOAD_TOO_LARGE if direction == REQUEST else _INTERNAL_SERVER_ERROR
+        body = b"Payload Too Large" if direction == REQUEST else b"Internal Server Error"
+        self.answer(status, body, [], None, details=b"body_over_limit")
+
+    def _apply_policy(self, policy: FailurePolicy, plugin: str) -> None:
+        self._host_metrics.policy_applied(plugin, policy.value)
+        if policy is not FailurePolicy.FAIL_OPEN:
+            # Envoy's `failStream`: an empty 503.
+            self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"wasm_fail_stream")
+
+    # --- effects
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
+        if self._finished:
+            return
+        if isinstance(effect, LocalResponse):
+            reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
+            self.answer(*reply, details=effect.details, by="plugin")
+        elif isinstance(effect, ContinueStream):
+            direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
+            if direction is not None:
+                direction.resume(effect.context)
+        else:
+            self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
+
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Pairs,
+        grpc_status: int | None,
+        *,
+        details: bytes,
+        by: str = "host",
+    ) -> None:
+        """Answer in the app's stead, if that is still possible.
+
+        Before any response, the answer goes through the response callbacks of the plugins that saw the request.
+        While a response, or an answer, is on its way through them, another answer replaces it and they do not see it.
+        Once the response has started, all that can be done is to end it; a second answer is not looked at then.
+        """
+        response = self.response
+        if self.answered_locally and (response is None or response.closed or self._response_sink.started):
+            return
+        self.answered_locally = True
+        self._answered_by = by
+        self.local_details = detail_words(details)
+        self.request.close()
+        reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
+        if self.response is None:
+            self._answer_through(reply, content)
+        elif not self._response_sink.started:
+            self.response.close()
+            self.response.headers_map = reply
+            self.status = reply.get(b":status") or b""
+            self._response_sink.received(len(content), self.response)
+            self._response_sink.headers(reply, not content)
+            if content:
+                self._response_sink.data(content, True)
+        else:
+            self.reset("a local response came after the response had started")
+
+    def _answer_through(self, reply: HeaderMap, content: bytes, *, passed: int = 0, verdict: int | None = None) -> None:
+        """Let an answer pass the plugins that saw the request."""
+        response = self.respond(reply, not content, passed=passed, verdict=verdict, size=len(content))
+        if content and not response.closed:
+            response.data(content, True)
+
+    def adopt_answer(self, passage: Passage) -> None:
+        """Take over a plugin's answer, at which a plugin has stopped on its way to the client."""
+        assert passage.response_headers is not None and passage.reply is not None
+        self.answered_locally, self._answered_by = True, "plugin"
+        self.local_details = passage.local_details
+        self.request.headers_map = passage.request_headers
+        self.request.close()
+        way = passage.passed, passage.verdict
+        self._answer_through(passage.response_headers, passage.reply, passed=way[0], verdict=way[1])
+
+    def refuse_request(self) -> None:
+        """Answer 503 for a method, scheme or path that no request line can carry, as Envoy's codec does."""
+        self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"unsendable_request_target")
+
+    def break_off(self) -> None:
+        """Answer 500 for a request whose body plugins made shorter than the app was told."""
+        self.answer(_INTERNAL_SERVER_ERROR, b"Internal Server Error", [], None, details=b"request_body_too_short")
+
+    def reset(self, reason: str) -> None:
+        """End both directions and the client's connection."""
+        self.answered_locally = True
+        self._answered_by = "nobody"
+        self.request.close()
+        if self.response is not None:
+            self.response.close()
+        self._response_sink.reset(reason)

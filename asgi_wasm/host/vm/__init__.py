@@ -1,0 +1,1 @@
+"""One running module: instance, memory, contexts, hostcalls linked, callbacks watched."""

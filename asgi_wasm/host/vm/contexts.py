@@ -1,0 +1,211 @@
+"""Contexts: who a callback is for, and what its hostcalls may see.
+
+Followed: proxy-wasm-cpp-host `include/proxy-wasm/context.h`; Envoy `source/extensions/common/wasm/context.cc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.host.abi import MapType
+from asgi_wasm.host.streams.buffer import Buffer
+from asgi_wasm.host.streams.header_map import HeaderMap
+from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.effects import StreamEffect
+    from asgi_wasm.host.ports import Attributes
+    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.specs import PluginSpec
+
+
+def _ignore() -> None:
+    """Nobody is to be told."""
+
+
+@dataclass(eq=False)
+class RootContext:
+    """A plugin context: one (plugin, conf) in one VM, parent of its stream contexts."""
+
+    id: int
+    vm: WasmVM
+    spec: PluginSpec
+    conf: bytes
+    # Buffer 7 is readable while the plugin is configured, and not later (Envoy).
+    configuring: bool = False
+    # What `proxy_get_status` answers: the last callout's status, while its callback runs.
+    status: tuple[int, bytes] = (0, b"")
+    # Something outside may be under way for it: a callout, a timer.
+    has_asked: bool = False
+    # The gRPC calls and streams that it waits for.
+    grpc_tokens: GrpcTokens = field(default_factory=GrpcTokens)
+    # Maps 4 to 7 and buffers 4, 5 and 8: there while a callout's or foreign function's callback runs.
+    maps: dict[int, HeaderMap] = field(default_factory=dict)
+    buffers: dict[int, Buffer] = field(default_factory=dict)
+    # True between an `on_done` that answered false and the `proxy_done` it asked us to wait for.
+    awaiting_done: bool = False
+    deleted: bool = False
+    # By the foreign function `declare_property`: whether each is read-only once set.
+    declared_properties: dict[bytes, bool] = field(default_factory=dict)
+    # Called once its VM has failed.
+    on_failure: Callable[[], None] = _ignore
+
+    @property
+    def root(self) -> RootContext:
+        """Itself."""
+        return self
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be told to it any more."""
+        return self.deleted or self.vm.failure is not None
+
+    @property
+    def stream(self) -> StreamContext | None:
+        """None: a root context has no stream."""
+        return None
+
+    @property
+    def stream_id(self) -> int:
+        """0: a root context has no stream."""
+        return 0
+
+
+class Chain(Protocol):
+    """The request that a stream context is part of: what hostcalls, effects and attributes ask of it."""
+
+    # Attributes that the ASGI border knows, and what plugins set by `proxy_set_property`.
+    attributes: Attributes
+    properties: dict[bytes, bytes]
+    read_only_properties: set[bytes]
+    # What the app, or a local response, had as `:status` before any plugin saw it.
+    status: bytes
+    answered_locally: bool
+    local_details: bytes
+
+    def logged_map(self, map_type: MapType) -> HeaderMap | None:
+        """What `proxy_on_log`, and attributes, may read."""
+        ...
+
+    def apply(self, effect: StreamEffect) -> None:
+        """Carry out what a plugin asked for on this stream."""
+        ...
+
+    def abandoned(self, context: StreamContext) -> None:
+        """The context's VM failed elsewhere."""
+        ...
+
+
+class StreamContext:
+    """One filter's part in one request and its response.
+
+    ``maps`` and ``bodies`` hold what this filter may touch at this moment, None what it may not: the windows of
+    abi §"readable when" are opened before a callback and closed when it answers Continue, as Envoy drops its
+    pointers then.
+    """
+
+    __slots__ = (
+        "_may_make_trailers",
+        "bodies",
+        "chain",
+        "declared_properties",
+        "deleted",
+        "failed",
+        "id",
+        "logging",
+        "maps",
+        "root",
+        "vm",
+    )
+
+    def __init__(self, context_id: int, root: RootContext, chain: Chain) -> None:
+        self.id = context_id
+        self.root = root
+        self.vm = root.vm
+        self.chain = chain
+        self.maps: list[HeaderMap | None] = [None, None, None, None]
+        self.bodies: list[Buffer | None] = [None, None]
+        self._may_make_trailers = 0
+        self.failed = False
+        self.logging = False
+        self.deleted = False
+        # Remembered for the sake of a second declaration's status: only those of the root context count.
+        self.declared_properties: dict[bytes, bool] = {}
+
+    @property
+    def stream(self) -> StreamContext | None:
+        """Itself: a stream context has a stream."""
+        return self
+
+    @property
+    def stream_id(self) -> int:
+        """Its own id."""
+        return self.id
+
+    def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
+        """Run `on_request_headers` or `on_response_headers`; the raw verdict, 0 when the plugin has none."""
+        callback = self.vm.on_headers[direction]
+        if callback is None:
+            return 0
+        window = 2 * direction
+        self.maps[window] = headers
+        verdict = self.vm.call(self, callback, self.id, len(headers.pairs), int(end_of_stream))
+        if verdict == 0:
+            self.maps[window] = None
+        return verdict
+
+    def body(self, direction: int, buffer: Buffer, end_of_stream: bool) -> int:
+        """Run `on_request_body` or `on_response_body`; the raw verdict.
+
+        When the end is here, writing to the trailers map makes trailers: they are in ``made_trailers`` afterwards.
+        """
+        callback = self.vm.on_body[direction]
+        if callback is None:
+            return 0
+        self.bodies[direction] = buffer
+        self._may_make_trailers = 2 * direction + 1 if end_of_stream else 0
+        verdict = self.vm.call(self, callback, self.id, len(buffer.data), int(end_of_stream))
+        self._may_make_trailers = 0
+        self.bodies[direction] = None
+        return verdict
+
+    def take_made_trailers(self, direction: int) -> HeaderMap | None:
+        """The trailers that the last body callback made, once."""
+        window = 2 * direction + 1
+        made, self.maps[window] = self.maps[window], None
+        return made
+
+    def trailers(self, direction: int, trailers: HeaderMap) -> int:
+        """Run `on_request_trailers` or `on_response_trailers`; the raw verdict."""
+        callback = self.vm.on_trailers[direction]
+        if callback is None:
+            return 0
+        window = 2 * direction + 1
+        self.maps[window] = trailers
+        verdict = self.vm.call(self, callback, self.id, len(trailers.pairs))
+        if verdict == 0:
+            self.maps[window] = None
+        return verdict
+
+    def sees_body(self, direction: int) -> bool:
+        """Whether this filter has a callback for the body or the trailers of this direction."""
+        vm = self.vm
+        return vm.on_body[direction] is not None or vm.on_trailers[direction] is not None
+
+    def readable(self, map_type: int) -> HeaderMap | None:
+        """The map that may be read now."""
+        if self.logging:
+            return self.chain.logged_map(MapType(map_type))
+        return self.maps[map_type]
+
+    def writable(self, map_type: int) -> HeaderMap | None:
+        """The map that may be changed now. Envoy makes trailers when a body's last callback first writes to them."""
+        found = self.maps[map_type]
+        if found is None and map_type == self._may_make_trailers != 0:
+            found = self.maps[map_type] = HeaderMap()
+        return found
+
+
+Context = RootContext | StreamContext

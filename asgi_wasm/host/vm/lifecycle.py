@@ -1,0 +1,159 @@
+"""The life of contexts: create, start, configure, done, log, delete.
+
+Followed: proxy-wasm-cpp-host `src/wasm.cc` (`start`, `configure`, `finishShutdown`) and `src/context.cc`; the order
+at a stream's end is Envoy's (`Context::log`, then `onDestroy`): log, done, delete. The spec has done, log, delete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.effects import EndStreamCallouts
+from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
+from asgi_wasm.host.vm.vm import VmFailedError, WasmVM
+
+if TYPE_CHECKING:
+    from asgi_wasm.specs import PluginSpec
+
+
+class StartRefusedError(Exception):
+    """Raised when `on_vm_start` or `on_configure` answered false."""
+
+
+def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
+    """Make a root context and start it: `on_context_create`, `on_vm_start`, `on_configure`.
+
+    Raises `StartRefusedError` when the plugin says no, `VmFailedError` when it traps.
+    """
+    root = RootContext(vm.next_context_id(), vm, spec, conf)
+    vm.contexts[root.id] = root
+    try:
+        if vm.on_context_create is not None:
+            root.configuring = True
+            vm.call(root, vm.on_context_create, root.id, 0)
+        for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
+            callback = vm.function(name)
+            # cpp-host `ContextBase::onStart`: the start of the VM is to be independent of the plugin.
+            root.configuring = name == "proxy_on_configure"
+            if callback is not None and not vm.call(root, callback, root.id, size):
+                _refuse(root)
+                raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
+        root.configuring = False
+        vm.perform()
+    except VmFailedError:
+        vm.abandon_streams()
+        raise
+    return root
+
+
+def _refuse(root: RootContext) -> None:
+    """Forget a root context that would not start; what it asked for is not to be answered to nobody."""
+    root.deleted = True
+    root.vm.effects.clear()
+    root.vm.forget(root)
+
+
+def shut_down_root(root: RootContext) -> None:
+    """Ask a root context to end; `on_delete` follows at once, or after its `proxy_done` when it answers false."""
+    vm = root.vm
+    if vm.failure is not None or root.deleted or root.awaiting_done:
+        return
+    try:
+        if vm.on_done is not None and not vm.call(root, vm.on_done, root.id):
+            root.awaiting_done = True
+        else:
+            delete(root)
+        vm.perform()
+    except VmFailedError as error:
+        root.deleted = True
+        told = f"its VM failed while it was stopped, which touches no request: {error}"
+        vm.ports.log.host(root.spec.name, LogLevel.WARN, told)
+        vm.abandon_streams()
+
+
+def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
+    """Run a callback of a root context that something outside asked for: a tick, a queue, an answer.
+
+    Nothing happens when the context is gone or has no such callback. A trap is logged; the VM has failed then.
+    """
+    vm = root.vm
+    callback = vm.function(callback_name)
+    if callback is None or vm.failure is not None or root.deleted:
+        return
+    try:
+        vm.call(root, callback, root.id, *arguments)
+        vm.perform()
+    except VmFailedError as error:
+        vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
+        vm.abandon_streams()
+
+
+def create_stream(root: RootContext, chain: Chain) -> StreamContext:
+    """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`."""
+    vm = root.vm
+    if len(vm.contexts) + len(vm.lent) >= vm.spec.limits.contexts:
+        vm.ports.host_metrics.limit_reached(root.spec.name, "contexts")
+        raise LimitReachedError("contexts", vm.spec.limits.contexts)
+    context_id = vm.next_context_id()
+    vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
+    if vm.on_context_create is not None:
+        vm.call(context, vm.on_context_create, context_id, root.id)
+    return context
+
+
+def end_callouts(context: StreamContext) -> None:
+    """End what the stream waits for, before the callbacks of its end: its client has gone."""
+    context.vm.ports.start(EndStreamCallouts(context.root, context.id))
+
+
+def log_stream(context: StreamContext) -> None:
+    """`on_log`, before `finish_stream`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted or vm.on_log is None:
+        return
+    context.logging = True
+    vm.call(context, vm.on_log, context.id)
+    context.logging = False
+    if vm.effects:
+        vm.perform()
+
+
+def finish_stream(context: StreamContext) -> None:
+    """`on_done`, `on_delete`, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted:
+        return
+    if vm.on_done is not None:
+        # The answer is not looked at: Envoy honours "not yet" for root contexts only.
+        vm.call(context, vm.on_done, context.id)
+    delete_stream(context)
+
+
+def delete_stream(context: StreamContext) -> None:
+    """`on_delete`, once, after an `on_done`. Raises `VmFailedError` when the VM fails now."""
+    vm = context.vm
+    if vm.failure is not None or context.deleted:
+        return
+    context.deleted = True
+    try:
+        if vm.on_delete is not None:
+            vm.call(context, vm.on_delete, context.id)
+    finally:
+        vm.forget(context)
+    if vm.effects:
+        vm.perform()
+
+
+def delete(root: RootContext) -> None:
+    """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
+    vm = root.vm
+    if root.deleted:
+        return
+    root.deleted = True
+    try:
+        if vm.on_delete is not None:
+            vm.call(root, vm.on_delete, root.id)
+    finally:
+        vm.forget(root)

@@ -1,0 +1,421 @@
+"""One running module: its instance, its contexts, and the way in.
+
+Followed: proxy-wasm-cpp-host `src/wasm.cc` (`initialize`, `startVm`) and `include/proxy-wasm/wasm.h`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from asgi_wasm.engines.base import CompanionModule, Export, GuestFunction, Instance, Module, NativeFunction
+from asgi_wasm.errors import EngineError, EventLoopError, LinkError
+from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
+from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
+from asgi_wasm.host.resident.kit import FILL, Kit
+from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
+from asgi_wasm.host.resident.resident import Resident
+from asgi_wasm.host.vm import lifecycle, linker, slowness
+from asgi_wasm.host.vm.log_lines import LogLines
+from asgi_wasm.host.vm.memory import NO_MEMORY, GuestMemory
+from asgi_wasm.host.vm.trace import Trace
+from asgi_wasm.host.vm.watching import watched
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.ports import LimitReachedError, Ports
+    from asgi_wasm.host.vm.contexts import Context, RootContext
+    from asgi_wasm.specs import PluginSpec
+
+# Entry points of WASI: those of a reactor, and that of a command. Like the allocator, never restricted by capabilities.
+_REACTOR = (
+    Signature("_initialize", (), None),
+    Signature("main", parameters("argc argv"), "i32"),
+    Signature("__main_void", (), "i32"),
+)
+_COMMAND = (Signature("_start", (), None),)
+_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
+_DIRECTIONS = ("request", "response")
+
+
+class Asked:
+    """How many calls a callback asked for, and of how many bytes."""
+
+    __slots__ = ("count", "size")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size = 0
+
+
+# Of the kernel: two pages, under the same limit as the plugin's memory.
+_LEAST_MEMORY = 2 * 65536
+
+
+class Lent(Protocol):
+    """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
+
+    def recall(self) -> None:
+        """Make its contexts, which `WasmVM.contexts` has then, and lend no more."""
+        ...
+
+
+class VmFailedError(Exception):
+    """Raised by `WasmVM.call` when the guest trapped, now or earlier: nothing of this VM may be called again."""
+
+
+class WasmVM:
+    """A module instance that one or several plugins (root contexts) share.
+
+    ``spec`` is the plugin that the VM was first made for: its environment, capabilities and limits are the VM's,
+    and lines logged before any context exists carry its name.
+    """
+
+    def __init__(
+        self, module: Module, version: AbiVersion, spec: PluginSpec, ports: Ports, kit: Kit | None = None
+    ) -> None:
+        """``kit`` is to stand beside the instance, if that can be."""
+        self.spec = spec
+        self.version = version
+        self.ports = ports
+        self.failure: str | None = None
+        self.effects: list[Effect] = []
+        self.contexts: dict[int, Context] = {}
+        # What stands beside the instance, and the requests whose headers it is lent, by their stream contexts' ids.
+        self.resident: Resident | None = None
+        self.lent: dict[int, Lent] = {}
+        # `layout.RESTRICTED`: only logging, clocks and WASI answer while the module starts or allocates.
+        # `layout.LAST_ID`: of a context. A list of these, or the kernel's own window, so that there is one of each.
+        self.flags: list[int] = [0, 0]
+        self.current: Context | None = None
+        self._effective: Context | None = None
+        # The calls among `effects`, which limits bound.
+        self.asked = Asked()
+        # Limits that the log was told of.
+        self._told_limits: set[str] = set()
+        # The log was told of an upstream that the settings do not name.
+        self.told_of_upstream = False
+        self._last_tokens: dict[CalloutType, int] = {kind: int(kind) for kind in CalloutType}
+        self._last_function_id = 0
+        # Metric ids of this VM: id -> name, and how many of each type (`host.hostcalls.metrics`).
+        self.metric_names: dict[int, str] = {}
+        self.metric_counts = [0, 0, 0]
+        self.metric_bytes = 0
+        self.log_lines = LogLines(ports, spec.limits)
+        self._thread_here = ports.thread
+        # The one that may enter it.
+        self.thread = ports.thread()
+        sink = ports.log.trace()
+        self.trace = None if sink is None else Trace(sink, self)
+        self.memory = GuestMemory(NO_MEMORY, self._allocate)
+        self.instance = self._instantiate(module, kit)
+        self.memory = GuestMemory(self.instance.memory, self._allocate)
+        self._resolve(module)
+
+    # --- starting
+
+    def _instantiate(self, module: Module, kit: Kit | None) -> Instance:
+        self.restricted = True
+        functions = linker.link(self, module)
+        time_limit = slowness.time_limit(self)
+        limits = self.spec.limits
+        space = {"memory_limit": limits.memory, "table_limit": limits.table_elements}
+        if (
+            kit is not None
+            and self._is_sound(module)
+            and isinstance(module, CompanionModule)
+            and self._may_lend(module)
+        ):
+            native = kit.native_kernel()
+            fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
+            instance, beside = module.instantiate_beside({**functions, FILL: fill}, kit, **space, time_limit=time_limit)
+            self.resident = Resident(self, beside, native)
+            self.flags = cast("list[int]", self.resident.words)
+        else:
+            instance = module.instantiate(functions, **space, time_limit=time_limit)
+        self.restricted = False
+        return instance
+
+    def _fill(self, slot: int) -> int:
+        return 0 if self.resident is None else self.resident.fill(slot)
+
+    def _may_lend(self, module: CompanionModule) -> bool:
+        """Whether all that a kernel answers would be answered by the host as well, and unseen."""
+        limits = self.spec.limits
+        return (
+            module.takes_companion
+            and self.version > AbiVersion.V0_1_0
+            and not self.spec.allowed_capabilities
+            and self.trace is None
+            and not self.ports.host_metrics.enabled
+            and limits.memory >= _LEAST_MEMORY
+            # The kernel keeps no limit but its own size.
+            and limits.header_count >= MAX_PAIRS
+            and min(limits.header_bytes, limits.local_reply_bytes) >= ARENA
+        )
+
+    def _is_sound(self, module: Module) -> bool:
+        """Whether it exports what it should; what is wrong with another is told where it is instantiated alone."""
+        exports = module.exports
+        if "memory" not in exports or not any(name in exports for name in _ALLOCATORS):
+            return False
+        rows = callbacks(self.version).values()
+        return all(row.name not in exports or exports[row.name].type == row.type for row in rows)
+
+    @property
+    def restricted(self) -> bool:
+        """See ``flags``."""
+        return bool(self.flags[RESTRICTED])
+
+    @restricted.setter
+    def restricted(self, value: bool) -> None:
+        self.flags[RESTRICTED] = int(value)
+
+    def _resolve(self, module: Module) -> None:
+        allowed = self.spec.allowed_capabilities
+        entry_points = _REACTOR if "_initialize" in module.exports else _COMMAND
+        self._functions: dict[str, GuestFunction] = {}
+        for row in (*callbacks(self.version).values(), *entry_points):
+            export = module.exports.get(row.name)
+            may_be_denied = row not in entry_points and row.name not in _ALLOCATORS
+            if export is not None and not (may_be_denied and allowed and row.name not in allowed):
+                self._functions[row.name] = self._callback(row, export)
+        allocator = self.function("malloc") or self.function("proxy_on_memory_allocate")
+        if allocator is None:
+            raise LinkError("it exports neither malloc nor proxy_on_memory_allocate, so the host cannot hand it data")
+        self._allocator = allocator
+        # Looked up once, because they are on every request's way; indexed by direction.
+        self.on_context_create = self.function("proxy_on_context_create")
+        self.on_headers = [self._headers_function(f"proxy_on_{way}_headers") for way in _DIRECTIONS]
+        self.on_body = [self.function(f"proxy_on_{way}_body") for way in _DIRECTIONS]
+        self.on_trailers = [self.function(f"proxy_on_{way}_trailers") for way in _DIRECTIONS]
+        self.on_log = self.function("proxy_on_log")
+        self.on_done = self.function("proxy_on_done")
+        self.on_delete = self.function("proxy_on_delete")
+
+    def _callback(self, row: Signature, export: Export) -> GuestFunction:
+        function = self.instance.function(row.name)
+        if function is None:
+            raise LinkError(f"its export {row.name} is a {export.kind}, but ABI {self.version} has a function there")
+        if export.type != row.type:
+            raise LinkError(f"its callback {row.name} has type {export.type}, but ABI {self.version} wants {row.type}")
+        if self.trace is not None:
+            function = self.trace.callback(row, function)
+        return watched(self, row.name, function)
+
+    def _headers_function(self, name: str) -> GuestFunction | None:
+        function = self.function(name)
+        if function is None or self.version > AbiVersion.V0_1_0:
+            return function
+        # 0.1.0 has no end_of_stream parameter.
+        return lambda context_id, count, _end_of_stream: function(context_id, count)
+
+    def function(self, name: str) -> GuestFunction | None:
+        """The callback of this name, if the module exports it and may be called by it."""
+        return self._functions.get(name)
+
+    def start(self) -> None:
+        """Run the module's own entry point: `_initialize` (then its main), else `_start`.
+
+        Raises `VmFailedError`. A module may also have none of these, or only a start section.
+        """
+        self.restricted = True
+        initialize = self.function("_initialize")
+        if initialize is not None:
+            self.call(None, initialize)
+            if (main := self.function("main")) is not None:
+                self.call(None, main, 0, 0)
+            elif (main := self.function("__main_void")) is not None:
+                self.call(None, main)
+        elif (start := self.function("_start")) is not None:
+            self.call(None, start)
+        self.restricted = False
+
+    # --- calling
+
+    def call(self, context: Context | None, function: GuestFunction, *args: int) -> int:
+        """Call the guest on behalf of ``context``; 0 for a function without result.
+
+        Raises `VmFailedError`, after which ``failure`` says why. Raises `EventLoopError`, and touches nothing, outside
+        of the event loop that the VM belongs to: a second thread in a store would end the process.
+        """
+        if self._thread_here() != self.thread:
+            self._come_home()
+        if self.failure is not None:
+            raise VmFailedError(self.failure)
+        previous = self.current, self._effective
+        self.current, self._effective = context, None
+        try:
+            return function(*args) or 0
+        except EngineError as error:
+            self.fail(error)
+            raise VmFailedError(self.failure) from error
+        finally:
+            self.current, self._effective = previous
+
+    def check_thread(self) -> None:
+        """Before the guest is entered. Raises `EventLoopError` outside of the event loop that the VM belongs to."""
+        if self._thread_here() != self.thread:
+            self._come_home()
+
+    def _come_home(self) -> None:
+        """Allow another thread than before if the event loop has moved there: it runs in one at a time."""
+        if not self.ports.is_home():
+            raise EventLoopError(
+                f"plugin {self.spec.name!r} was called outside of its event loop: receive and send of a request may be"
+                " called only in the event loop that called the app"
+            )
+        self.thread = self._thread_here()
+        if self.resident is not None and self.resident.native is not None:
+            self.resident.native.thread = self.thread
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the VM failed: it is in an arbitrary state and never called again."""
+        if self.failure is None:
+            self._recall_lent()
+            # An engine's report names the host function that raised, if one did, and what.
+            self.failure = str(error) or type(error).__name__
+            self.effects.clear()
+            self.ports.host_metrics.trapped(self.plugin_name())
+            for root in self.roots():
+                self._end_callouts(root)
+                root.on_failure()
+
+    def _recall_lent(self) -> None:
+        """Let requests that kernels serve go on in Python: nothing of this VM may be entered by them any more."""
+        for lent in list(self.lent.values()):
+            lent.recall()
+
+    def abandon_streams(self) -> None:
+        """After a failure: let every stream that waits for this VM have its failure policy."""
+        contexts, self.contexts = self.contexts, {}
+        for context in contexts.values():
+            if context.stream is not None:
+                context.stream.chain.abandoned(context.stream)
+
+    def perform(self) -> None:
+        """Carry out what the last callback left behind. To be called whenever a callback is over."""
+        # Taken out first: an effect calls plugins, and this again, for theirs alone. Or a tick that resumes many
+        # streams would nest each in the one before.
+        effects = self.effects[:]
+        self.effects.clear()
+        if self.asked.count:
+            self.asked = Asked()
+        for effect in effects:
+            if isinstance(effect, StreamEffect):
+                effect.context.chain.apply(effect)
+            elif isinstance(effect, DeleteRoot):
+                lifecycle.delete(effect.root)
+            else:
+                effect.root.has_asked = True
+                self.ports.start(effect)
+
+    def _allocate(self, size: int) -> int:
+        # cpp-host `SaveRestoreContext`: the allocator runs without a context and may only log.
+        previous = self.current, self._effective
+        flags, restricted = self.flags, self.flags[RESTRICTED]
+        self.current = self._effective = None
+        flags[RESTRICTED] = 1
+        try:
+            return self._allocator(size) or 0
+        finally:
+            self.current, self._effective = previous
+            flags[RESTRICTED] = restricted
+
+    # --- contexts
+
+    @property
+    def context(self) -> Context | None:
+        """Whom a hostcall acts for: the effective context while it lives, else the one whose callback runs."""
+        if self._effective is not None:
+            return self._effective
+        if self.current is not None or self.resident is None:
+            return self.current
+        return self.resident.acting()
+
+    def find_context(self, context_id: int) -> Context | None:
+        """The context of this id; one that is lent is taken back."""
+        if context_id in self.lent:
+            if self.resident is not None:
+                # Of the callback that runs, too: there is no other way to whom it acts for from here on.
+                self.resident.recall()
+            if context_id in self.lent:
+                self.lent[context_id].recall()
+        return self.contexts.get(context_id)
+
+    def set_effective_context(self, context: Context | None) -> None:
+        """Let the later hostcalls of this callback act for another context, or (None) for its own again."""
+        if self.resident is not None:
+            self.resident.recall()
+        self._effective = context
+
+    def leave(self) -> None:
+        """A callback that the kernel called is over, and had been taken back."""
+        self.current = self._effective = None
+
+    def next_context_id(self) -> int:
+        """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
+        flags = self.flags
+        flags[LAST_ID] = last = flags[LAST_ID] + 1
+        return last
+
+    def next_callout_token(self, kind: CalloutType) -> int:
+        """4, 8, … for HTTP calls, 5, 9, … and 6, 10, … for gRPC's: the low two bits are the kind."""
+        self._last_tokens[kind] += 4
+        return self._last_tokens[kind]
+
+    def next_function_id(self) -> int:
+        """Under which an asynchronous foreign function will answer; a number that this VM has not used before."""
+        self._last_function_id += 1
+        return self._last_function_id
+
+    def forget(self, context: Context) -> None:
+        """Drop a context after its `on_delete`."""
+        self.contexts.pop(context.id, None)
+        if self._effective is context:
+            self._effective = None
+        if context.root is context:
+            self._end_callouts(context.root)
+
+    def _end_callouts(self, root: RootContext) -> None:
+        # Envoy's `~Context` cancels what is under way; nothing may be delivered from here on. What waits for an answer
+        # or for a tick would also keep a dead VM, with all its memory, until then.
+        if root.has_asked or root.grpc_tokens:
+            root.grpc_tokens.clear()
+            self.ports.start(EndCallouts(root))
+
+    def limit_reached(self, error: LimitReachedError) -> None:
+        """Count that a limit refused something; the log is told once, since a plugin may try for ever."""
+        plugin = self.plugin_name()
+        self.ports.host_metrics.limit_reached(plugin, error.limit)
+        if error.limit not in self._told_limits:
+            self._told_limits.add(error.limit)
+            self.ports.log.host(plugin, LogLevel.WARN, f"what it asked for was refused: {error} (said once)")
+
+    def plugin_name(self) -> str:
+        """Whose words a log line is."""
+        context = self.context
+        return self.spec.name if context is None else context.root.spec.name
+
+    def close(self) -> None:
+        """Free the instance. A stream that still waits for it has its failure policy."""
+        if self.failure is None:
+            self._recall_lent()
+            self.failure = "the VM is closed"
+        self.abandon_streams()
+        if self.resident is not None:
+            self.flags = [0, 0]
+            self.resident.close()
+        self.instance.close()
+
+    def discard(self) -> None:
+        """Free the instance, and tell nobody: the event loop in which they could hear of it is closed."""
+        self.failure = "its event loop is closed"
+        self.contexts.clear()
+        self.lent.clear()
+        if self.resident is not None:
+            self.flags = [0, 0]
+            self.resident.close()
+        self.instance.close()
+
+    def roots(self) -> list[RootContext]:
+        """Its root contexts, oldest first."""
+        return [context for context in self.contexts.values() if context.root is context]

@@ -1,0 +1,1 @@
+"""WASI for modules that were built for it."""

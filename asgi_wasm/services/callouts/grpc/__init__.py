@@ -1,0 +1,1 @@
+"""gRPC calls and streams of plugins (extra ``grpc``)."""

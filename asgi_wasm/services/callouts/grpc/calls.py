@@ -1,0 +1,122 @@
+"""gRPC calls and streams of plugins: which are under way, and how many may be.
+
+What comes of one is `grpc_conversation`'s, the way to its upstream `grpc_channel`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.grpc_tokens import cost
+from asgi_wasm.logs import get_logger
+from asgi_wasm.services.callouts.grpc import status as grpc_status
+from asgi_wasm.services.callouts.grpc.channel import Channel
+from asgi_wasm.services.callouts.grpc.conversation import Conversation, Memory
+from asgi_wasm.specs import UpstreamSpec
+
+# Envoy's circuit breaker: `max_requests` of a cluster.
+MAX_CALLS = 1024
+
+logger = get_logger("asgi_wasm.host")
+
+
+class GrpcCalls:
+    """Carries out gRPC calls and streams on the running event loop."""
+
+    def __init__(self, upstreams: Iterable[UpstreamSpec]) -> None:
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self._channels = {name: Channel(upstream) for name, upstream in self._upstreams.items()}
+        self._under_way = dict.fromkeys(self._upstreams, 0)
+        self._conversations: dict[tuple[RootContext, int], Conversation] = {}
+        self._memory = Memory()
+        self._told_what_is_missing = False
+        self._is_closed = False
+
+    def can_call(self, name: str) -> bool:
+        """Whether a call to this upstream can be made: it is named, and h2 is there. Else the log says so, once."""
+        if name not in self._upstreams:
+            return False
+        if find_spec("h2") is not None:
+            return True
+        if not self._told_what_is_missing:
+            self._told_what_is_missing = True
+            logger.error("a plugin makes gRPC calls, and h2 is not installed: pip install 'asgi-wasm[grpc]'")
+        return False
+
+    def has_room(self, name: str) -> bool:
+        """Whether one more call of all plugins to this upstream may be under way."""
+        return self._under_way[name] < MAX_CALLS
+
+    def start(self, effect: GrpcEffect) -> None:
+        """Carry out what a plugin asked for; what comes of it is delivered to its root context later."""
+        if isinstance(effect, (GrpcCall, GrpcStream)):
+            self._open(effect)
+        elif isinstance(effect, EndCallouts):
+            for each in [each for (root, _), each in self._conversations.items() if root is effect.root]:
+                each.cancel()
+        else:
+            conversation = self._conversations.get((effect.root, effect.token))
+            if conversation is not None:
+                _perform(effect, conversation)
+            elif isinstance(effect, GrpcSend):
+                effect.root.grpc_tokens.unsent -= cost(effect.message)
+
+    def _open(self, effect: GrpcCall | GrpcStream) -> None:
+        tokens, upstream = effect.root.grpc_tokens, self._upstreams[effect.upstream]
+        if self._is_closed or effect.token not in tokens:
+            # A plugin may ask for more while it is told of its end; or it cancelled it in the same callback.
+            tokens.unsent -= cost(effect.message) if isinstance(effect, GrpcCall) else 0
+            return
+        conversation = Conversation(effect, upstream.message_limit, self._memory, self._on_end)
+        self._conversations[effect.root, effect.token] = conversation
+        self._under_way[effect.upstream] += 1
+        if isinstance(effect, GrpcCall):
+            conversation.send(effect.message, is_last=True)
+        if self._under_way[effect.upstream] > MAX_CALLS:
+            # Asked for in one callback. Not answered at once: others of its effects may still have to be begun.
+            asyncio.get_running_loop().call_soon(conversation.break_off, grpc_status.OVERFLOW)
+            return
+        # A stream may last for ever, as in Envoy.
+        timeout = upstream.seconds(effect.timeout_milliseconds) if isinstance(effect, GrpcCall) else None
+        conversation.set_timeout(timeout)
+        self._channels[effect.upstream].open(conversation, timeout)
+
+    def _on_end(self, conversation: Conversation, outcome: str | None) -> None:
+        effect = conversation.effect
+        del self._conversations[effect.root, effect.token]
+        self._under_way[effect.upstream] -= 1
+        if outcome is not None:
+            ports = effect.root.vm.ports
+            took = ports.clock.monotonic() - conversation.began
+            ports.host_metrics.callout_ended(effect.root.spec.name, effect.upstream, outcome, took)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any call has not been answered. Streams may last for ever."""
+        return any(conversation.is_call for conversation in self._conversations.values())
+
+    async def close(self) -> None:
+        """Cancel what is under way, and close the connections."""
+        self._is_closed = True
+        for conversation in list(self._conversations.values()):
+            conversation.cancel()
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+    def abandon(self) -> None:
+        """`close` for a worker whose event loop is closed, and its connections with it."""
+        self._is_closed = True
+        self._conversations.clear()
+        self._channels.clear()
+
+
+def _perform(effect: GrpcSend | GrpcClose | GrpcCancel, conversation: Conversation) -> None:
+    if isinstance(effect, GrpcSend):
+        conversation.send(effect.message, is_last=effect.end_stream)
+    elif isinstance(effect, GrpcClose):
+        conversation.send(None, is_last=True)
+    else:
+        conversation.cancel()

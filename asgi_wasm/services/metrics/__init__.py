@@ -1,0 +1,1 @@
+"""Metrics of plugins and host for Prometheus (extra ``metrics``)."""

@@ -1,0 +1,1 @@
+"""Where shared data, queues and metrics are kept: memory, LMDB, Redis."""

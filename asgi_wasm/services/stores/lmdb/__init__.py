@@ -1,0 +1,1 @@
+"""One machine's processes share an LMDB database (extra ``lmdb``)."""

@@ -1,0 +1,153 @@
+"""Shared queues in an LMDB database, and wake-ups through FIFOs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import lmdb
+
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.services.home import HomeLoop
+from asgi_wasm.services.stores.lmdb.database import Database
+from asgi_wasm.services.stores.lmdb.fifo import WakeFifo, lives, ring
+from asgi_wasm.services.stores.lmdb.records import QUEUE, TOKEN, VALUE_KEY, WORKER_BYTES, digest_of, get
+from asgi_wasm.services.stores.naming import first_token, next_token, scoped
+
+
+class LmdbQueues:
+    """`host.ports.SharedQueues`. The owner is the last registrant, in whichever process, that still lives."""
+
+    def __init__(self, database: Callable[[], Database], folder: Path) -> None:
+        self._database = database
+        self.folder = folder
+        self.worker = os.urandom(WORKER_BYTES)
+        self._roots: dict[int, RootContext] = {}
+        self.fifo = WakeFifo(folder, self.worker, self._wake)
+        self._home = HomeLoop()
+
+    def _wake(self, token: int, times: int = 1) -> None:
+        """Tell the plugin of so many values, one in an iteration of the event loop."""
+        lifecycle.notify(self._roots[token], "proxy_on_queue_ready", token)
+        if times > 1:
+            asyncio.get_running_loop().call_soon(self._wake, token, times - 1)
+
+    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+        """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
+        digest = digest_of(scoped(vm_id, name))
+
+        def own(transaction: lmdb.Transaction) -> tuple[int, int]:
+            token, record = _find(transaction, digest)
+            head, owners = _split(record or QUEUE.pack(digest, 0, 0))
+            living = [worker for worker in _workers(owners) if worker == self.worker or lives(self.folder, worker)]
+            kept = [worker for worker in living if worker != self.worker]
+            transaction.put(_queue_key(token), head + b"".join([self.worker, *kept]))
+            _, oldest, following = QUEUE.unpack(head)
+            previous = self._roots.get(token)
+            told = bool(living) and (previous is None or not previous.is_gone)
+            return token, 0 if told else following - oldest
+
+        token, untold = self._database().write(own)
+        self._roots[token] = owner
+        if untold:
+            self._home.soon(partial(self._wake, token, untold))
+        return token
+
+    def tend(self) -> None:
+        """Inherit from owners that are gone: what they were told of, the next one hears of again."""
+        for token in list(self._roots):
+            record = self._database().read(partial(get, key=_queue_key(token))) or b""
+            first = next(_workers(_split(record)[1]), self.worker)
+            if first != self.worker and not lives(self.folder, first):
+                untold = self._database().write(partial(self._inherit, token))
+                if untold:
+                    self._wake(token, untold)
+
+    def _inherit(self, token: int, transaction: lmdb.Transaction) -> int:
+        """Dismiss the owners that are gone. For how many values this one is to be woken, if it is the next."""
+        head, owners = _split(get(transaction, _queue_key(token)) or b"")
+        living = [worker for worker in _workers(owners) if worker == self.worker or lives(self.folder, worker)]
+        transaction.put(_queue_key(token), head + b"".join(living))
+        _, oldest, following = QUEUE.unpack(head)
+        return following - oldest if living[:1] == [self.worker] else 0
+
+    def resolve(self, vm_id: str, name: bytes) -> int | None:
+        """The token, or None."""
+        digest = digest_of(scoped(vm_id, name))
+        token, record = self._database().read(lambda transaction: _find(transaction, digest))
+        return None if record is None else token
+
+    def enqueue(self, token: int, value: bytes) -> bool:
+        """Append, and wake the owner. False for an unknown token."""
+
+        def append(transaction: lmdb.Transaction) -> bytes | None:
+            record = get(transaction, _queue_key(token))
+            if record is None:
+                return None
+            digest, oldest, following = QUEUE.unpack_from(record)
+            owners = record[QUEUE.size :]
+            transaction.put(VALUE_KEY.pack(b"v", token, following), value)
+            transaction.put(_queue_key(token), QUEUE.pack(digest, oldest, following + 1) + owners)
+            return owners
+
+        owners = self._database().write(append)
+        if owners is None:
+            return False
+        gone = []
+        for worker in _workers(owners):
+            if ring(self.folder, worker, token):
+                break
+            gone.append(worker)
+        if gone:
+            self._database().write(lambda transaction: _dismiss(transaction, token, gone))
+        return True
+
+    def dequeue(self, token: int) -> bytes | None:
+        """The oldest value, or None. Raises KeyError."""
+
+        def take(transaction: lmdb.Transaction) -> bytes | None:
+            record = get(transaction, _queue_key(token))
+            if record is None:
+                raise KeyError(token)
+            digest, oldest, following = QUEUE.unpack_from(record)
+            if oldest == following:
+                return None
+            head = QUEUE.pack(digest, oldest + 1, following)
+            transaction.put(_queue_key(token), head + record[QUEUE.size :])
+            value_key = VALUE_KEY.pack(b"v", token, oldest)
+            value = get(transaction, value_key)
+            transaction.delete(value_key)
+            return value
+
+        return self._database().write(take)
+
+
+def _queue_key(token: int) -> bytes:
+    return b"q" + TOKEN.pack(token)
+
+
+def _find(transaction: lmdb.Transaction, digest: bytes) -> tuple[int, bytes | None]:
+    """The token of the queue with this digest and its record, or the token that it may have and None."""
+    token = first_token(digest)
+    while (record := get(transaction, _queue_key(token))) is not None and not record.startswith(digest):
+        token = next_token(token)
+    return token, record
+
+
+def _split(record: bytes) -> tuple[bytes, bytes]:
+    return record[: QUEUE.size], record[QUEUE.size :]
+
+
+def _workers(owners: bytes) -> Iterator[bytes]:
+    return (owners[place : place + WORKER_BYTES] for place in range(0, len(owners), WORKER_BYTES))
+
+
+def _dismiss(transaction: lmdb.Transaction, token: int, gone: list[bytes]) -> None:
+    """Forget owners that are no more."""
+    head, owners = _split(get(transaction, _queue_key(token)) or b"")
+    kept = b"".join(worker for worker in _workers(owners) if worker not in gone)
+    transaction.put(_queue_key(token), head + kept)

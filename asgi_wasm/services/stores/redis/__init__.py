@@ -1,0 +1,1 @@
+"""Several machines share a Redis or Valkey server (extra ``redis``)."""

@@ -1,0 +1,155 @@
+"""Shared queues in Redis: values, who owns a queue, and who has taken a value and not yet said that it had it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from functools import partial
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.services.home import HomeLoop
+from asgi_wasm.services.stores.naming import LAST_TOKEN, first_token, scoped
+from asgi_wasm.services.stores.redis import scripts
+from asgi_wasm.services.stores.redis.connections import RedisLink
+from asgi_wasm.specs import StoreSpec
+
+# Seconds that a worker which stops waits until what it has taken is known to be taken.
+_LAST_WORD_SECONDS = 1.0
+# After which a worker without connection is taken for dead: twice what it takes it to try again.
+_GONE_SECONDS = 10
+
+
+class RedisQueues:
+    """`host.ports.SharedQueues`. The owner is the last registrant, in whichever process, that is still connected.
+
+    A value that was taken is kept aside, under the number of the call that took it, until the callback that took it is
+    over: then the worker acknowledges it, off the event loop. Where the worker is killed before, or the answer to the
+    call is lost with the connection, the value goes back to the queue's front.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        prefix = spec.prefix.encode()
+        self._keys = prefix + b"queue:"
+        self.channels = prefix + b"wake:"
+        self.worker = os.urandom(16).hex()
+        self._roots: dict[int, RootContext] = {}
+        self._registered: dict[int, bytes] = {}
+        # The calls whose values were received, by where those are kept; `_sequence` is the last call.
+        self._received: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._sequence = 0
+        self._acknowledging: asyncio.Task[None] | None = None
+        self._home = HomeLoop()
+        channel = f"{spec.prefix}wake:{self.worker}"
+        self.link = RedisLink(spec, channel, self._wake, self._tend)
+        self.link.introductions.append(self._introduce)
+
+    # --- being woken
+
+    def _introduce(self, client: Redis) -> None:
+        """With a new connection: be an owner again where Redis forgot it, behind those who were there. On a thread."""
+        for taken, numbers in list(self._received.items()):
+            client.execute_command("HDEL", taken, *numbers)  # type: ignore[no-untyped-call]
+            del self._received[taken]
+        for identity in list(self._registered.values()):
+            try:
+                found = client.execute_command(*self._register(identity, "returns"))  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                # A full server: reads go on, and it is tried again later.
+                self.link.refused(error)
+            else:
+                self._home.soon(partial(self._tell, *found))
+
+    async def _tend(self) -> None:
+        """From time to time: inherit from workers that are gone. Raises what redis-py raises."""
+        for identity in list(self._registered.values()):
+            self._tell(*await self.link.command(*self._register(identity, "tends")))
+
+    def _wake(self, data: bytes) -> None:
+        # Not from the link's task: a failure in there is no failure of the link.
+        asyncio.get_running_loop().call_soon(self._tell, int(data), 1)
+
+    def _tell(self, token: int, times: int) -> None:
+        """Tell the plugin of so many values, one in an iteration of the event loop."""
+        if times and token in self._roots:
+            lifecycle.notify(self._roots[token], "proxy_on_queue_ready", token)
+            if times > 1:
+                asyncio.get_running_loop().call_soon(self._tell, token, times - 1)
+
+    # --- the port
+
+    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+        """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
+        identity = scoped(vm_id, name)
+        previous = next((self._roots[token] for token, known in self._registered.items() if known == identity), None)
+        mode = "replace" if previous is not None and previous.is_gone else "take"
+        token, untold = self.link.call(*self._register(identity, mode))
+        self._roots[token] = owner
+        self._registered[token] = identity
+        if untold:
+            self._home.soon(partial(self._tell, token, untold))
+        return int(token)
+
+    def resolve(self, vm_id: str, name: bytes) -> int | None:
+        """The token, or None."""
+        token: int | None = self.link.call(*self._script(scripts.RESOLVE, scoped(vm_id, name)))
+        return token
+
+    def enqueue(self, token: int, value: bytes) -> bool:
+        """Append, and wake the owner. False for an unknown token."""
+        return bool(self.link.call("EVAL", scripts.ENQUEUE, 1, self._key(token), value, token, self.channels))
+
+    def dequeue(self, token: int) -> bytes | None:
+        """The oldest value, or None. Raises KeyError."""
+        self._sequence += 1
+        key, taker = self._key(token), self._taker()
+        value: bytes | int | None = self.link.call("EVAL", scripts.DEQUEUE, 1, key, taker, self._sequence)
+        if isinstance(value, int):
+            raise KeyError(token)
+        if value is not None:
+            self._received[key + b":taken:" + taker].add(self._sequence)
+            if self._acknowledging is None:
+                # Only when the callback that asked is over: until then the value is not worked.
+                self._acknowledging = asyncio.get_running_loop().create_task(self._acknowledge())
+        return value
+
+    async def _acknowledge(self) -> None:
+        """Let Redis forget what was received. What fails here is done with the next connection."""
+        try:
+            while self._received:
+                taken, numbers = next(iter(self._received.items()))
+                sent = tuple(numbers)
+                await self.link.command("HDEL", taken, *sent)
+                numbers.difference_update(sent)
+                if not numbers:
+                    self._received.pop(taken, None)
+        except Exception as error:
+            self.link.lost(error)
+        finally:
+            self._acknowledging = None
+
+    async def settle(self) -> None:
+        """Acknowledge what is left, before the connection is given up."""
+        task = self._acknowledging
+        if task is not None:
+            await asyncio.wait([task], timeout=_LAST_WORD_SECONDS)
+
+    # --- commands
+
+    def _register(self, identity: bytes, mode: str) -> tuple[str | bytes | int, ...]:
+        more = self.worker, self._taker(), self.channels, mode, _GONE_SECONDS
+        return self._script(scripts.REGISTER, identity, *more)
+
+    def _script(self, script: str, identity: bytes, *more: str | bytes | int) -> tuple[str | bytes | int, ...]:
+        return "EVAL", script, 0, self._keys, identity, first_token(identity), LAST_TOKEN, *more
+
+    def _key(self, token: int) -> bytes:
+        return self._keys + b"%d" % token
+
+    def _taker(self) -> bytes:
+        """A name for each connection: a call of an earlier one may still arrive at a server that was frozen."""
+        return f"{self.worker}.{self.link.connections}".encode()

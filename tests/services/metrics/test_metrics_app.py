@@ -1,0 +1,149 @@
+"""The ASGI app that is scraped."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
+from asgi_wasm.asgi.types import Message
+from asgi_wasm.services.metrics.registry import MetricStore
+from tests.driving import Response, answering, request, run
+from tests.services.metrics.scraping import Scrape
+
+
+@pytest.fixture(autouse=True)
+def one_metric(store: MetricStore) -> None:
+    store.family("hits", "counter", "Hits.").counter((("plugin", "p"),)).inc()
+
+
+def asked(method: str = "GET", **headers: str) -> Response:
+    pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+    async def main() -> Response:
+        return await request(metrics_app, method, headers=pairs)
+
+    response: Response = run(main)
+    return response
+
+
+def test_text() -> None:
+    response = asked()
+    assert response.header(b"content-type") == b"text/plain; version=0.0.4; charset=utf-8"
+    assert response.header(b"content-length") == b"%d" % len(response.body)
+    assert Scrape(response.body.decode()).get("hits_total", plugin="p") == 1
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=1.0.0",
+        # Prometheus's own.
+        "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1",
+    ],
+)
+def test_openmetrics(accept: str) -> None:
+    response = asked(accept=accept)
+    assert (response.header(b"content-type") or b"").startswith(b"application/openmetrics-text; version=1.0.0")
+    assert response.body.endswith(b"# EOF\n")
+    assert Scrape(response.body.decode(), openmetrics=True).get("hits_total", plugin="p") == 1
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=nonsense", "\xff\xfe", ";;;,=,"])
+def test_strange_accept_header(accept: str) -> None:
+    response = asked(accept=accept)
+    assert (response.status, response.header(b"content-type")) == (200, b"text/plain; version=0.0.4; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", b"gzip"),
+        ("deflate, GZIP;q=0.5", b"gzip"),
+        ("br", None),
+        ("gzip;q=0", None),
+        ("gzip; q=0.00", None),
+        ("notgzip", None),
+    ],
+)
+def test_gzip(accepted: str, coding: bytes | None) -> None:
+    response = asked(accept_encoding=accepted)
+    assert response.header(b"content-encoding") == coding
+    body = gzip.decompress(response.body) if coding else response.body
+    assert Scrape(body.decode()).get("hits_total", plugin="p") == 1
+
+
+def test_head() -> None:
+    head, get = asked("HEAD"), asked()
+    assert (head.status, head.headers, head.body) == (200, get.headers, b"")
+
+
+def test_other_methods() -> None:
+    response = asked("POST")
+    assert (response.status, response.header(b"allow")) == (405, b"GET, HEAD")
+
+
+def test_mounted() -> None:
+    async def main() -> httpx.Response:
+        app = FastAPI()
+        app.mount("/metrics", metrics_app)
+        transport = httpx.ASGITransport(app)
+        # Starlette redirects to /metrics/, and Prometheus too follows that.
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", follow_redirects=True) as client:
+            return await client.get("/metrics")
+
+    assert "hits_total" in run(main).text
+
+
+def test_websocket_is_refused_and_lifespan_unknown() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is asked for")
+
+    async def main(scope: dict[str, Any]) -> None:
+        await metrics_app(scope, receive, send)
+
+    run(lambda: main({"type": "websocket"}))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+    with pytest.raises(NotImplementedError):
+        run(lambda: main({"type": "lifespan"}))
+
+
+def test_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "none"))
+    response = asked()
+    assert response.status == 503
+    sentence = (
+        f"PROMETHEUS_MULTIPROC_DIR: {tmp_path / 'none'} is no directory: make it, empty, before the server starts"
+    )
+    assert response.body.decode() == sentence
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.worker.telemetry.find_spec", lambda name: None)
+    assert (asked().status, asked().body) == (503, b"metrics are asked for: pip install 'asgi-wasm[metrics]'")
+    app = WasmMiddleware(answering(), settings={"plugins": [], "metrics": True})
+    with pytest.raises(MissingExtraError, match=r"^the settings say 'metrics': pip install 'asgi-wasm\[metrics\]'$"):
+        run(app.start)
+
+
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from asgi_wasm import WasmMiddleware, metrics_app\n"
+        "app = WasmMiddleware(None, settings={'plugins': []})\n"
+        "asyncio.run(app.start())\n"
+        "print('prometheus_client' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.strip() == "False"

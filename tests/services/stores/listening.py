@@ -1,0 +1,52 @@
+"""A plugin that hears of queues."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from asgi_wasm.engines.base import GuestFunction
+from asgi_wasm.engines.null import NullEngine, NullHost
+from asgi_wasm.host.abi import AbiVersion
+from asgi_wasm.host.plugin import Code, Plugin, VmPool
+from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.services.clock import SystemClock
+from asgi_wasm.services.log import StandardLog
+from asgi_wasm.services.stores.store import Store
+from asgi_wasm.specs import PluginSpec
+
+SECONDS = 20.0
+
+
+def ports_over(store: Store) -> Ports:
+    """Real ports whose state is kept there."""
+    return Ports(
+        log=StandardLog(),
+        clock=SystemClock(),
+        random=os.urandom,
+        shared_data=store.shared_data,
+        queues=store.queues,
+        metrics=store.metrics,
+        foreign_functions={},
+        start=lambda effect: None,
+    )
+
+
+class Listener:
+    """``heard`` are the tokens that its `on_queue_ready` was called with."""
+
+    def __init__(self, store: Store) -> None:
+        self.heard: list[int] = []
+        self.root = self._start(store)
+
+    def _start(self, store: Store) -> RootContext:
+        def guest(host: NullHost) -> Mapping[str, GuestFunction]:
+            def proxy_on_queue_ready(context: int, token: int) -> None:
+                self.heard.append(token)
+
+            return {"proxy_on_queue_ready": proxy_on_queue_ready, "proxy_on_memory_allocate": host.allocate}
+
+        code = Code(NullEngine({"listener": guest}).compile(b"null:listener"), AbiVersion.V0_2_1, "")
+        return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports_over(store))).root(b"")

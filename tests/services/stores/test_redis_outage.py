@@ -1,0 +1,458 @@
+"""A Redis that is dead, frozen, a black hole, forgetful or unwilling: hostcalls fail fast, and the log says it once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio.client import PubSub
+
+from asgi_wasm.host.abi import MetricType
+from asgi_wasm.host.ports import PortError
+from asgi_wasm.services.stores.store import Store
+from tests.driving import run, until
+from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
+from tests.services.stores.conftest import Place
+from tests.services.stores.listening import Listener
+from tests.serving import free_port
+
+pytestmark = pytest.mark.skipif(BINARY is None, reason=MISSING)
+
+TIMEOUT = 0.2
+# A busy machine may stop us for a while, but not for many time limits.
+SLACK = 1.0
+CALLS = 200
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+def failing_calls_seconds(store: Store) -> float:
+    """How long many hostcalls take together, each of which must fail."""
+    began = time.monotonic()
+    for _ in range(CALLS):
+        with pytest.raises(PortError):
+            store.shared_data.get("vm", b"k")
+    return time.monotonic() - began
+
+
+async def until_it_answers(store: Store) -> None:
+    def answers() -> bool:
+        try:
+            store.shared_data.get("vm", b"k")
+        except PortError:
+            return False
+        return True
+
+    await until(answers)
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.levelname for record in caplog.records if record.name == "asgi_wasm.host"]
+
+
+def test_stopped_and_started_again(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            caplog.clear()
+            server.stop()
+            assert failing_calls_seconds(store) < TIMEOUT + SLACK
+            with pytest.raises(PortError):
+                store.queues.enqueue(token, b"x")
+            assert levels(caplog) == ["ERROR"]
+            server.start()
+            await until_it_answers(store)
+            await until_it_answers(other)
+            # It has forgotten everything; the owner introduced itself anew, under the same token.
+            assert other.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+
+    run(main)
+    # Each of the two stores says it once.
+    assert sorted(levels(caplog)) == ["ERROR", "ERROR", "WARNING", "WARNING"]
+    assert "does not answer" in caplog.text and "answers again" in caplog.text
+
+
+def test_frozen_and_thawed(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores(1) as (store,):
+            server.freeze()
+            assert failing_calls_seconds(store) < TIMEOUT + SLACK
+            # While it tries to connect again, too, and the event loop is not held.
+            began = time.monotonic()
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                assert failing_calls_seconds(store) < SLACK
+            assert time.monotonic() - began < 10 * 0.1 + 10 * SLACK
+            assert levels(caplog) == ["ERROR"]
+            server.thaw()
+            await until_it_answers(store)
+
+    run(main)
+    assert levels(caplog) == ["ERROR", "WARNING"]
+
+
+def test_an_owner_whose_connection_was_cut_is_one_again(server: RedisServer) -> None:
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            first, last = Listener(other), Listener(store)
+            token = other.queues.register("vm", b"q", first.root)
+            store.queues.register("vm", b"q", last.root)
+            store.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+            await asyncio.sleep(0.1)
+            await until_it_answers(store)
+            await until_it_answers(other)
+            other.queues.enqueue(token, b"x")
+            await until(lambda: last.heard == [token])
+            assert first.heard == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["accepts and never answers", "refuses"])
+def test_not_there_at_the_start(
+    listens: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._CONNECT_SECONDS", 0.5)
+
+    async def main() -> None:
+        with socket.socket() as black_hole:
+            black_hole.bind(("127.0.0.1", 0))
+            if listens:
+                black_hole.listen(50)
+            began = time.monotonic()
+            async with Place(f"redis://:secret@127.0.0.1:{black_hole.getsockname()[1]}").stores(1) as (store,):
+                assert time.monotonic() - began < 5 + SLACK
+                assert failing_calls_seconds(store) < SLACK
+                await asyncio.sleep(1)
+                assert failing_calls_seconds(store) < SLACK
+
+    run(main)
+    assert levels(caplog) == ["ERROR"]
+    assert "secret" not in caplog.text
+
+
+def test_startup_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._START_SECONDS", 0.1)
+
+    async def main() -> None:
+        with socket.socket() as black_hole:
+            black_hole.bind(("127.0.0.1", 0))
+            black_hole.listen(50)
+            async with Place(f"redis://127.0.0.1:{black_hole.getsockname()[1]}").stores(1) as (store,):
+                assert failing_calls_seconds(store) < SLACK
+
+    run(main)
+    assert "it has not been connected yet" in caplog.text
+
+
+def test_password(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(port: int) -> None:
+        async with Place(f"redis://:right%40one@127.0.0.1:{port}/3?timeout=5").stores(1) as (store,):
+            assert store.shared_data.set("vm", b"k", b"v", 0)
+        assert levels(caplog) == []
+        async with Place(f"redis://:wrong-one@127.0.0.1:{port}/3").stores(1) as (store,):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
+
+    with redis_server("--requirepass", "right@one") as server:
+        run(lambda: main(server.port))
+    assert levels(caplog) == ["ERROR"]
+    assert "WRONGPASS" in caplog.text or "invalid username" in caplog.text
+    assert "wrong-one" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [("full", "it is full"), ("replica", "it is a replica"), ("wrong type", "something else writes keys")],
+)
+def test_an_error_is_an_answer(server: RedisServer, caplog: pytest.LogCaptureFixture, refused: str, told: str) -> None:
+    """Reads go on between refused writes, and the log says it once."""
+    from redis import Redis
+
+    async def main() -> None:
+        with Redis.from_url(server.url) as operator:
+            async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+                token = store.queues.register("vm", b"q", Listener(store).root)
+                store.queues.enqueue(token, b"x")
+                store.shared_data.set("vm", b"k", b"v", 0)
+                if refused == "full":
+                    operator.config_set("maxmemory", 1)
+                elif refused == "replica":
+                    operator.replicaof("127.0.0.1", "1")
+                else:
+                    operator.rpush("asgi_wasm:data:vm:other", "x")
+                for _ in range(50):
+                    with pytest.raises(PortError):
+                        store.shared_data.set("vm", b"other", b"v", 0)
+                    assert store.shared_data.get("vm", b"k") == (b"v", 1)
+                    await asyncio.sleep(0.005)
+                if refused == "full":
+                    # Nobody could empty it otherwise.
+                    assert store.queues.dequeue(token) == b"x"
+                operator.config_set("maxmemory", 0)
+                operator.replicaof("NO", "ONE")
+                operator.delete("asgi_wasm:data:vm:other")
+                assert store.shared_data.set("vm", b"other", b"v", 0)
+
+    run(main)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(lines) == 1 and told in lines[0]
+
+
+# What the README says that a user must be allowed, and no more.
+RIGHTS = """
+    ~asgi_wasm:* &asgi_wasm:* +bitfield +del +eval +exists +get +hdel +hget +hgetall +hmget +hset +lindex +llen +lpop
+    +lpush +lrange +lrem +ping +publish +pubsub|numsub +rpush +sadd +select +set +smembers +srem +subscribe +time
+    +unsubscribe
+"""
+
+
+@pytest.mark.parametrize("lacks", ["", "+hset"])
+def test_a_user_with_few_rights(server: RedisServer, caplog: pytest.LogCaptureFixture, lacks: str) -> None:
+    from redis import Redis
+
+    async def main() -> None:
+        with Redis.from_url(server.url) as operator:
+            rights = [right for right in RIGHTS.split() if right != lacks]
+            operator.execute_command("ACL", "SETUSER", "app", "on", ">secret", *rights)
+        place = Place(f"redis://app:secret@127.0.0.1:{server.port}/0?timeout=5")
+        async with place.stores() as (store, other):
+            if lacks:
+                with pytest.raises(PortError):
+                    store.shared_data.set("vm", b"k", b"v", 0)
+                return
+            assert store.shared_data.set("vm", b"k", b"v", 0)
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            assert other.queues.enqueue(token, b"x") and other.queues.resolve("vm", b"q") == token
+            await until(lambda: owner.heard == [token])
+            assert store.queues.dequeue(token) == b"x"
+            store.metrics.gauge_add("p", "g", 3)
+            store.metrics.observe("p", "h", 3)
+            assert other.metrics.value("p", MetricType.GAUGE, "g") == 3
+            await store.queues._tend()  # type: ignore[attr-defined]
+
+    run(main)
+    assert ("the README lists what it must be allowed" in caplog.text) == bool(lacks)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_what_is_no_single_server_is_refused(caplog: pytest.LogCaptureFixture, tmp_path: Path, kind: str) -> None:
+    conf = tmp_path / "redis.conf"
+    cluster = f"cluster-enabled yes\ncluster-port {free_port()}\n" if kind == "cluster" else ""
+    conf.write_text(f"dir {tmp_path}\n{cluster}")
+    arguments = [str(conf), *(["--sentinel"] if kind == "sentinel" else [])]
+
+    async def main(url: str) -> None:
+        async with Place(f"{url}?timeout=5").stores(1) as (store,):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
+
+    with redis_server(*arguments, keeps_nothing=False) as server:
+        run(lambda: main(server.url))
+    assert f"it is {'part of a Redis Cluster' if kind == 'cluster' else 'a Sentinel'}" in caplog.text
+
+
+def test_tls(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.upstreams import Certificate
+
+    certificate, port = Certificate(tmp_path), free_port()
+    files = ["--tls-cert-file", certificate.file, "--tls-key-file", certificate.key, "--tls-auth-clients", "no"]
+    arguments = [*map(str, files), "--tls-ca-cert-file", str(certificate.file), "--tls-port", str(port)]
+
+    async def main() -> None:
+        url = f"rediss://127.0.0.1:{port}/0?timeout=5"
+        async with Place(f"{url}&ssl_ca_certs={certificate.file}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            assert other.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+        async with Place(url).stores(1) as (store,):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
+
+    with redis_server(*arguments):
+        run(main)
+    assert "certificate" in caplog.text.lower()
+
+
+def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer) -> None:
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            listening = store.queues.link  # type: ignore[attr-defined]
+            connections = listening.connections
+            other.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+            for _ in range(3):
+                other.queues.enqueue(token, b"x")
+            await until(lambda: listening.connections > connections)
+            await until(lambda: owner.heard == [token] * 3)
+            await asyncio.sleep(0.1)
+            assert owner.heard == [token] * 3
+
+    run(main)
+
+
+def test_a_value_whose_answer_is_lost_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the front, and the owner is told of what is there."""
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            for value in (b"1", b"2", b"3", b"4"):
+                store.queues.enqueue(token, value)
+            assert store.queues.dequeue(token) == b"1"
+            await until(lambda: len(owner.heard) == 4)
+            server.freeze()
+            with pytest.raises(PortError):
+                store.queues.dequeue(token)
+            server.thaw()
+            await until_it_answers(store)
+            await until(lambda: len(owner.heard) >= 7)
+            assert [store.queues.dequeue(token) for _ in range(4)] == [b"2", b"3", b"4", None]
+
+    run(main)
+
+
+def test_a_value_that_a_killed_worker_had_taken_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what it had worked by then."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._TEND_SECONDS", 0.1)
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.queues._GONE_SECONDS", 1)
+
+    async def main() -> None:
+        place = Place(f"{server.url}?timeout=5")
+        async with place.stores(1) as (store,):
+            owner = Listener(store)
+            async with place.stores(1) as (killed,):
+                token = killed.queues.register("vm", b"q", Listener(killed).root)
+                store.queues.register("vm", b"q", owner.root)
+                killed.queues.register("vm", b"q", Listener(killed).root)
+                for value in (b"1", b"2", b"3"):
+                    store.queues.enqueue(token, value)
+                assert killed.queues.dequeue(token) == b"1"
+                await asyncio.sleep(0.2)
+                # No iteration of the event loop between this and its end.
+                assert killed.queues.dequeue(token) == b"2"
+                monkeypatch.setattr(killed.queues, "settle", lambda: asyncio.sleep(0))
+                killed.queues._acknowledging.cancel()  # type: ignore[attr-defined]
+            await until(lambda: owner.heard == [token] * 2)
+            assert [store.queues.dequeue(token) for _ in range(3)] == [b"2", b"3", None]
+
+    run(main)
+
+
+def test_gauges_outlive_a_lost_connection(server: RedisServer) -> None:
+    """Others forget the parts of a worker that they cannot see; it brings its own along."""
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
+            store.metrics.gauge_add("p", "g", 5)
+            store.metrics.gauge_add("p", "g", -2)
+            server.stop()
+            server.start()
+            await until_it_answers(store)
+            await until_it_answers(other)
+            assert other.metrics.value("p", MetricType.GAUGE, "g") == 3
+
+    run(main)
+
+
+def test_a_silent_listener_is_asked_whether_it_is_there(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._SILENCE_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout={TIMEOUT}").stores(1) as (store,):
+            await asyncio.sleep(0.5)
+            assert levels(caplog) == []
+            server.freeze()
+            # No hostcall is made: the silence is noticed.
+            await until(lambda: levels(caplog) == ["ERROR"])
+            assert failing_calls_seconds(store) < SLACK
+
+    run(main)
+
+
+def test_a_listener_that_is_dead_while_hostcalls_are_answered(
+    server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a firewall forgot that one connection. Stood in for by a ping that gets lost."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._SILENCE_SECONDS", 0.1)
+
+    async def lost(subscription: PubSub) -> None:
+        pass
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+            monkeypatch.setattr(PubSub, "ping", lost)
+            await until(lambda: levels(caplog) == ["ERROR"])
+            monkeypatch.undo()
+            await until_it_answers(store)
+
+    run(main)
+    assert "ping" in caplog.text
+
+
+def test_an_idle_connection_is_kept(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis's setting `timeout` closes what was idle for so many seconds."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._SILENCE_SECONDS", 0.2)
+
+    async def main(url: str) -> None:
+        async with Place(f"{url}?timeout=5").stores(1) as (store,):
+            await asyncio.sleep(3)
+            assert store.shared_data.get("vm", b"k") is None
+
+    with redis_server("--timeout", "1") as server:
+        run(lambda: main(server.url))
+    assert levels(caplog) == []
+
+
+def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
+    async def main() -> None:
+        async with Place(f"{redis.url}?prefix=wrap:&timeout=5").stores(1) as (store,):
+            store.queues.link.call("HSET", "wrap:data:vm:k", "value", "old", "cas", 0xFFFFFFFF)  # type: ignore[attr-defined]
+            assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
+            assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
+            assert store.shared_data.get("vm", b"k") == (b"new", 1)
+            store.queues.link.call("HSET", "wrap:data:vm:k", "cas", 0xFFFFFFFE)  # type: ignore[attr-defined]
+            assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFE)
+            assert store.shared_data.get("vm", b"k") == (b"new", 0xFFFFFFFF)
+
+    run(main)
+
+
+def test_an_owner_of_a_full_server(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    from redis import Redis
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            with Redis.from_url(server.url) as operator:
+                operator.config_set("maxmemory", 1)
+                with pytest.raises(PortError):
+                    store.queues.enqueue(token, b"x")
+                # It is not away, and goes on hearing; nor is it when its connection comes back meanwhile.
+                store.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+                await asyncio.sleep(1)
+                await until_it_answers(store)
+                operator.config_set("maxmemory", 0)
+            store.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+
+    run(main)
+    assert levels(caplog) == ["ERROR", "ERROR", "WARNING"]
