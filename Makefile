@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test streams conformance conformance-tables bench bench-quick test-libwasmer fuzz soak sanitize chaos check format clean
+.PHONY: help demo test streams conformance conformance-tables papers bench bench-quick test-libwasmer fuzz soak sanitize chaos check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -31,8 +31,11 @@ streams: $(VENV)/.check ## play random streams, with plugins and bare (RUNS=5000
 conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and here, and compare
 	$(BIN)/python -m pytest tests/conformance
 
-conformance-tables: $(VENV)/.conformance ## write the tables of the README that such a run makes
+conformance-tables: $(VENV)/.conformance ## write the tables of the papers that such a run makes
 	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance tests/servers
+
+papers: $(VENV)/.check ## write what the papers take from the code: help of the command
+	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest -q tests/papers tests/cli/test_command.py
 
 bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an external runner and Envoy: a table, charts
 	$(BIN)/python -m tests.bench

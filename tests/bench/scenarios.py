@@ -1,4 +1,4 @@
-"""What is measured: the experiment of the README, and the everyday cases beside it."""
+"""What is measured: the announcement's experiment, and the everyday cases beside it."""
 
 from __future__ import annotations
 

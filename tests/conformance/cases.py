@@ -171,7 +171,7 @@ class Burst:
 class Case:
     """One thing that a client does to one chain. ``name`` is unique within the chain.
 
-    ``shows`` is the column of the README's table that the case fills. Not ``ordered``: requests run beside each
+    ``shows`` is the column of `ENVOY.md`'s table that the case fills. Not ``ordered``: requests run beside each
     other, so what was logged and seen is compared without its order. With ``pieces``, how a body was cut into them is
     compared too. ``unsure`` are fields that are chance and not compared: the reason stands where it is set. With
     ``late_ticks`` the plugin's timer may go off after the request, so what it does then is left out.

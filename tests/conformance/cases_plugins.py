@@ -402,7 +402,7 @@ def _cases(item: Chain, requests: _Requests, shows: str) -> list[Case]:
 
 
 def sdk(plugin: PluginEntry) -> str:
-    """The row of the README's table that a plugin belongs to; empty for a module that no SDK made."""
+    """The row of `ENVOY.md`'s table that a plugin belongs to; empty for a module that no SDK made."""
     folder, _, language = plugin.file.partition("/")
     if folder == "root_id":
         return "AssemblyScript, older SDK"

@@ -1,4 +1,4 @@
-"""Where asgi-wasm differs from the real Envoy, with the reason: the whole list. The README's table is made from it.
+"""Where asgi-wasm differs from the real Envoy, with the reason: the whole list. `ENVOY.md`'s table is made from it.
 
 A case that an entry covers must differ in just the fields that the entry names; any other case must not differ.
 """
@@ -31,7 +31,7 @@ class Cover:
 
 @dataclass(frozen=True)
 class Difference:
-    """One row of the README's table."""
+    """One row of `ENVOY.md`'s table."""
 
     what: str
     envoy: str

@@ -1,4 +1,4 @@
-"""Every case on both hosts, and the README's tables about them."""
+"""Every case on both hosts, and the tables about them in `asgi_wasm/host/ENVOY.md`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.conformance import test_plugins
 from tests.conformance.cases import Case
 from tests.conformance.cases_plugins import CASES, CHAINS, sdk
 from tests.conformance.differences import DIFFERENCES, covering, unexplained
-from tests.conformance.report import check_block, table
 from tests.conformance.runner import Compared, Runner, differences
+from tests.papers.blocks import ENVOY, check_block, table
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -49,7 +49,7 @@ def test_a_difference_that_is_gone_or_new_is_told() -> None:
 
 def test_table_of_differences() -> None:
     rows = [[item.what, item.envoy, item.here, item.why] for item in DIFFERENCES]
-    check_block("differences", table(["what", "Envoy", "asgi-wasm", "why"], rows))
+    check_block(ENVOY, "differences", table(["what", "Envoy", "asgi-wasm", "why"], rows))
 
 
 def test_table_of_sdks(runner: Runner) -> None:
@@ -64,4 +64,4 @@ def test_table_of_sdks(runner: Runner) -> None:
     columns = list(dict.fromkeys(case.shows for case in CASES))
     marks = {True: "✓", False: "✗", None: ""}
     rows = [[name, *(marks[cells[name].get(column)] for column in columns)] for name in sorted(cells)]
-    check_block("plugins", table(["made with", *columns], rows))
+    check_block(ENVOY, "plugins", table(["made with", *columns], rows))

@@ -13,7 +13,7 @@ from tests.conformance.probe.differences import DIFFERENCES
 from tests.conformance.probe.run import Lines, run
 from tests.conformance.probe.script import Script
 from tests.conformance.probe.scripts import CHAPTERS, SCRIPTS
-from tests.conformance.report import check_block
+from tests.papers.blocks import ENVOY, check_block
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -72,6 +72,6 @@ def test_names_are_unique() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
-def test_readme_tables(runs: Runs) -> None:
-    check_block("hostcalls", tables.hostcalls(runs[1], _all_differing(runs), DIFFERENCES))
-    check_block("probe differences", tables.differences(DIFFERENCES))
+def test_tables(runs: Runs) -> None:
+    check_block(ENVOY, "hostcalls", tables.hostcalls(runs[1], _all_differing(runs), DIFFERENCES))
+    check_block(ENVOY, "probe differences", tables.differences(DIFFERENCES))

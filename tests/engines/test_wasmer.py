@@ -65,7 +65,7 @@ for _ in range(2):
 
 
 def test_signal_handlers_that_come_before_it() -> None:
-    """Those that come later are not survived, which the README says."""
+    """Those that come later are not survived, as `asgi_wasm/engines/README.md` says."""
     if why_not("wasmer_compiler_cranelift"):
         pytest.skip(why_not("wasmer_compiler_cranelift"))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Every server and test client with every kind of plugin; the README's table of them is made by this."""
+"""Every server and test client with every kind of plugin; the table in `OPERATIONS.md` is made by this."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.conformance.report import check_block, table
+from tests.papers.blocks import OPERATIONS, check_block, table
 from tests.servers.clients import Client, InAsgiTransport, InTestClient, OverTheWire
 from tests.servers.conftest import SERVERS, why_no_server
 from tests.serving import ROOT, Server
@@ -151,11 +151,11 @@ def test_django_async_client_asks_django_itself(found: Found) -> None:
     found.update({(DJANGO, kind): "past them" for kind in KINDS})
 
 
-def test_readme_table(found: Found) -> None:
+def test_table(found: Found) -> None:
     """Runs last. Made where every server is at hand, and only of a whole run."""
     if any(why_no_server(name) for name in SERVERS):
         pytest.skip("not every server of the table can be installed here")
     if len(found) < len(KINDS) * (len(CLIENTS) + 1):
         pytest.skip("only some of the cells were run, or some failed")
     rows = [[name, *(found[name, kind] for kind in KINDS)] for name in [*CLIENTS, DJANGO]]
-    check_block("servers and clients", table(["", *KINDS], rows))
+    check_block(OPERATIONS, "servers and clients", table(["", *KINDS], rows))

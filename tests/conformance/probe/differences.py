@@ -1,4 +1,4 @@
-"""All that differs between the two hosts in the probe's run, and why. The README's table is made from this."""
+"""All that differs between the two hosts in the probe's run, and why; a table of `ENVOY.md` is made from this."""
 
 from __future__ import annotations
 

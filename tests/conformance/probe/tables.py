@@ -1,4 +1,4 @@
-"""The README's tables of the probe's run."""
+"""Tables of the probe's run, in `asgi_wasm/host/ENVOY.md`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from asgi_wasm.host.abi import HOSTCALLS, Signature
 from tests.conformance.probe.compare import Difference
-from tests.conformance.report import table
+from tests.papers.blocks import table
 
 _CALL = re.compile(r"^[-+]?(?:\d+: )?(\w+): (?:proxy_)?(\w+)")
 _FEW = 3

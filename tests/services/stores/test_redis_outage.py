@@ -209,7 +209,7 @@ def test_an_error_is_an_answer(server: RedisServer, caplog: pytest.LogCaptureFix
     assert len(lines) == 1 and told in lines[0]
 
 
-# What the README says that a user must be allowed, and no more.
+# What `asgi_wasm/services/README.md` says that a user must be allowed, and no more.
 RIGHTS = """
     ~asgi_wasm:* &asgi_wasm:* +bitfield +del +eval +exists +get +hdel +hget +hgetall +hmget +hset +lindex +llen +lpop
     +lpush +lrange +lrem +ping +publish +pubsub|numsub +rpush +sadd +select +set +smembers +srem +subscribe +time
@@ -243,7 +243,7 @@ def test_a_user_with_few_rights(server: RedisServer, caplog: pytest.LogCaptureFi
             await store.queues._tend()  # type: ignore[attr-defined]
 
     run(main)
-    assert ("the README lists what it must be allowed" in caplog.text) == bool(lacks)
+    assert ("services/README.md lists what it must be allowed" in caplog.text) == bool(lacks)
 
 
 @pytest.mark.parametrize("kind", ["cluster", "sentinel"])

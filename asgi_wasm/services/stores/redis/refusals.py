@@ -35,7 +35,7 @@ _WORDS: tuple[tuple[type[ResponseError], str], ...] = (
 _HINTS = {
     "OOM": "it is full: raise its maxmemory, or let it evict keys",
     "READONLY": "it is a replica: name the primary",
-    "NOPERM": "its user may not do that: the README lists what it must be allowed",
+    "NOPERM": "its user may not do that: asgi_wasm/services/README.md lists what it must be allowed",
     "MOVED": _CLUSTER,
     "WRONGTYPE": "something else writes keys with this prefix: set another one",
     "BUSY": "somebody's script keeps it busy",
