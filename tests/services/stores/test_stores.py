@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from asgi_wasm.host.abi import MetricType
+from asgi_wasm.services.stores.store import Store
 from tests.driving import run, until
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
@@ -218,6 +219,46 @@ def test_who_registers_hears_of_what_no_living_worker_was_told_of(shared_place: 
             await until(lambda: owner.heard == [token] * 2)
 
     run(main)
+
+
+@pytest.mark.parametrize("noticed_by", ["enqueue", "tend of the heir", "tend of another", "register"])
+def test_what_an_owner_that_is_gone_was_told_of_the_next_one_hears_of(
+    shared_place: Place, noticed_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever notices that it is gone: no value waits until somebody enqueues another."""
+    monkeypatch.setattr("asgi_wasm.services.stores.lmdb.store._TEND_SECONDS", 3600)
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._TEND_SECONDS", 3600)
+
+    async def main() -> None:
+        async with shared_place.stores(3) as (first, heir, other):
+            listening, last = Listener(heir), Listener(other)
+            token = other.queues.register("vm", b"q", last.root)
+            heir.queues.register("vm", b"q", listening.root)
+            first.queues.register("vm", b"q", Listener(first).root)
+            for value in (b"1", b"2", b"3"):
+                other.queues.enqueue(token, value)
+            await first.stop()
+            # A server notices a closed connection in its own time.
+            await asyncio.sleep(0.2)
+            if noticed_by == "enqueue":
+                other.queues.enqueue(token, b"4")
+            elif noticed_by == "register":
+                other.queues.register("vm", b"q", last.root)
+            else:
+                await tend(heir if noticed_by == "tend of the heir" else other)
+            told, count = (last if noticed_by == "register" else listening), 3 + (noticed_by == "enqueue")
+            await until(lambda: told.heard == [token] * count)
+            await asyncio.sleep(0.05)
+            assert len(listening.heard) + len(last.heard) == count
+
+    run(main)
+
+
+async def tend(store: Store) -> None:
+    """What a store does from time to time."""
+    done = (store.queues._tend if hasattr(store.queues, "_tend") else store.queues.tend)()  # type: ignore[attr-defined]
+    if done is not None:
+        await done
 
 
 def test_a_plugin_that_comes_after_one_that_failed_hears_of_what_that_was_told_of(place: Place) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 _TOKEN = struct.Struct("<I")
-# Four bytes are written whole or not at all. Linux's FIFOs hold 64 KiB, hence 16,384 tokens that nobody read yet.
+# Linux's FIFOs hold 64 KiB, hence 16,384 tokens that nobody read yet.
 _READ_BYTES = 65536
+# What is no longer than PIPE_BUF, 512 bytes at least, is written whole or not at all.
+_WRITE_TOKENS = 512 // _TOKEN.size
 
 
 class WakeFifo:
@@ -58,15 +60,16 @@ class WakeFifo:
             os.close(file)
 
 
-def ring(folder: Path, worker: bytes, token: int) -> bool:
-    """Wake a worker. False when it is gone. One that is too busy to take another token is not told."""
+def ring(folder: Path, worker: bytes, token: int, times: int = 1) -> bool:
+    """Wake a worker, so many times. False when it is gone. One that is too busy to take more tokens is not told."""
     path = folder / worker.hex()
     try:
         file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        os.write(file, _TOKEN.pack(token))
+        for start in range(0, times, _WRITE_TOKENS):
+            os.write(file, _TOKEN.pack(token) * min(_WRITE_TOKENS, times - start))
     except BlockingIOError:
         pass
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import lmdb
 
+from asgi_wasm.host.ports import PortError
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.services.home import HomeLoop
@@ -43,13 +45,13 @@ class LmdbQueues:
         def own(transaction: lmdb.Transaction) -> tuple[int, int]:
             token, record = _find(transaction, digest)
             head, owners = _split(record or QUEUE.pack(digest, 0, 0))
-            living = [worker for worker in _workers(owners) if worker == self.worker or lives(self.folder, worker)]
+            living = self._living(owners)
             kept = [worker for worker in living if worker != self.worker]
             transaction.put(_queue_key(token), head + b"".join([self.worker, *kept]))
-            _, oldest, following = QUEUE.unpack(head)
             previous = self._roots.get(token)
-            told = bool(living) and (previous is None or not previous.is_gone)
-            return token, 0 if told else following - oldest
+            has_failed = previous is not None and previous.is_gone
+            told = bool(living) and owners.startswith(living[0]) and not has_failed
+            return token, 0 if told else _length(head)
 
         token, untold = self._database().write(own)
         self._roots[token] = owner
@@ -63,17 +65,7 @@ class LmdbQueues:
             record = self._database().read(partial(get, key=_queue_key(token))) or b""
             first = next(_workers(_split(record)[1]), self.worker)
             if first != self.worker and not lives(self.folder, first):
-                untold = self._database().write(partial(self._inherit, token))
-                if untold:
-                    self._wake(token, untold)
-
-    def _inherit(self, token: int, transaction: lmdb.Transaction) -> int:
-        """Dismiss the owners that are gone. For how many values this one is to be woken, if it is the next."""
-        head, owners = _split(get(transaction, _queue_key(token)) or b"")
-        living = [worker for worker in _workers(owners) if worker == self.worker or lives(self.folder, worker)]
-        transaction.put(_queue_key(token), head + b"".join(living))
-        _, oldest, following = QUEUE.unpack(head)
-        return following - oldest if living[:1] == [self.worker] else 0
+                self._dismiss(token)
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         """The token, or None."""
@@ -97,14 +89,31 @@ class LmdbQueues:
         owners = self._database().write(append)
         if owners is None:
             return False
-        gone = []
-        for worker in _workers(owners):
-            if ring(self.folder, worker, token):
-                break
-            gone.append(worker)
-        if gone:
-            self._database().write(lambda transaction: _dismiss(transaction, token, gone))
+        first = next(_workers(owners), b"")
+        if first and not ring(self.folder, first, token):
+            # The value is there, whatever becomes of this: `tend` tells of it as well.
+            with contextlib.suppress(PortError):
+                self._dismiss(token)
         return True
+
+    def _dismiss(self, token: int) -> None:
+        """Forget owners that are gone. The next one, whoever that is, hears of all that the first was told of."""
+
+        def dismiss(transaction: lmdb.Transaction) -> tuple[bytes, int]:
+            head, owners = _split(get(transaction, _queue_key(token)) or b"")
+            living = self._living(owners)
+            transaction.put(_queue_key(token), head + b"".join(living))
+            heir = living[0] if living else b""
+            return heir, 0 if owners.startswith(heir) else _length(head)
+
+        heir, untold = self._database().write(dismiss)
+        if untold and heir == self.worker:
+            self._home.soon(partial(self._wake, token, untold))
+        elif untold:
+            ring(self.folder, heir, token, untold)
+
+    def _living(self, owners: bytes) -> list[bytes]:
+        return [worker for worker in _workers(owners) if worker == self.worker or lives(self.folder, worker)]
 
     def dequeue(self, token: int) -> bytes | None:
         """The oldest value, or None. Raises KeyError."""
@@ -146,8 +155,7 @@ def _workers(owners: bytes) -> Iterator[bytes]:
     return (owners[place : place + WORKER_BYTES] for place in range(0, len(owners), WORKER_BYTES))
 
 
-def _dismiss(transaction: lmdb.Transaction, token: int, gone: list[bytes]) -> None:
-    """Forget owners that are no more."""
-    head, owners = _split(get(transaction, _queue_key(token)) or b"")
-    kept = b"".join(worker for worker in _workers(owners) if worker not in gone)
-    transaction.put(_queue_key(token), head + kept)
+def _length(head: bytes) -> int:
+    """How many values the queue with this record has."""
+    _, oldest, following = QUEUE.unpack(head)
+    return int(following - oldest)

@@ -71,7 +71,8 @@ class RedisQueues:
 
     def _wake(self, data: bytes) -> None:
         # Not from the link's task: a failure in there is no failure of the link.
-        asyncio.get_running_loop().call_soon(self._tell, int(data), 1)
+        token, _, times = data.partition(b" ")
+        asyncio.get_running_loop().call_soon(self._tell, int(token), int(times or 1))
 
     def _tell(self, token: int, times: int) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""

@@ -1,6 +1,7 @@
 """What Redis runs for a hostcall: scripts, since each hostcall is to be atomic and one round trip.
 
-A worker lives while somebody subscribes to its channel; Redis itself knows that at once when a process is killed. Where
+A worker lives while somebody subscribes to its channel; Redis itself knows that at once when a process is killed. What
+is published there is a queue's token, and behind it for how many values, where those are not one. Where
 Redis is full, a script must not fail halfway: what it removes, it removes last.
 """
 
@@ -31,7 +32,8 @@ RESOLVE = f"{_FIND} if found then return token end return false"
 # "take" the queue over, or "replace" a plugin of this worker's that owned it and failed; or keep the place among the
 # owners that it has, when it "returns" or when it "tends" the queue from time to time. ARGV[9]: the seconds for which a
 # worker must be gone until what it has taken is given back: it may come back, and say that it had it. Gives back the
-# token, and for how many values the worker is to be woken.
+# token, and for how many values the worker is to be woken. Where the first owner was found gone, what it was told of is
+# told to the next one, whoever that is.
 REGISTER = f"""{_FIND}
 local owners, values, takers, me = key .. ':owners', key .. ':values', key .. ':takers', ARGV[5]
 local function lives(worker) return tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[7] .. worker)[2]) > 0 end
@@ -42,6 +44,7 @@ for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
   redis.call('LREM', owners, 0, owner)
 end
 local living = redis.call('LINDEX', owners, 0)
+local inherits = first and first ~= living
 local takes = ARGV[8] == 'take' or ARGV[8] == 'replace'
 if takes then
   if living ~= me then
@@ -77,24 +80,23 @@ for place = 1, #known, 2 do
   end
 end
 local owner = redis.call('LINDEX', owners, 0)
-if owner ~= me then
-  for _ = 1, back do redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d', token)) end
-  return {{token, 0}}
-end
-if ARGV[8] == 'returns' or ARGV[8] == 'replace' or not living or (ARGV[8] == 'tends' and first ~= me) then
-  back = redis.call('LLEN', values)
-end
-return {{token, back}}
+local knows_nothing = owner == me and (ARGV[8] == 'returns' or ARGV[8] == 'replace' or not living)
+if inherits or knows_nothing then back = redis.call('LLEN', values) end
+if owner == me then return {{token, back}} end
+if back > 0 then redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d %d', token, back)) end
+return {{token, 0}}
 """
 
-# KEYS: the queue. ARGV: value, token, prefix of channels. A worker that nobody reached is gone: the one before it owns.
+# KEYS: the queue. ARGV: value, token, prefix of channels. A worker that nobody reached is gone: the one before it owns,
+# and is told of all values, since the one that is gone may have been told of some.
 ENQUEUE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('RPUSH', KEYS[1] .. ':values', ARGV[1])
-local owners = KEYS[1] .. ':owners'
+local owners, told = KEYS[1] .. ':owners', ARGV[2]
 for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
-  if redis.call('PUBLISH', ARGV[3] .. owner, ARGV[2]) > 0 then break end
+  if redis.call('PUBLISH', ARGV[3] .. owner, told) > 0 then break end
   redis.call('LREM', owners, 0, owner)
+  told = ARGV[2] .. string.format(' %d', redis.call('LLEN', KEYS[1] .. ':values'))
 end
 return 1
 """

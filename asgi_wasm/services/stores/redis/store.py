@@ -7,7 +7,7 @@ Keys, after the prefix (``vm_id``, plugin and kind are percent-encoded):
   registered it, the last one first; ``queue:TOKEN:takers``: who has taken values, in ``queue:TOKEN:taken:TAKER``
 * ``metric:KIND%20PLUGIN:NAME``: 64-bit numbers for BITFIELD, which wraps as Envoy's do; for a
   gauge a set of workers, whose parts are in ``metric:part:WORKER:KIND%20PLUGIN:NAME``
-* channel ``wake:WORKER``: tokens of queues that something was put into
+* channel ``wake:WORKER``: tokens of queues that something was put into, each with for how many values
 
 Each hostcall is one command or one script, hence atomic and one round trip. Semantics as in `services.stores.memory`.
 Keys are made inside of scripts, so this is for one server and its replicas, not for Redis Cluster.
