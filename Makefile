@@ -34,7 +34,7 @@ conformance: $(VENV)/.conformance ## run the same plugins in the real Envoy and 
 conformance-tables: $(VENV)/.conformance ## write the tables of the papers that such a run makes
 	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest tests/conformance tests/servers
 
-papers: $(VENV)/.check ## write what the papers take from the code: help of the command
+papers: $(VENV)/.check ## write what the papers take from the code: settings, their JSON Schema, help of the command
 	ASGI_WASM_WRITE_TABLES=1 $(BIN)/python -m pytest -q tests/papers tests/cli/test_command.py
 
 bench: $(VENV)/.bench ## what a plugin costs beside native middlewares, an external runner and Envoy: a table, charts

@@ -46,11 +46,13 @@ def texts(value: Mapping[str, str]) -> Mapping[str, str]:
 
 
 if TYPE_CHECKING:
+    Flag = bool
     Count = int
     CountOrNone = int
     Number = int
     Seconds = float
 else:
+    Flag = Annotated[bool, BeforeValidator(boolean)]
     Number = Annotated[int, BeforeValidator(_no_boolean)]
     Count = Annotated[Number, Field(gt=0)]
     CountOrNone = Annotated[Number, Field(ge=0)]

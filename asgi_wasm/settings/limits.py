@@ -18,36 +18,64 @@ class PluginLimits(Entry):
     """Bounds of one plugin. What is None is as in `Limits`; times are in milliseconds, 0 is no limit there."""
 
     memory: Count | None = None
+    """Bytes of linear memory; growing fails. Wasmtime only."""
     table_elements: Count | None = None
+    """Elements of each table; growing fails. Wasmtime only. A plugin has one memory and at most 16 tables."""
     compile_ms: Count | None = None
+    """Milliseconds until a plugin whose code is being compiled counts as broken."""
     callback_ms: CountOrNone | None = None
+    """Milliseconds of one entry into the plugin; then its VM is stopped. 0: for ever. Wasmtime, and libwasmer
+    roughly."""
     slow_callback_ms: CountOrNone | None = None
+    """Milliseconds after which the log says that a callback is slow, once a minute. 0: never."""
     header_bytes: Count | None = None
+    """Bytes of a header map that the plugin adds to."""
     header_count: Count | None = None
+    """Fields of a header map that the plugin adds to."""
     property_bytes: Count | None = None
+    """Bytes of all that plugins of one request set."""
     metrics: Count | None = None
+    """Metrics that a VM defines; beyond, a known name gets the id that it has."""
     metric_bytes: Count | None = None
+    """Bytes of their names."""
     callback_calls: Count | None = None
+    """HTTP, gRPC and asynchronous foreign calls that one callback asks for."""
     callback_call_bytes: Count | None = None
+    """Bytes in all of them, and bytes that wait for gRPC servers to take them."""
     local_reply_bytes: Count | None = None
+    """Bytes of a local response's body."""
     log_line_bytes: Count | None = None
+    """A longer line is cut, and says so."""
     log_lines_per_second: Count | None = None
+    """Further lines are dropped, and counted in the log."""
     tick_ms: Count | None = None
+    """Milliseconds; a shorter period of ticks becomes this one."""
     contexts: Count | None = None
+    """Requests of one VM at once; a further one gets the failure policy."""
 
 
 class Limits(PluginLimits):
     """Bounds of every plugin that has none of its own, and of the host; what is None has its default."""
 
     request_body: Count | None = None
+    """Bytes of a request's body that are held while a plugin pauses; more is answered 413."""
     response_body: Count | None = None
+    """Bytes of a response's body that are held while a plugin pauses; more is answered 500."""
     call_response: Count | None = None
+    """Bytes of an HTTP call's answer; a larger one is a failure."""
     stack: Stack | None = None
+    """Bytes of native stack of a plugin's calls; beyond it traps. Wasmtime only. A thread with less stack than this and
+    256 KiB starts no plugin."""
     shared_data_keys: Count | None = None
+    """Keys of one `vm_id` in `memory://`."""
     shared_data_bytes: Count | None = None
+    """Bytes of keys and values of one `vm_id` in `memory://`."""
     queues: Count | None = None
+    """Queues of one `vm_id` in `memory://`."""
     queue_length: Count | None = None
+    """Values that wait in one of them."""
     queue_bytes: Count | None = None
+    """Bytes that wait in one of them."""
 
 
 def limits_of(kind: type[_Limits], *said: PluginLimits) -> _Limits:

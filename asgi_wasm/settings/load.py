@@ -17,10 +17,11 @@ from asgi_wasm.settings.limits import Limits, limits_of
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
 from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.mistakes import Mistakes
-from asgi_wasm.settings.models import Plugin, Settings, Upstream
+from asgi_wasm.settings.models import Plugin, Settings
 from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
+from asgi_wasm.settings.upstreams import Upstream
 
 _NO_DEFAULT = object()
 _Model = TypeVar("_Model", bound=BaseModel)

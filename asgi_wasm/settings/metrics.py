@@ -23,8 +23,11 @@ class TagRule(Entry):
     """A label that is got from metrics' names: ``regex`` (Envoy's groups: what is removed, and in it the value)."""
 
     tag: str
+    """The label's name."""
     regex: str | None = None
+    """Its first group leaves the metric's name; its second group, or else the first, is the label's value."""
     value: str | None = None
+    """A fixed value, for every metric. In place of `regex`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -66,8 +69,11 @@ class Metrics(Entry):
     """Whether metrics are exported, labels got from names, and the buckets of the plugins' histograms."""
 
     enabled: bool = True
+    """Whether metrics are exported."""
     rules: list[TagRule] = Field(default_factory=list)
+    """Labels that are made from metrics' names."""
     buckets: list[float] = Field(default_factory=lambda: list(DEFAULT_BUCKETS))
+    """Upper bounds of the plugins' histograms, each greater than the one before it. Without it, Envoy's."""
 
     @model_validator(mode="before")
     @classmethod

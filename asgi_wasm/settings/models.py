@@ -14,18 +14,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from asgi_wasm.engines import ENGINES
 from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
 from asgi_wasm.host.wasi.preview1 import SIGNATURES
-from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
-from asgi_wasm.settings import names, urls
+from asgi_wasm.settings import names
 from asgi_wasm.settings.conf import Conf
-from asgi_wasm.settings.entry import Count, Entry, Number, Seconds, boolean, texts
+from asgi_wasm.settings.entry import Entry, Flag, Number, Seconds, boolean, texts
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, PluginLimits
 from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.store_url import parse_store_url
+from asgi_wasm.settings.upstreams import Upstream
 from asgi_wasm.specs import (
     DEFAULT_DRAIN_TIMEOUT,
-    DEFAULT_MESSAGE_LIMIT,
     DEFAULT_PAUSE_TIMEOUT,
     DEFAULT_RELOAD_INTERVAL,
     EscapedSlashes,
@@ -36,8 +35,6 @@ from asgi_wasm.specs import (
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _CAPABILITIES = frozenset({row.name for row in (*HOSTCALLS, *CALLBACKS)} | SIGNATURES.keys())
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HEADER_NAME = re.compile(TOKEN)
-_HEADER_VALUE = re.compile(FIELD_VALUE)
 
 
 def _policy(value: object) -> object:
@@ -67,39 +64,57 @@ if TYPE_CHECKING:
 else:
     Policy = Annotated[FailurePolicy, BeforeValidator(_policy)]
     Slashes = Annotated[EscapedSlashes, BeforeValidator(_lower)]
-Flag = Annotated[bool, BeforeValidator(boolean)]
 
 
 class Backoff(Entry):
     """``base_interval`` is in seconds, or written as Envoy's ``1s``."""
 
     base_interval: Annotated[Seconds, BeforeValidator(_seconds)] = DEFAULT_RELOAD_INTERVAL
+    """Seconds between two starts of a VM that goes on failing; also written as Envoy's `1s`."""
 
 
 class ReloadConfig(Entry):
     """When a failed VM is replaced (Envoy: ``PluginConfig.reload_config``)."""
 
     backoff: Backoff = Field(default_factory=Backoff)
+    """How long to wait before the next start."""
 
 
 class Plugin(Entry):
     """One plugin: what it is called, where it is, when it runs, and the ``conf`` that it parses itself."""
 
     name: str
+    """Names the logger, and the plugin in routes and in messages: letters, digits, `.`, `_`, `-`."""
     file: str | Path
+    """The `.wasm`, relative to the settings file that names it, else to the working directory; or
+    `asgi_wasm:fault_injection`, which the package brings."""
     priority: Number = 0
+    """Higher runs earlier on the request and later on the response; equal ones run in the order of the list."""
     conf: Conf = Field(default=None, repr=False)
+    """What the plugin gets in `on_configure`: a string as it is, anything else as compact JSON."""
     root_id: str = ""
+    """Which root context inside the module; some SDKs register them by name."""
     vm_id: str = ""
+    """Plugins with equal `vm_id`, `vm_conf` and code share one VM. It is also the namespace of shared data."""
     vm_conf: Conf = Field(default=b"", repr=False)
+    """What the VM gets in `on_vm_start`: as `conf`."""
     env: dict[str, str] = Field(default_factory=dict, repr=False)
+    """The environment that the plugin sees; it sees nothing of the process's."""
     failure_policy: Policy = FailurePolicy.FAIL_CLOSED
+    """What a request gets when the plugin's VM fails: 503 (`fail_closed`), the app without the plugin (`fail_open`), or
+    503 and Envoy's back-off (`fail_reload`)."""
     reload_config: ReloadConfig = Field(default_factory=ReloadConfig)
+    """When a failed VM is started again."""
     allowed_capabilities: list[str] = Field(default_factory=list)
+    """The only hostcalls, WASI functions and callbacks that the plugin may use, by name. Empty: all."""
     allow_on_headers_stop_iteration: Flag = False
+    """Whether body callbacks come while the plugin pauses on headers."""
     limits: PluginLimits = Field(default_factory=PluginLimits)
+    """Limits of this plugin, in place of those of the top level."""
     sha256: str | None = None
+    """Refuse any other file: 64 hexadecimal digits."""
     service: Flag = False
+    """A plugin without requests: only its root context runs (ticks, queues)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -155,83 +170,53 @@ class Plugin(Entry):
         return value if value is None else value.lower()
 
 
-class Upstream(Entry):
-    """A named target of HTTP and gRPC calls.
-
-    ``timeout`` bounds every call, in seconds; ``verify`` may be a file of certificates to trust; ``headers`` replace
-    the plugin's; ``http2`` is by ALPN on https, and without asking on http; ``message_limit`` is in bytes of a gRPC
-    message.
-    """
-
-    url: str
-    timeout: Seconds | None = None
-    verify: bool | Path = True
-    headers: dict[str, str] = Field(default_factory=dict, repr=False)
-    http2: Flag = False
-    message_limit: Count = DEFAULT_MESSAGE_LIMIT
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_url(cls, value: Any) -> Any:
-        return {"url": value} if isinstance(value, str) else value
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, value: str) -> str:
-        parts = urls.parse(value)
-        shows = urls.named(urls.shown_url(parts))
-        valid = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        if parts is None or not valid or not value.isprintable():
-            raise ValueError(f"{shows}is no upstream: write http://host:port or https://host")
-        if "@" in parts.netloc:
-            raise ValueError("holds a user name: put an authorization header into headers instead")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError(f"{shows}has more than a host: the plugin's :path is the whole path of a call")
-        return value
-
-    @field_validator("verify", mode="before")
-    @classmethod
-    def _bool_or_path(cls, value: Any) -> Any:
-        """The environment has words only."""
-        return boolean(value)
-
-    @field_validator("headers")
-    @classmethod
-    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{shown(name)!r} is no header name")
-            if name.lower() in ("content-length", "transfer-encoding"):
-                raise ValueError(f"{name!r} is made from the body of each call: leave it out")
-            if not _HEADER_VALUE.fullmatch(text):
-                raise ValueError(f"the value of {name!r} has characters that no header can carry")
-        return value
-
-
 class Settings(BaseSettings):
     """All settings as one object, for those who build them in Python: it reads no other source by itself."""
 
     model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
 
     plugins: list[Plugin] = Field(default_factory=list)
+    """The plugins: a list, or a mapping by name."""
     routes: list[Route] = Field(default_factory=list)
+    """Which requests get which plugin's `conf`: a list, or a mapping by any names. An entry `default: deny` answers
+    404, before any plugin, to what no route names."""
     upstreams: dict[str, Upstream] = Field(default_factory=dict)
+    """The only targets of HTTP and gRPC calls, by name: a URL, or a mapping."""
     engine: str = "auto"
+    """`wasmtime` (what `auto` means) or `wasmer`."""
     wasmer_library: Path | None = None
+    """libwasmer's file, for `engine: wasmer`. Without it, it is looked for."""
     resident: Literal["auto", "off"] = "auto"
+    """Whether hostcalls about headers are answered by WebAssembly beside each plugin; `off` narrows down a bug. Only
+    with wasmtime, not for a plugin of ABI 0.1.0 or with `allowed_capabilities`, nor while a call log or `metrics` are
+    on."""
     accelerator: Literal["auto", "off", "required"] = "auto"
+    """Whether the way to that WebAssembly is a C extension's: `auto` (where it was built), `off`, or `required` (a
+    start without it fails). Without it everything works, at some four times the cost; the log says so at start."""
     cache_dir: Path | None = None
+    """Where compiled code is kept: a private directory. Without it, one in the user's cache."""
     limits: Limits = Field(default_factory=Limits)
+    """What plugins may make the host keep or do."""
     pause_timeout: Seconds = DEFAULT_PAUSE_TIMEOUT
+    """Seconds that a paused stream waits for anything to happen; then it is answered 504, or cut off where an answer
+    has started. What the client sends renews it, up to ten times as long in all."""
     normalize_path: Flag = True
+    """Routes also match the path without dot segments and with backslashes as slashes."""
     merge_slashes: Flag = True
+    """Routes also match the path with several slashes as one."""
     path_with_escaped_slashes_action: Slashes = EscapedSlashes.KEEP_UNCHANGED
+    """What becomes of `%2F` and `%5C` in a path: kept, refused (400), redirected (307), or decoded in `raw_path`."""
     metrics: Metrics = Field(default_factory=lambda: Metrics(enabled=False))
+    """`true` exports metrics (extra `metrics`), a mapping says more."""
     # It may hold a password.
     shared_data: str = Field(default="memory://", repr=False)
+    """`memory://`, `lmdb:///path`, `redis://host:port/0` or `rediss://…`: where shared data and queues are kept."""
     shared_metrics: Flag = False
+    """Keep the plugins' metrics there too, so that each worker reads the sums of all."""
     watch: Flag = False
+    """Reload when the settings' file or a plugin's file changes (extra `watch`)."""
     drain_timeout: Seconds = DEFAULT_DRAIN_TIMEOUT
+    """Seconds that requests may go on with the plugins that a reload has replaced."""
 
     @field_validator("shared_data")
     @classmethod

@@ -29,15 +29,20 @@ class RoutePlugin(Entry):
     """A plugin on a route; without ``conf`` it keeps its own."""
 
     conf: Conf = Field(default=None, repr=False)
+    """The plugin's `conf` on this route; without it, its own."""
 
 
 class Route(Entry):
     """Requests that get their own plugins' ``conf``: an exact path or ``prefix/*``, some hosts, some methods."""
 
     uri: Words
+    """`/exact` or `/prefix/*`, or a list of them. The most specific route wins, and only that one."""
     hosts: Words = Field(default_factory=list)
+    """Only these hosts, which may be `*.example.com`. Without it, all."""
     methods: Words = Field(default_factory=list)
+    """Only these methods; `GET` is also `HEAD`, unless another route names that. Without it, all."""
     plugins: dict[str, RoutePlugin]
+    """The plugins that run here, by name."""
 
     @model_validator(mode="before")
     @classmethod

@@ -25,9 +25,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def check_block(paper: Path, name: str, text: str, *, make: str = "make conformance-tables") -> None:
     """The block of this name in ``paper`` is ``text``. Raises AssertionError, with the command that mends it."""
     found = paper.read_text("utf-8")
-    block = re.search(rf"(<!-- made by [a-z ]+: {re.escape(name)} -->\n)(.*?)(\n<!-- end -->)", found, re.DOTALL)
+    block = re.search(rf"(<!-- made [a-z ]+: {re.escape(name)} -->\n)(.*?)(\n<!-- end -->)", found, re.DOTALL)
     where = paper.relative_to(ROOT)
-    assert block is not None, f"{where} has no block 'made by …: {name}'"
+    assert block is not None, f"{where} has no block 'made …: {name}'"
     if os.environ.get(WRITE):
         paper.write_text(found[: block.start(2)] + text + found[block.end(2) :], "utf-8")
         return

@@ -14,7 +14,7 @@ from tests.papers.markdown import Code, papers, read
 from tests.serving import ROOT
 
 # Any of these at its top makes a YAML block one of our settings.
-_OURS = {"plugins", "routes", "upstreams", "metrics", "wasm", "limits"}
+OURS = {"plugins", "routes", "upstreams", "metrics", "wasm", "limits"}
 
 
 def blocks(language: str) -> list[ParameterSet]:
@@ -35,7 +35,7 @@ def test_python_parses(path: Path, block: Code) -> None:
 def test_yaml_is_right(path: Path, block: Code) -> None:
     """Settings are checked whole; a block that shows a part may name plugins that it does not list."""
     data = yaml.safe_load(block.text)
-    if not isinstance(data, dict) or not _OURS.intersection(data):
+    if not isinstance(data, dict) or not OURS.intersection(data):
         return
     plugins = data.get("plugins") or data.get("wasm", {}).get("plugins") or []
     known = {plugin["name"] for plugin in plugins} if isinstance(plugins, list) else set(plugins)
