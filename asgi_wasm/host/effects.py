@@ -87,7 +87,7 @@ class ForeignCall:
 class GrpcCall:
     """Make a unary call of a named upstream (`proxy_grpc_call`); one answer goes to ``root`` under ``token``.
 
-    ``path`` is ``/service/method``; ``timeout_milliseconds`` is 0 for none.
+    ``path`` is ``/service/method``; ``timeout_milliseconds`` is 0 for none; ``stream_id`` is as in `HttpCall`.
     """
 
     root: RootContext
@@ -97,17 +97,19 @@ class GrpcCall:
     metadata: Pairs
     message: bytes
     timeout_milliseconds: int
+    stream_id: int = 0
 
 
 @dataclass(frozen=True)
 class GrpcStream:
-    """Open a stream to a named upstream (`proxy_grpc_stream`)."""
+    """Open a stream to a named upstream (`proxy_grpc_stream`); ``stream_id`` is as in `HttpCall`."""
 
     root: RootContext
     token: int
     upstream: str
     path: str
     metadata: Pairs
+    stream_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,10 @@ class EndCallouts:
 
 @dataclass(frozen=True)
 class EndStreamCallouts:
-    """End the HTTP calls that a stream context has asked for: its client has gone. They have failed, to the plugin."""
+    """End the calls and gRPC streams that a stream context has asked for: its client has gone.
+
+    They have failed, to the plugin.
+    """
 
     root: RootContext
     stream_id: int

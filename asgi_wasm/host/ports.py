@@ -230,7 +230,8 @@ class Ports:
     """Everything a VM may ask.
 
     ``start`` carries out the effects that concern a root context; ``upstreams`` are the names that may be called, and
-    ``can_call_grpc`` says of a name whether it can be called by gRPC, ``has_room_grpc`` whether once more now.
+    ``can_call_grpc`` says of a name whether it can be called by gRPC, ``has_room_grpc`` whether once more now, and
+    ``may_send_grpc`` whether a message of so many bytes may be sent now.
     ``thread`` is a number of the thread that asks, and ``is_home`` whether a guest may be entered there.
     """
 
@@ -246,5 +247,6 @@ class Ports:
     host_metrics: HostMetrics = NO_HOST_METRICS
     can_call_grpc: Callable[[str], bool] = lambda _name: False
     has_room_grpc: Callable[[str], bool] = lambda _name: True
+    may_send_grpc: Callable[[int], bool] = lambda _size: True
     thread: Callable[[], int] = lambda: 0
     is_home: Callable[[], bool] = lambda: True

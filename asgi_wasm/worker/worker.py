@@ -85,6 +85,7 @@ class Worker:
             host_metrics=self._telemetry.host_metrics,
             can_call_grpc=self._grpc_calls.can_call,
             has_room_grpc=self._grpc_calls.has_room,
+            may_send_grpc=self._grpc_calls.may_send,
             thread=get_ident,
             is_home=HomeLoop().runs_here,
         )
@@ -106,6 +107,7 @@ class Worker:
             self._foreign_calls.start(effect)
         elif isinstance(effect, EndStreamCallouts):
             self._http_calls.leave(effect)
+            self._grpc_calls.leave(effect)
         elif isinstance(effect, GrpcEffect):
             self._grpc_calls.start(effect)
             if isinstance(effect, EndCallouts):

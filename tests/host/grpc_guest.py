@@ -39,6 +39,7 @@ class Guest:
         host_metrics: HostMetrics = NO_HOST_METRICS,
         limits: PluginLimits = _LIMITS,
         has_room: Callable[[str], bool] = lambda _: True,
+        may_send: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.method = method
         self.todo: Callable[[], object] = lambda: None
@@ -59,6 +60,7 @@ class Guest:
             start=start or self.effects.append,
             can_call_grpc={"auth"}.__contains__,
             has_room_grpc=has_room,
+            may_send_grpc=may_send,
             host_metrics=host_metrics,
         )
         self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities, limits=limits)

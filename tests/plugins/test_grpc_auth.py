@@ -204,6 +204,29 @@ def test_client_gone_before_the_answer(caplog: pytest.LogCaptureFixture, stream:
     assert "VM failed" not in caplog.text
 
 
+@pytest.mark.parametrize("how", ["disconnect", "cancelled"])
+@pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
+def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, stream: bool, how: str) -> None:
+    async def main() -> None:
+        async with (
+            grpc_server() as server,
+            guarded(server.url, method="Silent", stream=stream, timeout_ms=60_000) as middleware,
+        ):
+            asked = [asyncio.ensure_future(request(middleware, stays=how != "disconnect")) for _ in range(20)]
+            if how == "cancelled":
+                assert await until(lambda: len(server.calls) == 20)
+                for each in asked:
+                    each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            # The server may not have looked at those yet that were begun and ended together.
+            assert await until(lambda: server.cancelled == len(server.calls))
+            server.go.set()
+            assert (await request(middleware, headers=ALICE)).body == b"app"
+
+    run(main)
+    assert "VM failed" not in caplog.text
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
 def test_stop_while_pending(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
     async def main() -> None:

@@ -64,7 +64,8 @@ def grpc_call(
     limits.check_range(vm, return_token, _TOKEN_BYTES)
     token = vm.next_callout_token(CalloutType.GRPC_CALL)
     timeout = timeout_milliseconds or service.timeout_milliseconds
-    call = GrpcCall(root, token, service.upstream, path, metadata, message, timeout)
+    stream_id = acting_context(vm).stream_id
+    call = GrpcCall(root, token, service.upstream, path, metadata, message, timeout, stream_id)
     limits.ask(vm, call, metadata_size + message_size)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.HALF_CLOSED)
@@ -92,7 +93,8 @@ def grpc_stream(
     root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
     limits.check_range(vm, return_token, _TOKEN_BYTES)
     token = vm.next_callout_token(CalloutType.GRPC_STREAM)
-    limits.ask(vm, GrpcStream(root, token, service.upstream, path, metadata), metadata_size)
+    stream = GrpcStream(root, token, service.upstream, path, metadata, acting_context(vm).stream_id)
+    limits.ask(vm, stream, metadata_size)
     vm.memory.write_u32(return_token, token)
     root.grpc_tokens.begin(token, GrpcState.OPEN)
     return None
@@ -102,7 +104,7 @@ def grpc_send(vm: WasmVM, token: int, message_data: int, message_size: int, end_
     """Send a message on a stream. BAD_ARGUMENT for a token that is no stream's, NOT_FOUND for one that is gone.
 
     OK, and dropped, when the plugin has closed the stream before, or the other side has now. INTERNAL_FAILURE, and
-    nothing has happened, when too much waits already for servers to take it (`PluginLimits.callback_call_bytes`).
+    nothing has happened, when too much waits already for servers to take it (`_read_message`).
     """
     root = acting_context(vm).root
     if token & _KIND_MASK != CalloutType.GRPC_STREAM:
@@ -174,9 +176,15 @@ def _is_sendable(service: bytes, method: bytes, metadata: Pairs) -> bool:
 
 
 def _read_message(vm: WasmVM, root: RootContext, data: int, size: int) -> bytes:
-    """Raises `LimitReachedError` when servers have not taken enough of what the plugin sent before."""
+    """Raises `LimitReachedError` when servers have not taken enough of what the plugin sent before.
+
+    Where that is so of all plugins together: `HostcallError` INTERNAL_FAILURE.
+    """
     most = vm.spec.limits.callback_call_bytes
     if root.grpc_tokens.unsent + size > most:
         limits.check_range(vm, data, size)
         raise LimitReachedError("callback_call_bytes", most)
-    return vm.memory.read(data, size)
+    message = vm.memory.read(data, size)
+    if not vm.ports.may_send_grpc(size):
+        raise HostcallError(ProxyStatus.INTERNAL_FAILURE)
+    return message

@@ -15,9 +15,15 @@ from asgi_wasm.host.codecs.wire import Pairs
 from asgi_wasm.host.effects import GrpcStream
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens, cost
 from asgi_wasm.services.callouts.grpc.connection import Connection
-from asgi_wasm.services.callouts.grpc.conversation import Conversation, Memory
+from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.fields import MAX_FIELD_BYTES, fault, request_fields
-from asgi_wasm.services.callouts.grpc.messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
+from asgi_wasm.services.callouts.grpc.messages import (
+    BrokenMessageError,
+    Memory,
+    MessageDecoder,
+    Outgoing,
+    TooLargeMessageError,
+)
 from asgi_wasm.services.callouts.http2_frames import (
     MAX_BLOCK_BYTES,
     MAX_FRAME_BYTES,
@@ -53,9 +59,9 @@ def test_messages_come_whole_however_they_are_cut(messages: list[bytes], sizes: 
 
 @given(MESSAGES, st.lists(st.integers(0, 60)))
 def test_messages_go_out_whole_however_they_are_taken(messages: list[bytes], sizes: list[int]) -> None:
-    tokens = GrpcTokens()
+    tokens, memory = GrpcTokens(), Memory()
     tokens.unsent = sum(map(cost, messages))
-    outgoing = Outgoing(tokens)
+    outgoing = Outgoing(tokens, memory)
     for each in messages:
         outgoing.add(each)
     outgoing.end()

@@ -17,8 +17,9 @@ from hyperframe.frame import GoAwayFrame
 
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
-from asgi_wasm.host.effects import GrpcStream
+from asgi_wasm.host.effects import EndStreamCallouts, GrpcCall, GrpcStream
 from asgi_wasm.host.vm import lifecycle
+from asgi_wasm.host.vm.grpc_tokens import GrpcState, cost
 from asgi_wasm.services.callouts.grpc import calls as grpc_calls
 from asgi_wasm.services.callouts.grpc import conversation as grpc_conversation
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
@@ -37,7 +38,8 @@ async def running(url: str = "", how: dict[str, Any] | None = None, **guest: Any
     """A broken server, the service and a guest; ``how`` the server is, and what the guest is made with."""
     async with broken_grpc_server(**(how or {})) as server:
         calls = GrpcCalls([UpstreamSpec("auth", url or server.url)])
-        setup = _Setup(server, calls, Guest(start=calls.start, has_room=calls.has_room, **guest))  # type: ignore[arg-type]
+        made = Guest(start=calls.start, has_room=calls.has_room, may_send=calls.may_send, **guest)  # type: ignore[arg-type]
+        setup = _Setup(server, calls, made)
         yield setup
         await asyncio.wait_for(calls.close(), 10)
 
@@ -377,6 +379,32 @@ def test_what_a_plugin_sends_is_bounded() -> None:
     run(main)
 
 
+def test_what_all_plugins_send_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_calls, "MAX_UNSENT_BYTES", 1_000_000)
+
+    async def main() -> None:
+        async with running(how={"is_deaf": True}) as setup:
+            guests = [setup.guest, Guest(start=setup.calls.start, may_send=setup.calls.may_send)]  # type: ignore[arg-type]
+            for guest in guests:
+                guest.method = b"mute"
+            streams = [guest.stream() for guest in guests]
+            statuses = [
+                guest.send(stream, bytes(400_000))
+                for _ in range(2)
+                for guest, stream in zip(guests, streams, strict=True)
+            ]
+            assert statuses == [0, 0, ProxyStatus.INTERNAL_FAILURE, ProxyStatus.INTERNAL_FAILURE]
+            # A call's message too; and what is cancelled makes room.
+            guests[1].method = b"mute"
+            assert guests[1].call()[0] == 0
+            assert setup.guest.act(lambda: setup.guest.ask("grpc_cancel", streams[0])) == 0
+            await until(lambda: setup.calls._memory.unsent < 500_000)
+            assert guests[1].send(streams[1], bytes(400_000)) == 0
+        assert setup.calls._memory.unsent == 0
+
+    run(main)
+
+
 def test_calls_of_an_upstream_are_bounded_over_all_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_calls, "MAX_CALLS", 3)
 
@@ -405,6 +433,32 @@ def test_what_is_asked_for_in_one_callback_beyond_the_bound_overflows(monkeypatc
             setup.guest.act(lambda: sum(setup.guest.ask("grpc_stream", *texts, result) for _ in range(5)))
             ends = [await setup.ended(token) for token in (6, 10, 14, 18, 22)]
             assert ends == [("close", 0)] * 3 + [("close", 14)] * 2
+
+    run(main)
+
+
+def test_a_client_that_leaves_ends_what_its_request_asked_for_and_nothing_else() -> None:
+    async def main() -> None:
+        async with running() as setup:
+            root = setup.guest.root
+            ends = EndStreamCallouts(root, 7)
+            tokens = [setup.call("mute"), setup.stream("message")]
+            for token, stream_id in ((101, 7), (105, 8)):
+                root.grpc_tokens.begin(token, GrpcState.HALF_CLOSED)
+                root.grpc_tokens.unsent += cost(b"hi")
+                setup.calls.start(GrpcCall(root, token, "auth", "/t/mute", [], b"hi", 60_000, stream_id))
+            root.grpc_tokens.begin(102, GrpcState.OPEN)
+            setup.calls.start(GrpcStream(root, 102, "auth", "/t/message", [], 7))
+            await until(lambda: len(setup.server.asked) == 5)
+            await until(lambda: sum(name == "receive" for name, _, _ in setup.guest.seen) == 2)
+            setup.calls.leave(ends)
+            setup.calls.leave(ends)
+            assert await setup.ended(101) == ("close", 1)
+            await until(lambda: ("close", 102, 1) in setup.guest.seen)
+            await until(lambda: setup.server.reset == 2)
+            assert len(setup.calls._conversations) == 3 and len(setup.calls._of_stream) == 1
+            assert not {token for name, token, _ in setup.guest.seen if name == "close"} & {*tokens, 105}
+        assert setup.calls._of_stream == {}
 
     run(main)
 

@@ -8,18 +8,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcCancel, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
+from asgi_wasm.host.effects import (
+    EndCallouts,
+    EndStreamCallouts,
+    GrpcCall,
+    GrpcCancel,
+    GrpcClose,
+    GrpcEffect,
+    GrpcSend,
+    GrpcStream,
+)
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import cost
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.channel import Channel
-from asgi_wasm.services.callouts.grpc.conversation import Conversation, Memory
+from asgi_wasm.services.callouts.grpc.conversation import Conversation
+from asgi_wasm.services.callouts.grpc.messages import Memory
 from asgi_wasm.specs import UpstreamSpec
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm.vm import WasmVM
 
 # Envoy's circuit breaker: `max_requests` of a cluster.
 MAX_CALLS = 1024
+# Bytes of messages of all plugins that no server has taken yet: what four of them may have by default.
+MAX_UNSENT_BYTES = 256 * 1024 * 1024
 
 logger = get_logger("asgi_wasm.host")
 
@@ -32,6 +48,8 @@ class GrpcCalls:
         self._channels = {name: Channel(upstream) for name, upstream in self._upstreams.items()}
         self._under_way = dict.fromkeys(self._upstreams, 0)
         self._conversations: dict[tuple[RootContext, int], Conversation] = {}
+        # By VM and stream context, for those that one asked for.
+        self._of_stream: dict[tuple[WasmVM, int], set[Conversation]] = {}
         self._memory = Memory()
         self._told_what_is_missing = False
         self._is_closed = False
@@ -50,6 +68,19 @@ class GrpcCalls:
     def has_room(self, name: str) -> bool:
         """Whether one more call of all plugins to this upstream may be under way."""
         return self._under_way[name] < MAX_CALLS
+
+    def may_send(self, size: int) -> bool:
+        """Whether a message of so many bytes may wait for its server beside those that do, of all plugins."""
+        return self._memory.unsent + size <= MAX_UNSENT_BYTES
+
+    def leave(self, effect: EndStreamCallouts) -> None:
+        """End the calls and streams of a stream context whose client has gone: to its plugin they are cancelled.
+
+        In Envoy they are the root context's, and go on. A stream without a timeout would do so for ever.
+        """
+        for conversation in self._of_stream.get((effect.root.vm, effect.stream_id), ()):
+            # Not at once: a callback of the plugin may be what tells of it.
+            asyncio.get_running_loop().call_soon(conversation.leave)
 
     def start(self, effect: GrpcEffect) -> None:
         """Carry out what a plugin asked for; what comes of it is delivered to its root context later."""
@@ -73,6 +104,8 @@ class GrpcCalls:
             return
         conversation = Conversation(effect, upstream.message_limit, self._memory, self._on_end)
         self._conversations[effect.root, effect.token] = conversation
+        if effect.stream_id:
+            self._of_stream.setdefault((effect.root.vm, effect.stream_id), set()).add(conversation)
         self._under_way[effect.upstream] += 1
         if isinstance(effect, GrpcCall):
             conversation.send(effect.message, is_last=True)
@@ -89,10 +122,19 @@ class GrpcCalls:
         effect = conversation.effect
         del self._conversations[effect.root, effect.token]
         self._under_way[effect.upstream] -= 1
+        self._forget_stream(conversation)
         if outcome is not None:
             ports = effect.root.vm.ports
             took = ports.clock.monotonic() - conversation.began
             ports.host_metrics.callout_ended(effect.root.spec.name, effect.upstream, outcome, took)
+
+    def _forget_stream(self, conversation: Conversation) -> None:
+        key = conversation.effect.root.vm, conversation.effect.stream_id
+        of_stream = self._of_stream.get(key)
+        if of_stream is not None:
+            of_stream.discard(conversation)
+            if not of_stream:
+                del self._of_stream[key]
 
     @property
     def under_way(self) -> bool:
@@ -110,6 +152,7 @@ class GrpcCalls:
         """`close` for a worker whose event loop is closed, and its connections with it."""
         self._is_closed = True
         self._conversations.clear()
+        self._of_stream.clear()
         self._channels.clear()
 
 

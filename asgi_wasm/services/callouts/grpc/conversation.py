@@ -16,7 +16,13 @@ from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.grpc import status as grpc_status
-from asgi_wasm.services.callouts.grpc.messages import BrokenMessageError, MessageDecoder, Outgoing, TooLargeMessageError
+from asgi_wasm.services.callouts.grpc.messages import (
+    BrokenMessageError,
+    Memory,
+    MessageDecoder,
+    Outgoing,
+    TooLargeMessageError,
+)
 
 # Bytes of messages that are not whole yet, and of answers whose status has not come, of all calls of a worker.
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -32,13 +38,6 @@ class Carrier(Protocol):
 
     def send(self, conversation: Conversation) -> None:
         """There is something new to send."""
-
-
-class Memory:
-    """What all conversations of a worker hold of what came."""
-
-    def __init__(self) -> None:
-        self.held = 0
 
 
 class Conversation:
@@ -58,7 +57,7 @@ class Conversation:
         self.is_call = isinstance(effect, GrpcCall)
         self.is_over = False
         self.carrier: Carrier | None = None
-        self.outgoing = Outgoing(effect.root.grpc_tokens)
+        self.outgoing = Outgoing(effect.root.grpc_tokens, memory)
         self._decoder = MessageDecoder(message_limit)
         self._memory = memory
         self._held = 0
@@ -133,6 +132,10 @@ class Conversation:
             self._fail(grpc_status.INTERNAL, grpc_status.after_headers(reason), outcome)
         else:
             self._answer_locally(grpc_status.before_headers(reason), outcome)
+
+    def leave(self) -> None:
+        """The client of its request has gone."""
+        self._fail(grpc_status.CANCELLED, b"the client has gone")
 
     def cancel(self) -> None:
         """End it, and tell the plugin nothing."""

@@ -69,11 +69,20 @@ class MessageDecoder:
         self._buffer.clear()
 
 
+class Memory:
+    """What all conversations of a worker hold: bytes that came, and bytes that no connection has taken yet."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.unsent = 0
+
+
 class Outgoing:
     """What a plugin sends and the connection has not taken yet. It is counted in the plugin's `GrpcTokens.unsent`."""
 
-    def __init__(self, tokens: GrpcTokens) -> None:
+    def __init__(self, tokens: GrpcTokens, memory: Memory) -> None:
         self._tokens = tokens
+        self._memory = memory
         self._messages: deque[bytes] = deque()
         # Of the first message with its prefix, what was taken before.
         self._taken = 0
@@ -83,6 +92,7 @@ class Outgoing:
     def add(self, message: bytes) -> None:
         """A message, which `GrpcTokens.unsent` counts already."""
         self._messages.append(message)
+        self._memory.unsent += cost(message)
 
     def end(self) -> None:
         """No more will come."""
@@ -113,7 +123,7 @@ class Outgoing:
             room -= end - self._taken
             self._taken = end
             if end == whole:
-                self._tokens.unsent -= cost(self._messages.popleft())
+                self._release(cost(self._messages.popleft()))
                 self._taken = 0
         is_end = self._is_ended and not self._messages
         self._is_end_taken = self._is_end_taken or is_end
@@ -121,7 +131,11 @@ class Outgoing:
 
     def clear(self) -> None:
         """Forget what is left: nobody wants it any more."""
-        self._tokens.unsent -= sum(map(cost, self._messages))
+        self._release(sum(map(cost, self._messages)))
         self._messages.clear()
         self._taken = 0
         self._is_end_taken = True
+
+    def _release(self, size: int) -> None:
+        self._tokens.unsent -= size
+        self._memory.unsent -= size
