@@ -74,4 +74,6 @@ def test_names_are_unique() -> None:
 
 def test_tables(runs: Runs) -> None:
     check_block(ENVOY, "hostcalls", tables.hostcalls(runs[1], _all_differing(runs), DIFFERENCES))
+    check_block(ENVOY, "callbacks", tables.callbacks(_all_differing(runs), DIFFERENCES))
+    check_block(ENVOY, "properties", tables.properties(*runs))
     check_block(ENVOY, "probe differences", tables.differences(DIFFERENCES))

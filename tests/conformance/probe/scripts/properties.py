@@ -67,9 +67,9 @@ _SAME = (
     "route_metadata",
     "upstream_host_metadata",
     "metadata",
-    "none",
-    "none.none",
-    "",
+)
+# What is no attribute.
+_ODD = (
     "request",
     "response",
     "source",
@@ -77,6 +77,9 @@ _SAME = (
     "connection",
     "upstream",
     "xds",
+    "none",
+    "none.none",
+    "",
     "request.none",
     "request.path.none",
     "response.none",
@@ -139,7 +142,15 @@ def _path(dotted: str) -> str:
     return dotted.replace(".", "\\x00")
 
 
-def _reads(phase: str, same: Iterable[str] = _SAME, there: Iterable[str] = _THERE) -> str:
+# Those that the table of the papers tells of: all but what only a proxy knows.
+ATTRIBUTES = tuple(
+    name
+    for name in (*_SAME, *_THERE)
+    if not name.startswith(("upstream", "xds.", "connection.id", "connection_id", "response.backend"))
+)
+
+
+def _reads(phase: str, same: Iterable[str] = (*_SAME, *_ODD), there: Iterable[str] = _THERE) -> str:
     lines = [f'get_property "{_path(path)}"' for path in same]
     lines += [f'get_property "{_path(path)}" $2 $3' for path in there]
     return in_phase(phase, "\n".join(lines))
