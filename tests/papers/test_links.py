@@ -15,6 +15,8 @@ from tests.serving import ROOT
 PAPERS = papers()
 # A path of the repository, written as code: `asgi_wasm/host/abi.py`, `tests/servers`, `plugins/build`.
 _PATH = re.compile(r"(?:asgi_wasm|tests|plugins|sample_apps|\.ci|\.github)/[\w./-]*")
+# One below the paper's own folder, or below the package: `host/streams/iteration.py`, `engines/`.
+_BELOW = re.compile(r"[a-z_]+/(?:[\w-]+/)*(?:[\w.-]+\.(?:py|md|c|h|yaml|json))?")
 # Folders that a reader is to make.
 _EXAMPLES = ("plugins/hello",)
 _COMMAND = re.compile(r"^make ([a-z][a-z-]*)$")
@@ -35,14 +37,14 @@ def broken_links(paper: Paper) -> list[str]:
 
 
 def missing_paths(paper: Paper) -> list[str]:
-    """Paths in backticks that are none, neither from the repository's root nor from the paper's own folder."""
+    """Paths in backticks that are none: from the repository's root, the paper's own folder, or the package's."""
+    folders = (ROOT, paper.path.parent, ROOT / "asgi_wasm")
     return [
         code
         for code in paper.inline_code
-        if _PATH.fullmatch(code)
+        if (_PATH.fullmatch(code) or _BELOW.fullmatch(code))
         and not code.startswith(_EXAMPLES)
-        and not (ROOT / code).exists()
-        and not (paper.path.parent / code).exists()
+        and not any((folder / code).exists() for folder in folders)
     ]
 
 
