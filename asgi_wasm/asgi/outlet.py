@@ -24,6 +24,8 @@ class Outlet:
         self._messages = messages
         self._gone = gone
         self._sent = sent
+        # How many calls of ours feed the chain now, and flush what comes of it afterwards.
+        self.drivers = 0
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         # Why the server would not take what the task sent.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.lengths import Length, ResponseLength, TooShortError, said_by
+from asgi_wasm.asgi.states import STARTED, TO_CLIENT, Part, ResponseState
 from asgi_wasm.asgi.translate import header_pairs, sendable_trailers, start_message, without_hop_fields
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class ResponseSide:
         version: str = "1.1",
     ) -> None:
         self.messages: deque[Message] = deque()
-        self.started = False
-        self.complete = False
+        self.state = ResponseState.IDLE
         # Why the connection is to be cut, once it is.
         self.reset_reason: str | None = None
         self.bytes_out = 0
@@ -90,14 +90,23 @@ class ResponseSide:
         # A stream of HTTP/2 or later ends without its connection.
         self._multiplexed = version[:1] not in ("0", "1")
         self._promised_trailers = False
-        # The end of the body is on its way; unlike `complete`, trailers may follow.
-        self._body_ended = False
         # The app's own start message, whose extra keys are kept, unless a local response takes its headers' place.
         self._original: Message | None = None
         self._original_headers: HeaderMap | None = None
         # Whether some filter may change the body.
         self.may_change = True
+        # What is held, while it is.
         self._head: HeaderMap | None = None
+
+    @property
+    def started(self) -> bool:
+        """See `ResponseSink.started`."""
+        return self.state in STARTED
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the response is on its way to the client."""
+        return self.state is ResponseState.DONE
 
     def begin(self, original: Message, headers: HeaderMap, *, may_change: bool) -> None:
         """The app starts a response, of which plugins are shown these headers. Some ``may_change`` its body."""
@@ -106,10 +115,10 @@ class ResponseSide:
         fields = original.get("headers")
         self.length.own = said_by(fields if type(fields) is list else headers.pairs)
 
-    def adopt(self, original: Message, headers: HeaderMap, bytes_out: int) -> None:
+    def adopt(self, original: Message, headers: HeaderMap, bytes_out: int, *, complete: bool) -> None:
         """Take over a response whose head, and so much of its body, are on their way already."""
         self.begin(original, headers, may_change=False)
-        self.started = True
+        self.state = ResponseState.DONE if complete else ResponseState.BODY
         self.bytes_out = bytes_out
 
     def received(self, size: int | None, way: Way) -> None:
@@ -127,27 +136,33 @@ class ResponseSide:
 
         Then it waits for the first verdict on the body, so that its length can be made true.
         """
-        self._head = headers
         if end_of_stream:
-            self._start(ends=True)
-            self._end()
-        elif not (self.may_change and self.length.own is not None):
-            self._start()
+            self.state = TO_CLIENT[self.state, Part.ONLY_HEAD]
+            self._start(headers, ends=True)
+            self.messages.append({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self.may_change and self.length.own is not None:
+            self.state = TO_CLIENT[self.state, Part.HELD_HEAD]
+            self._head = headers
+        else:
+            self.state = TO_CLIENT[self.state, Part.HEAD]
+            self._start(headers)
         self._changed()
 
     def data(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body; the first one settles what the head says of its length."""
         if self._head is not None:
-            self._start(size=len(data) if end_of_stream else None)
+            self.state = TO_CLIENT[self.state, Part.HEAD]
+            self._start(self._head, size=len(data) if end_of_stream else None)
         self._put(data, end_of_stream)
         self._changed()
 
     def trailers(self, trailers: HeaderMap) -> None:
         """Trailers, where the server takes them and the head announced them; else they end here."""
         if self._head is not None:
-            self._start(size=0)
+            self.state = TO_CLIENT[self.state, Part.HEAD]
+            self._start(self._head, size=0)
         self._put(b"", end=True)
-        if self._promised_trailers and self._body_ended:
+        if self._promised_trailers and self.state is ResponseState.DONE:
             fields, dropped = sendable_trailers(trailers)
             # They were promised, and a server may be unable to end a stream with none (hypercorn, by h2).
             message = {"type": "http.response.trailers", "headers": fields or _NO_TRAILERS, "more_trailers": False}
@@ -159,20 +174,19 @@ class ResponseSide:
     def unseen(self, message: Message) -> None:
         """A piece of the body that plugins do not see (`pathsend`, `zerocopysend`), after the head has gone out."""
         self.messages.append(message)
-        self._body_ended = not message.get("more_body", False)
-        self.complete = self._body_ended and not self._promised_trailers
+        more = message.get("more_body", False)
+        part = Part.PIECE if more else Part.LAST_PIECE if self._promised_trailers else Part.END
+        self.state = TO_CLIENT[self.state, part]
 
     def reset(self, reason: str) -> None:
         """The client's connection is to end without a whole response."""
-        if not self.complete:
+        self.state = TO_CLIENT[self.state, Part.RESET]
+        if self.state is not ResponseState.DONE:
             self.reset_reason = reason
         self._changed()
 
-    def _start(self, *, size: int | None = None, ends: bool = False) -> None:
-        head, self._head = self._head, None
-        if head is None:
-            return
-        self.started = True
+    def _start(self, head: HeaderMap, *, size: int | None = None, ends: bool = False) -> None:
+        self._head = None
         message, dropped = start_message(self._original if head is self._original_headers else None, head)
         fields: list[tuple[bytes, bytes]] = message["headers"]
         message["headers"] = self.length.settle_response(
@@ -193,8 +207,10 @@ class ResponseSide:
             self._dropped(dropped)
 
     def _put(self, data: bytes, end: bool) -> None:
-        if self._body_ended:
-            self.complete = self.complete or end
+        if self.state is ResponseState.TRAILERS:
+            # The body has gone out by another way.
+            if end:
+                self.state = TO_CLIENT[self.state, Part.END]
             return
         try:
             data = self.length.admit(data, end)
@@ -204,12 +220,7 @@ class ResponseSide:
                 return
             # No app can reset a stream; one that ends too early is malformed (RFC 9113 8.1.1).
             self.length.cut = str(error)
+        self.state = TO_CLIENT[self.state, Part.END if end else Part.PIECE]
         self.bytes_out += len(data)
-        if end:
-            self._end(data)
-        elif data:
-            self.messages.append({"type": "http.response.body", "body": data, "more_body": True})
-
-    def _end(self, data: bytes = b"") -> None:
-        self.complete = self._body_ended = True
-        self.messages.append({"type": "http.response.body", "body": data, "more_body": False})
+        if data or end:
+            self.messages.append({"type": "http.response.body", "body": data, "more_body": not end})

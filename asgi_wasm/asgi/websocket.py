@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import accept, translate
 from asgi_wasm.asgi.environment import (
     Environment,
-    give_up,
     guarded_scope,
     has_left,
     headers_dropped,
@@ -61,7 +60,6 @@ class WebSocketHandshake:
             self._server_scope["subprotocols"] = list(scope["subprotocols"])
         self._server_receive = receive
         self._server_send = send
-        self._client = Listening(receive)
         self._headers_dropped = partial(headers_dropped, environment, filters)
         # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
         changed = partial(_changed, weakref.ref(self))
@@ -74,6 +72,7 @@ class WebSocketHandshake:
         self._attributes.bytes_sent = lambda: to_client.bytes_out
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
         self._chain.properties = properties_of(scope)
+        self._client = Listening(environment, self._chain, receive)
         # One answer at a time: a plugin may hold one while another task of the app sends.
         self._answering = asyncio.Lock()
         # The app's accept or close, and the headers that plugins see of it, until they have passed.
@@ -90,17 +89,14 @@ class WebSocketHandshake:
         try:
             headers = translate.request_headers(self._server_scope)
             self._chain.request.headers(headers, False)
-            await self._until(lambda: self._to_app.forwarded or self._chain.answered_locally)
+            await self._client.until(lambda: self._to_app.forwarded or self._chain.answered_locally)
             if self._chain.answered_locally:
                 await self._deny()
             elif not self._client.gone:
                 await self._call_app(scope, headers)
         finally:
             self._finish()
-            await self._client.close()
-            if self._closing is not None and not self._closing.done():
-                self._closing.cancel()
-                await asyncio.wait([self._closing])
+            await self._client.close(self._closing)
 
     def _finish(self) -> None:
         """End the stream for the plugins: once, when the connection is over, whatever the app does afterwards."""
@@ -158,7 +154,7 @@ class WebSocketHandshake:
             if client.heard:
                 message = client.heard.popleft()
                 break
-            if not client.listens and (self._settled or client.gone):
+            if client.reading is None and (self._settled or client.gone):
                 message = await self._server_receive()
                 break
             await client.step()
@@ -222,7 +218,7 @@ class WebSocketHandshake:
 
     async def _settle(self, message: Message, original: HeaderMap, headers: HeaderMap) -> None:
         """Send the accept or close once the plugins have let it pass; deny when they do not."""
-        await self._until(lambda: bool(self._to_client.messages) or self._chain.answered_locally)
+        await self._client.until(lambda: bool(self._to_client.messages) or self._chain.answered_locally)
         self._answer = None
         if self._chain.answered_locally:
             await self._deny()
@@ -257,7 +253,7 @@ class WebSocketHandshake:
         if not more:
             await self._end_denial()
             return
-        await self._until(lambda: response is None or response.closed or response.wants_data)
+        await self._client.until(lambda: response is None or response.closed or response.wants_data)
         await self._flush()
 
     async def _end_denial(self) -> None:
@@ -265,7 +261,7 @@ class WebSocketHandshake:
         if self._attributes.finished:
             return
         client, chain = self._to_client, self._chain
-        await self._until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
+        await self._client.until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
         if not chain.answered_locally:
             tell_cut(client)
         await self._flush()
@@ -285,9 +281,8 @@ class WebSocketHandshake:
         """Deny the handshake with the plugins' answer where the server can, else by closing, which it shows as 403."""
         self._ended_by_plugins = True
         begun = self._denial and self._to_client.started
-        await self._until(lambda: self._to_client.complete or self._to_client.reset_reason is not None)
-        while not (self._client.connected or self._client.gone):
-            await self._client.step()
+        await self._client.until(lambda: self._to_client.complete or self._to_client.reset_reason is not None)
+        await self._client.until(lambda: self._client.connected)
         if self._client.gone:
             return
         if self._to_client.reset_reason is not None and begun:
@@ -300,17 +295,9 @@ class WebSocketHandshake:
             await self._server_send({"type": _CLOSE, "code": _POLICY_VIOLATION, "reason": ""})
         self._finish()
 
-    # --- waiting
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Await a condition that something outside makes true, or the client's going; a pause is given up in time."""
-        while not condition() and not self._client.gone:
-            if not await self._client.step(self._environment.pause_timeout):
-                give_up(self._environment, self._chain)
-
     def changed(self) -> None:
         """Something reached a far end."""
-        self._client.notify()
+        self._client.wake()
         if self._settled and self._chain.answered_locally and not self._ended_by_plugins:
             # Too late to deny: all that can be done is to end it.
             self._ended_by_plugins = True
