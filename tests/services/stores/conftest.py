@@ -13,7 +13,7 @@ import pytest
 from asgi_wasm.services.stores.store import Store, open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from tests.extras import LMDB_MISSING
-from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
+from tests.redis_server import BINARY, MISSING, VALKEY, VALKEY_MISSING, RedisServer, redis_server
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,20 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "lmdb", "redis"])
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[RedisServer]:
+    if VALKEY is None:
+        pytest.skip(VALKEY_MISSING)
+    with redis_server(binary=VALKEY) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "lmdb", "redis", "valkey"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return make_place(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=["lmdb", "redis"])
+@pytest.fixture(params=["lmdb", "redis", "valkey"])
 def shared_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Only the stores that several processes share."""
     return make_place(request.param, request, tmp_path)
@@ -63,6 +71,6 @@ def make_place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Pla
         if LMDB_MISSING:
             pytest.skip(LMDB_MISSING)
         return Place(f"lmdb://{tmp_path}/state")
-    server: RedisServer = request.getfixturevalue("redis")
+    server: RedisServer = request.getfixturevalue(kind)
     # Generous, since the machine may be busy with other tests.
     return Place(f"{server.url}?prefix={uuid4().hex}:&timeout=5")

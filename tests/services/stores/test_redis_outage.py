@@ -15,7 +15,7 @@ from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.store import Store
 from tests.driving import run, until
-from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
+from tests.redis_server import BINARY, MISSING, VALKEY, VALKEY_MISSING, RedisServer, redis_server
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
 from tests.serving import free_port
@@ -26,6 +26,20 @@ TIMEOUT = 0.2
 # A busy machine may stop us for a while, but not for many time limits.
 SLACK = 1.0
 CALLS = 200
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def binary(request: pytest.FixtureRequest) -> str | None:
+    """For what the two may answer differently."""
+    if request.param == "valkey" and VALKEY is None:
+        pytest.skip(VALKEY_MISSING)
+    return VALKEY if request.param == "valkey" else BINARY
+
+
+@pytest.fixture
+def either(binary: str | None) -> Iterator[RedisServer]:
+    with redis_server(binary=binary) as server:
+        yield server
 
 
 @pytest.fixture
@@ -175,13 +189,13 @@ def test_password(caplog: pytest.LogCaptureFixture) -> None:
     ("refused", "told"),
     [("full", "it is full"), ("replica", "it is a replica"), ("wrong type", "something else writes keys")],
 )
-def test_an_error_is_an_answer(server: RedisServer, caplog: pytest.LogCaptureFixture, refused: str, told: str) -> None:
+def test_an_error_is_an_answer(either: RedisServer, caplog: pytest.LogCaptureFixture, refused: str, told: str) -> None:
     """Reads go on between refused writes, and the log says it once."""
     from redis import Redis
 
     async def main() -> None:
-        with Redis.from_url(server.url) as operator:
-            async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+        with Redis.from_url(either.url) as operator:
+            async with Place(f"{either.url}?timeout=5").stores(1) as (store,):
                 token = store.queues.register("vm", b"q", Listener(store).root)
                 store.queues.enqueue(token, b"x")
                 store.shared_data.set("vm", b"k", b"v", 0)
@@ -218,14 +232,14 @@ RIGHTS = """
 
 
 @pytest.mark.parametrize("lacks", ["", "+hset"])
-def test_a_user_with_few_rights(server: RedisServer, caplog: pytest.LogCaptureFixture, lacks: str) -> None:
+def test_a_user_with_few_rights(either: RedisServer, caplog: pytest.LogCaptureFixture, lacks: str) -> None:
     from redis import Redis
 
     async def main() -> None:
-        with Redis.from_url(server.url) as operator:
+        with Redis.from_url(either.url) as operator:
             rights = [right for right in RIGHTS.split() if right != lacks]
             operator.execute_command("ACL", "SETUSER", "app", "on", ">secret", *rights)
-        place = Place(f"redis://app:secret@127.0.0.1:{server.port}/0?timeout=5")
+        place = Place(f"redis://app:secret@127.0.0.1:{either.port}/0?timeout=5")
         async with place.stores() as (store, other):
             if lacks:
                 with pytest.raises(PortError):
@@ -247,7 +261,9 @@ def test_a_user_with_few_rights(server: RedisServer, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("kind", ["cluster", "sentinel"])
-def test_what_is_no_single_server_is_refused(caplog: pytest.LogCaptureFixture, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_single_server_is_refused(
+    binary: str | None, caplog: pytest.LogCaptureFixture, tmp_path: Path, kind: str
+) -> None:
     conf = tmp_path / "redis.conf"
     cluster = f"cluster-enabled yes\ncluster-port {free_port()}\n" if kind == "cluster" else ""
     conf.write_text(f"dir {tmp_path}\n{cluster}")
@@ -258,7 +274,7 @@ def test_what_is_no_single_server_is_refused(caplog: pytest.LogCaptureFixture, t
             with pytest.raises(PortError):
                 store.shared_data.get("vm", b"k")
 
-    with redis_server(*arguments, keeps_nothing=False) as server:
+    with redis_server(*arguments, keeps_nothing=False, binary=binary) as server:
         run(lambda: main(server.url))
     assert f"it is {'part of a Redis Cluster' if kind == 'cluster' else 'a Sentinel'}" in caplog.text
 
@@ -305,21 +321,21 @@ def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer) -> N
     run(main)
 
 
-def test_a_value_whose_answer_is_lost_goes_back(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_whose_answer_is_lost_goes_back(either: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the front, and the owner is told of what is there."""
 
     async def main() -> None:
-        async with Place(f"{server.url}?timeout={TIMEOUT}").stores(1) as (store,):
+        async with Place(f"{either.url}?timeout={TIMEOUT}").stores(1) as (store,):
             owner = Listener(store)
             token = store.queues.register("vm", b"q", owner.root)
             for value in (b"1", b"2", b"3", b"4"):
                 store.queues.enqueue(token, value)
             assert store.queues.dequeue(token) == b"1"
             await until(lambda: len(owner.heard) == 4)
-            server.freeze()
+            either.freeze()
             with pytest.raises(PortError):
                 store.queues.dequeue(token)
-            server.thaw()
+            either.thaw()
             await until_it_answers(store)
             await until(lambda: len(owner.heard) >= 7)
             assert [store.queues.dequeue(token) for _ in range(4)] == [b"2", b"3", b"4", None]

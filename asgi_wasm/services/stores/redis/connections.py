@@ -18,7 +18,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 from asgi_wasm.host.ports import PortError
@@ -89,8 +89,8 @@ class RedisLink:
     def refused(self, error: ResponseError) -> None:
         """A command was answered by an error: the connection is as good as before, and so are other commands."""
         self._refusals.tell(error)
-        if isinstance(error, ReadOnlyError):
-            # There was a failover. The name may lead to the new primary; until it is reached, this one can be read.
+        if isinstance(error, (ReadOnlyError, MasterDownError)):
+            # There was a failover, or will be. The name may lead to the new primary; until then this one can be read.
             self._lost.set()
 
     def lost(self, error: Exception) -> None:

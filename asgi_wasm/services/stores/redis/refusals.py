@@ -9,6 +9,7 @@ from redis.exceptions import (
     AskError,
     ClusterCrossSlotError,
     ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -30,11 +31,15 @@ _WORDS: tuple[tuple[type[ResponseError], str], ...] = (
     (NoPermissionError, "NOPERM"),
     (AskError, "MOVED"),
     (ClusterCrossSlotError, "MOVED"),
+    # A kind of the next one to redis-py, and no Cluster's.
+    (MasterDownError, "MASTERDOWN"),
     (ClusterDownError, "MOVED"),
 )
 _HINTS = {
     "OOM": "it is full: raise its maxmemory, or let it evict keys",
     "READONLY": "it is a replica: name the primary",
+    "MASTERDOWN": "it is a replica that has lost its primary: name the primary",
+    "NOREPLICAS": "it has fewer replicas than its min-replicas-to-write",
     "NOPERM": "its user may not do that: asgi_wasm/services/README.md lists what it must be allowed",
     "MOVED": _CLUSTER,
     "WRONGTYPE": "something else writes keys with this prefix: set another one",
@@ -74,10 +79,12 @@ def _word(error: ResponseError) -> str:
 def require_single(client: Redis) -> None:
     """Raises redis-py's ConnectionError for a server of a kind that cannot hold the state."""
     try:
-        mode = client.info("server").get("redis_mode")
+        told = client.info("server")
     except ResponseError:
         # Its user may not ask; the first hostcall will tell.
         return
+    # Valkey's name for it, from its release 9 on.
+    mode = told.get("redis_mode", told.get("server_mode"))
     if mode == "cluster":
         raise RedisConnectionError(_CLUSTER)
     if mode == "sentinel":

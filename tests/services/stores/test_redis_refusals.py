@@ -1,0 +1,138 @@
+"""Error replies of every kind, from a server by hand: each refuses one hostcall, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from asgi_wasm.host.ports import PortError
+from tests.driving import run, until
+from tests.services.stores.conftest import Place
+from tests.services.stores.test_redis_outage import until_it_answers
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """Answers what a worker says when it connects, and `HMGET`: one of a key that ends in ``bad`` by an error."""
+
+    server: Server
+
+    def handle(self) -> None:
+        self.server.connections += 1
+        while line := self.rfile.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                size = int(self.rfile.readline()[1:])
+                words.append(self.rfile.read(size + 2)[:-2])
+            self.wfile.write(self.answer(*words))
+
+    def answer(self, command: bytes, *words: bytes) -> bytes:
+        if command == b"SUBSCRIBE":
+            return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n" % (len(words[0]), words[0])
+        if command == b"HMGET":
+            is_bad = words[0].endswith(b"bad") and self.server.error
+            return f"-{self.server.error}\r\n".encode() if is_bad else b"*2\r\n$1\r\nv\r\n$1\r\n1\r\n"
+        return {b"INFO": b"$4\r\na:b\n\r\n", b"PING": b"+PONG\r\n"}.get(command, b"+OK\r\n")
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """On threads: hostcalls hold the event loop."""
+
+    daemon_threads = True
+
+    def __init__(self, error: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.error = error
+        self.connections = 0
+
+
+@contextmanager
+def serving(error: str) -> Iterator[tuple[Server, Place]]:
+    with Server(error) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server, Place(f"redis://127.0.0.1:{server.server_address[1]}/0?timeout=5")
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", "it is full"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", "something else writes keys"),
+        ("NOPERM User app has no permissions to run the 'hmget' command", "services/README.md lists"),
+        ("BUSY Redis is busy running a script.", "somebody's script keeps it busy"),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's unable to persist to disk.", "its disk"),
+        ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write"),
+        ("MOVED 3999 127.0.0.1:6381", "part of a Redis Cluster"),
+        ("ASK 3999 127.0.0.1:6381", "part of a Redis Cluster"),
+        ("CLUSTERDOWN Hash slot not served", "part of a Redis Cluster"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "part of a Redis Cluster"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "Multiple keys"),
+        ("ERR unknown command 'HMGET'", "unknown command"),
+        ("ERR Error running script: too much", "too much"),
+        ("whatever a module of somebody's answers", "whatever"),
+        ("-", "refuses hostcalls"),
+    ],
+)
+def test_an_error_reply_is_an_answer(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
+    async def main(place: Place) -> None:
+        async with place.stores(1) as (store,):
+            for _ in range(20):
+                with pytest.raises(PortError):
+                    store.shared_data.get("vm", b"bad")
+                assert store.shared_data.get("vm", b"good") == (b"v", 1)
+            await asyncio.sleep(0.05)
+
+    with serving(error) as (server, place):
+        run(lambda: main(place))
+        assert server.connections == 2
+    lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
+    assert len(lines) == 1 and told in lines[0], lines
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("READONLY You can't write against a read only replica.", "it is a replica: name the primary"),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "lost its primary"),
+    ],
+)
+def test_a_replica_is_looked_up_again(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
+    """Its name may lead to the primary by then."""
+
+    async def main(server: Server, place: Place) -> None:
+        async with place.stores(1) as (store,):
+            for _ in range(20):
+                with pytest.raises(PortError):
+                    store.shared_data.get("vm", b"bad")
+                assert store.shared_data.get("vm", b"good") == (b"v", 1)
+            await until(lambda: server.connections == 4)
+            assert store.shared_data.get("vm", b"good") == (b"v", 1)
+
+    with serving(error) as (server, place):
+        run(lambda: main(server, place))
+    lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
+    assert len(lines) == 1 and told in lines[0], lines
+
+
+@pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "NOAUTH Authentication required."])
+def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptureFixture, error: str) -> None:
+    """Whatever is asked gets that answer: it is tried again until there is another."""
+
+    async def main(server: Server, place: Place) -> None:
+        async with place.stores(1) as (store,):
+            for _ in range(20):
+                with pytest.raises(PortError):
+                    store.shared_data.get("vm", b"bad")
+            server.error = ""
+            await until_it_answers(store)
+
+    with serving(error) as (server, place):
+        run(lambda: main(server, place))
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "asgi_wasm.host"]
+    assert [level for level, _ in lines] == ["ERROR", "WARNING"], lines
+    assert error.partition(" ")[2].rstrip(".") in lines[0][1]
