@@ -21,7 +21,7 @@ from asgi_wasm.worker.workers import Workers
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
-    from asgi_wasm.host.ports import ForeignFunction
+    from asgi_wasm.host.vm.vm import ForeignFunction
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.routing import Filters
     from asgi_wasm.worker.status import Status

@@ -1,8 +1,13 @@
-"""Which room may import which: the arrows of the architecture go one way."""
+"""Which room may import which: the arrows of the architecture go one way, and no modules form a circle.
+
+``python -m tests.test_imports`` (or this file under ``pytest -s``) prints the layers, the lowest first.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,7 +30,7 @@ ARROWS = {
     "settings": ("bundled", "engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors", "services.tasks"),
     "worker": ("accelerator", "asgi", "engines", "foreign", "host", "services", "errors", "logs", "specs"),
-    "middleware": ("asgi", "foreign", "host.ports", "settings", "specs", "worker"),
+    "middleware": ("asgi", "foreign", "host.vm.vm", "settings", "specs", "worker"),
     "cli": (
         *("asgi.types", "bundled", "engines", "errors", "host", "logs", "middleware", "services"),
         *("settings", "specs", "testing", "worker"),
@@ -132,3 +137,86 @@ def test_engines_base_is_no_concrete_engine() -> None:
 def test_loggers_come_from_where_they_escape(room: str, path: Path) -> None:
     """One log call that quotes a plugin, a client or an upstream as it is, and a line can be forged."""
     assert room == "logs" or "getLogger" not in path.read_text(encoding="utf-8")
+
+
+# --- circles
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    return {_dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Module -> the modules that it imports, wherever the statement stands: for types, and in functions, too."""
+    found = {}
+    for name, source in sources.items():
+        targets = {each if each in sources else each.rpartition(".")[0] for each in imported(source)}
+        found[name] = {each for each in targets if each in sources and each != name}
+    return found
+
+
+def layers(arrows: Mapping[str, set[str]]) -> Iterator[list[str]]:
+    """Modules that import only those of earlier layers. Raises `CycleError`, whose second argument is the circle."""
+    sorter = TopologicalSorter(arrows)
+    sorter.prepare()
+    while sorter.is_active():
+        layer = sorter.get_ready()
+        sorter.done(*layer)
+        yield sorted(layer)
+
+
+# Arrows, for types all of them, that close a circle of two or three files that stand side by side. May only shrink.
+_STILL_OPEN = (
+    *((f"asgi.{name}", "asgi.lane") for name in ("leaving", "lent", "native", "request")),
+    ("asgi.leaving", "asgi.lent"),
+    *((f"engines.wasmtime.{name}", "engines.wasmtime") for name in ("beside", "interruption", "public", "raw")),
+    ("engines.libwasmer.instance", "engines.libwasmer"),
+)
+
+
+def own_layers() -> list[list[str]]:
+    """Those of the package."""
+    arrows = graph({name: path.read_text(encoding="utf-8") for name, path in modules().items()})
+    for low, high in _STILL_OPEN:
+        arrows[f"asgi_wasm.{low}"].remove(f"asgi_wasm.{high}")
+    return list(layers(arrows))
+
+
+def drawn(found: list[list[str]]) -> str:
+    """A line for each layer."""
+    names = (", ".join(name.removeprefix("asgi_wasm.") for name in layer) for layer in found)
+    return "\n".join(f"{number:3}  {line}" for number, line in enumerate(names))
+
+
+def test_no_modules_form_a_circle() -> None:
+    print("\n" + drawn(own_layers()))
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import p.low",
+        "from p import low",
+        "from p.low import x",
+        "def f():\n    import p.low",
+        "if T:\n    from p import low",
+    ],
+)
+def test_circles_are_noticed(back: str) -> None:
+    with pytest.raises(CycleError, match="cycle"):
+        list(layers(graph({"p": "", "p.high": back, "p.low": "from p.high import y"})))
+
+
+def test_layers_go_from_low_to_high() -> None:
+    sources = {"p": "", "p.low": "", "p.high": "from p.low import x", "p.top": "from p import high, low"}
+    assert list(layers(graph(sources))) == [["p", "p.low"], ["p.high"], ["p.top"]]
+
+
+if __name__ == "__main__":
+    print(drawn(own_layers()))

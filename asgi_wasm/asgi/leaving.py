@@ -13,8 +13,7 @@ from asgi_wasm.host.resident.layout import CALLING, CREATING, DELETING, ENDING, 
 from asgi_wasm.host.resident.resident import Local, repeat
 from asgi_wasm.host.streams.passage import Refusal, end_context, log_failure
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import StreamContext
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane import Lane

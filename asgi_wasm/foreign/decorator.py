@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.foreign.python import asynchronous, synchronous
-from asgi_wasm.host.ports import ForeignFunction
+from asgi_wasm.host.vm.vm import ForeignFunction
 
 # Bytes in, bytes (or None for none) out, at once or awaited.
 PythonFunction = Callable[..., "bytes | Awaitable[bytes | None] | None"]

@@ -12,8 +12,7 @@ from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
 from asgi_wasm.host.codecs import protobuf
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.ports import ForeignFunction
-from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 
 # Envoy doubles its buffer until memory ends; a few kilobytes of zeros can fill it. What it bounds the answer of an
 # HTTP call with is enough for a body too.

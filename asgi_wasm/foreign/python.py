@@ -13,11 +13,9 @@ from asgi_wasm.host import limits
 from asgi_wasm.host.abi import BufferType, HostcallError, LogLevel, ProxyStatus
 from asgi_wasm.host.effects import ForeignCall
 from asgi_wasm.host.hostcalls.system import acting_context
-from asgi_wasm.host.ports import ForeignFunction
 from asgi_wasm.host.streams.buffer import Buffer
-from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
-from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 
 SyncFunction = Callable[[bytes], "bytes | None"]
 AsyncFunction = Callable[[bytes], Awaitable["bytes | None"]]
@@ -85,6 +83,6 @@ def deliver(call: ForeignCall, result: bytes, status: tuple[int, bytes] = (Proxy
     root.status = status
     root.buffers = {BufferType.CALL_DATA: Buffer(result, writable=False)}
     try:
-        lifecycle.notify(root, "proxy_on_foreign_function", call.function_id, len(result))
+        root.notify("proxy_on_foreign_function", call.function_id, len(result))
     finally:
         root.status, root.buffers = before, {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.foreign.envoy import data, message, text
 from asgi_wasm.host.abi import HostcallError, LogLevel, ProxyStatus
 from asgi_wasm.host.codecs import protobuf
-from asgi_wasm.host.ports import ForeignFunction
+from asgi_wasm.host.vm.vm import ForeignFunction
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.hashes import HashAlgorithm

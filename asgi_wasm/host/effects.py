@@ -11,34 +11,53 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import StreamType
+from asgi_wasm.host.ports import Effect
 
 if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import Pairs
-    from asgi_wasm.host.plugin import Plugin
+    from asgi_wasm.host.recovery import Recovery
     from asgi_wasm.host.vm.contexts import RootContext, StreamContext
 
 
 @dataclass(frozen=True)
-class ContinueStream:
+class StreamEffect(Effect):
+    """One that the stream's chain carries out."""
+
+    context: StreamContext
+
+
+@dataclass(frozen=True)
+class RootEffect(Effect):
+    """One that is carried out outside of the host, for a root context."""
+
+    root: RootContext
+
+
+@dataclass(frozen=True)
+class GrpcEffect(RootEffect):
+    """One on a gRPC call or stream."""
+
+    token: int
+
+
+@dataclass(frozen=True)
+class ContinueStream(StreamEffect):
     """Resume one direction of a stream (`proxy_continue_stream`)."""
 
-    context: StreamContext
     stream_type: StreamType
 
 
 @dataclass(frozen=True)
-class CloseStream:
+class CloseStream(StreamEffect):
     """Reset a stream (`proxy_close_stream`)."""
 
-    context: StreamContext
     stream_type: StreamType
 
 
 @dataclass(frozen=True)
-class LocalResponse:
+class LocalResponse(StreamEffect):
     """Answer the client in the app's stead (`proxy_send_local_response`). ``grpc_status`` is None when not given."""
 
-    context: StreamContext
     status_code: int
     details: bytes
     body: bytes
@@ -47,22 +66,20 @@ class LocalResponse:
 
 
 @dataclass(frozen=True)
-class SetTickPeriod:
+class SetTickPeriod(RootEffect):
     """Call `proxy_on_tick` every ``milliseconds``; 0 stops it."""
 
-    root: RootContext
     milliseconds: int
 
 
 @dataclass(frozen=True)
-class HttpCall:
+class HttpCall(RootEffect):
     """Send a request to a named upstream (`proxy_http_call`); the answer goes to ``root`` under ``token``.
 
     ``timeout_milliseconds`` is 0 for none. ``headers`` include ``:method``, ``:path`` and ``:authority``. ``stream_id``
     is the stream context that asked for it, or 0.
     """
 
-    root: RootContext
     token: int
     upstream: str
     headers: Pairs
@@ -73,10 +90,9 @@ class HttpCall:
 
 
 @dataclass(frozen=True)
-class ForeignCall:
+class ForeignCall(RootEffect):
     """Run an asynchronous foreign function. Its answer goes to ``root`` under ``function_id``."""
 
-    root: RootContext
     function_id: int
     name: str
     function: Callable[[bytes], Awaitable[bytes | None]]
@@ -84,14 +100,12 @@ class ForeignCall:
 
 
 @dataclass(frozen=True)
-class GrpcCall:
+class GrpcCall(GrpcEffect):
     """Make a unary call of a named upstream (`proxy_grpc_call`); one answer goes to ``root`` under ``token``.
 
     ``path`` is ``/service/method``; ``timeout_milliseconds`` is 0 for none; ``stream_id`` is as in `HttpCall`.
     """
 
-    root: RootContext
-    token: int
     upstream: str
     path: str
     metadata: Pairs
@@ -101,11 +115,9 @@ class GrpcCall:
 
 
 @dataclass(frozen=True)
-class GrpcStream:
+class GrpcStream(GrpcEffect):
     """Open a stream to a named upstream (`proxy_grpc_stream`); ``stream_id`` is as in `HttpCall`."""
 
-    root: RootContext
-    token: int
     upstream: str
     path: str
     metadata: Pairs
@@ -113,68 +125,51 @@ class GrpcStream:
 
 
 @dataclass(frozen=True)
-class GrpcSend:
+class GrpcSend(GrpcEffect):
     """Send a message on a stream, and half-close it if this is the last one (`proxy_grpc_send`)."""
 
-    root: RootContext
-    token: int
     message: bytes
     end_stream: bool
 
 
 @dataclass(frozen=True)
-class GrpcClose:
+class GrpcClose(GrpcEffect):
     """Half-close a stream (`proxy_grpc_close`)."""
 
-    root: RootContext
-    token: int
-
 
 @dataclass(frozen=True)
-class GrpcCancel:
+class GrpcCancel(GrpcEffect):
     """Reset a call or stream (`proxy_grpc_cancel`): nothing more is delivered."""
 
-    root: RootContext
-    token: int
-
 
 @dataclass(frozen=True)
-class EndCallouts:
+class EndCallouts(RootEffect):
     """Cancel the HTTP and gRPC calls, the streams and the ticks of a root context that is gone."""
 
-    root: RootContext
-
 
 @dataclass(frozen=True)
-class EndStreamCallouts:
+class EndStreamCallouts(RootEffect):
     """End the calls and gRPC streams that a stream context has asked for: its client has gone.
 
     They have failed, to the plugin.
     """
 
-    root: RootContext
     stream_id: int
 
 
 @dataclass(frozen=True)
-class DeleteRoot:
+class DeleteRoot(Effect):
     """End a root context that has said `proxy_done`."""
 
     root: RootContext
 
 
 @dataclass(frozen=True)
-class StartAgain:
+class StartAgain(RootEffect):
     """Put another in the place of a service's ``root``, whose VM failed: no request asks for it.
 
-    Not before its `Recovery` allows it.
+    Not before its ``recovery`` allows it; ``start`` raises `PluginError`.
     """
 
-    root: RootContext
-    plugin: Plugin
-
-
-StreamEffect = ContinueStream | CloseStream | LocalResponse
-GrpcEffect = GrpcCall | GrpcStream | GrpcSend | GrpcClose | GrpcCancel | EndCallouts
-RootEffect = SetTickPeriod | HttpCall | ForeignCall | GrpcEffect | EndStreamCallouts | StartAgain
-Effect = StreamEffect | RootEffect | DeleteRoot
+    recovery: Recovery
+    start: Callable[[], object]

@@ -5,6 +5,7 @@ Followed: proxy-wasm-cpp-host `src/wasm.cc` (`createWasm`, `getOrCreateThreadLoc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,8 +17,9 @@ from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import RootContext
-from asgi_wasm.host.vm.vm import VmFailedError, WasmVM
+from asgi_wasm.host.vm.contexts import RootContext, VmFailedError
+from asgi_wasm.host.vm.linker import link
+from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.specs import PluginSpec
 
 _VmKey = tuple[object, ...]
@@ -76,6 +78,7 @@ class VmPool:
     """The VMs of one worker: one per (vm_id, VM configuration, code), whatever the number of plugins in it."""
 
     ports: Ports
+    foreign_functions: Mapping[str, ForeignFunction] = field(default_factory=dict)
     _vms: dict[_VmKey, WasmVM] = field(default_factory=dict)
     _closed: bool = False
 
@@ -94,7 +97,7 @@ class VmPool:
                 vm.close()
                 # As in `Plugin.root`.
                 vm = None
-            vm = WasmVM(code.module, code.version, spec, self.ports, code.kit)
+            vm = WasmVM(code.module, code.version, spec, self.ports, link, self.foreign_functions, code.kit)
             vm.start()
             self._vms[key] = vm
             self.ports.host_metrics.vm_started(vm)
@@ -169,7 +172,7 @@ class Plugin:
         root = self._roots[conf]
         self._recoveries[conf].failed(root.vm.failure or "")
         if self.spec.service:
-            self.pool.ports.start(StartAgain(root, self))
+            self.pool.ports.start(StartAgain(root, self._recoveries[conf], partial(self.root, conf)))
 
     def present(self, conf: bytes) -> RootContext | None:
         """The root context of this configuration as it is, running or not; None before its first start."""

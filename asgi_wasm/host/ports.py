@@ -5,7 +5,7 @@ What takes time is an effect instead (`host.effects`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,10 +13,9 @@ from asgi_wasm.host.abi import LogLevel, MetricType
 from asgi_wasm.host.codecs.wire import PropertyValue
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.effects import RootEffect
-    from asgi_wasm.host.vm.contexts import RootContext
+    from asgi_wasm.engines.base import Instance
     from asgi_wasm.host.vm.trace import TraceSink
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.specs import PluginSpec
 
 
 class PortError(Exception):
@@ -86,10 +85,23 @@ class SharedData(Protocol):
         ...
 
 
+class QueueOwner(Protocol):
+    """Who is told that a shared queue has something: a root context."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing can be told to it any more."""
+        ...
+
+    def queue_ready(self, token: int) -> None:
+        """Run its `proxy_on_queue_ready`. To be called when no callback runs."""
+        ...
+
+
 class SharedQueues(Protocol):
     """Named FIFOs per vm_id (spec: "Shared queues"). Tokens are never 0. May raise `PortError`."""
 
-    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+    def register(self, vm_id: str, name: bytes, owner: QueueOwner) -> int:
         """The queue's token; makes it if need be. The last registrant is told when something arrives."""
         ...
 
@@ -125,6 +137,14 @@ class Metrics(Protocol):
         ...
 
 
+class RunningVm(Protocol):
+    """A VM as whoever counts sees it."""
+
+    spec: PluginSpec
+    failure: str | None
+    instance: Instance
+
+
 class HostMetrics(Protocol):
     """Where the host counts what it does itself. No method may raise."""
 
@@ -145,7 +165,7 @@ class HostMetrics(Protocol):
         """A request has passed its plugins; it was answered by the "app", a "plugin", the "host" or "nobody"."""
         ...
 
-    def vm_started(self, vm: WasmVM) -> None:
+    def vm_started(self, vm: RunningVm) -> None:
         """A VM is ready. It may be kept weakly, to ask it for the size of its memory."""
         ...
 
@@ -190,7 +210,7 @@ class NoHostMetrics:
     def request_ended(self, answered_by: str) -> None:
         """Nothing."""
 
-    def vm_started(self, vm: WasmVM) -> None:
+    def vm_started(self, vm: RunningVm) -> None:
         """Nothing."""
 
     def trapped(self, plugin: str) -> None:
@@ -220,9 +240,10 @@ class Attributes(Protocol):
         ...
 
 
-# What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
-# `HostcallError` to answer another status than OK.
-ForeignFunction = Callable[["WasmVM", bytes], "bytes | None"]
+class Effect:
+    """What a plugin asked for that takes time: `host.effects` has them all."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -241,8 +262,7 @@ class Ports:
     shared_data: SharedData
     queues: SharedQueues
     metrics: Metrics
-    foreign_functions: Mapping[str, ForeignFunction]
-    start: Callable[[RootEffect], None]
+    start: Callable[[Effect], None]
     upstreams: Collection[str] = frozenset()
     host_metrics: HostMetrics = NO_HOST_METRICS
     can_call_grpc: Callable[[str], bool] = lambda _name: False

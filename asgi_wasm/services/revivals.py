@@ -6,7 +6,6 @@ import asyncio
 
 from asgi_wasm.errors import PluginAwayError, PluginError
 from asgi_wasm.host.effects import StartAgain
-from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.logs import get_logger
 
 logger = get_logger("asgi_wasm.host")
@@ -21,24 +20,23 @@ class Revivals:
 
     def add(self, effect: StartAgain) -> None:
         """Start it as soon as it may be, and again if that fails. Needs a running event loop."""
-        recovery = effect.plugin.recovery(effect.root.conf)
-        if recovery is not None and not self._closed:
-            self._arm(effect, recovery)
+        if not self._closed:
+            self._arm(effect)
 
-    def _arm(self, effect: StartAgain, recovery: Recovery) -> None:
+    def _arm(self, effect: StartAgain) -> None:
         loop = asyncio.get_running_loop()
-        self._timers[effect] = loop.call_later(recovery.seconds_left(), self._try, effect, recovery)
+        self._timers[effect] = loop.call_later(effect.recovery.seconds_left(), self._try, effect)
 
-    def _try(self, effect: StartAgain, recovery: Recovery) -> None:
+    def _try(self, effect: StartAgain) -> None:
         del self._timers[effect]
         try:
-            effect.plugin.root(effect.root.conf)
+            effect.start()
         except PluginAwayError:
             # The timer was early by a rounding.
-            self._arm(effect, recovery)
+            self._arm(effect)
         except PluginError as error:
             logger.error("%s", error)
-            self._arm(effect, recovery)
+            self._arm(effect)
 
     def close(self) -> None:
         """Start nothing any more."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 from asgi_wasm.host.effects import SetTickPeriod
-from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.services.callouts.deadline import CallLater
 
@@ -44,7 +43,7 @@ class Ticks:
 
     def _tick(self, root: RootContext) -> None:
         del self._timers[root]
-        lifecycle.notify(root, "proxy_on_tick")
+        root.notify("proxy_on_tick")
         if root in self._periods and root not in self._timers:
             # Neither stopped nor changed by the callback itself, nor ended with its VM there.
             self._arm(root)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.codecs.wire import PropertyValue
-from asgi_wasm.host.effects import LocalResponse, RootEffect, StreamEffect
+from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
-from asgi_wasm.host.ports import Attributes, Ports
+from asgi_wasm.host.ports import Attributes, Effect, Ports
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import StreamContext
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
+from asgi_wasm.host.vm.vm import vm_of
 from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.clock import ManualClock
@@ -83,10 +83,9 @@ class Stage:
             shared_data=MemorySharedData(),
             queues=MemoryQueues(lambda wake: wake()),
             metrics=MemoryMetrics(),
-            foreign_functions=ENVOY_FUNCTIONS,
             start=self._start,
         )
-        self._pool = VmPool(ports)
+        self._pool = VmPool(ports, ENVOY_FUNCTIONS)
         self._plugin = Plugin(spec, code, self._pool)
         self._root = self._plugin.root(spec.conf or b"")
         self._stream: StreamContext | None = None
@@ -109,7 +108,7 @@ class Stage:
         """Nothing is left at the end."""
         return None
 
-    def apply(self, effect: StreamEffect) -> None:
+    def apply(self, effect: Effect) -> None:
         """Keep a local response; the test itself decides whether the stream goes on."""
         if isinstance(effect, LocalResponse):
             self._immediate = effect
@@ -118,7 +117,7 @@ class Stage:
     def abandoned(self, context: StreamContext) -> None:
         """The VM's failure is raised by `VmFailedError` as well."""
 
-    def _start(self, effect: RootEffect) -> None:
+    def _start(self, effect: Effect) -> None:
         """Callouts and ticks are not carried out: no upstream is known, and time stands still."""
 
     # --- the phases; each raises `VmFailedError`
@@ -179,7 +178,7 @@ class Stage:
     @property
     def memory(self) -> int:
         """Bytes of its linear memory now."""
-        return self._root.vm.instance.memory.size
+        return vm_of(self._root).instance.memory.size
 
 
 __all__ = ["PhaseResult", "Stage", "VmFailedError"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_versio
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.resident.native import Accelerator
+from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, Wish
 from asgi_wasm.worker.plugin_file import read_plugin_file
@@ -87,9 +88,9 @@ class Plugins:
 class Loader:
     """Loads the plugins of one worker; owns their VMs."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, foreign_functions: Mapping[str, ForeignFunction]) -> None:
         self._ports = ports
-        self._pool = VmPool(ports)
+        self._pool = VmPool(ports, foreign_functions)
 
     async def load(self, spec: HostSpec) -> Plugins:
         """Load and start every plugin. One that fails becomes a `BrokenPlugin` and an error in the log.

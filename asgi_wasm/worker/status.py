@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.plugin import BrokenPlugin
+from asgi_wasm.host.vm.vm import vm_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Log
@@ -95,7 +96,7 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
         # No route has this configuration, so nothing has started it.
         return replace(found, state=PluginState.UNUSED)
     found = replace(found, failures=recovery.failures, last_failure=recovery.last_failure)
-    vm = root.vm
+    vm = vm_of(root)
     if vm.failure is None:
         streams = len(vm.contexts) - len(vm.roots()) + len(vm.lent)
         return replace(found, state=PluginState.RUNNING, memory=vm.instance.memory.size, streams=streams)

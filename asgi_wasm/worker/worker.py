@@ -19,10 +19,11 @@ from asgi_wasm.host.effects import (
     ForeignCall,
     GrpcEffect,
     HttpCall,
-    RootEffect,
+    SetTickPeriod,
     StartAgain,
 )
-from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.host.ports import Effect, Ports
+from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.revivals import Revivals
@@ -79,7 +80,6 @@ class Worker:
             shared_data=self._store.shared_data,
             queues=self._store.queues,
             metrics=self._telemetry.metrics,
-            foreign_functions={**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions},
             start=self._start_effect,
             upstreams=self._http_calls.names,
             host_metrics=self._telemetry.host_metrics,
@@ -90,7 +90,7 @@ class Worker:
             is_home=HomeLoop().runs_here,
         )
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
-        self._loader = Loader(ports)
+        self._loader = Loader(ports, {**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions})
         self.plugins = Plugins()
         self._escaped_slashes = spec.paths.escaped_slashes
         # Whether `admit` is to be asked at all.
@@ -100,7 +100,7 @@ class Worker:
         # That of all HTTP requests, where no settings tell them apart.
         self.sole_lane: Lane | None = None
 
-    def _start_effect(self, effect: RootEffect) -> None:
+    def _start_effect(self, effect: Effect) -> None:
         if isinstance(effect, HttpCall):
             self._http_calls.start(effect)
         elif isinstance(effect, ForeignCall):
@@ -110,12 +110,13 @@ class Worker:
             self._grpc_calls.leave(effect)
         elif isinstance(effect, GrpcEffect):
             self._grpc_calls.start(effect)
-            if isinstance(effect, EndCallouts):
-                self._http_calls.cancel(effect.root)
-                self._ticks.forget(effect.root)
+        elif isinstance(effect, EndCallouts):
+            self._grpc_calls.cancel(effect.root)
+            self._http_calls.cancel(effect.root)
+            self._ticks.forget(effect.root)
         elif isinstance(effect, StartAgain):
             self._revivals.add(effect)
-        else:
+        elif isinstance(effect, SetTickPeriod):
             self._ticks.set(effect)
 
     async def start(self, spec: HostSpec) -> None:

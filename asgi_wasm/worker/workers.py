@@ -31,7 +31,7 @@ from asgi_wasm.worker.worker import Worker
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp
-    from asgi_wasm.host.ports import ForeignFunction
+    from asgi_wasm.host.vm.vm import ForeignFunction
     from asgi_wasm.services.stores.memory import MemoryState
     from asgi_wasm.specs import HostSpec
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.host.vm.vm import vm_of
 from tests.driving import http_scope
 from tests.host.resident.test_same import BODIES, PROBE, WAYS
 from tests.wasm_exports import without_exports
@@ -141,7 +142,7 @@ class Stage:
             worker = self.middleware._workers.running()
             assert worker is not None
             for plugin_filter in worker.plugins.router.every_filter():
-                vm = plugin_filter.root().vm
+                vm = vm_of(plugin_filter.root())
                 assert not vm.lent
                 assert len(vm.contexts) == 1
         return self.seen

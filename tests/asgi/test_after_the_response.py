@@ -12,6 +12,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.errors import EventLoopError
+from asgi_wasm.host.vm.vm import vm_of
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.driving import Connection, run, settled, until
 from tests.guests import CONTINUE, PAUSE, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
@@ -191,7 +192,7 @@ def test_compiled_plugins(plugin: str, caplog: pytest.LogCaptureFixture) -> None
         async with WasmMiddleware(app, settings={"plugins": [entry]}) as middleware:
             worker = middleware._workers.running()
             assert worker is not None
-            vm = worker.plugins.router.every_filter()[0].root().vm
+            vm = vm_of(worker.plugins.router.every_filter()[0].root())
             connection = Connection(middleware)
             connection.feed()
             await app.works.wait()

@@ -9,11 +9,13 @@ from asgi_wasm.engines.base import FuncType, GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost, NullInstance
 from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, MapType
 from asgi_wasm.host.codecs.wire import decode_pairs
-from asgi_wasm.host.effects import RootEffect
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics, Ports
+from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, GrpcEffect
+from asgi_wasm.host.ports import NO_HOST_METRICS, Effect, HostMetrics, Ports
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.linker import link
 from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
@@ -34,7 +36,7 @@ class Guest:
         self,
         types: Mapping[str, FuncType] = TYPES,
         capabilities: frozenset[str] = frozenset(),
-        start: Callable[[RootEffect], None] | None = None,
+        start: Callable[[Effect], None] | None = None,
         method: bytes = b"M",
         host_metrics: HostMetrics = NO_HOST_METRICS,
         limits: PluginLimits = _LIMITS,
@@ -44,7 +46,7 @@ class Guest:
         self.method = method
         self.todo: Callable[[], object] = lambda: None
         self.seen: list[tuple[str, int, int]] = []
-        self.effects: list[RootEffect] = []
+        self.effects: list[Effect] = []
         self.done = 1
         self.configured = 1
         imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
@@ -56,7 +58,6 @@ class Guest:
             shared_data=MemorySharedData(),
             queues=MemoryQueues(lambda callback: callback()),
             metrics=MemoryMetrics(),
-            foreign_functions={},
             start=start or self.effects.append,
             can_call_grpc={"auth"}.__contains__,
             has_room_grpc=has_room,
@@ -64,7 +65,7 @@ class Guest:
             host_metrics=host_metrics,
         )
         self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities, limits=limits)
-        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports)
+        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports, link)
         assert isinstance(self.vm.instance, NullInstance)
         self.host = self.vm.instance.host
         self.root = lifecycle.start_root(self.vm, self.spec, b"")
@@ -102,7 +103,7 @@ class Guest:
         """What a hostcall made in a callback of the root context answers."""
         answers: list[int] = []
         self.todo = lambda: answers.append(todo())
-        lifecycle.notify(root or self.root, "proxy_on_tick")
+        (root or self.root).notify("proxy_on_tick")
         return answers[0]
 
     def ask(self, name: str, *arguments: int) -> int:
@@ -145,3 +146,17 @@ class Guest:
         at = self.host.allocate(8)
         status = self.ask("get_buffer_bytes", 5, 0, 1000, at, at + 4)
         return None if status else self.host.memory.read(self.host.read_u32(at), self.host.read_u32(at + 4))
+
+
+def carried_out_by(calls: GrpcCalls) -> Callable[[Effect], None]:
+    """What a worker does with the effects that concern gRPC."""
+
+    def start(effect: Effect) -> None:
+        if isinstance(effect, EndCallouts):
+            calls.cancel(effect.root)
+        elif isinstance(effect, EndStreamCallouts):
+            calls.leave(effect)
+        elif isinstance(effect, GrpcEffect):
+            calls.start(effect)
+
+    return start

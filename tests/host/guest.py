@@ -20,16 +20,16 @@ from asgi_wasm.host.abi import (
     hostcalls,
 )
 from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
-from asgi_wasm.host.effects import RootEffect
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
-from asgi_wasm.host.ports import ForeignFunction, Ports
+from asgi_wasm.host.ports import Effect, Ports
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.stage import Way
-from asgi_wasm.host.vm import delivery, lifecycle
+from asgi_wasm.host.vm import delivery
+from asgi_wasm.host.vm import vm as vm_module
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.trace import TextTrace, TraceSink
-from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginSpec, StreamLimits
@@ -94,7 +94,7 @@ class World:
     log: RecordingLog = field(default_factory=RecordingLog)
     metrics: MemoryMetrics = field(default_factory=MemoryMetrics)
     posted: list[Callable[[], None]] = field(default_factory=list)
-    effects: list[RootEffect] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     foreign: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
     upstreams: frozenset[str] = frozenset({"known"})
 
@@ -106,10 +106,13 @@ class World:
             shared_data=MemorySharedData(),
             queues=MemoryQueues(self.posted.append),
             metrics=self.metrics,
-            foreign_functions={name: _of_bytes(function) for name, function in self.foreign.items()},
             start=self.effects.append,
             upstreams=self.upstreams,
         )
+
+    def pool(self) -> VmPool:
+        """One that no VM is in yet."""
+        return VmPool(self.ports, {name: _of_bytes(function) for name, function in self.foreign.items()})
 
     def post(self) -> None:
         """Do what was posted, once."""
@@ -265,12 +268,12 @@ def plugin(
     """A plugin that is loaded and not started."""
     made = spec(**changes)
     code = Code(module(given, version=version, imports=imports, errors=errors), version, digest or made.name)
-    return Plugin(made, code, pool or VmPool(world.ports))
+    return Plugin(made, code, pool or world.pool())
 
 
 def vm_of(started: Plugin, conf: bytes = b"") -> WasmVM:
     """The VM of a plugin, which is started if need be."""
-    return started.root(conf).vm
+    return vm_module.vm_of(started.root(conf))
 
 
 # --- streams
@@ -438,7 +441,7 @@ def in_phase(
 def live(world: World, made: Plugin, attributes: Mapping[tuple[bytes, ...], PropertyValue] | None = None) -> Exchange:
     """A plugin's whole life: start, tick, answer, one exchange with everything, end."""
     root = made.root(b"conf")
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     answer = HeaderMap([(b":status", b"200"), (b"x-answer", b"1")])
     delivery.deliver_http_response(root, 4, answer, b"answer")
     exchange = Exchange(world, made, attributes=attributes)

@@ -17,12 +17,11 @@ from asgi_wasm.errors import PluginStartError
 from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus, Signature, hostcalls
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
-from asgi_wasm.host.vm.contexts import StreamContext
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.specs import PluginLimits
 from tests.engines.conftest import ENGINES
-from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec
+from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec, vm_of
 from tests.host.test_fuzz import NUMBERS, numbers_of
 
 PAGE = 65536
@@ -69,7 +68,7 @@ class Guest:
         self.exchange = Exchange(self.world, self.plugin)
         self.exchange.request(b"body")
         self.context: StreamContext = self.exchange.chain.contexts[0]
-        self.vm = self.context.vm
+        self.vm = vm_of(self.plugin)
         self.memory = self.vm.instance.memory
         self.memory.write(0, MARKER * PAGE)
 

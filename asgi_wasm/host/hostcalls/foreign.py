@@ -31,7 +31,7 @@ def call_foreign_function(
     """
     name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     arguments = vm.memory.read(arguments_data, arguments_size)
-    function = vm.ports.foreign_functions.get(name)
+    function = vm.foreign_functions.get(name)
     if function is None:
         return ProxyStatus.NOT_FOUND
     result, status = b"", None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginError
+from asgi_wasm.host.vm.vm import vm_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
@@ -37,7 +38,7 @@ class Post:
     )
 
     def __init__(self, root: RootContext, resident: Resident) -> None:
-        vm = root.vm
+        vm = vm_of(root)
         self.root, self.root_id, self.vm = root, root.id, vm
         self.resident = resident
         self.most = vm.spec.limits.contexts
@@ -58,7 +59,8 @@ def posts_of(filters: Sequence[Filter]) -> list[Post]:
             root = plugin_filter.root()
         except PluginError:
             return []
-        if root.vm.resident is None:
+        resident = vm_of(root).resident
+        if resident is None:
             return []
-        posts.append(Post(root, root.vm.resident))
+        posts.append(Post(root, resident))
     return posts

@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from asgi_wasm.engines.base import Beside
 from asgi_wasm.errors import LinkError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.resident.native import NativeKernel
     from asgi_wasm.host.vm.contexts import Context, RootContext, StreamContext
-    from asgi_wasm.host.vm.vm import WasmVM
 
 _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]
@@ -42,6 +41,23 @@ class Local(NamedTuple):
     details: bytes
     body: bytes
     pairs: bytes
+
+
+class Lent(Protocol):
+    """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
+
+    def recall(self) -> None:
+        """Make its contexts, which the VM has then, and lend no more."""
+        ...
+
+
+class Neighbour(Protocol):
+    """What a kernel asks of the VM that it stands beside (`host.vm.vm.WasmVM`)."""
+
+    thread: int
+    current: Context | None
+    contexts: dict[int, Context]
+    lent: dict[int, Lent]
 
 
 class LentContext:
@@ -71,7 +87,7 @@ class Resident:
     (`request` and so on) gives back 0 when the callback went on at once and changed nothing.
     """
 
-    def __init__(self, vm: WasmVM, beside: Beside, native: NativeKernel | None = None) -> None:
+    def __init__(self, vm: Neighbour, beside: Beside, native: NativeKernel | None = None) -> None:
         """``native`` is what enters the kernel without Python.
 
         Raises `LinkError` when the kernel is not the one that `layout` describes.

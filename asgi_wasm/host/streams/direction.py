@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.iteration import Action, Input, State, data_input, headers_input, trailers_input
 from asgi_wasm.host.streams.stage import Owner, Sink, Stage
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm.contexts import VmFailedError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.streams.header_map import HeaderMap

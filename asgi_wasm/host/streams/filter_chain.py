@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import MapType, StreamType
-from asgi_wasm.host.effects import ContinueStream, LocalResponse, StreamEffect
+from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction
 from asgi_wasm.host.streams.header_map import HeaderMap
@@ -22,7 +22,7 @@ from asgi_wasm.specs import FailurePolicy, StreamLimits
 if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.plugin import Filter
-    from asgi_wasm.host.ports import Attributes, Log
+    from asgi_wasm.host.ports import Attributes, Effect, Log
     from asgi_wasm.host.vm.contexts import StreamContext
 
 _PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
@@ -210,7 +210,7 @@ class FilterChain:
 
     # --- effects
 
-    def apply(self, effect: StreamEffect) -> None:
+    def apply(self, effect: Effect) -> None:
         """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
         if self._finished:
             return
@@ -221,7 +221,7 @@ class FilterChain:
             direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
             if direction is not None:
                 direction.resume(effect.context)
-        else:
+        elif isinstance(effect, CloseStream):
             self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
 
     def answer(

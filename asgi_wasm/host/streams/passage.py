@@ -14,12 +14,11 @@ from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm.contexts import VmFailedError
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.effects import StreamEffect
     from asgi_wasm.host.plugin import Filter
-    from asgi_wasm.host.ports import Attributes, Log
+    from asgi_wasm.host.ports import Attributes, Effect, Log
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
 
@@ -236,7 +235,7 @@ class Passage:
             return self.request_headers
         return self.response_headers if map_type is MapType.HTTP_RESPONSE_HEADERS else None
 
-    def apply(self, effect: StreamEffect) -> None:
+    def apply(self, effect: Effect) -> None:
         """Asked from outside of this stream's own callbacks: that is not straight any more."""
         if not self.finished:
             self.hand_over().apply(effect)

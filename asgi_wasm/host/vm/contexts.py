@@ -9,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from asgi_wasm.host.abi import MapType
+from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.effects import StreamEffect
-    from asgi_wasm.host.ports import Attributes
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.engines.base import GuestFunction
+    from asgi_wasm.host.ports import Attributes, Effect, Ports
     from asgi_wasm.specs import PluginSpec
 
 
@@ -25,12 +24,66 @@ def _ignore() -> None:
     """Nobody is to be told."""
 
 
+class VmFailedError(Exception):
+    """Raised by `Vm.call` when the guest trapped, now or earlier: nothing of this VM may be called again."""
+
+
+class Vm(Protocol):
+    """What contexts, and those who have a VM by a context, know of it (`host.vm.vm.WasmVM`)."""
+
+    ports: Ports
+    failure: str | None
+    # What callbacks have left to be carried out after them.
+    effects: list[Effect]
+    contexts: dict[int, Context]
+    # The callbacks that the module exports; those of two directions are indexed by direction.
+    on_context_create: GuestFunction | None
+    on_headers: list[GuestFunction | None]
+    on_body: list[GuestFunction | None]
+    on_trailers: list[GuestFunction | None]
+    on_log: GuestFunction | None
+    on_done: GuestFunction | None
+    on_delete: GuestFunction | None
+
+    def function(self, name: str) -> GuestFunction | None:
+        """Another callback, by its name."""
+        ...
+
+    def check_thread(self) -> None:
+        """Raises `EventLoopError` outside of the event loop that the VM belongs to."""
+        ...
+
+    def call(self, context: Context | None, function: GuestFunction, *args: int) -> int:
+        """Call the guest on behalf of ``context``. Raises `VmFailedError`."""
+        ...
+
+    def perform(self) -> None:
+        """Carry out the effects."""
+        ...
+
+    def new_stream_id(self, plugin: str) -> int:
+        """The id of one more stream context. Raises `LimitReachedError`."""
+        ...
+
+    def delete(self, root: RootContext) -> None:
+        """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
+        ...
+
+    def forget(self, context: Context) -> None:
+        """Drop a context after its `on_delete`."""
+        ...
+
+    def abandon_streams(self) -> None:
+        """After a failure: let every stream that waits for this VM have its failure policy."""
+        ...
+
+
 @dataclass(eq=False)
 class RootContext:
     """A plugin context: one (plugin, conf) in one VM, parent of its stream contexts."""
 
     id: int
-    vm: WasmVM
+    vm: Vm
     spec: PluginSpec
     conf: bytes
     # Buffer 7 is readable while the plugin is configured, and not later (Envoy).
@@ -62,6 +115,26 @@ class RootContext:
         """Whether nothing can be told to it any more."""
         return self.deleted or self.vm.failure is not None
 
+    def notify(self, callback_name: str, *arguments: int) -> None:
+        """Run a callback that something outside asked for: a tick, a queue, an answer.
+
+        Nothing happens when the context is gone or has no such callback. A trap is logged; the VM has failed then.
+        """
+        vm = self.vm
+        callback = vm.function(callback_name)
+        if callback is None or vm.failure is not None or self.deleted:
+            return
+        try:
+            vm.call(self, callback, self.id, *arguments)
+            vm.perform()
+        except VmFailedError as error:
+            vm.ports.log.host(self.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
+            vm.abandon_streams()
+
+    def queue_ready(self, token: int) -> None:
+        """See `host.ports.QueueOwner`."""
+        self.notify("proxy_on_queue_ready", token)
+
     @property
     def stream(self) -> StreamContext | None:
         """None: a root context has no stream."""
@@ -89,7 +162,7 @@ class Chain(Protocol):
         """What `proxy_on_log`, and attributes, may read."""
         ...
 
-    def apply(self, effect: StreamEffect) -> None:
+    def apply(self, effect: Effect) -> None:
         """Carry out what a plugin asked for on this stream."""
         ...
 

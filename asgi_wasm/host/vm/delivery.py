@@ -11,7 +11,6 @@ from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import GrpcInput
-from asgi_wasm.host.vm.lifecycle import notify
 
 
 def deliver_http_response(
@@ -23,7 +22,7 @@ def deliver_http_response(
         root.maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = trailers
     root.buffers = {BufferType.HTTP_CALL_RESPONSE_BODY: Buffer(body, writable=False)}
     try:
-        notify(root, "proxy_on_http_call_response", token, len(headers), len(body), len(trailers or ()))
+        root.notify("proxy_on_http_call_response", token, len(headers), len(body), len(trailers or ()))
     finally:
         root.maps, root.buffers = {}, {}
 
@@ -32,7 +31,7 @@ def deliver_http_failure(root: RootContext, token: int) -> None:
     """Tell the plugin that its HTTP call was reset: all zero, and `get_status` says why (Envoy `onHttpCallFailure`)."""
     root.status = (ProxyStatus.BROKEN_CONNECTION, b"reset")
     try:
-        notify(root, "proxy_on_http_call_response", token, 0, 0, 0)
+        root.notify("proxy_on_http_call_response", token, 0, 0, 0)
     finally:
         root.status = (root.status[0], b"")
 
@@ -52,7 +51,7 @@ def _deliver_metadata(root: RootContext, token: int, map_type: MapType, metadata
         return
     root.maps = {map_type: metadata}
     try:
-        notify(root, f"proxy_on_{map_type.name.lower()}", token, len(metadata))
+        root.notify(f"proxy_on_{map_type.name.lower()}", token, len(metadata))
     finally:
         root.maps = {}
 
@@ -63,7 +62,7 @@ def deliver_grpc_message(root: RootContext, token: int, message: bytes) -> None:
         return
     root.buffers = {BufferType.GRPC_RECEIVE_BUFFER: Buffer(message, writable=False)}
     try:
-        notify(root, "proxy_on_grpc_receive", token, len(message))
+        root.notify("proxy_on_grpc_receive", token, len(message))
     finally:
         root.buffers = {}
 
@@ -84,7 +83,7 @@ def deliver_grpc_close(root: RootContext, token: int, status: int, message: byte
     root.grpc_tokens.apply(token, GrpcInput.REMOTE_CLOSE)
     root.status = (status, message)
     try:
-        notify(root, "proxy_on_grpc_close", token, status)
+        root.notify("proxy_on_grpc_close", token, status)
     finally:
         root.status = (root.status[0], b"")
         root.grpc_tokens.forget(token)

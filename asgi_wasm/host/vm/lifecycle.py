@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.effects import EndStreamCallouts
-from asgi_wasm.host.ports import LimitReachedError
-from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
-from asgi_wasm.host.vm.vm import VmFailedError, WasmVM
+from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext, VmFailedError
 
 if TYPE_CHECKING:
+    from asgi_wasm.host.vm.vm import WasmVM
     from asgi_wasm.specs import PluginSpec
 
 
@@ -64,7 +63,7 @@ def shut_down_root(root: RootContext) -> None:
         if vm.on_done is not None and not vm.call(root, vm.on_done, root.id):
             root.awaiting_done = True
         else:
-            delete(root)
+            vm.delete(root)
         vm.perform()
     except VmFailedError as error:
         root.deleted = True
@@ -73,30 +72,10 @@ def shut_down_root(root: RootContext) -> None:
         vm.abandon_streams()
 
 
-def notify(root: RootContext, callback_name: str, *arguments: int) -> None:
-    """Run a callback of a root context that something outside asked for: a tick, a queue, an answer.
-
-    Nothing happens when the context is gone or has no such callback. A trap is logged; the VM has failed then.
-    """
-    vm = root.vm
-    callback = vm.function(callback_name)
-    if callback is None or vm.failure is not None or root.deleted:
-        return
-    try:
-        vm.call(root, callback, root.id, *arguments)
-        vm.perform()
-    except VmFailedError as error:
-        vm.ports.log.host(root.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
-        vm.abandon_streams()
-
-
 def create_stream(root: RootContext, chain: Chain) -> StreamContext:
     """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`."""
     vm = root.vm
-    if len(vm.contexts) + len(vm.lent) >= vm.spec.limits.contexts:
-        vm.ports.host_metrics.limit_reached(root.spec.name, "contexts")
-        raise LimitReachedError("contexts", vm.spec.limits.contexts)
-    context_id = vm.next_context_id()
+    context_id = vm.new_stream_id(root.spec.name)
     vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
     if vm.on_context_create is not None:
         vm.call(context, vm.on_context_create, context_id, root.id)
@@ -144,16 +123,3 @@ def delete_stream(context: StreamContext) -> None:
         vm.forget(context)
     if vm.effects:
         vm.perform()
-
-
-def delete(root: RootContext) -> None:
-    """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
-    vm = root.vm
-    if root.deleted:
-        return
-    root.deleted = True
-    try:
-        if vm.on_delete is not None:
-            vm.call(root, vm.on_delete, root.id)
-    finally:
-        vm.forget(root)

@@ -19,6 +19,7 @@ from asgi_wasm.host.abi import (
     Signature,
     hostcalls,
 )
+from asgi_wasm.host.hostcalls import IMPLEMENTATIONS
 from asgi_wasm.host.ports import LimitReachedError, PortError
 from asgi_wasm.host.resident.layout import RESTRICTED
 from asgi_wasm.host.wasi import preview1 as wasi
@@ -79,8 +80,6 @@ def _without_metadata(function: HostFunction) -> HostFunction:
 
 
 def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
-    from asgi_wasm.host.hostcalls import IMPLEMENTATIONS
-
     implementation: Callable[..., int | None] = IMPLEMENTATIONS[row.name]
     has_result = row.result is not None
 

@@ -5,34 +5,35 @@ Nothing is asked on any call: the engine looks at a guest that runs for long.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import TimeLimit
 from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.specs import PluginLimits
 
 # A plugin that is always slow is told of so often.
 _QUIET_NANOSECONDS = 60_000_000_000
 
 
-def time_limit(vm: WasmVM) -> TimeLimit:
-    """The limit of each entry into this VM."""
-    limits = vm.spec.limits
+def time_limit(limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str]) -> TimeLimit:
+    """The limit of each entry into a VM, in which ``plugin_name`` tells who runs."""
     told_at = 0
     untold = 0
 
     def on_slow(callback: str, seconds: float) -> None:
         nonlocal told_at, untold
-        now = vm.ports.clock.monotonic()
+        now = ports.clock.monotonic()
         if told_at and now - told_at < _QUIET_NANOSECONDS:
             untold += 1
             return
         more = f" ({untold} more since the last such line)" if untold else ""
         told_at, untold = now, 0
-        vm.ports.log.host(
-            vm.plugin_name(),
+        ports.log.host(
+            plugin_name(),
             LogLevel.WARN,
             f"{callback} has run for {seconds * 1000:.0f} ms, and nobody else is served meanwhile"
             f" (limits.slow_callback_ms is {limits.slow_callback_ms}){more}",

@@ -5,23 +5,34 @@ Followed: proxy-wasm-cpp-host `src/wasm.cc` (`initialize`, `startVm`) and `inclu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
 
-from asgi_wasm.engines.base import CompanionModule, Export, GuestFunction, Instance, Module, NativeFunction
+from asgi_wasm.engines.base import (
+    CompanionModule,
+    Export,
+    GuestFunction,
+    HostFunction,
+    Instance,
+    Module,
+    NativeFunction,
+)
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
-from asgi_wasm.host.effects import DeleteRoot, Effect, EndCallouts, StreamEffect
+from asgi_wasm.host.effects import DeleteRoot, EndCallouts, RootEffect, StreamEffect
+from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.resident.kit import FILL, Kit
 from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
-from asgi_wasm.host.resident.resident import Resident
-from asgi_wasm.host.vm import lifecycle, linker, slowness
+from asgi_wasm.host.resident.resident import Lent, Resident
+from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.host.vm.log_lines import LogLines
 from asgi_wasm.host.vm.memory import NO_MEMORY, GuestMemory
-from asgi_wasm.host.vm.trace import Trace
+from asgi_wasm.host.vm.slowness import time_limit
+from asgi_wasm.host.vm.tracing import Trace
 from asgi_wasm.host.vm.watching import watched
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import LimitReachedError, Ports
+    from asgi_wasm.host.ports import Effect, Ports
     from asgi_wasm.host.vm.contexts import Context, RootContext
     from asgi_wasm.specs import PluginSpec
 
@@ -50,16 +61,12 @@ class Asked:
 _LEAST_MEMORY = 2 * 65536
 
 
-class Lent(Protocol):
-    """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
-
-    def recall(self) -> None:
-        """Make its contexts, which `WasmVM.contexts` has then, and lend no more."""
-        ...
-
-
-class VmFailedError(Exception):
-    """Raised by `WasmVM.call` when the guest trapped, now or earlier: nothing of this VM may be called again."""
+# What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
+# `HostcallError` to answer another status than OK.
+ForeignFunction = Callable[["WasmVM", bytes], "bytes | None"]
+# Makes a host function for each function that a module imports (`host.vm.linker.link`).
+Link = Callable[["WasmVM", Module], "dict[tuple[str, str], HostFunction]"]
+_NO_FUNCTIONS: Mapping[str, ForeignFunction] = {}
 
 
 class WasmVM:
@@ -70,12 +77,20 @@ class WasmVM:
     """
 
     def __init__(
-        self, module: Module, version: AbiVersion, spec: PluginSpec, ports: Ports, kit: Kit | None = None
+        self,
+        module: Module,
+        version: AbiVersion,
+        spec: PluginSpec,
+        ports: Ports,
+        link: Link,
+        foreign_functions: Mapping[str, ForeignFunction] = _NO_FUNCTIONS,
+        kit: Kit | None = None,
     ) -> None:
         """``kit`` is to stand beside the instance, if that can be."""
         self.spec = spec
         self.version = version
         self.ports = ports
+        self.foreign_functions = foreign_functions
         self.failure: str | None = None
         self.effects: list[Effect] = []
         self.contexts: dict[int, Context] = {}
@@ -106,17 +121,17 @@ class WasmVM:
         sink = ports.log.trace()
         self.trace = None if sink is None else Trace(sink, self)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
-        self.instance = self._instantiate(module, kit)
+        self.instance = self._instantiate(module, link, kit)
         self.memory = GuestMemory(self.instance.memory, self._allocate)
         self._resolve(module)
 
     # --- starting
 
-    def _instantiate(self, module: Module, kit: Kit | None) -> Instance:
+    def _instantiate(self, module: Module, link: Link, kit: Kit | None) -> Instance:
         self.restricted = True
-        functions = linker.link(self, module)
-        time_limit = slowness.time_limit(self)
+        functions = link(self, module)
         limits = self.spec.limits
+        limit = time_limit(limits, self.ports, self.plugin_name)
         space = {"memory_limit": limits.memory, "table_limit": limits.table_elements}
         if (
             kit is not None
@@ -126,11 +141,11 @@ class WasmVM:
         ):
             native = kit.native_kernel()
             fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
-            instance, beside = module.instantiate_beside({**functions, FILL: fill}, kit, **space, time_limit=time_limit)
+            instance, beside = module.instantiate_beside({**functions, FILL: fill}, kit, **space, time_limit=limit)
             self.resident = Resident(self, beside, native)
             self.flags = cast("list[int]", self.resident.words)
         else:
-            instance = module.instantiate(functions, **space, time_limit=time_limit)
+            instance = module.instantiate(functions, **space, time_limit=limit)
         self.restricted = False
         return instance
 
@@ -199,7 +214,7 @@ class WasmVM:
             raise LinkError(f"its callback {row.name} has type {export.type}, but ABI {self.version} wants {row.type}")
         if self.trace is not None:
             function = self.trace.callback(row, function)
-        return watched(self, row.name, function)
+        return watched(self.ports, row.name, function, self._caller, self.effects)
 
     def _headers_function(self, name: str) -> GuestFunction | None:
         function = self.function(name)
@@ -303,8 +318,8 @@ class WasmVM:
             if isinstance(effect, StreamEffect):
                 effect.context.chain.apply(effect)
             elif isinstance(effect, DeleteRoot):
-                lifecycle.delete(effect.root)
-            else:
+                self.delete(effect.root)
+            elif isinstance(effect, RootEffect):
                 effect.root.has_asked = True
                 self.ports.start(effect)
 
@@ -351,6 +366,15 @@ class WasmVM:
         """A callback that the kernel called is over, and had been taken back."""
         self.current = self._effective = None
 
+    def new_stream_id(self, plugin: str) -> int:
+        """The id of one more stream context, of this plugin. Raises `LimitReachedError`."""
+        if len(self.contexts) + len(self.lent) >= self.spec.limits.contexts:
+            self.ports.host_metrics.limit_reached(plugin, "contexts")
+            raise LimitReachedError("contexts", self.spec.limits.contexts)
+        flags = self.flags
+        flags[LAST_ID] = last = flags[LAST_ID] + 1
+        return last
+
     def next_context_id(self) -> int:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""
         flags = self.flags
@@ -366,6 +390,17 @@ class WasmVM:
         """Under which an asynchronous foreign function will answer; a number that this VM has not used before."""
         self._last_function_id += 1
         return self._last_function_id
+
+    def delete(self, root: RootContext) -> None:
+        """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
+        if root.deleted:
+            return
+        root.deleted = True
+        try:
+            if self.on_delete is not None:
+                self.call(root, self.on_delete, root.id)
+        finally:
+            self.forget(root)
 
     def forget(self, context: Context) -> None:
         """Drop a context after its `on_delete`."""
@@ -389,6 +424,10 @@ class WasmVM:
         if error.limit not in self._told_limits:
             self._told_limits.add(error.limit)
             self.ports.log.host(plugin, LogLevel.WARN, f"what it asked for was refused: {error} (said once)")
+
+    def _caller(self) -> str:
+        """The plugin whose callback runs, whomever its hostcalls act for."""
+        return (self.spec if self.current is None else self.current.root.spec).name
 
     def plugin_name(self) -> str:
         """Whose words a log line is."""
@@ -419,3 +458,9 @@ class WasmVM:
     def roots(self) -> list[RootContext]:
         """Its root contexts, oldest first."""
         return [context for context in self.contexts.values() if context.root is context]
+
+
+def vm_of(root: RootContext) -> WasmVM:
+    """The VM of a root context, for who needs more of it than `contexts.Vm`."""
+    assert isinstance(root.vm, WasmVM)
+    return root.vm

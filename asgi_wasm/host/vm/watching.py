@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import GuestFunction
-from asgi_wasm.host.effects import CloseStream, ContinueStream, Effect, LocalResponse
+from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import HostMetrics
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.host.ports import Effect, HostMetrics, Ports
 
 CONTINUE, PAUSE, LOCAL_RESPONSE, RESET, RESUME = ACTIONS = ("continue", "pause", "local_response", "reset", "resume")
 _SECONDS = 1e-9
@@ -50,29 +49,33 @@ class _Meter:
         return any(isinstance(effect, _VOIDING) for effect in effects)
 
 
-def watched(vm: WasmVM, name: str, function: GuestFunction) -> GuestFunction:
-    """What to call instead of this export: itself, unless somebody counts and it is a callback of a context."""
-    metrics = vm.ports.host_metrics
+def watched(
+    ports: Ports, name: str, function: GuestFunction, caller: Callable[[], str], left_behind: list[Effect]
+) -> GuestFunction:
+    """What to call instead of this export: itself, unless somebody counts and it is a callback of a context.
+
+    ``caller`` tells whose callback runs, ``left_behind`` is where its effects are.
+    """
+    metrics = ports.host_metrics
     if not metrics.enabled or not name.startswith("proxy_on_") or name == "proxy_on_memory_allocate":
         return function
-    monotonic = vm.ports.clock.monotonic
+    monotonic = ports.clock.monotonic
     decides = name in _DECIDING
     # By plugin: several may share the VM.
     meters: dict[str, _Meter] = {}
 
     def call(*arguments: int) -> int | None:
-        context = vm.current
-        plugin = (vm.spec if context is None else context.root.spec).name
+        plugin = caller()
         meter = meters.get(plugin)
         if meter is None:
             meter = meters[plugin] = _Meter(metrics, plugin, name.removeprefix("proxy_"))
-        left = len(vm.effects)
+        left = len(left_behind)
         began = monotonic()
         try:
             verdict = function(*arguments)
         finally:
             meter.took((monotonic() - began) * _SECONDS)
-        void = len(vm.effects) > left and meter.decided_by(vm.effects[left:])
+        void = len(left_behind) > left and meter.decided_by(left_behind[left:])
         if decides and not void:
             meter.decided(PAUSE if verdict else CONTINUE)
         return verdict

@@ -35,7 +35,7 @@ from asgi_wasm.services.tasks import Tasks
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import Vm
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
@@ -72,7 +72,7 @@ class HttpCalls:
         self._call_later = call_later
         self._tasks = Tasks()
         # By VM and stream context, for those that one asked for.
-        self._of_stream: dict[tuple[WasmVM, int], set[Deadline]] = {}
+        self._of_stream: dict[tuple[Vm, int], set[Deadline]] = {}
 
     @property
     def names(self) -> KeysView[str]:

@@ -15,8 +15,7 @@ from weakref import WeakSet
 from prometheus_client import Counter, Histogram
 
 from asgi_wasm.host.abi import MetricType
-from asgi_wasm.host.ports import Clock, Metrics
-from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.host.ports import Clock, Metrics, RunningVm
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.metrics.names import legal_name, series_of
@@ -218,7 +217,7 @@ class PrometheusHostMetrics:
         self._memory = family("asgi_wasm_vm_memory_bytes", GAUGE, "Linear memory of the plugin's VMs.")
         # By who answered; kept, since looking a child up costs more than counting.
         self._answers: dict[str, Callable[[], object]] = {}
-        self._vms: WeakSet[WasmVM] = WeakSet()
+        self._vms: WeakSet[RunningVm] = WeakSet()
         self._shares: dict[str, GaugeShare] = {}
         self._away = family("asgi_wasm_plugins_away", GAUGE, "Plugins that failed and wait for their next start.")
         self._waiting: dict[str, GaugeShare] = {}
@@ -245,7 +244,7 @@ class PrometheusHostMetrics:
         if self._multiprocess and self._clock.monotonic() - self._measured > _MEMORY_PERIOD:
             self.measure()
 
-    def vm_started(self, vm: WasmVM) -> None:
+    def vm_started(self, vm: RunningVm) -> None:
         """Count it, and measure it from now on."""
         self._starts.counter((("plugin", vm.spec.name),)).inc()
         self._vms.add(vm)

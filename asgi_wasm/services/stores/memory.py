@@ -14,9 +14,7 @@ from functools import partial
 from threading import Lock
 
 from asgi_wasm.host.abi import MetricType
-from asgi_wasm.host.ports import LimitReachedError
-from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.ports import LimitReachedError, QueueOwner
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.specs import DEFAULT_STORE_LIMITS, StoreLimits
 
@@ -74,7 +72,7 @@ class MemorySharedData:
 @dataclass
 class _Queue:
     # The last registrant first, at most one of each worker.
-    owners: list[tuple[MemoryQueues, RootContext]] = field(default_factory=list)
+    owners: list[tuple[MemoryQueues, QueueOwner]] = field(default_factory=list)
     values: deque[bytes] = field(default_factory=deque)
     size: int = 0
 
@@ -128,7 +126,7 @@ class MemoryQueues:
         self._post = post
         self._kept = KeptQueues(limits) if kept is None else kept
 
-    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+    def register(self, vm_id: str, name: bytes, owner: QueueOwner) -> int:
         """The queue's token; keeps what is queued, changes the owner. It hears of what nobody was told of."""
         with self._kept.lock:
             token = self._kept.named(vm_id, name)
@@ -187,7 +185,7 @@ class MemoryQueues:
             # It changed hands in the meantime.
             self._tell(token)
         elif owners:
-            lifecycle.notify(owners[0][1], "proxy_on_queue_ready", token)
+            owners[0][1].queue_ready(token)
 
 
 class MemoryMetrics:

@@ -6,7 +6,6 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, BufferType, hostcalls
 from asgi_wasm.host.streams.buffer import Buffer
-from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -188,7 +187,7 @@ def test_what_a_callback_brings(buffer_type: BufferType) -> None:
 
     root = start(World(), {"proxy_on_grpc_receive": receive})
     root.buffers = {buffer_type: Buffer(b"message", writable=False)}
-    lifecycle.notify(root, "proxy_on_grpc_receive", 6, 7)
+    root.notify("proxy_on_grpc_receive", 6, 7)
     assert seen == [(OK, b"message"), (BAD_ARGUMENT,)]
 
 

@@ -154,9 +154,9 @@ def test_stream_from_beginning_to_end() -> None:
     ]
     # All of it is there during its own callback only, and then empty; of the status the number stays, as in Envoy.
     guest.todo = lambda: found.extend([guest.metadata(initial), guest.metadata(trailing), guest.message()])
-    lifecycle.notify(guest.root, "proxy_on_tick")
+    guest.root.notify("proxy_on_tick")
     guest.todo = lambda: found.append(guest.status())
-    lifecycle.notify(guest.root, "proxy_on_tick")
+    guest.root.notify("proxy_on_tick")
     assert found[4:] == [[], [], b"", (7, b"")]
 
 
@@ -213,7 +213,7 @@ def test_a_failed_vm_gets_nothing_and_ends_the_callouts_of_all_its_roots() -> No
     guest.todo = trap
     delivery.deliver_grpc_message(guest.root, tokens[guest.root], b"")
     assert guest.effects[2:] == [EndCallouts(guest.root), EndCallouts(other)]
-    assert idle not in [effect.root for effect in guest.effects]
+    assert EndCallouts(idle) not in guest.effects
     del guest.seen[:]
     for root, token in tokens.items():
         deliver_everything(root, token)

@@ -6,7 +6,6 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, MapType
 from asgi_wasm.host.codecs.wire import decode_pairs, encode_pairs
-from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -247,7 +246,7 @@ def test_the_maps_of_another_stream_through_its_context() -> None:
     made = plugin(world, {"proxy_on_request_headers": lambda *_: 1, "proxy_on_tick": tick}, errors=errors)
     exchange = Exchange(world, made)
     exchange.request()
-    lifecycle.notify(made.root(b"conf"), "proxy_on_tick")
+    made.root(b"conf").notify("proxy_on_tick")
     exchange.chain.request.resume(exchange.chain.contexts[0])
     assert errors == []
     assert seen == [(OK, b"1"), (OK,)]

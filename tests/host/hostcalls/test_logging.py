@@ -6,7 +6,6 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, LogLevel, hostcalls
 from asgi_wasm.host.plugin import VmPool
-from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -72,7 +71,7 @@ def test_a_line_belongs_to_the_effective_context() -> None:
     given = {"proxy_on_tick": tick}
     one = plugin(world, given, pool=pool, name="one", digest="same").root(b"")
     plugin(world, given, pool=pool, name="two", digest="same").root(b"")
-    lifecycle.notify(one, "proxy_on_tick")
+    one.notify("proxy_on_tick")
     assert world.log.words == [("two", LogLevel.INFO, b"words")]
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
-from asgi_wasm.host.vm import lifecycle
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -63,7 +62,7 @@ def test_a_request_resumes_after_the_callback(version: AbiVersion, name: str, ar
     exchange = Exchange(world, made)
     exchange.request()
     assert exchange.app.events == []
-    lifecycle.notify(made.root(b"conf"), "proxy_on_tick")
+    made.root(b"conf").notify("proxy_on_tick")
     assert (answers, errors) == ([(OK,)], [])
     assert [event[0] for event in exchange.app.events] == ["headers"]
 
@@ -85,10 +84,10 @@ def test_a_response_resumes(version: AbiVersion, name: str, arguments: tuple[int
     made = plugin(world, {"proxy_on_response_headers": lambda *_: 1, "proxy_on_tick": tick}, version=version)
     exchange = Exchange(world, made)
     exchange.request()
-    lifecycle.notify(made.root(b"conf"), "proxy_on_tick")  # there is no response yet: nothing happens
+    made.root(b"conf").notify("proxy_on_tick")  # there is no response yet: nothing happens
     exchange.respond(b"body")
     assert exchange.client.events == []
-    lifecycle.notify(made.root(b"conf"), "proxy_on_tick")
+    made.root(b"conf").notify("proxy_on_tick")
     assert [event[0] for event in exchange.client.events] == ["headers", "data"]
 
 

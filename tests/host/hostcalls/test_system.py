@@ -7,7 +7,7 @@ import pytest
 from asgi_wasm.errors import PluginStartError
 from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, hostcalls
 from asgi_wasm.host.effects import SetTickPeriod
-from asgi_wasm.host.vm import delivery, lifecycle
+from asgi_wasm.host.vm import delivery
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -127,9 +127,9 @@ def test_a_deleted_effective_context_falls_back_to_the_running_one() -> None:
     exchange = Exchange(world, made)
     exchange.request()
     root = made.root(b"conf")
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     exchange.chain.finish()
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert seen == [(OK,), (BAD_ARGUMENT,)]
 
 
@@ -147,13 +147,13 @@ def test_done() -> None:
     }
     made = plugin(world, given)
     root = made.root(b"")
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     made.stop()
     made.stop()
     assert seen == [(NOT_FOUND,)]
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert seen == [(NOT_FOUND,), (OK,), ("deleted", 1)]
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert len(seen) == 3
 
 

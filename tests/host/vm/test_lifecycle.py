@@ -12,8 +12,8 @@ from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginSt
 from asgi_wasm.host.abi import MARKERS, AbiVersion, ProxyStatus
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool, abi_version
-from asgi_wasm.host.vm import delivery, lifecycle
-from asgi_wasm.host.vm.vm import VmFailedError
+from asgi_wasm.host.vm import delivery
+from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.specs import FailurePolicy, PluginLimits
 from tests.host.guest import V010, V020, V021, Callback, Calls, Exchange, World, live, plugin, spec, vm_of
 
@@ -242,10 +242,10 @@ def test_a_trap_in_a_notification_fails_the_vm_and_says_so() -> None:
     world = World()
     made = plugin(world, {"proxy_on_tick": tick})
     root = made.root(b"")
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert root.vm.failure == "guest trap: KeyError: 'tick'"
     assert world.log.hosts[0][2] == "its VM failed in proxy_on_tick: guest trap: KeyError: 'tick'"
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert len(world.log.hosts) == 1
     with pytest.raises(VmFailedError):
         root.vm.call(root, lambda: 0)
@@ -255,9 +255,9 @@ def test_a_notification_that_nobody_takes() -> None:
     heard: list[str] = []
     made = plugin(World(), diary(heard, "on_tick"))
     root = made.root(b"")
-    lifecycle.notify(root, "proxy_on_queue_ready", 1)
+    root.notify("proxy_on_queue_ready", 1)
     made.stop()
-    lifecycle.notify(root, "proxy_on_tick")
+    root.notify("proxy_on_tick")
     assert heard == []
 
 
@@ -448,7 +448,7 @@ def test_a_vm_that_failed_is_freed_when_another_takes_its_place() -> None:
         exchange = Exchange(world, made)
         exchange.request()
         exchange.chain.finish()
-        vms.append(exchange.chain.contexts[0].vm)
+        vms.append(vm_of(made))
     assert [vm.instance.function("malloc") is None for vm in vms] == [True, True, False]
 
 
@@ -481,8 +481,8 @@ def test_a_broken_plugin_raises_what_loading_it_raised() -> None:
 def test_deleting_twice_is_deleting_once() -> None:
     heard: list[str] = []
     root = plugin(World(), diary(heard, "on_delete")).root(b"")
-    lifecycle.delete(root)
-    lifecycle.delete(root)
+    root.vm.delete(root)
+    root.vm.delete(root)
     assert heard == ["on_delete(1,)"]
     assert root.vm.contexts == {}
 

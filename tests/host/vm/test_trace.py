@@ -7,7 +7,8 @@ import pytest
 from asgi_wasm.engines.base import FuncType, Import
 from asgi_wasm.host.abi import BufferType, LogLevel
 from asgi_wasm.host.codecs.wire import encode_pairs
-from asgi_wasm.host.vm.trace import Call, Trace
+from asgi_wasm.host.vm.trace import Call
+from asgi_wasm.host.vm.tracing import Trace
 from asgi_wasm.services.log import StandardLog
 from tests.host.guest import (
     NANOSECONDS,

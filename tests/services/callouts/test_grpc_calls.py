@@ -19,7 +19,7 @@ from asgi_wasm.services.callouts.grpc.channel import address
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run, until
 from tests.grpc_server import Server, grpc_server
-from tests.host.grpc_guest import Guest
+from tests.host.grpc_guest import Guest, carried_out_by
 from tests.serving import free_port
 
 
@@ -28,7 +28,7 @@ async def running() -> AsyncIterator[tuple[Server, GrpcCalls, Guest]]:
     """A server, the service and a guest whose effects go there."""
     async with grpc_server() as server:
         calls = GrpcCalls([UpstreamSpec("auth", server.url)])
-        guest = Guest(method=b"Hello", start=calls.start)  # type: ignore[arg-type]
+        guest = Guest(method=b"Hello", start=carried_out_by(calls))
         yield server, calls, guest
         await calls.close()
 
@@ -44,7 +44,7 @@ def test_trap_resets_what_is_under_way() -> None:
                 raise GuestTrap("on purpose")
 
             guest.todo = trap
-            lifecycle.notify(guest.root, "proxy_on_tick")
+            guest.root.notify("proxy_on_tick")
             assert await until(lambda: server.cancelled == 2)
             assert [name for name, *_ in guest.seen].count("close") == 0
 
@@ -141,7 +141,7 @@ def test_how_a_call_ended_is_counted(url: str, method: bytes, outcome: str) -> N
         async with grpc_server() as server:
             where = url.format(dead=free_port()) or server.url
             calls = GrpcCalls([UpstreamSpec("auth", where, verify=False)])
-            guest = Guest(method=method, start=calls.start, host_metrics=counted)  # type: ignore[arg-type]
+            guest = Guest(method=method, start=carried_out_by(calls), host_metrics=counted)
             guest.call(timeout=200 if outcome == "timeout" else 20_000)
             assert await until(lambda: guest.seen)
             await calls.close()
@@ -155,7 +155,7 @@ def test_status_of_a_server_that_ends_before_all_is_sent(method: str, code: int)
     async def main() -> None:
         async with grpc_server() as server:
             calls = GrpcCalls([UpstreamSpec("auth", server.url)])
-            guest = Guest(method=method.encode(), start=calls.start)  # type: ignore[arg-type]
+            guest = Guest(method=method.encode(), start=carried_out_by(calls))
             for _ in range(50):
                 token = guest.stream()
                 for _ in range(5):
@@ -181,7 +181,7 @@ def test_headers_of_the_settings_replace_the_plugins() -> None:
         async with grpc_server() as server:
             upstream = UpstreamSpec("auth", server.url, headers=(("Authorization", "settings"), ("host", "auth.test")))
             calls = GrpcCalls([upstream])
-            guest = Guest(method=b"Hello", start=calls.start)  # type: ignore[arg-type]
+            guest = Guest(method=b"Hello", start=carried_out_by(calls))
             own = [(b"authorization", b"plugin"), (b"host", b"plugin.test"), (b"x-own", b"1")]
             assert guest.call(metadata=encode_pairs(own))[0] == 0
             assert await until(lambda: bool(server.calls))

@@ -29,7 +29,7 @@ from asgi_wasm.services.callouts.grpc.fields import request_fields
 from asgi_wasm.specs import PluginLimits, UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.driving import run, settled, until
-from tests.host.grpc_guest import Guest
+from tests.host.grpc_guest import Guest, carried_out_by
 from tests.serving import free_port
 
 
@@ -38,7 +38,7 @@ async def running(url: str = "", how: dict[str, Any] | None = None, **guest: Any
     """A broken server, the service and a guest; ``how`` the server is, and what the guest is made with."""
     async with broken_grpc_server(**(how or {})) as server:
         calls = GrpcCalls([UpstreamSpec("auth", url or server.url)])
-        made = Guest(start=calls.start, has_room=calls.has_room, may_send=calls.may_send, **guest)  # type: ignore[arg-type]
+        made = Guest(start=carried_out_by(calls), has_room=calls.has_room, may_send=calls.may_send, **guest)
         setup = _Setup(server, calls, made)
         yield setup
         await asyncio.wait_for(calls.close(), 10)
@@ -384,7 +384,7 @@ def test_what_all_plugins_send_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def main() -> None:
         async with running(how={"is_deaf": True}) as setup:
-            guests = [setup.guest, Guest(start=setup.calls.start, may_send=setup.calls.may_send)]  # type: ignore[arg-type]
+            guests = [setup.guest, Guest(start=carried_out_by(setup.calls), may_send=setup.calls.may_send)]
             for guest in guests:
                 guest.method = b"mute"
             streams = [guest.stream() for guest in guests]

@@ -368,7 +368,7 @@ def test_callbacks_are_wrapped_only_when_somebody_counts(metrics: bool, same: bo
         for name, wrappable in (("proxy_on_log", True), ("malloc", False), ("proxy_on_memory_allocate", False)):
             function = vm.function("proxy_on_log")
             assert function is not None
-            assert (watched(vm, name, function) is function) is (same or not wrappable)
+            assert (watched(vm.ports, name, function, str, []) is function) is (same or not wrappable)
         await app.stop()
 
     run(main)

@@ -29,7 +29,6 @@ def ports_over(store: Store) -> Ports:
         shared_data=store.shared_data,
         queues=store.queues,
         metrics=store.metrics,
-        foreign_functions={},
         start=lambda effect: None,
     )
 

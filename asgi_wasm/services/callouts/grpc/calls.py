@@ -10,16 +10,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.effects import (
-    EndCallouts,
-    EndStreamCallouts,
-    GrpcCall,
-    GrpcCancel,
-    GrpcClose,
-    GrpcEffect,
-    GrpcSend,
-    GrpcStream,
-)
+from asgi_wasm.host.effects import EndStreamCallouts, GrpcCall, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import cost
 from asgi_wasm.logs import get_logger
@@ -30,7 +21,7 @@ from asgi_wasm.services.callouts.grpc.messages import Memory
 from asgi_wasm.specs import UpstreamSpec
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.host.vm.contexts import Vm
 
 # Envoy's circuit breaker: `max_requests` of a cluster.
 MAX_CALLS = 1024
@@ -49,7 +40,7 @@ class GrpcCalls:
         self._under_way = dict.fromkeys(self._upstreams, 0)
         self._conversations: dict[tuple[RootContext, int], Conversation] = {}
         # By VM and stream context, for those that one asked for.
-        self._of_stream: dict[tuple[WasmVM, int], set[Conversation]] = {}
+        self._of_stream: dict[tuple[Vm, int], set[Conversation]] = {}
         self._memory = Memory()
         self._told_what_is_missing = False
         self._is_closed = False
@@ -86,15 +77,17 @@ class GrpcCalls:
         """Carry out what a plugin asked for; what comes of it is delivered to its root context later."""
         if isinstance(effect, (GrpcCall, GrpcStream)):
             self._open(effect)
-        elif isinstance(effect, EndCallouts):
-            for each in [each for (root, _), each in self._conversations.items() if root is effect.root]:
-                each.cancel()
         else:
             conversation = self._conversations.get((effect.root, effect.token))
             if conversation is not None:
                 _perform(effect, conversation)
             elif isinstance(effect, GrpcSend):
                 effect.root.grpc_tokens.unsent -= cost(effect.message)
+
+    def cancel(self, root: RootContext) -> None:
+        """End the calls and streams of a root context that is gone."""
+        for each in [each for (whose, _), each in self._conversations.items() if whose is root]:
+            each.cancel()
 
     def _open(self, effect: GrpcCall | GrpcStream) -> None:
         tokens, upstream = effect.root.grpc_tokens, self._upstreams[effect.upstream]
@@ -156,7 +149,7 @@ class GrpcCalls:
         self._channels.clear()
 
 
-def _perform(effect: GrpcSend | GrpcClose | GrpcCancel, conversation: Conversation) -> None:
+def _perform(effect: GrpcEffect, conversation: Conversation) -> None:
     if isinstance(effect, GrpcSend):
         conversation.send(effect.message, is_last=effect.end_stream)
     elif isinstance(effect, GrpcClose):

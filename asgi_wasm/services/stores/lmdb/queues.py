@@ -11,9 +11,7 @@ from pathlib import Path
 
 import lmdb
 
-from asgi_wasm.host.ports import PortError
-from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.ports import PortError, QueueOwner
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.stores.lmdb.database import Database
 from asgi_wasm.services.stores.lmdb.fifo import WakeFifo, lives, ring
@@ -28,17 +26,17 @@ class LmdbQueues:
         self._database = database
         self.folder = folder
         self.worker = os.urandom(WORKER_BYTES)
-        self._roots: dict[int, RootContext] = {}
+        self._roots: dict[int, QueueOwner] = {}
         self.fifo = WakeFifo(folder, self.worker, self._wake)
         self._home = HomeLoop()
 
     def _wake(self, token: int, times: int = 1) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""
-        lifecycle.notify(self._roots[token], "proxy_on_queue_ready", token)
+        self._roots[token].queue_ready(token)
         if times > 1:
             asyncio.get_running_loop().call_soon(self._wake, token, times - 1)
 
-    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+    def register(self, vm_id: str, name: bytes, owner: QueueOwner) -> int:
         """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
         digest = digest_of(scoped(vm_id, name))
 

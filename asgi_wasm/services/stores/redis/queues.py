@@ -10,8 +10,7 @@ from functools import partial
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.ports import QueueOwner
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.stores.naming import LAST_TOKEN, first_token, scoped
 from asgi_wasm.services.stores.redis import scripts
@@ -37,7 +36,7 @@ class RedisQueues:
         self._keys = prefix + b"queue:"
         self.channels = prefix + b"wake:"
         self.worker = os.urandom(16).hex()
-        self._roots: dict[int, RootContext] = {}
+        self._roots: dict[int, QueueOwner] = {}
         self._registered: dict[int, bytes] = {}
         # The calls whose values were received, by where those are kept; `_sequence` is the last call.
         self._received: defaultdict[bytes, set[int]] = defaultdict(set)
@@ -77,13 +76,13 @@ class RedisQueues:
     def _tell(self, token: int, times: int) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""
         if times and token in self._roots:
-            lifecycle.notify(self._roots[token], "proxy_on_queue_ready", token)
+            self._roots[token].queue_ready(token)
             if times > 1:
                 asyncio.get_running_loop().call_soon(self._tell, token, times - 1)
 
     # --- the port
 
-    def register(self, vm_id: str, name: bytes, owner: RootContext) -> int:
+    def register(self, vm_id: str, name: bytes, owner: QueueOwner) -> int:
         """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
         identity = scoped(vm_id, name)
         previous = next((self._roots[token] for token, known in self._registered.items() if known == identity), None)
