@@ -77,6 +77,9 @@ def deliver(call: ForeignCall, result: bytes, status: tuple[int, bytes] = (Proxy
 
     The bytes are in buffer 8 during the callback, and `proxy_get_status` answers ``status``: (0, "") for a result, so
     that an empty one can be told from a failure.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_foreign_function
+    Follows: proxy-wasm-cpp-host `ContextBase::onForeignFunction` (`src/context.cc`).
     """
     root = call.root
     before = root.status

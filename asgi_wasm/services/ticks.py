@@ -42,6 +42,11 @@ class Ticks:
         self._timers[root] = call_later(self._periods[root], self._tick, root)
 
     def _tick(self, root: RootContext) -> None:
+        """A period is over: the callback, and the next period.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_tick
+        Follows: Envoy `Wasm::tickHandler` (`source/extensions/common/wasm/wasm.cc`).
+        """
         del self._timers[root]
         root.notify("proxy_on_tick")
         if root in self._periods and root not in self._timers:

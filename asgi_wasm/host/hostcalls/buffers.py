@@ -48,13 +48,21 @@ def _buffer(vm: WasmVM, buffer_type: int) -> Buffer:
 def get_buffer_bytes(
     vm: WasmVM, buffer_type: int, start: int, max_size: int, return_data: int, return_size: int
 ) -> int | None:
-    """At most ``max_size`` bytes from ``start``; OK and (0, 0) when ``start`` is beyond the end."""
+    """At most ``max_size`` bytes from ``start``; OK and (0, 0) when ``start`` is beyond the end.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_buffer_bytes
+    Follows: proxy-wasm-cpp-host `exports::get_buffer_bytes` (`src/exports.cc`).
+    """
     vm.memory.give(_buffer(vm, buffer_type).get(start, max_size), return_data, return_size)
     return None
 
 
 def get_buffer_status(vm: WasmVM, buffer_type: int, return_size: int, return_flags: int) -> int | None:
-    """The buffer's size; the flags are always 0."""
+    """The buffer's size; the flags are always 0.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_buffer_status
+    Follows: proxy-wasm-cpp-host `exports::get_buffer_status` (`src/exports.cc`).
+    """
     size = len(_buffer(vm, buffer_type))
     vm.memory.write_u32(return_size, size)
     vm.memory.write_u32(return_flags, 0)
@@ -64,14 +72,22 @@ def get_buffer_status(vm: WasmVM, buffer_type: int, return_size: int, return_fla
 def set_buffer_bytes(
     vm: WasmVM, buffer_type: int, start: int, size: int, value_data: int, value_size: int
 ) -> int | None:
-    """Prepend, append or replace; see `Buffer.set` for which."""
+    """Prepend, append or replace; see `Buffer.set` for which.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_set_buffer_bytes
+    Follows: Envoy `Buffer::copyFrom` (`source/extensions/common/wasm/context.cc`).
+    """
     buffer = _buffer(vm, buffer_type)
     buffer.set(start, size, vm.memory.read(value_data, value_size))
     return None
 
 
 def get_configuration(vm: WasmVM, return_data: int, return_size: int) -> int | None:
-    """0.1.0 only: the plugin's configuration during `on_configure`, otherwise the VM's."""
+    """0.1.0 only: the plugin's configuration during `on_configure`, otherwise the VM's.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.1.0/README.md#proxy_get_configuration
+    Follows: Envoy `Context::getConfiguration` (`source/extensions/common/wasm/context.cc`).
+    """
     root = acting_context(vm).root
     vm.memory.give(root.conf if root.configuring else root.spec.vm_conf, return_data, return_size)
     return None

@@ -28,6 +28,9 @@ def call_foreign_function(
 
     A function that answers another status than OK has the empty result. Null result pointers mean that the guest does
     not want the result.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_call_foreign_function
+    Follows: proxy-wasm-cpp-host `exports::call_foreign_function` (`src/exports.cc`).
     """
     name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     arguments = vm.memory.read(arguments_data, arguments_size)

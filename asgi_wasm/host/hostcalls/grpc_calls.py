@@ -55,6 +55,9 @@ def grpc_call(
 
     A timeout of 0 is the service's own, or none.
     PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_read_request`.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_grpc_call
+    Follows: Envoy `Context::grpcCall` (`source/extensions/common/wasm/context.cc`).
     """
     # All that is passed in is looked at before what it says (cpp-host `grpc_call`).
     limits.check_range(vm, message_data, message_size)
@@ -88,6 +91,9 @@ def grpc_stream(
     """Open a stream after this callback; messages may be sent at once. It has no timeout, as in Envoy.
 
     PARSE_FAILURE, BAD_ARGUMENT, INTERNAL_FAILURE: see `find_service` and `_read_request`.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_grpc_stream
+    Follows: Envoy `Context::grpcStream` (`source/extensions/common/wasm/context.cc`).
     """
     texts = ((upstream_data, upstream_size), (service_data, service_size), (method_data, method_size))
     root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
@@ -105,6 +111,9 @@ def grpc_send(vm: WasmVM, token: int, message_data: int, message_size: int, end_
 
     OK, and dropped, when the plugin has closed the stream before, or the other side has now. INTERNAL_FAILURE, and
     nothing has happened, when too much waits already for servers to take it (`_read_message`).
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_grpc_send
+    Follows: Envoy `Context::grpcSend` (`source/extensions/common/wasm/context.cc`).
     """
     root = acting_context(vm).root
     if token & _KIND_MASK != CalloutType.GRPC_STREAM:
@@ -121,6 +130,9 @@ def grpc_close(vm: WasmVM, token: int) -> int | None:
     """Half-close a stream, or cancel a call.
 
     BAD_ARGUMENT for a token that is not gRPC's, NOT_FOUND for one that is gone.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_grpc_close
+    Follows: Envoy `Context::grpcClose` (`source/extensions/common/wasm/context.cc`).
     """
     root = acting_context(vm).root
     if _kind(token) is CalloutType.GRPC_CALL:
@@ -131,7 +143,11 @@ def grpc_close(vm: WasmVM, token: int) -> int | None:
 
 
 def grpc_cancel(vm: WasmVM, token: int) -> int | None:
-    """Reset a stream or a call: no callback for it comes any more. Statuses as `grpc_close`."""
+    """Reset a stream or a call: no callback for it comes any more. Statuses as `grpc_close`.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_grpc_cancel
+    Follows: Envoy `Context::grpcCancel` (`source/extensions/common/wasm/context.cc`).
+    """
     root = acting_context(vm).root
     _kind(token)
     if root.grpc_tokens.apply(token, GrpcInput.CANCEL):

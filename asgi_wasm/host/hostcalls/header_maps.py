@@ -65,6 +65,9 @@ def get_header_map_value(
     """The first value of a name. Missing: NOT_FOUND, but in 0.1.0 OK and empty.
 
     In `on_log` a map that never was is as good as empty, elsewhere one that is not there is BAD_ARGUMENT.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_header_map_value
+    Follows: Envoy `Context::getHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
     key = vm.memory.read(key_data, key_size)
@@ -83,7 +86,11 @@ def get_header_map_value(
 def add_header_map_value(
     vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
 ) -> int | None:
-    """Append, keeping the values that are there."""
+    """Append, keeping the values that are there.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_add_header_map_value
+    Follows: Envoy `Context::addHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
+    """
     _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
     headers = _writable(vm, map_type)
@@ -95,7 +102,11 @@ def add_header_map_value(
 def replace_header_map_value(
     vm: WasmVM, map_type: int, key_data: int, key_size: int, value_data: int, value_size: int
 ) -> int | None:
-    """Replace every value; makes the header when it is missing."""
+    """Replace every value; makes the header when it is missing.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_replace_header_map_value
+    Follows: Envoy `Context::replaceHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
+    """
     _check(map_type)
     key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
     headers = _writable(vm, map_type)
@@ -105,7 +116,11 @@ def replace_header_map_value(
 
 
 def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: int) -> int | None:
-    """Remove every value. OK when there was none."""
+    """Remove every value. OK when there was none.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_remove_header_map_value
+    Follows: Envoy `Context::removeHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
+    """
     _check(map_type)
     key = vm.memory.read(key_data, key_size)
     _writable(vm, map_type).remove(key)
@@ -113,7 +128,11 @@ def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: 
 
 
 def get_header_map_pairs(vm: WasmVM, map_type: int, return_pairs_data: int, return_pairs_size: int) -> int | None:
-    """All pairs in order; (0, 0) for none and for a map that is not there."""
+    """All pairs in order; (0, 0) for none and for a map that is not there.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_header_map_pairs
+    Follows: Envoy `Context::getHeaderMapPairs` (`source/extensions/common/wasm/context.cc`).
+    """
     _check(map_type)
     headers = _readable(vm, map_type)
     vm.memory.give(b"" if headers is None else encode_pairs(headers.pairs), return_pairs_data, return_pairs_size)
@@ -121,7 +140,11 @@ def get_header_map_pairs(vm: WasmVM, map_type: int, return_pairs_data: int, retu
 
 
 def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size: int) -> int | None:
-    """Replace everything. Malformed pairs are read as none, and then clear the map, as in Envoy."""
+    """Replace everything. Malformed pairs are read as none, and then clear the map, as in Envoy.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_set_header_map_pairs
+    Follows: Envoy `Context::setHeaderMapPairs` (`source/extensions/common/wasm/context.cc`).
+    """
     _check(map_type)
     pairs = decode_pairs(vm.memory.read(pairs_data, pairs_size))
     headers = _writable(vm, map_type)
@@ -134,6 +157,9 @@ def get_header_map_size(vm: WasmVM, map_type: int, return_size: int) -> int | No
     """The bytes of all names and values: Envoy's answer. (The spec: of the serialized pairs.)
 
     Envoy asks for the map as if to change it: so BAD_ARGUMENT for one that may only be read.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_header_map_size
+    Follows: Envoy `Context::getHeaderMapSize` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
     vm.memory.write_u32(return_size, _writable(vm, map_type).byte_size)

@@ -41,6 +41,9 @@ def http_call(
 
     BAD_ARGUMENT for an upstream that the settings do not name, for headers without ``:method``, ``:path`` or
     ``:authority``, and for a negative timeout.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_http_call
+    Follows: Envoy `Context::httpCall` (`source/extensions/common/wasm/context.cc`).
     """
     read = vm.memory.read
     upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")

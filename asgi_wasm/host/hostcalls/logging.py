@@ -17,6 +17,9 @@ def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | N
     """Write one line under the plugin's name. BAD_ARGUMENT for an unknown level. Allowed at any time.
 
     A line over ``limits.log_line_bytes`` is cut, and says so.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_log
+    Follows: Envoy `Context::log` (`source/extensions/common/wasm/context.cc`).
     """
     if level > LogLevel.CRITICAL:
         return ProxyStatus.BAD_ARGUMENT
@@ -28,6 +31,10 @@ def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | N
 
 
 def get_log_level(vm: WasmVM, return_level: int) -> int | None:
-    """The level of the plugin's logger. Since 0.2.1."""
+    """The level of the plugin's logger. Since 0.2.1.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_log_level
+    Follows: Envoy `Context::getLogLevel` (`source/extensions/common/wasm/context.cc`).
+    """
     vm.memory.write_u32(return_level, vm.ports.log.level(vm.plugin_name()))
     return None

@@ -23,7 +23,11 @@ _SIGN = 1 << 63
 
 
 def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, return_metric_id: int) -> int | None:
-    """A new id for this name. BAD_ARGUMENT for an unknown type."""
+    """A new id for this name. BAD_ARGUMENT for an unknown type.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_define_metric
+    Follows: Envoy `Context::defineMetric` (`source/extensions/common/wasm/context.cc`).
+    """
     limits.check_size(vm, "metric_bytes", name_data, name_size)
     name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
     if metric_type > MetricType.HISTOGRAM:
@@ -59,7 +63,11 @@ def _name(vm: WasmVM, metric_id: int) -> str:
 
 
 def increment_metric(vm: WasmVM, metric_id: int, offset: int) -> int | None:
-    """Add to a counter (only more than 0) or a gauge (also less). BAD_ARGUMENT for a histogram."""
+    """Add to a counter (only more than 0) or a gauge (also less). BAD_ARGUMENT for a histogram.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_increment_metric
+    Follows: Envoy `Context::incrementMetric` (`source/extensions/common/wasm/context.cc`).
+    """
     kind = metric_id & _TYPE_MASK
     if kind > MetricType.GAUGE:
         return ProxyStatus.BAD_ARGUMENT
@@ -74,7 +82,11 @@ def increment_metric(vm: WasmVM, metric_id: int, offset: int) -> int | None:
 
 
 def record_metric(vm: WasmVM, metric_id: int, value: int) -> int | None:
-    """Counter: add; gauge: set; histogram: observe. The value is unsigned."""
+    """Counter: add; gauge: set; histogram: observe. The value is unsigned.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_record_metric
+    Follows: Envoy `Context::recordMetric` (`source/extensions/common/wasm/context.cc`).
+    """
     name, kind = _name(vm, metric_id), metric_id & _TYPE_MASK
     metrics, plugin = vm.ports.metrics, vm.plugin_name()
     act = (metrics.counter_add, metrics.gauge_set, metrics.observe)[kind]
@@ -83,7 +95,11 @@ def record_metric(vm: WasmVM, metric_id: int, value: int) -> int | None:
 
 
 def get_metric(vm: WasmVM, metric_id: int, return_value: int) -> int | None:
-    """The value of a counter or gauge, eight bytes. BAD_ARGUMENT for a histogram."""
+    """The value of a counter or gauge, eight bytes. BAD_ARGUMENT for a histogram.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_metric
+    Follows: Envoy `Context::getMetric` (`source/extensions/common/wasm/context.cc`).
+    """
     kind = metric_id & _TYPE_MASK
     if kind > MetricType.GAUGE:
         return ProxyStatus.BAD_ARGUMENT

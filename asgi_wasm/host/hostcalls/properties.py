@@ -38,6 +38,9 @@ def get_property(
     """An attribute, or what some plugin of this stream set. NOT_FOUND when there is none.
 
     SERIALIZATION_FAILURE for the start of a path, as ``request``: it has no bytes of its own.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_property
+    Follows: Envoy `Context::getProperty` (`source/extensions/common/wasm/context.cc`).
     """
     if path_size > limits.MAX_PATH_BYTES:
         limits.check_range(vm, path_data, path_size)
@@ -54,6 +57,9 @@ def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, va
     """Keep a value for the later plugins of this stream, and for the app.
 
     NOT_FOUND without a stream, as in Envoy; BAD_ARGUMENT for one that was declared read-only, and is set.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_set_property
+    Follows: Envoy `Context::setProperty` (`source/extensions/common/wasm/context.cc`).
     """
     limits.check_size(vm, "property_bytes", path_data, path_size)
     limits.check_size(vm, "property_bytes", value_data, value_size)

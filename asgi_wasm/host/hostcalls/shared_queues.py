@@ -14,7 +14,11 @@ __all__ = ["dequeue_shared_queue", "enqueue_shared_queue", "register_shared_queu
 
 
 def register_shared_queue(vm: WasmVM, name_data: int, name_size: int, return_token: int) -> int | None:
-    """Make the queue or take it over: this root context gets `on_queue_ready` from now on."""
+    """Make the queue or take it over: this root context gets `on_queue_ready` from now on.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_register_shared_queue
+    Follows: proxy-wasm-cpp-host `SharedQueue::registerQueue` (`src/shared_queue.cc`).
+    """
     name = vm.memory.read(name_data, name_size)
     token = vm.ports.queues.register(vm.spec.vm_id, name, acting_context(vm).root)
     vm.memory.write_u32(return_token, token)
@@ -24,7 +28,11 @@ def register_shared_queue(vm: WasmVM, name_data: int, name_size: int, return_tok
 def resolve_shared_queue(
     vm: WasmVM, vm_id_data: int, vm_id_size: int, name_data: int, name_size: int, return_token: int
 ) -> int | None:
-    """The token of a queue that somebody registered, else NOT_FOUND. An empty vm_id is the plugin's own."""
+    """The token of a queue that somebody registered, else NOT_FOUND. An empty vm_id is the plugin's own.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_resolve_shared_queue
+    Follows: proxy-wasm-cpp-host `SharedQueue::resolveQueue` (`src/shared_queue.cc`).
+    """
     vm_id = vm.memory.read(vm_id_data, vm_id_size).decode("utf-8", "replace") or vm.spec.vm_id
     token = vm.ports.queues.resolve(vm_id, vm.memory.read(name_data, name_size))
     if token is None:
@@ -34,13 +42,21 @@ def resolve_shared_queue(
 
 
 def enqueue_shared_queue(vm: WasmVM, token: int, value_data: int, value_size: int) -> int | None:
-    """Append a value. NOT_FOUND for an unknown token."""
+    """Append a value. NOT_FOUND for an unknown token.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_enqueue_shared_queue
+    Follows: proxy-wasm-cpp-host `SharedQueue::enqueue` (`src/shared_queue.cc`).
+    """
     value = vm.memory.read(value_data, value_size)
     return None if vm.ports.queues.enqueue(token, value) else ProxyStatus.NOT_FOUND
 
 
 def dequeue_shared_queue(vm: WasmVM, token: int, return_value_data: int, return_value_size: int) -> int | None:
-    """Take the oldest value. EMPTY when there is none, NOT_FOUND for an unknown token."""
+    """Take the oldest value. EMPTY when there is none, NOT_FOUND for an unknown token.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_dequeue_shared_queue
+    Follows: proxy-wasm-cpp-host `SharedQueue::dequeue` (`src/shared_queue.cc`).
+    """
     try:
         value = vm.ports.queues.dequeue(token)
     except KeyError:

@@ -30,7 +30,11 @@ _NO_GRPC_STATUS = 0xFFFF_FFFF
 
 
 def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
-    """Resume one direction. OK from a root context too, where it does nothing."""
+    """Resume one direction. OK from a root context too, where it does nothing.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_continue_stream
+    Follows: Envoy `Context::continueStream` (`source/extensions/common/wasm/context.cc`).
+    """
     if stream_type > StreamType.UPSTREAM:
         return ProxyStatus.BAD_ARGUMENT
     if stream_type == StreamType.UPSTREAM:
@@ -44,7 +48,11 @@ def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
 
 
 def close_stream(vm: WasmVM, stream_type: int) -> int | None:
-    """Reset the stream: the client's connection ends without a whole response. Nothing for the types of TCP streams."""
+    """Reset the stream: the client's connection ends without a whole response. Nothing for the types of TCP streams.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_close_stream
+    Follows: Envoy `Context::closeStream` (`source/extensions/common/wasm/context.cc`).
+    """
     if stream_type > StreamType.UPSTREAM:
         return ProxyStatus.BAD_ARGUMENT
     stream = acting_context(vm).stream
@@ -54,17 +62,29 @@ def close_stream(vm: WasmVM, stream_type: int) -> int | None:
 
 
 def continue_request(vm: WasmVM) -> int | None:
-    """0.1.0 only: `continue_stream` of the request."""
+    """0.1.0 only: `continue_stream` of the request.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.1.0/README.md#proxy_continue_request
+    Follows: proxy-wasm-cpp-host `exports::continue_request` (`src/exports.cc`).
+    """
     return continue_stream(vm, StreamType.HTTP_REQUEST)
 
 
 def continue_response(vm: WasmVM) -> int | None:
-    """0.1.0 only: `continue_stream` of the response."""
+    """0.1.0 only: `continue_stream` of the response.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.1.0/README.md#proxy_continue_response
+    Follows: proxy-wasm-cpp-host `exports::continue_response` (`src/exports.cc`).
+    """
     return continue_stream(vm, StreamType.HTTP_RESPONSE)
 
 
 def clear_route_cache(_vm: WasmVM) -> int | None:
-    """0.1.0 only. There is no route cache: the app routes after the plugins."""
+    """0.1.0 only. There is no route cache: the app routes after the plugins.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.1.0/README.md#proxy_clear_route_cache
+    Follows: Envoy `Context::clearRouteCache` (`source/extensions/common/wasm/context.h`).
+    """
     return None
 
 
@@ -79,7 +99,11 @@ def send_local_response(
     headers_size: int,
     grpc_status: int,
 ) -> int | None:
-    """Answer in the app's stead. OK always, also when it comes too late to be sent (spec and cpp-host)."""
+    """Answer in the app's stead. OK always, also when it comes too late to be sent (spec and cpp-host).
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_send_local_response
+    Follows: Envoy `Context::sendLocalResponse` (`source/extensions/common/wasm/context.cc`).
+    """
     limits.check_size(vm, "local_reply_bytes", body_data, body_size)
     read = vm.memory.read
     details, body = read(details_data, details_size), read(body_data, body_size)

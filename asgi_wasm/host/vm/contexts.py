@@ -174,9 +174,8 @@ class Chain(Protocol):
 class StreamContext:
     """One filter's part in one request and its response.
 
-    ``maps`` and ``bodies`` hold what this filter may touch at this moment, None what it may not: the windows of
-    abi §"readable when" are opened before a callback and closed when it answers Continue, as Envoy drops its
-    pointers then.
+    ``maps`` and ``bodies`` hold what this filter may touch at this moment, None what it may not: they are
+    filled before a callback and emptied when it answers Continue, as Envoy drops its pointers then.
     """
 
     __slots__ = (
@@ -218,7 +217,12 @@ class StreamContext:
         return self.id
 
     def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
-        """Run `on_request_headers` or `on_response_headers`; the raw verdict, 0 when the plugin has none."""
+        """Run `on_request_headers` or `on_response_headers`; the raw verdict, 0 when the plugin has none.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_request_headers
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_response_headers
+        Follows: proxy-wasm-cpp-host `ContextBase::onRequestHeaders`, `onResponseHeaders` (`src/context.cc`).
+        """
         callback = self.vm.on_headers[direction]
         if callback is None:
             return 0
@@ -233,6 +237,10 @@ class StreamContext:
         """Run `on_request_body` or `on_response_body`; the raw verdict.
 
         When the end is here, writing to the trailers map makes trailers: they are in ``made_trailers`` afterwards.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_request_body
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_response_body
+        Follows: proxy-wasm-cpp-host `ContextBase::onRequestBody`, `onResponseBody` (`src/context.cc`).
         """
         callback = self.vm.on_body[direction]
         if callback is None:
@@ -251,7 +259,12 @@ class StreamContext:
         return made
 
     def trailers(self, direction: int, trailers: HeaderMap) -> int:
-        """Run `on_request_trailers` or `on_response_trailers`; the raw verdict."""
+        """Run `on_request_trailers` or `on_response_trailers`; the raw verdict.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_request_trailers
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_response_trailers
+        Follows: proxy-wasm-cpp-host `ContextBase::onRequestTrailers`, `onResponseTrailers` (`src/context.cc`).
+        """
         callback = self.vm.on_trailers[direction]
         if callback is None:
             return 0

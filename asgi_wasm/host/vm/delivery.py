@@ -16,7 +16,11 @@ from asgi_wasm.host.vm.grpc_tokens import GrpcInput
 def deliver_http_response(
     root: RootContext, token: int, headers: HeaderMap, body: bytes, trailers: HeaderMap | None = None
 ) -> None:
-    """Hand the answer of an HTTP call to the plugin. Its SDK finds the stream that the token belongs to."""
+    """Hand the answer of an HTTP call to the plugin. Its SDK finds the stream that the token belongs to.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_http_call_response
+    Follows: Envoy `Context::onHttpCallSuccess` (`source/extensions/common/wasm/context.cc`).
+    """
     root.maps = {MapType.HTTP_CALL_RESPONSE_HEADERS: headers}
     if trailers is not None:
         root.maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = trailers
@@ -28,7 +32,11 @@ def deliver_http_response(
 
 
 def deliver_http_failure(root: RootContext, token: int) -> None:
-    """Tell the plugin that its HTTP call was reset: all zero, and `get_status` says why (Envoy `onHttpCallFailure`)."""
+    """Tell the plugin that its HTTP call was reset: all zero, and `get_status` says why (Envoy `onHttpCallFailure`).
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_http_call_response
+    Follows: Envoy `Context::onHttpCallFailure` (`source/extensions/common/wasm/context.cc`).
+    """
     root.status = (ProxyStatus.BROKEN_CONNECTION, b"reset")
     try:
         root.notify("proxy_on_http_call_response", token, 0, 0, 0)
@@ -37,12 +45,20 @@ def deliver_http_failure(root: RootContext, token: int) -> None:
 
 
 def deliver_grpc_initial_metadata(root: RootContext, token: int, metadata: HeaderMap) -> None:
-    """A stream's metadata, before its first message: always, even when there is none."""
+    """A stream's metadata, before its first message: always, even when there is none.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_grpc_receive_initial_metadata
+    Follows: Envoy `Context::onGrpcReceiveInitialMetadataWrapper` (`source/extensions/common/wasm/context.cc`).
+    """
     _deliver_metadata(root, token, MapType.GRPC_RECEIVE_INITIAL_METADATA, metadata)
 
 
 def deliver_grpc_trailing_metadata(root: RootContext, token: int, metadata: HeaderMap) -> None:
-    """A stream's metadata after its last message, just before its status."""
+    """A stream's metadata after its last message, just before its status.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_grpc_receive_trailing_metadata
+    Follows: Envoy `Context::onGrpcReceiveTrailingMetadataWrapper` (`source/extensions/common/wasm/context.cc`).
+    """
     _deliver_metadata(root, token, MapType.GRPC_RECEIVE_TRAILING_METADATA, metadata)
 
 
@@ -57,7 +73,11 @@ def _deliver_metadata(root: RootContext, token: int, map_type: MapType, metadata
 
 
 def deliver_grpc_message(root: RootContext, token: int, message: bytes) -> None:
-    """One message of a stream."""
+    """One message of a stream.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_grpc_receive
+    Follows: Envoy `Context::onGrpcReceiveWrapper` (`source/extensions/common/wasm/context.cc`).
+    """
     if token not in root.grpc_tokens:
         return
     root.buffers = {BufferType.GRPC_RECEIVE_BUFFER: Buffer(message, writable=False)}
@@ -77,7 +97,11 @@ def deliver_grpc_answer(root: RootContext, token: int, message: bytes) -> None:
 
 
 def deliver_grpc_close(root: RootContext, token: int, status: int, message: bytes) -> None:
-    """The status of a stream, or of a unary call that failed; `get_status` has both parts of it meanwhile."""
+    """The status of a stream, or of a unary call that failed; `get_status` has both parts of it meanwhile.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_grpc_close
+    Follows: Envoy `Context::onGrpcCloseWrapper` (`source/extensions/common/wasm/context.cc`).
+    """
     if token not in root.grpc_tokens:
         return
     root.grpc_tokens.apply(token, GrpcInput.REMOTE_CLOSE)

@@ -25,6 +25,11 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
     """Make a root context and start it: `on_context_create`, `on_vm_start`, `on_configure`.
 
     Raises `StartRefusedError` when the plugin says no, `VmFailedError` when it traps.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_context_create
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_vm_start
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_configure
+    Follows: proxy-wasm-cpp-host `WasmBase::start`, `WasmBase::configure` (`src/wasm.cc`).
     """
     root = RootContext(vm.next_context_id(), vm, spec, conf)
     vm.contexts[root.id] = root
@@ -55,7 +60,11 @@ def _refuse(root: RootContext) -> None:
 
 
 def shut_down_root(root: RootContext) -> None:
-    """Ask a root context to end; `on_delete` follows at once, or after its `proxy_done` when it answers false."""
+    """Ask a root context to end; `on_delete` follows at once, or after its `proxy_done` when it answers false.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_done
+    Follows: proxy-wasm-cpp-host `WasmBase::startShutdown` (`src/wasm.cc`).
+    """
     vm = root.vm
     if vm.failure is not None or root.deleted or root.awaiting_done:
         return
@@ -73,7 +82,11 @@ def shut_down_root(root: RootContext) -> None:
 
 
 def create_stream(root: RootContext, chain: Chain) -> StreamContext:
-    """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`."""
+    """Make the context of one request in this plugin. Raises `VmFailedError`, `LimitReachedError`.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_context_create
+    Follows: proxy-wasm-cpp-host `ContextBase::onCreate` (`src/context.cc`).
+    """
     vm = root.vm
     context_id = vm.new_stream_id(root.spec.name)
     vm.contexts[context_id] = context = StreamContext(context_id, root, chain)
@@ -88,7 +101,11 @@ def end_callouts(context: StreamContext) -> None:
 
 
 def log_stream(context: StreamContext) -> None:
-    """`on_log`, before `finish_stream`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    """`on_log`, before `finish_stream`. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_log
+    Follows: Envoy `Context::log` (`source/extensions/common/wasm/context.cc`).
+    """
     vm = context.vm
     if vm.failure is not None or context.deleted or vm.on_log is None:
         return
@@ -100,7 +117,11 @@ def log_stream(context: StreamContext) -> None:
 
 
 def finish_stream(context: StreamContext) -> None:
-    """`on_done`, `on_delete`, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now."""
+    """`on_done`, `on_delete`, once. A failed VM hears nothing of it. Raises `VmFailedError` when it fails now.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_done
+    Follows: Envoy `Context::onDestroy` (`source/extensions/common/wasm/context.cc`).
+    """
     vm = context.vm
     if vm.failure is not None or context.deleted:
         return
@@ -111,7 +132,11 @@ def finish_stream(context: StreamContext) -> None:
 
 
 def delete_stream(context: StreamContext) -> None:
-    """`on_delete`, once, after an `on_done`. Raises `VmFailedError` when the VM fails now."""
+    """`on_delete`, once, after an `on_done`. Raises `VmFailedError` when the VM fails now.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_delete
+    Follows: Envoy `Context::onDestroy` (`source/extensions/common/wasm/context.cc`).
+    """
     vm = context.vm
     if vm.failure is not None or context.deleted:
         return

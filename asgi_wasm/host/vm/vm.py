@@ -324,6 +324,12 @@ class WasmVM:
                 self.ports.start(effect)
 
     def _allocate(self, size: int) -> int:
+        """Room for so many bytes in the guest; 0 when there is none.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_memory_allocate
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#malloc
+        Follows: proxy-wasm-cpp-host `WasmBase::allocMemory` (`include/proxy-wasm/wasm.h`).
+        """
         # cpp-host `SaveRestoreContext`: the allocator runs without a context and may only log.
         previous = self.current, self._effective
         flags, restricted = self.flags, self.flags[RESTRICTED]
@@ -392,7 +398,11 @@ class WasmVM:
         return self._last_function_id
 
     def delete(self, root: RootContext) -> None:
-        """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`."""
+        """Run `on_delete` of a root context and forget it, once. Raises `VmFailedError`.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_delete
+        Follows: proxy-wasm-cpp-host `WasmBase::finishShutdown` (`src/wasm.cc`).
+        """
         if root.deleted:
             return
         root.deleted = True

@@ -180,6 +180,11 @@ class MemoryQueues:
                 return
 
     def _wake(self, token: int) -> None:
+        """Tell the last registrant that something is there.
+
+        Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_on_queue_ready
+        Follows: proxy-wasm-cpp-host `SharedQueue::enqueue` (`src/shared_queue.cc`).
+        """
         owners = self._kept.queues[token].owners
         if owners and owners[0][0] is not self:
             # It changed hands in the meantime.

@@ -1,4 +1,4 @@
-"""The same semantics over every store (abi.md's sources: cpp-host `shared_data.cc`, `shared_queue.cc`)."""
+"""The same semantics over every store (that of proxy-wasm-cpp-host's `shared_data.cc` and `shared_queue.cc`)."""
 
 from __future__ import annotations
 
