@@ -31,6 +31,15 @@ _SERVERS_OWN = frozenset(
 )
 
 
+def as_get(scope: Scope) -> dict[str, Any]:
+    """The scope of the GET that the handshake is, and that plugins see; ASGI's websocket scope has no method."""
+    own: dict[str, Any] = {**scope, "method": "GET"}
+    if scope.get("subprotocols"):
+        # ASGI allows any iterable, also one that can be read only once.
+        own["subprotocols"] = list(scope["subprotocols"])
+    return own
+
+
 def offered(scope: Scope) -> list[str]:
     """The subprotocols that the client offers."""
     return list(scope.get("subprotocols") or ())

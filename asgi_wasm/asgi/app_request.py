@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi import translate
+from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.environment import Environment, guarded_scope, headers_dropped
 from asgi_wasm.asgi.lengths import said_by
 
@@ -68,9 +68,9 @@ class AppRequest:
         """The app's scope; None where plugins wrote a method, scheme or path that no request line can carry."""
         scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
         if headers.changed:
-            if not translate.is_target_sendable(headers):
+            if not rewriting.is_target_sendable(headers):
                 return None
-            if dropped := translate.apply_request_headers(scope, headers):
+            if dropped := rewriting.apply_request_headers(scope, headers):
                 headers_dropped(self._environment, self._filters, dropped)
         if headers.changed or self._chain.request.may_change:
             self._say_length(scope)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi import translate
+from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.app_response import SECOND_START
 from asgi_wasm.asgi.environment import guarded_scope, has_left, headers_dropped, share_scope
 from asgi_wasm.asgi.exchange import HttpExchange
@@ -126,11 +126,11 @@ class Request:
     async def _call_app(self, headers: HeaderMap) -> None:
         scope = guarded_scope(self.scope, self.lane.filters, self.passage.properties)
         if headers.changed:
-            if not translate.is_target_sendable(headers):
+            if not rewriting.is_target_sendable(headers):
                 self.hand_over().refuse_request()
                 await self.conclude()
                 return
-            self._tell_dropped(translate.apply_request_headers(scope, headers))
+            self._tell_dropped(rewriting.apply_request_headers(scope, headers))
             # There is no body, or nobody who may change it.
             length = Length()
             length.own = said_by(self.scope["headers"])

@@ -1,11 +1,14 @@
-"""Scope to pseudo-headers and back, response messages to header maps and back. Bytes stay bytes."""
+"""Scope to header map, response messages to header maps and back. Bytes stay bytes.
+
+What plugins made of a request is written back by `rewriting`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from asgi_wasm.asgi.types import Message, Scope
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
@@ -20,10 +23,6 @@ _MIN_STATUS, _MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
-# RFC 3986 3.1.
-_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
-# White space and control characters would end or split a request line.
-_UNSENDABLE_IN_PATH = re.compile(rb"[\x00-\x20\x7f]")
 # RFC 9110 8.6. Servers take more for a number than clients do ("+5").
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 # What concerns one connection only, and what the server itself acts on: Envoy takes it out before its plugins see a
@@ -45,7 +44,6 @@ _COOKIE = b"cookie"
 # Versions of HTTP in which clients cut `cookie` into pieces.
 _CRUMBLING = frozenset({"2", "2.0", "3", "3.0"})
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
-_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 def settle_headers(scope: Scope) -> None:
@@ -61,7 +59,7 @@ def request_headers(scope: Scope) -> HeaderMap:
 
     `host` is hidden by `:authority`; fields of the connection are left out.
     """
-    hidden = _hidden_fields(scope)
+    hidden = hidden_fields(scope)
     fields = [(bytes(name), bytes(value)) for name, value in scope["headers"] if name != b"host" and name not in hidden]
     offers = scope.get("subprotocols")
     if offers and scope["type"] == "websocket" and all(name != _SUBPROTOCOL for name, _ in fields):
@@ -100,11 +98,13 @@ def pseudo_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _host(scope: Scope) -> bytes | None:
+def own_host(scope: Scope) -> bytes | None:
+    """The client's `host`, if it sent one."""
     return next((bytes(value) for name, value in scope["headers"] if name == b"host"), None)
 
 
-def _hidden_fields(scope: Scope) -> frozenset[bytes]:
+def hidden_fields(scope: Scope) -> frozenset[bytes]:
+    """What plugins are not shown of its headers, besides `host`."""
     return _CONNECTION_FIELDS - _UPGRADE_FIELDS if scope["type"] == "websocket" else _CONNECTION_FIELDS
 
 
@@ -157,50 +157,6 @@ def expects_continue(scope: Scope) -> bool:
     return any(name == b"expect" for name, _ in scope["headers"])
 
 
-def apply_request_headers(scope: Scope, headers: HeaderMap) -> list[bytes]:
-    """Write what plugins changed into ``scope``, which must be our own copy; what they did not stays as it was.
-
-    Gives back the names of headers that were left out because they could not be sent.
-    """
-    if not headers.changed:
-        return []
-    before = dict(pseudo_headers(scope))
-    fields, dropped = _sendable(headers)
-    hidden = _hidden_fields(scope)
-    kept = [(name, value) for name, value in scope["headers"] if name in hidden]
-    authority = headers.get(b":authority")
-    if authority is not None and (_host(scope) is not None or authority != before[b":authority"]):
-        kept.insert(0, (b"host", authority))
-    scope["headers"] = kept + fields
-    method, scheme, path = (_changed(headers, before, name) for name in (b":method", b":scheme", b":path"))
-    if method:
-        scope["method"] = method.decode("latin-1").upper()
-    if scheme:
-        text = scheme.decode("latin-1")
-        scope["scheme"] = _WEBSOCKET_SCHEMES.get(text, text) if scope["type"] == "websocket" else text
-    if path:
-        raw_path, _, query = path.partition(b"?")
-        scope["raw_path"] = raw_path
-        scope["path"] = unquote_to_bytes(raw_path).decode("utf-8", "replace")
-        scope["query_string"] = query
-    return dropped
-
-
-def is_target_sendable(headers: HeaderMap) -> bool:
-    """Whether method, scheme and path are such as a server could have read from a request line, authority from `host`.
-
-    Envoy's codec answers 503 where they hold CR, LF or NUL; an app is given no other bytes that no server would pass.
-    """
-    method, scheme, path = (headers.get(name) for name in (b":method", b":scheme", b":path"))
-    authority = headers.get(b":authority")
-    return (
-        (not authority or _VALUE.fullmatch(authority) is not None)
-        and (not method or _TOKEN.fullmatch(method) is not None)
-        and (not scheme or _SCHEME.fullmatch(scheme) is not None)
-        and (not path or _UNSENDABLE_IN_PATH.search(path) is None)
-    )
-
-
 def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The headers of an HTTP request as plugins see them, without pseudo-headers."""
     fields = [field for field in scope["headers"] if field[0] not in HIDDEN]
@@ -210,11 +166,11 @@ def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
 def kept_fields(scope: Scope, pseudo: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of an HTTP request that plugins do not see, before those that they changed."""
     kept = [field for field in scope["headers"] if field[0] in _CONNECTION_FIELDS]
-    return kept if _host(scope) is None else [(b"host", pseudo[0][1]), *kept]
+    return kept if own_host(scope) is None else [(b"host", pseudo[0][1]), *kept]
 
 
 def trimmed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers that are written anew, without white space around values, as `_sendable` writes them."""
+    """Headers that are written anew, without white space around values, as `sendable` writes them."""
     return [(name, value.strip(b" \t")) for name, value in fields]
 
 
@@ -242,12 +198,6 @@ def is_ordinary_start(method: str, message: Message) -> bool:
 def content_length(message: Message) -> bytes | None:
     """What a start message declares, values of a repeated header joined as a header map has them."""
     return response_headers(message).get(b"content-length")
-
-
-def _changed(headers: HeaderMap, before: Mapping[bytes, bytes], name: bytes) -> bytes | None:
-    """What a plugin wrote; None when it is as it was, or was removed."""
-    value = headers.get(name)
-    return None if value == before[name] else value
 
 
 def response_headers(message: Message) -> HeaderMap:
@@ -283,7 +233,7 @@ def response_start(original: Message | None, headers: HeaderMap) -> tuple[dict[s
 
 def start_message(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:
     """`response_start` before anybody has looked at what it says of its length."""
-    fields, dropped = _sendable(headers)
+    fields, dropped = sendable(headers)
     message: dict[str, Any] = dict(original) if original is not None else {}
     message.update(type="http.response.start", status=status_of(headers), headers=fields)
     return message, dropped
@@ -302,7 +252,7 @@ def _delimited(fields: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, byt
     return [field for field in fields if field[0] != b"content-length"], [b"content-length"]
 
 
-def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+def sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
     """Headers without pseudo-headers, and the names of those that would break the message's framing."""
     fields: list[tuple[bytes, bytes]] = []
     dropped: list[bytes] = []
@@ -319,7 +269,7 @@ def _sendable(headers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes
 
 def sendable_trailers(trailers: HeaderMap) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
     """Trailers as ASGI wants them, and the names of what cannot be sent, such as fields that are about the message."""
-    fields, dropped = _sendable(trailers)
+    fields, dropped = sendable(trailers)
     kept = [field for field in fields if field[0] != b"content-length" and field[0] not in HOP_FIELDS]
     return kept, dropped + [name for name, _ in fields if name == b"content-length" or name in HOP_FIELDS]
 

@@ -10,9 +10,9 @@ import asyncio
 import weakref
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi import accept, translate
+from asgi_wasm.asgi import accept, rewriting, translate
 from asgi_wasm.asgi.environment import (
     Environment,
     guarded_scope,
@@ -24,6 +24,7 @@ from asgi_wasm.asgi.environment import (
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
+from asgi_wasm.asgi.states import FROM_APP, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.logs import get_logger
 
@@ -53,21 +54,15 @@ class WebSocketHandshake:
     ) -> None:
         self._environment = environment
         self._filters = filters
-        # Plugins see the GET that the handshake is; ASGI's websocket scope has no method.
-        self._server_scope: dict[str, Any] = {**scope, "method": "GET"}
-        if scope.get("subprotocols"):
-            # ASGI allows any iterable, also one that can be read only once.
-            self._server_scope["subprotocols"] = list(scope["subprotocols"])
+        self._server_scope = accept.as_get(scope)
         self._server_receive = receive
         self._server_send = send
         self._headers_dropped = partial(headers_dropped, environment, filters)
         # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
-        changed = partial(_changed, weakref.ref(self))
+        changed = partial(type(self)._changed, weakref.proxy(self))
         self._to_app = RequestSide(changed, lambda _: None)
-        version = scope.get("http_version") or "1.1"
-        self._to_client = to_client = ResponseSide(
-            "GET", changed, self._headers_dropped, trailers=False, version=version
-        )
+        dropped, version = self._headers_dropped, scope.get("http_version") or "1.1"
+        self._to_client = to_client = ResponseSide("GET", changed, dropped, trailers=False, version=version)
         self._attributes = ScopeAttributes(self._server_scope)
         self._attributes.bytes_sent = lambda: to_client.bytes_out
         self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
@@ -77,8 +72,8 @@ class WebSocketHandshake:
         self._answering = asyncio.Lock()
         # The app's accept or close, and the headers that plugins see of it, until they have passed.
         self._answer: tuple[Message, HeaderMap, HeaderMap] | None = None
-        self._denial = False
-        self._denial_ended = False
+        # How far the response is by which the app denies.
+        self._denial = ResponseState.IDLE
         # Accepted, or closed by the app: from here on every message passes, unless plugins end the connection.
         self._settled = False
         self._ended_by_plugins = False
@@ -113,12 +108,12 @@ class WebSocketHandshake:
     # --- the app
 
     async def _call_app(self, scope: Scope, headers: HeaderMap) -> None:
-        if headers.changed and not translate.is_target_sendable(headers):
+        if headers.changed and not rewriting.is_target_sendable(headers):
             self._chain.refuse_request()
             await self._deny()
             return
         own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
-        if dropped := translate.apply_request_headers(own, headers):
+        if dropped := rewriting.apply_request_headers(own, headers):
             self._headers_dropped(dropped)
         if headers.changed:
             accept.write_offered(own, translate.request_headers(self._server_scope))
@@ -142,7 +137,7 @@ class WebSocketHandshake:
         async with self._answering:
             if self._answer is not None:
                 await self._settle(*self._answer)
-            elif self._denial_ended and not self._attributes.finished:
+            elif self._denial is ResponseState.DONE and not self._attributes.finished:
                 await self._end_denial()
 
     async def _receive(self) -> Message:
@@ -176,7 +171,7 @@ class WebSocketHandshake:
             if self._ended_by_plugins or (self._client.gone and not self._settled):
                 if message["type"] == _SEND or message.get("more_body", False):
                     raise _LeftError("nobody is there any more: a plugin has ended the connection, or the client has")
-                if not (self._ended_by_plugins or self._denial):
+                if not (self._ended_by_plugins or self._denial is not ResponseState.IDLE):
                     # To nobody; servers complain of an app that ends without an answer.
                     await self._server_send(message)
             elif self._settled:
@@ -190,16 +185,16 @@ class WebSocketHandshake:
         if kind == _ACCEPT and message.get("headers"):
             # ASGI allows any iterable, also one that can be read only once.
             message = {**message, "headers": translate.header_pairs(message)}
-        if self._denial and kind == _DENIAL_BODY and not self._denial_ended:
-            await self._deny_by_app(message)
-        elif self._denial:
-            if not self._denial_ended:
+        if self._denial is ResponseState.BODY:
+            if kind != _DENIAL_BODY:
                 # The server cannot tell: the start may still be held back.
                 raise RuntimeError(f"Expected ASGI message {_DENIAL_BODY!r}, but got {kind!r}.")
+            await self._deny_by_app(message)
+        elif self._denial is ResponseState.DONE:
             await self._end_denial()
             await self._server_send(message)
         elif kind == _DENIAL_START:
-            self._denial = True
+            self._denial = FROM_APP[self._denial, Part.HEAD]
             headers = translate.response_headers(message)
             may_change = any(context.vm.on_body[1] is not None for context in self._chain.contexts)
             self._to_client.begin(message, headers, may_change=may_change)
@@ -245,7 +240,7 @@ class WebSocketHandshake:
     async def _deny_by_app(self, message: Message) -> None:
         """A piece of the response by which the app denies."""
         data, more = bytes(message.get("body", b"")), message.get("more_body", False)
-        self._denial_ended = not more
+        self._denial = FROM_APP[self._denial, Part.PIECE if more else Part.END]
         response = self._chain.response
         if response is not None and not (response.closed or self._to_client.complete) and (data or not more):
             response.data(data, not more)
@@ -280,22 +275,23 @@ class WebSocketHandshake:
     async def _deny(self) -> None:
         """Deny the handshake with the plugins' answer where the server can, else by closing, which it shows as 403."""
         self._ended_by_plugins = True
-        begun = self._denial and self._to_client.started
-        await self._client.until(lambda: self._to_client.complete or self._to_client.reset_reason is not None)
+        begun = self._denial is not ResponseState.IDLE and self._to_client.started
+        to_client = self._to_client
+        await self._client.until(lambda: to_client.complete or to_client.reset_reason is not None)
         await self._client.until(lambda: self._client.connected)
         if self._client.gone:
             return
-        if self._to_client.reset_reason is not None and begun:
-            tell_cut(self._to_client)
-        elif self._to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
-            while self._to_client.messages:
-                await self._send_denial(self._to_client.messages.popleft())
+        if to_client.reset_reason is not None and begun:
+            tell_cut(to_client)
+        elif to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
+            while to_client.messages:
+                await self._send_denial(to_client.messages.popleft())
         else:
-            self._to_client.messages.clear()
+            to_client.messages.clear()
             await self._server_send({"type": _CLOSE, "code": _POLICY_VIOLATION, "reason": ""})
         self._finish()
 
-    def changed(self) -> None:
+    def _changed(self) -> None:
         """Something reached a far end."""
         self._client.wake()
         if self._settled and self._chain.answered_locally and not self._ended_by_plugins:
@@ -303,8 +299,3 @@ class WebSocketHandshake:
             self._ended_by_plugins = True
             close = self._server_send({"type": _CLOSE, "code": _INTERNAL_ERROR, "reason": ""})
             self._closing = asyncio.ensure_future(close)
-
-
-def _changed(handshake: weakref.ref[WebSocketHandshake]) -> None:
-    if (there := handshake()) is not None:
-        there.changed()
