@@ -82,6 +82,5 @@ def limits_of(kind: type[_Limits], *said: PluginLimits) -> _Limits:
     """The limits of one kind: of each what the last of ``said`` says that says anything, else its default."""
     values: dict[str, int] = {}
     for each in said:
-        given = each.model_dump(exclude_none=True)
-        values.update({name: given[name] for name in kind.__dataclass_fields__ if name in given})
+        values.update({name: value for name, value in each if value is not None and name in kind.__dataclass_fields__})
     return kind(**values)

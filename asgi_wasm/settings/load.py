@@ -86,9 +86,10 @@ class _Reader:
         routes, denies = self._routes()
         upstreams = tuple(found for name in merged.upstreams if (found := self._upstream(name)) is not None)
         metrics = self._check(Metrics, {"enabled": (False, None), **merged.metrics}, "metrics")
-        top = self._check(Settings, {key: merged.values[key] for key in _TOP_VALUES if key in merged.values}, "")
+        top = self._check(Settings, {key: said for key, said in merged.values.items() if key != "routes"}, "")
         self._mistakes.check_none()
         assert limits is not None and metrics is not None and top is not None, "what is missing is a mistake"
+        store = parse_store_url(top.shared_data)
         return specs.HostSpec(
             plugins=plugins,
             routes=routes,
@@ -97,24 +98,15 @@ class _Reader:
                 top.normalize_path, top.merge_slashes, specs.EscapedSlashes(top.path_with_escaped_slashes_action)
             ),
             upstreams=upstreams,
-            engine=top.engine,
-            wasmer_library=top.wasmer_library,
             resident=top.resident == "auto",
             accelerator=specs.Wish(top.accelerator),
-            cache_dir=top.cache_dir,
             limits=limits_of(specs.StreamLimits, limits),
             call_response_limit=limits.call_response or specs.DEFAULT_CALL_RESPONSE_LIMIT,
             stack_limit=limits.stack or specs.DEFAULT_STACK_LIMIT,
-            pause_timeout=top.pause_timeout,
             metrics=_metrics_spec(metrics),
-            store=replace(
-                parse_store_url(top.shared_data),
-                metrics=top.shared_metrics,
-                limits=limits_of(specs.StoreLimits, limits),
-            ),
+            store=replace(store, metrics=top.shared_metrics, limits=limits_of(specs.StoreLimits, limits)),
             sources=self._files,
-            watch=top.watch,
-            drain_timeout=top.drain_timeout,
+            **{key: getattr(top, key) for key in _SAME_IN_SPEC},
         )
 
     def _plugin(self, name: str, common: Limits) -> specs.PluginSpec | None:
@@ -123,18 +115,20 @@ class _Reader:
         if plugin is None:
             return None
         named_by = fields["file"][1]
-        file = self._path(named_by, f"plugins.{name}.file", plugin.file)
-        return specs.PluginSpec(
-            name=name,
-            file=file,
-            named_by=f"{named_by.name}: plugins.{name}.file",
-            env=tuple(plugin.env.items()),
-            allowed_capabilities=frozenset(plugin.allowed_capabilities),
-            limits=limits_of(specs.PluginLimits, common, plugin.limits),
-            vm_conf=plugin.vm_conf or b"",
-            reload_interval=plugin.reload_config.backoff.base_interval,
-            **{key: getattr(plugin, key) for key in _SAME_IN_SPEC},
+        said = dict(plugin)
+        said.update(
+            {
+                "name": name,
+                "file": self._path(named_by, f"plugins.{name}.file", plugin.file),
+                "env": tuple(plugin.env.items()),
+                "allowed_capabilities": frozenset(plugin.allowed_capabilities),
+                "limits": limits_of(specs.PluginLimits, common, plugin.limits),
+                "vm_conf": plugin.vm_conf or b"",
+                "reload_interval": said.pop("reload_config").backoff.base_interval,
+                "named_by": f"{named_by.name}: plugins.{name}.file",
+            }
         )
+        return specs.PluginSpec(**said)
 
     def _routes(self) -> tuple[tuple[specs.RouteSpec, ...], bool]:
         """The routes, and whether what none of them names is refused (`default: deny`)."""
@@ -233,27 +227,5 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
     return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
 
 
-_TOP_VALUES = (
-    *("resident", "accelerator"),
-    *(
-        "engine",
-        "wasmer_library",
-        "cache_dir",
-        "pause_timeout",
-        "shared_data",
-        "shared_metrics",
-        "watch",
-        "drain_timeout",
-    ),
-    *("normalize_path", "merge_slashes", "path_with_escaped_slashes_action"),
-)
-_SAME_IN_SPEC = (
-    "priority",
-    "conf",
-    "root_id",
-    "vm_id",
-    "failure_policy",
-    "allow_on_headers_stop_iteration",
-    "sha256",
-    "service",
-)
+# What needs no translation.
+_SAME_IN_SPEC = "engine", "wasmer_library", "cache_dir", "pause_timeout", "watch", "drain_timeout"

@@ -139,9 +139,12 @@ class Merged:
 
 
 def as_mapping(entry: Any) -> Mapping[str, Any] | None:
-    """What was said in an entry, be it a mapping or one of our models; None for anything else."""
+    """What was said in an entry, be it a mapping or one of our models; None for anything else.
+
+    What stands in a model is checked already, and stays as it is.
+    """
     if isinstance(entry, BaseModel):
-        return entry.model_dump(exclude_unset=True)
+        return {name: value for name, value in entry if name in entry.model_fields_set}
     return entry if isinstance(entry, Mapping) else None
 
 

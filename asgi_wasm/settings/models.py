@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asgi_wasm.engines import ENGINES
 from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
@@ -170,10 +169,8 @@ class Plugin(Entry):
         return value if value is None else value.lower()
 
 
-class Settings(BaseSettings):
-    """All settings as one object, for those who build them in Python: it reads no other source by itself."""
-
-    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
+class Settings(Entry):
+    """All settings as one object, for those who build them in Python: it reads no source, which `load` does."""
 
     plugins: list[Plugin] = Field(default_factory=list)
     """The plugins: a list, or a mapping by name."""
@@ -236,15 +233,3 @@ class Settings(BaseSettings):
         if value not in ENGINES:
             raise ValueError(f"{shown(value)!r} is no engine: choose from {', '.join(ENGINES)}")
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what was given: `sources` merges by plugin name and remembers where each key came from."""
-        return (init_settings,)
