@@ -18,7 +18,8 @@ from asgi_wasm.specs import UpstreamSpec
 
 # Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
 CONNECT_TIMEOUT = 5.0
-# Of all addresses but the last one that a name has: one that does not answer must not keep from the others.
+# Of all addresses but the last one that a name has: one that does not answer must not keep from the others. And of
+# asking again for a name whose addresses are known.
 _ADDRESS_TIMEOUT = 1.0
 # Seconds that what a name resolves to is used for: Envoy's `dns_refresh_rate`.
 _FRESH_SECONDS = 5.0
@@ -42,7 +43,7 @@ class Connector:
         self._host = host
         self._port = port
         self._tls = tls
-        self._resolving = asyncio.Lock()
+        self._lookup: asyncio.Future[list[str]] | None = None
         # What the name resolved to, and until when it counts.
         self._addresses: list[str] = []
         self._fresh_until = float("inf") if self._is_address() else 0.0
@@ -76,14 +77,35 @@ class Connector:
         return await self._connect_to(last, make)
 
     async def _resolve(self) -> list[str]:
+        """Many calls at once ask once; and one that is given up leaves no thread behind for each call after it."""
         loop = asyncio.get_running_loop()
-        # Many calls at once ask once.
-        async with self._resolving:
-            if loop.time() >= self._fresh_until:
-                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-                self._addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-                self._fresh_until = loop.time() + _FRESH_SECONDS
+        if loop.time() < self._fresh_until:
             return self._addresses
+        lookup = self._lookup
+        if lookup is None:
+            lookup = self._lookup = asyncio.ensure_future(self._look_up())
+            lookup.add_done_callback(self._looked_up)
+        # What was found before counts, as in Envoy, when it fails now or takes long: a host seldom moves while its name
+        # server is away.
+        await asyncio.wait([lookup], timeout=_ADDRESS_TIMEOUT if self._addresses else None)
+        if not self._addresses:
+            raise OSError(f"the name {self._host} is not resolved: {lookup.exception()}")
+        return self._addresses
+
+    async def _look_up(self) -> list[str]:
+        found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    def _looked_up(self, lookup: asyncio.Future[list[str]]) -> None:
+        self._lookup = None
+        if not lookup.cancelled() and lookup.exception() is None:
+            self._addresses = lookup.result()
+            self._fresh_until = asyncio.get_running_loop().time() + _FRESH_SECONDS
+
+    def close(self) -> None:
+        """Ask for its name no more. Idempotent."""
+        if self._lookup is not None:
+            self._lookup.cancel()
 
     async def _connect_to(self, address: str, make: Callable[[], _Connection]) -> _Connection:
         connection = make()

@@ -65,6 +65,7 @@ class Pool:
     async def close(self) -> None:
         """Close every idle connection; those that are lent close when they come back."""
         self._closed = True
+        self._connector.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None

@@ -118,6 +118,7 @@ class SharedPool:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._connector.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None

@@ -129,6 +129,8 @@ class Channel:
     async def close(self) -> None:
         """End the connections. What they carry must have been cancelled."""
         self._is_closed = True
+        if self._connector is not None:
+            self._connector.close()
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
