@@ -8,14 +8,22 @@ the answer to the next one, which is another request's.
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 from collections import deque
 from typing import cast
 
 import h11
 
+from asgi_wasm.http_syntax import FIELD_VALUE
 from asgi_wasm.services.callouts.connector import Connection
-from asgi_wasm.services.callouts.messages import Answer, ConnectionLostError, Request, UpstreamProtocolError
+from asgi_wasm.services.callouts.messages import (
+    MAX_FIELDS,
+    Answer,
+    ConnectionLostError,
+    Request,
+    UpstreamProtocolError,
+)
 from asgi_wasm.services.callouts.turns import Turns
 
 # Of an answer's head, and of a chunk's; Envoy's is 60 KiB.
@@ -24,7 +32,8 @@ _MAX_HEAD = 64 * 1024
 _HIGH_WATER = 256 * 1024
 # Parsed in one turn; an event takes some 10 microseconds.
 _TURN_EVENTS = 32
-_SWITCHING_PROTOCOLS = 101
+_SWITCHING_PROTOCOLS, _NO_CONTENT = 101, 204
+_VALUE = re.compile(FIELD_VALUE.encode())
 
 
 class Http1Connection(Connection):
@@ -186,12 +195,14 @@ class Http1Connection(Connection):
         if isinstance(event, h11.Data):
             answer.append(event.data, begins_piece=event.chunk_start)
         elif isinstance(event, h11.Response):
-            answer.begin(event.status_code, list(event.headers))
+            answer.begin(event.status_code, _fields(event))
         elif isinstance(event, h11.InformationalResponse):
             if event.status_code == _SWITCHING_PROTOCOLS:
-                answer.begin(event.status_code, list(event.headers))
+                answer.begin(event.status_code, _fields(event))
                 return True
             answer.interim()
+            # Of the answer nothing, if this is all.
+            self._heard = bool(self._unparsed or self._parser.trailing_data[0])
         else:
             return isinstance(event, h11.EndOfMessage)
         return False
@@ -205,3 +216,24 @@ class Http1Connection(Connection):
             self.abort()
         else:
             parser.start_next_cycle()
+
+
+def _fields(answer: h11.Response | h11.InformationalResponse) -> list[tuple[bytes, bytes]]:
+    """Its headers. Raises `UpstreamProtocolError` for what h11 lets pass and Envoy does not."""
+    fields = list(answer.headers)
+    if len(fields) > MAX_FIELDS:
+        raise UpstreamProtocolError(f"it has more than {MAX_FIELDS} headers")
+    if not all(_VALUE.fullmatch(value) for _, value in fields):
+        raise UpstreamProtocolError("its headers have characters that no header can carry")
+    framing = dict(fields)
+    length, is_coded = framing.get(b"content-length"), b"transfer-encoding" in framing
+    if length is not None and is_coded:
+        # Whoever reads it otherwise would take the end of it for another answer.
+        raise UpstreamProtocolError("it has a content-length and a transfer-encoding")
+    # What Envoy keeps to itself.
+    unsaid = {b"keep-alive"}
+    if answer.status_code == _NO_CONTENT:
+        if is_coded or length not in (None, b"0"):
+            raise UpstreamProtocolError("it announces a body with status 204")
+        unsaid.add(b"content-length")
+    return [(name, value) for name, value in fields if name not in unsaid]

@@ -8,6 +8,8 @@ from asgi_wasm.host.streams.header_map import HeaderMap
 
 # More than a proxy passes on between a request and its answer; RFC 9110 15.2 sets no bound.
 _MAX_INTERIM = 100
+# Of an answer's headers: Envoy's `max_headers_count`.
+MAX_FIELDS = 100
 # A body may come in so many pieces, and in one more for every so many bytes of it: below that an upstream has the host
 # work far more than it tells it.
 _FREE_PIECES = 10_000

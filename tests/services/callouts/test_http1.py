@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from asgi_wasm.services.callouts.connector import Connector
+from asgi_wasm.services.callouts.connector import Connector, connector_to
 from asgi_wasm.services.callouts.deadline import Deadline
 from asgi_wasm.services.callouts.http1 import Http1Connection
 from asgi_wasm.services.callouts.messages import (
@@ -24,6 +24,7 @@ from asgi_wasm.services.callouts.messages import (
 )
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.turns import Turns
+from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run, until
 from tests.serving import free_port
 
@@ -233,8 +234,22 @@ def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"HTTP/1.1 103 Early\r\n\r\n" * 101 + OK, UpstreamProtocolError),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000, UpstreamProtocolError),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n" + b"x" * 200, AnswerTooLargeError),
+        (b"HTTP/1.1 103 Early\r\n\r\n", ConnectionLostError),
+        (b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 2", UpstreamProtocolError),
+        (b"HTTP/1.1 101 Up\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 204 No\r\ncontent-length: 3\r\n\r\nabc", UpstreamProtocolError),
+        (b"HTTP/1.1 204 No\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\nx-a: a\x07b\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\nx-a: a\0b\r\n\r\n", UpstreamProtocolError),
+        (b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 101 + b"\r\n", UpstreamProtocolError),
     ],
-    ids=["nothing", "cut-head", "cut-body", "cut-chunk", "long-head", "interim", "tiny-chunks", "too-large"],
+    ids=[
+        *("nothing", "cut-head", "cut-body", "cut-chunk", "long-head", "interim", "tiny-chunks", "too-large"),
+        *("interim-alone", "interim-cut", "upgrade", "length-and-chunks", "two-lengths", "204-length", "204-chunked"),
+        *("bell", "nul", "many-fields"),
+    ],
 )
 def test_no_answer(reply: bytes, error: type[Exception]) -> None:
     async def main() -> None:
@@ -282,6 +297,102 @@ def test_others_have_their_turn_while_pieces_are_parsed() -> None:
     run(main)
 
 
+def test_headers_of_the_connection_are_nobodys() -> None:
+    """As in Envoy: a keep-alive, and the length of a 204."""
+
+    async def main() -> None:
+        reply = b"HTTP/1.1 204 No\r\ncontent-length: 0\r\nkeep-alive: timeout=5\r\nx-a: b\r\n\r\n"
+        async with Calls(saying(reply)) as calls:
+            answer = Answer(1000)
+            await calls.pool.exchange(Request(b"GET", b"/first", [(b"host", b"up.test")], b""), answer)
+            assert answer.headers is not None and answer.headers.pairs == [(b":status", b"204"), (b"x-a", b"b")]
+            assert await calls.get() == b"ok"
+            assert calls.connections == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("reads", [0, 100_000])
+def test_reset_in_the_middle_of_a_request(reads: int) -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: Writer) -> None:
+            if reads:
+                await reader.readexactly(reads)
+            # Not in good order: what it has not read is a reset.
+            writer.transport.abort()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pool = Pool(Connector("127.0.0.1", server.sockets[0].getsockname()[1], None), Turns())
+        body = bytes(20_000_000)
+        headers = [(b"host", b"up.test"), (b"content-length", b"%d" % len(body))]
+        for _ in range(3):
+            with pytest.raises(ConnectionLostError):
+                await pool.exchange(Request(b"POST", b"/", headers, body), Answer(1000))
+        await pool.close()
+        server.close()
+
+    run(main)
+
+
+def test_answer_that_comes_before_the_body_was_read() -> None:
+    """It counts, and the rest of the body is nobody's request."""
+
+    async def main() -> None:
+        async with Calls(saying(b"HTTP/1.1 413 No\r\ncontent-length: 2\r\n\r\nno")) as calls:
+            for _ in range(3):
+                assert await calls.get("/first", b"POST", bytes(20_000_000)) == b"no"
+            assert calls.connections == 3
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"]
+)
+def test_a_timeout_is_kept_while_an_answer_drips(begun: bytes) -> None:
+    """In interim answers, in its head, in its body."""
+
+    async def main() -> None:
+        async def serve(path: bytes, writer: Writer) -> None:
+            writer.write(begun)
+            while True:
+                await asyncio.sleep(0.005)
+                drop = b"1\r\nx\r\n" if b"chunked" in begun else b"x-a: b\r\n"
+                writer.write(drop if begun else b"HTTP/1.1 103 Early\r\n\r\n")
+                await writer.drain()
+
+        async with Calls(serve) as calls:
+            waited = asyncio.ensure_future(asyncio.sleep(1.2))
+            with pytest.raises(asyncio.TimeoutError), Deadline(0.2):
+                await calls.get()
+            # By the same clock, on whatever machine.
+            assert not waited.done()
+            waited.cancel()
+
+    run(main)
+
+
+def test_ipv6() -> None:
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: Writer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(OK)
+            writer.close()
+
+        try:
+            server = await asyncio.start_server(serve, "::1", 0)
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        spec = UpstreamSpec("up", f"http://[::1]:{server.sockets[0].getsockname()[1]}")
+        pool, answer = Pool(connector_to(spec, []), Turns()), Answer(1000)
+        await pool.exchange(Request(b"GET", b"/", [(b"host", b"up.test")], b""), answer)
+        assert answer.body == b"ok"
+        await pool.close()
+        server.close()
+
+    run(main)
+
+
 def test_nobody_listens() -> None:
     async def main() -> None:
         pool = Pool(Connector("127.0.0.1", free_port(), None), Turns())
@@ -324,6 +435,7 @@ class Names:
                 return await real(host, port, **more)  # type: ignore[arg-type]
             self.asked += 1
             await until(lambda: self.answer is not None)
+            assert self.answer is not None
             if isinstance(self.answer, OSError):
                 raise self.answer
             return [(0, 0, 0, "", (address, port)) for address in self.answer]

@@ -14,13 +14,13 @@ from asgi_wasm.host.effects import GrpcCall, GrpcStream
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.grpc import status as grpc_status
+from asgi_wasm.services.callouts.messages import MAX_FIELDS
 from asgi_wasm.specs import UpstreamSpec
 
 logger = get_logger("asgi_wasm.host")
 
-# Envoy's `max_response_headers_kb` and `max_headers_count`.
+# Envoy's `max_response_headers_kb`.
 MAX_FIELD_BYTES = 60 * 1024
-MAX_FIELDS = 100
 
 _STATUS = re.compile(rb"[1-9][0-9]{2}")
 # HTTP/2 has no capitals.
