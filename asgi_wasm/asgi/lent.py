@@ -347,7 +347,7 @@ class Lent:
     # --- out of here
 
     def recall(self) -> None:
-        """See `host.vm.vm.Lent`."""
+        """Make the contexts and go on without the kernels, in the middle of a callback (`host.vm.vm.Lent`)."""
         self.leave()
 
     def leave(self) -> Request:

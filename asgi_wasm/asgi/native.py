@@ -102,7 +102,7 @@ class NativeRequest(Lent):
             await self._close_otherwise(then)
 
     async def send_last(self, message: Message) -> None:
-        """See `Lent._send_last`."""
+        """`Lent._send_last`, entered by the accelerator."""
         await self.server_send(message)
         try:
             then = self.end()
@@ -160,7 +160,7 @@ class NativeRequest(Lent):
             raise error
 
     def finish(self) -> None:
-        """See `Lent.finish`."""
+        """`Lent.finish`, entered by the accelerator."""
         try:
             then = self.end()
         except EngineError as error:

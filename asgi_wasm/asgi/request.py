@@ -74,7 +74,7 @@ class Request:
             self.passage.properties = properties_of(scope)
 
     async def run(self) -> None:
-        """See `Lane.run`."""
+        """The whole request (`Lane.run`)."""
         self.passage.request_headers = translate.request_headers(self.scope)
         await self.go_on_requesting(None)
 

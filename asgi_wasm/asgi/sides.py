@@ -100,7 +100,7 @@ class ResponseSide:
 
     @property
     def started(self) -> bool:
-        """See `ResponseSink.started`."""
+        """Whether the client has been sent a head."""
         return self.state in STARTED
 
     @property
@@ -122,7 +122,7 @@ class ResponseSide:
         self.bytes_out = bytes_out
 
     def received(self, size: int | None, way: Way) -> None:
-        """See `ResponseSink.received`."""
+        """Note what its length is made of: the whole ``size`` where it is known, and the filters on its ``way``."""
         length, original = self.length, self._original
         length.way = way
         if size is not None or original is None:

@@ -60,7 +60,7 @@ def declare(params: Sequence[str], results: Sequence[str] = ()) -> Callable[[_Fu
 
 
 class NullMemory:
-    """See `base.Memory`: a bytearray that may grow by pages up to a limit."""
+    """`base.Memory`: a bytearray that may grow by pages up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray(min(PAGE, limit))
@@ -68,19 +68,19 @@ class NullMemory:
 
     @property
     def size(self) -> int:
-        """See `base.Memory`."""
+        """In bytes."""
         return len(self.data)
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """A copy. Raises `MemoryAccessError`."""
         return bytes(self.data[self._check(address, size) : address + size])
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """In place. Raises `MemoryAccessError`."""
         self.data[self._check(address, len(data)) : address + len(data)] = data
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """As `write`."""
         self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def grow(self, pages: int) -> int:
@@ -165,7 +165,7 @@ class NullHost:
 
 
 class NullEngine:
-    """See `base.Engine`. ``guests`` maps the names that ``null:NAME`` may take to factories."""
+    """`base.Engine`. ``guests`` maps the names that ``null:NAME`` may take to factories."""
 
     name = "null"
     fingerprint = "null-1"
@@ -178,7 +178,7 @@ class NullEngine:
         self._imports = tuple(imports)
 
     def compile(self, code: bytes) -> NullModule:
-        """See `base.Engine`."""
+        """Look up ``null:NAME``. Raises `InvalidModuleError` for other bytes and names."""
         if not code.startswith(PREFIX):
             raise InvalidModuleError("it does not name a null guest: it must read null:NAME")
         name = code[len(PREFIX) :].decode(errors="replace").strip()
@@ -187,16 +187,16 @@ class NullEngine:
         return NullModule(name, self._guests[name], self._imports)
 
     def deserialize(self, compiled: bytes) -> NullModule:
-        """See `base.Engine`."""
+        """As `compile`: compiled code is ``null:NAME`` too."""
         return self.compile(compiled)
 
     def deserialize_file(self, path: Path) -> NullModule:
-        """See `base.Engine`."""
+        """As `deserialize`, of the file's bytes."""
         return self.deserialize(path.read_bytes())
 
 
 class NullModule:
-    """See `base.Module`."""
+    """`base.Module`: a factory and its name."""
 
     def __init__(self, name: str, factory: GuestFactory, imports: Sequence[base.Import]) -> None:
         self._name = name
@@ -205,7 +205,7 @@ class NullModule:
 
     @cached_property
     def exports(self) -> Mapping[str, base.Export]:
-        """See `base.Module`. Found by running the factory once, with host functions that do nothing."""
+        """Found by running the factory once, with host functions that do nothing."""
         host = NullHost(_Nothing(), NullMemory(1 << 32))
         functions = host.run(self._factory, host)
         exports = {name: base.Export(name, "func", _type_of(function)) for name, function in functions.items()}
@@ -219,7 +219,7 @@ class NullModule:
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> NullInstance:
-        """See `base.Module`. ``time_limit`` is not enforced."""
+        """`base.Module.instantiate`. ``time_limit`` is not enforced."""
         find_functions(self.imports, functions)
         if memory_limit < PAGE:
             raise LinkError(f"a null guest needs {PAGE} bytes of memory and may have {memory_limit}")
@@ -227,12 +227,12 @@ class NullModule:
         return NullInstance(host, host.run(self._factory, host))
 
     def serialize(self) -> bytes:
-        """See `base.Module`."""
+        """``null:NAME``."""
         return PREFIX + self._name.encode()
 
 
 class NullInstance:
-    """See `base.Instance`. ``host`` is open to tests."""
+    """`base.Instance`. ``host`` is open to tests."""
 
     def __init__(self, host: NullHost, functions: Mapping[str, base.GuestFunction]) -> None:
         self.host = host
@@ -240,7 +240,7 @@ class NullInstance:
         self._functions = dict(functions)
 
     def function(self, name: str) -> base.GuestFunction | None:
-        """See `base.Instance`."""
+        """What the factory gave under this name; numbers are masked as an engine does."""
         function = self._functions.get(name)
         if function is None:
             return None
@@ -257,11 +257,11 @@ class NullInstance:
 
     @property
     def is_open(self) -> bool:
-        """See `base.Instance`. There is nothing to free."""
+        """Always: there is nothing to free."""
         return True
 
     def close(self) -> None:
-        """See `base.Instance`."""
+        """Forget the functions."""
         self._functions.clear()
 
 

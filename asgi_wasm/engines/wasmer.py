@@ -42,7 +42,7 @@ class _HostFunctionFailed(Exception):  # noqa: N818  # a signal to the guest's f
 
 
 class WasmerEngine:
-    """See `base.Engine`. Raises `EngineUnavailableError` where the package cannot be imported."""
+    """`base.Engine` by the package wasmer. Raises `EngineUnavailableError` where it cannot be imported."""
 
     name = "wasmer"
     limits_time = False
@@ -58,11 +58,11 @@ class WasmerEngine:
 
     @property
     def fingerprint(self) -> str:
-        """See `base.Engine`."""
+        """The package's version, the compiler and the platform."""
         return f"wasmer-{self._wasmer.__version__}-cranelift-{sys.platform}-{platform.machine()}"
 
     def compile(self, code: bytes) -> WasmerModule:
-        """See `base.Engine`."""
+        """`base.Engine.compile`. What makes the package panic is refused too; the engine goes on with a new store."""
         check_header(code)
         try:
             module = self._wasmer.Module(self.store, bytes(code))
@@ -78,7 +78,7 @@ class WasmerEngine:
         return self._module(module)
 
     def deserialize(self, compiled: bytes) -> WasmerModule:
-        """See `base.Engine`."""
+        """`base.Engine.deserialize`. A digest is compared first: wasmer crashes on code that was cut short."""
         payload = _unseal(compiled)
         try:
             module = self._wasmer.Module.deserialize(self.store, payload)
@@ -87,7 +87,7 @@ class WasmerEngine:
         return self._module(module)
 
     def deserialize_file(self, path: Path) -> WasmerModule:
-        """See `base.Engine`."""
+        """Read, not mapped: the package maps no files."""
         return self.deserialize(path.read_bytes())
 
     def _module(self, module: Any) -> WasmerModule:
@@ -95,7 +95,7 @@ class WasmerEngine:
 
 
 class WasmerModule:
-    """See `base.Module`.
+    """`base.Module`, kept as compiled code.
 
     A module of wasmer's may be touched by no thread but the one that made it, or Python panics; and modules are
     compiled on one thread and instantiated on another. So what is kept is compiled code, and each thread that
@@ -128,7 +128,7 @@ class WasmerModule:
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> WasmerInstance:
-        """See `base.Module`. No limit is enforced."""
+        """`base.Module.instantiate` without limits. One import with two types is a `LinkError` here."""
         found = find_functions(self.imports, functions)
         failure = Failure()
         store = self._engine.store
@@ -155,7 +155,7 @@ class WasmerModule:
         return WasmerInstance(instance, self, bound, failure)
 
     def serialize(self) -> bytes:
-        """See `base.Module`."""
+        """The package's own format, after a mark and a digest."""
         return SEAL + hashlib.sha256(self._compiled).digest() + self._compiled
 
     def _describe(self, type_: Any) -> tuple[str, base.FuncType | None]:
@@ -169,7 +169,7 @@ class WasmerModule:
 
 
 class WasmerInstance:
-    """See `base.Instance`."""
+    """`base.Instance`. Only `close` breaks the cycle of host and instance, which Python's collector cannot see."""
 
     def __init__(self, instance: Any, module: WasmerModule, bound: list[_Bound], failure: Failure) -> None:
         self._instance = instance
@@ -179,14 +179,14 @@ class WasmerInstance:
 
     @property
     def memory(self) -> WasmerMemory:
-        """See `base.Instance`."""
+        """The exported memory, a new object each time. Raises `LinkError` when there is none."""
         export = self._module.exports.get("memory")
         if export is None or export.kind != "memory":
             raise LinkError('the module exports no memory named "memory"')
         return WasmerMemory(self._open_exports().memory)
 
     def function(self, name: str) -> base.GuestFunction | None:
-        """See `base.Instance`. A function with several results returns the first."""
+        """`base.Instance.function`. One with several results returns the first."""
         export = self._module.exports.get(name)
         if export is None or export.type is None:
             return None
@@ -194,11 +194,11 @@ class WasmerInstance:
 
     @property
     def is_open(self) -> bool:
-        """See `base.Instance`."""
+        """False after `close`; nothing else frees it."""
         return self._instance is not None
 
     def close(self) -> None:
-        """See `base.Instance`."""
+        """Let go of the host's functions, and of the instance, which wasmer frees then."""
         # Python's garbage collector cannot see through wasmer's objects, so a cycle of host and instance ends here.
         for each in self._bound:
             each.close()
@@ -211,7 +211,7 @@ class WasmerInstance:
 
 
 class WasmerMemory:
-    """See `base.Memory`. The buffer is asked for at each access: an older one keeps an older size."""
+    """`base.Memory`. The buffer is asked for at each access: an older one keeps an older size."""
 
     __slots__ = ("_memory",)
 
@@ -220,19 +220,19 @@ class WasmerMemory:
 
     @property
     def size(self) -> int:
-        """See `base.Memory`."""
+        """In bytes, as the package says now."""
         return int(self._memory.data_size)
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """A copy out of a new buffer. Raises `MemoryAccessError`."""
         return self._view(address, size).tobytes()
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """Through a new buffer. Raises `MemoryAccessError`."""
         self._view(address, len(data))[:] = data
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """Packed into a new buffer. Raises `MemoryAccessError`."""
         _pack_u32(self._view(address, 4), 0, value & 0xFFFFFFFF)
 
     def _view(self, address: int, size: int) -> memoryview:

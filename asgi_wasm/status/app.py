@@ -48,7 +48,7 @@ class Middleware(Protocol):
 
 
 def make_app(middleware: Middleware, token: str | None) -> Starlette:
-    """See `asgi_wasm.status_app`."""
+    """The app behind `asgi_wasm.status_app`, with Starlette, which is imported for it alone."""
     if token is not None and not token.strip():
         raise ValueError("token is empty: give a secret, or leave it out for clients on this machine only")
 

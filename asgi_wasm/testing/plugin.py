@@ -83,7 +83,7 @@ class SyncWasmPlugin(HostedPlugin):
     def request(
         self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **scope: Any
     ) -> Exchange:
-        """See `WasmPlugin.request`."""
+        """`WasmPlugin.request`, waited for."""
         return self._run(self._request(method, target, headers, body, **scope))
 
     def get(self, target: str = "/", *, headers: GivenHeaders = (), **scope: Any) -> Exchange:
@@ -104,15 +104,15 @@ class SyncWasmPlugin(HostedPlugin):
         return Pending(self._loop, task)
 
     def start(self) -> None:
-        """See `WasmPlugin.start`."""
+        """`WasmPlugin.start`, waited for."""
         self._run(self._start())
 
     def stop(self) -> None:
-        """See `WasmPlugin.stop`."""
+        """`WasmPlugin.stop`, waited for."""
         self._run(self.middleware.stop())
 
     def advance(self, seconds: float) -> None:
-        """See `WasmPlugin.advance`."""
+        """`WasmPlugin.advance`, waited for."""
         self._run(self._advance(seconds))
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class Shared:
                 self.memory = MemoryState()
 
     def is_second_process(self) -> bool:
-        """See `Siblings.is_second`."""
+        """Whether another worker process of this server was met before this one."""
         with self._lock:
             return self._siblings.is_second()
 

@@ -79,7 +79,7 @@ class Workers:
         return self._shared.memory
 
     def status(self) -> Status:
-        """See `WasmMiddleware.status`."""
+        """That of the running event loop's worker; without one, that nothing has been started."""
         place = self._places.get(id(asyncio.get_running_loop()))
         if place is None or place.worker is None or not place.home.runs_here():
             return Status()

@@ -73,3 +73,8 @@ def test_no_reference_to_what_is_not_here() -> None:
     }
     told = [f"{path}: {match[0]}" for path in sorted(paths) if (match := _ELSEWHERE.search(path.read_text("utf-8")))]
     assert told == []
+
+
+def test_no_docstring_only_sends_elsewhere() -> None:
+    """One that names the interface says what is different here, or what is done."""
+    assert [doc for doc in _docstrings() if re.fullmatch(r"See `[\w.]+`\.?", doc)] == []

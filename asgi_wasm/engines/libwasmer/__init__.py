@@ -40,7 +40,7 @@ SEAL = b"asgi-wasm libwasmer 1\n"
 
 
 class LibwasmerEngine:
-    """See `base.Engine`. Raises `EngineUnavailableError` where the library cannot be found, or is another."""
+    """`base.Engine` by libwasmer. Raises `EngineUnavailableError` where the library cannot be found, or is another."""
 
     name = "wasmer"
     limits_memory = False
@@ -51,11 +51,11 @@ class LibwasmerEngine:
 
     @property
     def fingerprint(self) -> str:
-        """See `base.Engine`."""
+        """The library's version and the platform."""
         return f"wasmer-{self.api.version}-c-api-metering-1-{sys.platform}-{platform.machine()}"
 
     def compile(self, code: bytes) -> LibwasmerModule:
-        """See `base.Engine`."""
+        """`base.Engine.compile`, with an engine of its own, since a metering counts for one module only."""
         check_header(code)
         owner = Owner(self.api)
         owner.module = self.api.module_new(owner.store, byref(Bytes.of(code)))
@@ -65,7 +65,7 @@ class LibwasmerEngine:
         return LibwasmerModule(self.api, owner)
 
     def deserialize(self, compiled: bytes) -> LibwasmerModule:
-        """See `base.Engine`."""
+        """`base.Engine.deserialize`. A digest is compared first: it may crash on code that was cut short."""
         start = len(SEAL) + hashlib.sha256().digest_size
         payload = compiled[start:]
         if compiled[:start] != SEAL + hashlib.sha256(payload).digest():
@@ -77,7 +77,7 @@ class LibwasmerEngine:
         return LibwasmerModule(self.api, owner)
 
     def deserialize_file(self, path: Path) -> LibwasmerModule:
-        """See `base.Engine`."""
+        """Read, not mapped: ``wasm.h`` maps no files."""
         return self.deserialize(path.read_bytes())
 
 
@@ -104,7 +104,7 @@ class Owner:
 
 
 class LibwasmerModule:
-    """See `base.Module`. Its own store is only what compiled it: each instance has one of its own."""
+    """`base.Module`. Its own store is only what compiled it: each instance has one of its own."""
 
     def __init__(self, api: Api, owner: Owner) -> None:
         self.api = api
@@ -112,7 +112,7 @@ class LibwasmerModule:
 
     @cached_property
     def imports(self) -> Sequence[base.Import]:
-        """See `base.Module`."""
+        """In the order in which an instance wants them."""
         api, found, vector = self.api, [], Vector()
         api.module_imports(self.owner.module, byref(vector))
         for index in range(vector.size):
@@ -124,7 +124,7 @@ class LibwasmerModule:
 
     @property
     def exports(self) -> Mapping[str, base.Export]:
-        """See `base.Module`."""
+        """By name, without those that metering adds."""
         return {name: export for name, export in self.all_exports.items() if name not in COUNTERS}
 
     @cached_property
@@ -160,11 +160,11 @@ class LibwasmerModule:
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> LibwasmerInstance:
-        """See `base.Module`. Limits of memory are not kept, that of time by instructions."""
+        """`base.Module.instantiate`. Limits of memory are not kept, that of time by instructions."""
         return LibwasmerInstance(self, find_functions(self.imports, functions), time_limit)
 
     def serialize(self) -> bytes:
-        """See `base.Module`."""
+        """Wasmer's own format, after a mark and a digest."""
         out = Bytes()
         self.api.module_serialize(self.owner.module, byref(out))
         payload = take_bytes(self.api, out)

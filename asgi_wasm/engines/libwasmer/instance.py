@@ -25,7 +25,7 @@ _Callback = CFUNCTYPE(c_size_t, POINTER(Values), POINTER(Values))
 
 
 class LibwasmerInstance:
-    """See `base.Instance`."""
+    """`base.Instance`, with a store of its own. Metering, and each call of the host, look at its time."""
 
     def __init__(
         self, module: LibwasmerModule, functions: Sequence[base.HostFunction], time_limit: base.TimeLimit | None
@@ -108,14 +108,14 @@ class LibwasmerInstance:
 
     @property
     def memory(self) -> LibwasmerMemory:
-        """See `base.Instance`."""
+        """The exported memory, a new object each time. Raises `LinkError` when there is none."""
         export = self._module.exports.get("memory")
         if export is None or export.kind != "memory":
             raise LinkError('the module exports no memory named "memory"')
         return LibwasmerMemory(self, self._api, self._api.extern_as_memory(self._extern("memory")))
 
     def function(self, name: str) -> base.GuestFunction | None:
-        """See `base.Instance`. A function with several results returns the first."""
+        """`base.Instance.function`. One with several results returns the first."""
         export = self._module.exports.get(name)
         if export is None or export.type is None:
             return None
@@ -188,11 +188,11 @@ class LibwasmerInstance:
 
     @property
     def is_open(self) -> bool:
-        """See `base.Instance`."""
+        """False after `close`; nothing else frees it."""
         return self._instance is not None
 
     def close(self) -> None:
-        """See `base.Instance`. During a call the store lives until the call has ended."""
+        """`base.Instance.close`. During a call the store lives until the call has ended."""
         for bound in self._bound:
             bound.clear()
         if self._depth:
@@ -215,7 +215,7 @@ class LibwasmerInstance:
 
 
 class LibwasmerMemory:
-    """See `base.Memory`. Address and size are asked for at each access: a memory that grows may move."""
+    """`base.Memory`. Address and size are asked for at each access: a memory that grows may move."""
 
     __slots__ = ("_api", "_instance", "_memory")
 
@@ -226,24 +226,24 @@ class LibwasmerMemory:
 
     @property
     def size(self) -> int:
-        """See `base.Memory`."""
+        """In bytes, as the library says now. Raises `EngineError` for a closed instance."""
         if not self._instance.is_open:
             raise EngineError("the instance is closed")
         return int(self._api.memory_data_size(self._memory))
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """A copy from the present address. Raises `MemoryAccessError`."""
         start = self._start(address, size)
         return ctypes.string_at(start, size) if size else b""
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """To the present address. Raises `MemoryAccessError`."""
         start, data = self._start(address, len(data)), bytes(data)
         if data:
             ctypes.memmove(start, data, len(data))
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """In place, at the present address. Raises `MemoryAccessError`."""
         c_uint32.from_address(self._start(address, 4)).value = value & 0xFFFFFFFF
 
     def _start(self, address: int, size: int) -> int:

@@ -81,7 +81,7 @@ class WasmtimeEngine:
 
     @property
     def fingerprint(self) -> str:
-        """See `base.Engine`."""
+        """Wasmtime's version, our flags, whether memories may move, and the platform."""
         memory = "movable" if self.memory_may_move else "fixed"
         return f"wasmtime-{version('wasmtime')}-{FLAGS}-{memory}-{sys.platform}-{platform.machine()}"
 
@@ -123,7 +123,7 @@ class WasmtimeEngine:
             self._guards.add(guard)
 
     def compile(self, code: bytes) -> WasmtimeModule:
-        """See `base.Engine`."""
+        """`base.Engine.compile`. Makes wasmtime's engine at its first use."""
         check_header(code)
         try:
             module = wasmtime.Module(self.engine, code)
@@ -133,11 +133,11 @@ class WasmtimeEngine:
         return WasmtimeModule(self, module)
 
     def deserialize(self, compiled: bytes) -> WasmtimeModule:
-        """See `base.Engine`."""
+        """`base.Engine.deserialize`. Wasmtime compares version and flags itself."""
         return self._deserialize(wasmtime.Module.deserialize, compiled)
 
     def deserialize_file(self, path: Path) -> WasmtimeModule:
-        """See `base.Engine`. The file is mapped."""
+        """`base.Engine.deserialize_file`. The file is mapped."""
         return self._deserialize(wasmtime.Module.deserialize_file, str(path))
 
     def _deserialize(self, function: Callable[[wasmtime.Engine, Any], wasmtime.Module], source: Any) -> WasmtimeModule:
@@ -194,12 +194,12 @@ class WasmtimeModule:
 
     @cached_property
     def imports(self) -> Sequence[base.Import]:
-        """See `base.Module`."""
+        """In the order in which an instance wants them; what the wheel's classes do not know is an unknown item."""
         return tuple(base.Import(each.module, each.name or "", *_describe(each)) for each in self.module.imports)
 
     @cached_property
     def exports(self) -> Mapping[str, base.Export]:
-        """See `base.Module`."""
+        """By name; of kinds as `imports`."""
         return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
 
     def instantiate(
@@ -210,7 +210,7 @@ class WasmtimeModule:
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
-        """See `base.Module`."""
+        """`base.Module.instantiate`. Raises `EngineError` too, in a thread whose stack is too small for the guest's."""
         check_stack(self.engine.stack_limit)
         return self.link(self.engine.linker, functions, SpaceLimits(memory_limit, table_limit), time_limit)
 
@@ -226,7 +226,7 @@ class WasmtimeModule:
 
     @property
     def takes_companion(self) -> bool:
-        """See `base.CompanionModule`: only over the C API."""
+        """Only over the C API, and where memories do not move."""
         return self.engine.uses_raw_api and not self.engine.memory_may_move
 
     def instantiate_beside(
@@ -238,7 +238,7 @@ class WasmtimeModule:
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
     ) -> tuple[base.Instance, base.Beside]:
-        """See `base.CompanionModule`."""
+        """`base.CompanionModule.instantiate_beside`, in one store, over the C API."""
         from asgi_wasm.engines.wasmtime.beside import link_beside
         from asgi_wasm.engines.wasmtime.raw import RawLinker
 
@@ -249,7 +249,7 @@ class WasmtimeModule:
         return link_beside(linker, self, functions, companion, opened)
 
     def serialize(self) -> bytes:
-        """See `base.Module`."""
+        """Wasmtime's own format, which holds its version and flags."""
         return bytes(self.module.serialize())
 
 

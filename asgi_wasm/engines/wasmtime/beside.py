@@ -31,7 +31,7 @@ Functions = Mapping[tuple[str, str], "base.HostFunction | base.NativeFunction"]
 
 
 class RawNative:
-    """See `base.Native`."""
+    """`base.Native`: addresses of wasmtime's call, of the store and of the kernel's functions."""
 
     headroom = staticmethod(callback_headroom)
 
@@ -46,7 +46,7 @@ class RawNative:
         self._externs: list[Any] = []
 
     def function(self, name: str) -> int:
-        """See `base.Native`."""
+        """Its address, whose holder is kept; the time limit learns which callback it stands for."""
         extern = self._kernel.export(name)
         self._externs.append(extern)
         address = ctypes.addressof(extern.of.func)
@@ -55,7 +55,7 @@ class RawNative:
         return address
 
     def fail(self, error: int, trap: int) -> NoReturn:
-        """See `base.Native`."""
+        """`base.Native.fail`, in wasmtime's words, or with what a host function raised."""
         if not error and not trap:
             raise EngineError("the instance is closed")
         text = report(error or None, c_void_p(trap))
@@ -65,7 +65,7 @@ class RawNative:
 
 
 class RawBeside:
-    """See `base.Beside`."""
+    """`base.Beside`: the kernel and its memory in the guest's store."""
 
     def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance, memory: RawInstance) -> None:
         self._linker = linker
@@ -75,34 +75,34 @@ class RawBeside:
 
     @property
     def native(self) -> RawNative:
-        """See `base.Beside`."""
+        """Raises `EngineError` once it is closed."""
         if self._opened is None:
             raise EngineError("the instance is closed")
         return RawNative(self._linker, self._opened, self._kernel)
 
     def function(self, name: str) -> base.GuestFunction:
-        """See `base.Beside`."""
+        """The kernel's exported function, whose time is told under the name of the callback that it enters."""
         function = self._kernel.function(name, _TOLD_AS.get(name, name))
         assert function is not None
         return function
 
     def words(self, address: int, count: int) -> Any:
-        """See `base.Beside`."""
+        """A ctypes array over the memory itself. Raises `LinkError` for what is not inside it."""
         self._check(address, 4 * count)
         return (c_uint32 * count).from_address(self._memory.address + address)
 
     def address(self, address: int, size: int) -> int:
-        """See `base.Beside`."""
+        """In this process. Raises `LinkError` for what is not inside the memory."""
         self._check(address, size)
         return self._memory.address + address
 
     def view(self, address: int, size: int) -> memoryview:
-        """See `base.Beside`."""
+        """Of the memory itself. Raises `LinkError` for what is not inside it."""
         self._check(address, size)
         return memoryview((c_char * size).from_address(self._memory.address + address)).cast("B")
 
     def close(self) -> None:
-        """See `base.Beside`."""
+        """Close kernel and memory; the store is the guest's."""
         self._opened = None
         self._kernel.close()
         self._memory.close()
@@ -115,7 +115,7 @@ class RawBeside:
 def link_beside(
     linker: RawLinker, guest: WasmtimeModule, functions: Functions, companion: base.Companion, opened: Opened
 ) -> tuple[RawInstance, RawBeside]:
-    """See `base.CompanionModule`."""
+    """The instance and what stands beside it, in the order that `base.Companion` says."""
     return _Linking(linker, functions, companion, opened).link(guest)
 
 

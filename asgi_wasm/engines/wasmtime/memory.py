@@ -22,7 +22,7 @@ _pack_u32 = struct.Struct("<I").pack_into
 
 
 class RawMemory:
-    """See `base.Memory`.
+    """`base.Memory` in place, at an address that stays.
 
     The address of memory never changes, by the engine's configuration, and memory never shrinks. So a range inside
     the size seen last is inside memory, and only a range outside it asks wasmtime for the present size.
@@ -39,26 +39,26 @@ class RawMemory:
 
     @property
     def size(self) -> int:
-        """See `base.Memory`."""
+        """In bytes, as wasmtime says now."""
         self._refresh()
         return self._size
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """A copy. Wasmtime is asked only for what lies outside the size seen last."""
         end = address + size
         if end > self._size:
             self._grown_to(address, size)
         return self._bytes[address:end]  # type: ignore[no-any-return]  # a slice of c_char is bytes
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """In place; else as `read`."""
         end = address + len(data)
         if end > self._size:
             self._grown_to(address, len(data))
         self._view[address:end] = data
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """Packed in place; else as `read`."""
         if address + 4 > self._size:
             self._grown_to(address, 4)
         _pack_u32(self._view, address, value & 0xFFFFFFFF)
@@ -99,16 +99,16 @@ class MovingMemory(RawMemory):
     __slots__ = ()
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """After asking for address and size anew."""
         self._refresh()
         return super().read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """After asking for address and size anew."""
         self._refresh()
         super().write(address, data)
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """After asking for address and size anew."""
         self._refresh()
         super().write_u32(address, value)

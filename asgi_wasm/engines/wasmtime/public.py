@@ -70,7 +70,7 @@ class PublicLinker:
 
 
 class PublicInstance:
-    """See `base.Instance`."""
+    """`base.Instance` over the wheel's classes."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class PublicInstance:
 
     @property
     def memory(self) -> PublicMemory:
-        """See `base.Instance`."""
+        """The exported memory, a new object each time. Raises `LinkError` when there is none."""
         memory = self._exports.get("memory")
         if not isinstance(memory, wasmtime.Memory):
             raise LinkError('the module exports no memory named "memory"')
         return PublicMemory(self.store, memory)
 
     def function(self, name: str) -> base.GuestFunction | None:
-        """See `base.Instance`. A function with several results returns the first."""
+        """`base.Instance.function`. One with several results returns the first."""
         export = self._module.exports.get(name)
         if export is None or export.type is None:
             return None
@@ -116,11 +116,11 @@ class PublicInstance:
 
     @property
     def is_open(self) -> bool:
-        """See `base.Instance`."""
+        """False after `close`, and once Python's collector has freed the store."""
         return store_is_open(self._store)
 
     def close(self) -> None:
-        """See `base.Instance`. The store is freed with the last function that was fetched."""
+        """`base.Instance.close`. The store is freed with the last function that was fetched."""
         # wasmtime keeps callbacks in a global variable, so a cycle of host and instance ends here.
         for function in self._bound:
             function.clear()
@@ -130,7 +130,7 @@ class PublicInstance:
 
 
 class PublicMemory:
-    """See `base.Memory`."""
+    """`base.Memory` over the wheel's classes, which ask for address and size at each access."""
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store = store
@@ -138,22 +138,22 @@ class PublicMemory:
 
     @property
     def size(self) -> int:
-        """See `base.Memory`."""
+        """In bytes, as wasmtime says now."""
         return self._memory.data_len(self._store)
 
     def read(self, address: int, size: int) -> bytes:
-        """See `base.Memory`."""
+        """Checked here, since the wheel's class takes a range that is too long for a shorter one."""
         self._check(address, size)
         return bytes(self._memory.read(self._store, address, address + size)) if size else b""
 
     def write(self, address: int, data: bytes) -> None:
-        """See `base.Memory`."""
+        """Checked here, likewise."""
         self._check(address, len(data))
         if data:
             self._memory.write(self._store, bytearray(data), address)
 
     def write_u32(self, address: int, value: int) -> None:
-        """See `base.Memory`."""
+        """As `write`."""
         self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def _check(self, address: int, size: int) -> None:

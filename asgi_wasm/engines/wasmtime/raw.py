@@ -133,7 +133,7 @@ class Opened:
 
 
 class RawInstance:
-    """See `base.Instance`."""
+    """`base.Instance` over wasmtime's C API."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class RawInstance:
 
     @property
     def memory(self) -> RawMemory:
-        """See `base.Instance`."""
+        """The exported memory, one object. Raises `LinkError` when there is none."""
         if self._memory is None:
             extern = self.export("memory")
             if extern is None or extern.kind != ffi.WASMTIME_EXTERN_MEMORY.value:
@@ -175,7 +175,7 @@ class RawInstance:
         return self._memory
 
     def function(self, name: str, told_as: str = "") -> base.GuestFunction | None:
-        """See `base.Instance`. A function with several results returns the first.
+        """`base.Instance.function`. One with several results returns the first.
 
         ``told_as`` is its name where its time is told.
         """
@@ -191,11 +191,11 @@ class RawInstance:
 
     @property
     def is_open(self) -> bool:
-        """See `base.Instance`."""
+        """False after `close`, and once Python's collector has freed the store."""
         return self._context is not None and store_is_open(self._context.store)
 
     def close(self) -> None:
-        """See `base.Instance`. During a call the store lives until the call has ended."""
+        """`base.Instance.close`. During a call the store lives until the call has ended."""
         for close in self._closers:
             close()
         self._closers.clear()

@@ -62,13 +62,13 @@ class Kit:
         return None if self.accelerator is None else self.accelerator.Kernel()
 
     def trampoline(self, imported: Import) -> str | None:
-        """See `engines.base.Companion`."""
+        """Its name for a hostcall that the kernel answers, of the type that the kernel has for it; else None."""
         return _HOT[imported.name][0] if imported.module == "env" and imported.name in _HOT else None
 
     def slow(self, name: str) -> tuple[str, str] | None:
-        """See `engines.base.Companion`."""
+        """The hostcall in Python behind one that the kernel does not answer this time."""
         return _SLOW.get(name)
 
     def exports(self, name: str) -> Sequence[str]:
-        """See `engines.base.Companion`."""
+        """The callbacks, and the allocator, that the kernel enters."""
         return _EXPORTS.get(name, ())

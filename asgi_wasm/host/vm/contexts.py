@@ -132,7 +132,7 @@ class RootContext:
             vm.abandon_streams()
 
     def queue_ready(self, token: int) -> None:
-        """See `host.ports.QueueOwner`."""
+        """Run `on_queue_ready`, as the owner of a queue (`host.ports.QueueOwner`)."""
         self.notify("proxy_on_queue_ready", token)
 
     @property

@@ -33,7 +33,7 @@ class _Negotiating(Connection):
         self.chosen.connection_made(transport)
 
     def abort(self) -> None:
-        """See `Connection`."""
+        """Close the connection at once, whoever uses it."""
         if self.chosen is not None:
             self.chosen.abort()
 
