@@ -86,11 +86,22 @@ class PluginLimits:
     header_count: int = 1024
     # Bytes of all that plugins of one request set by `proxy_set_property`, paths included.
     property_bytes: int = 1024 * 1024
+    # Bytes of any name that is passed to a hostcall: of a header, a property, an upstream, a key. What is longer names
+    # nothing that there is.
+    name_bytes: int = 64 * 1024
+    # Bytes of one value for shared data or a queue, and of what a foreign function is given (zlib takes half a second
+    # for as much).
+    value_bytes: int = 16 * 1024 * 1024
+    foreign_bytes: int = 16 * 1024 * 1024
+    # Bytes of a body, or a piece of one, that the plugin has written to.
+    body_bytes: int = 64 * 1024 * 1024
     # Metrics that a VM defines, and the bytes of their names: both stay in memory for ever.
     metrics: int = 10_000
     metric_bytes: int = 4 * 1024 * 1024
-    # HTTP, gRPC and asynchronous foreign calls that one callback may ask for, and the bytes in all of them; as many
-    # bytes may wait for gRPC servers to take them.
+    # Whatever one callback leaves to be done after it, such as to resume each of many streams.
+    callback_effects: int = 100_000
+    # HTTP, gRPC and asynchronous foreign calls that one callback may ask for, and the bytes in all of them, and in its
+    # local responses; as many bytes may wait for gRPC servers to take them.
     callback_calls: int = 1024
     callback_call_bytes: int = 64 * 1024 * 1024
     # Bytes of a local response's body.

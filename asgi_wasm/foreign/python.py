@@ -68,7 +68,7 @@ def failure_of(root: RootContext, name: str, error: Exception) -> tuple[ProxySta
             status = ProxyStatus.INTERNAL_FAILURE
         return status or ProxyStatus.INTERNAL_FAILURE, error.message.encode("utf-8", "replace")
     line = f"foreign function {name!r} raised {type(error).__name__}: {error}"
-    root.vm.ports.log.host(root.spec.name, LogLevel.ERROR, line)
+    root.vm.log_lines.host(root.spec.name, LogLevel.ERROR, line)
     return ProxyStatus.INTERNAL_FAILURE, b""
 
 

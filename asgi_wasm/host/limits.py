@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host.abi import HostcallError, ProxyStatus
+from asgi_wasm.host.codecs.wire import MAX_PAIRS_BYTES, Pairs, decode_pairs
 from asgi_wasm.host.ports import LimitReachedError
 
 if TYPE_CHECKING:
     from asgi_wasm.host.effects import ForeignCall, GrpcCall, GrpcStream, HttpCall
+    from asgi_wasm.host.ports import Effect
+    from asgi_wasm.host.streams.buffer import Buffer
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.vm import WasmVM
-
-# A property's path has some parts of some letters; Envoy's longest attribute has 38 characters.
-MAX_PATH_BYTES = 64 * 1024
 
 
 def check_headers(vm: WasmVM, headers: HeaderMap, name: bytes, value: bytes, *, replaces: bool) -> None:
@@ -61,6 +62,44 @@ def check_size(vm: WasmVM, limit: str, address: int, size: int) -> None:
         raise LimitReachedError(limit, most)
 
 
+def read(vm: WasmVM, limit: str, address: int, size: int) -> bytes:
+    """These bytes of the guest's; see `check_size`."""
+    check_size(vm, limit, address, size)
+    return vm.memory.read(address, size)
+
+
+def read_name(vm: WasmVM, address: int, size: int, unknown: ProxyStatus | None = None) -> bytes:
+    """A name that is looked up, or kept. ``unknown`` is what the hostcall answers for one that nobody has.
+
+    Names are compared, decoded and searched for what they may not hold: that takes a guest's gigabyte half a minute.
+    """
+    try:
+        return read(vm, "name_bytes", address, size)
+    except LimitReachedError as error:
+        if unknown is None:
+            raise
+        vm.limit_reached(error)
+        raise HostcallError(unknown) from None
+
+
+def read_body(vm: WasmVM, buffer: Buffer, replaced: int, address: int, size: int) -> bytes:
+    """What is to be put into a body, in place of so many bytes of it. One that does not grow is let be."""
+    most = vm.spec.limits.body_bytes
+    length = len(buffer) - min(replaced, len(buffer)) + size
+    if length > most and length > len(buffer) and buffer.writable:
+        check_range(vm, address, size)
+        raise LimitReachedError("body_bytes", most)
+    return vm.memory.read(address, size)
+
+
+def read_pairs(vm: WasmVM, address: int, size: int) -> Pairs:
+    """Serialized pairs. So many bytes that they are read as none are not read."""
+    if size > MAX_PAIRS_BYTES:
+        check_range(vm, address, size)
+        return []
+    return decode_pairs(vm.memory.read(address, size))
+
+
 def check_range(vm: WasmVM, address: int, size: int) -> None:
     """Whether these bytes are the guest's, without a copy of them. Raises `MemoryAccessError`."""
     vm.memory.read(address + size, 0)
@@ -68,12 +107,19 @@ def check_range(vm: WasmVM, address: int, size: int) -> None:
 
 def ask(vm: WasmVM, effect: HttpCall | ForeignCall | GrpcCall | GrpcStream, size: int) -> None:
     """Leave a call for after this callback; ``size`` is that of all its bytes."""
-    limits = vm.spec.limits
-    asked = vm.asked
-    if asked.count >= limits.callback_calls:
-        raise LimitReachedError("callback_calls", limits.callback_calls)
+    most = vm.spec.limits.callback_calls
+    if vm.asked.count >= most:
+        raise LimitReachedError("callback_calls", most)
+    leave(vm, effect, size)
+    vm.asked.count += 1
+
+
+def leave(vm: WasmVM, effect: Effect, size: int = 0) -> None:
+    """Leave something to be done after this callback, which keeps so many bytes until then."""
+    limits, asked = vm.spec.limits, vm.asked
+    if len(vm.effects) >= limits.callback_effects:
+        raise LimitReachedError("callback_effects", limits.callback_effects)
     if asked.size + size > limits.callback_call_bytes:
         raise LimitReachedError("callback_call_bytes", limits.callback_call_bytes)
-    asked.count += 1
     asked.size += size
     vm.effects.append(effect)

@@ -34,20 +34,31 @@ class PluginLimits(Entry):
     """Fields of a header map that the plugin adds to."""
     property_bytes: Count | None = None
     """Bytes of all that plugins of one request set."""
+    name_bytes: Count | None = None
+    """Bytes of any name: of a header, a property, an upstream, a queue, a metric, a key. What is looked up by a longer
+    one is unknown (NOT_FOUND, BAD_ARGUMENT)."""
+    value_bytes: Count | None = None
+    """Bytes of one value for shared data or a queue."""
+    foreign_bytes: Count | None = None
+    """Bytes of what a foreign function is given."""
+    body_bytes: Count | None = None
+    """Bytes of a body, or of the piece of one that a callback sees, that the plugin has added to."""
     metrics: Count | None = None
     """Metrics that a VM defines; beyond, a known name gets the id that it has."""
     metric_bytes: Count | None = None
     """Bytes of their names."""
+    callback_effects: Count | None = None
+    """Whatever one callback leaves to be done after it: streams to resume, to answer or to reset, calls."""
     callback_calls: Count | None = None
     """HTTP, gRPC and asynchronous foreign calls that one callback asks for."""
     callback_call_bytes: Count | None = None
-    """Bytes in all of them, and bytes that wait for gRPC servers to take them."""
+    """Bytes in all of them and in its local responses, and bytes that wait for gRPC servers to take them."""
     local_reply_bytes: Count | None = None
     """Bytes of a local response's body."""
     log_line_bytes: Count | None = None
     """A longer line is cut, and says so."""
     log_lines_per_second: Count | None = None
-    """Further lines are dropped, and counted in the log."""
+    """Further lines are dropped, and counted in the log; so are the host's own about what the plugin does."""
     tick_ms: Count | None = None
     """Milliseconds; a shorter period of ticks becomes this one."""
     contexts: Count | None = None

@@ -11,7 +11,6 @@ import pytest
 from asgi_wasm.host.abi import LogLevel, MapType, MetricType, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall, SetTickPeriod
-from asgi_wasm.host.limits import MAX_PATH_BYTES
 from asgi_wasm.host.ports import LimitReachedError, NoHostMetrics
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.specs import PluginLimits, StoreLimits
@@ -127,19 +126,6 @@ def test_bytes_of_properties(room: int, status: ProxyStatus) -> None:
     answers, reached, _ = acts("proxy_on_request_headers", act, property_bytes=room)
     assert answers == ((OK,), (OK,), (status,), (OK, b"3") if status is OK else (NOT_FOUND,))
     assert reached == ([] if status is OK else ["property_bytes"])
-
-
-def test_a_path_that_no_property_has_is_not_even_read() -> None:
-    def act(calls: Calls) -> Any:
-        calls.host.store(bytes(2 * MAX_PATH_BYTES))
-        at = 4
-        return (
-            calls.raw("proxy_get_property", at, MAX_PATH_BYTES, at, at),
-            calls.raw("proxy_get_property", at, MAX_PATH_BYTES + 1, at, at),
-            calls.raw("proxy_get_property", OUTSIDE, MAX_PATH_BYTES + 1, at, at),
-        )
-
-    assert acts("proxy_on_request_headers", act)[0] == (NOT_FOUND, NOT_FOUND, INVALID_MEMORY_ACCESS)
 
 
 def test_a_value_over_the_limit_is_told_from_one_outside_memory() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import BufferType, HostcallError, ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.streams.buffer import Buffer
@@ -78,7 +79,7 @@ def set_buffer_bytes(
     Follows: Envoy `Buffer::copyFrom` (`source/extensions/common/wasm/context.cc`).
     """
     buffer = _buffer(vm, buffer_type)
-    buffer.set(start, size, vm.memory.read(value_data, value_size))
+    buffer.set(start, size, limits.read_body(vm, buffer, 0 if start else size, value_data, value_size))
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ def call_foreign_function(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_call_foreign_function
     Follows: proxy-wasm-cpp-host `exports::call_foreign_function` (`src/exports.cc`).
     """
-    name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
-    arguments = vm.memory.read(arguments_data, arguments_size)
+    limits.check_range(vm, arguments_data, arguments_size)
+    name = limits.read_name(vm, name_data, name_size, ProxyStatus.NOT_FOUND).decode("utf-8", "replace")
     function = vm.foreign_functions.get(name)
     if function is None:
         return ProxyStatus.NOT_FOUND
+    arguments = limits.read(vm, "foreign_bytes", arguments_data, arguments_size)
     result, status = b"", None
     try:
         result = function(vm, arguments) or b""

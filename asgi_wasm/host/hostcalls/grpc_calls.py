@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, HostcallError, ProxyStatus
 from asgi_wasm.host.codecs.grpc_service import GrpcService, find_service
-from asgi_wasm.host.codecs.wire import Pairs, decode_pairs
+from asgi_wasm.host.codecs.wire import Pairs
 from asgi_wasm.host.effects import GrpcCall, GrpcCancel, GrpcClose, GrpcSend, GrpcStream
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.ports import LimitReachedError
@@ -121,7 +121,7 @@ def grpc_send(vm: WasmVM, token: int, message_data: int, message_size: int, end_
         return ProxyStatus.BAD_ARGUMENT
     message = _read_message(vm, root, message_data, message_size)
     if root.grpc_tokens.apply(token, GrpcInput.END if end_stream else GrpcInput.SEND):
-        vm.effects.append(GrpcSend(root, token, message, bool(end_stream)))
+        limits.leave(vm, GrpcSend(root, token, message, bool(end_stream)))
         root.grpc_tokens.unsent += cost(message)
     return None
 
@@ -138,7 +138,7 @@ def grpc_close(vm: WasmVM, token: int) -> int | None:
     if _kind(token) is CalloutType.GRPC_CALL:
         return grpc_cancel(vm, token)
     if root.grpc_tokens.apply(token, GrpcInput.CLOSE):
-        vm.effects.append(GrpcClose(root, token))
+        limits.leave(vm, GrpcClose(root, token))
     return None
 
 
@@ -151,7 +151,7 @@ def grpc_cancel(vm: WasmVM, token: int) -> int | None:
     root = acting_context(vm).root
     _kind(token)
     if root.grpc_tokens.apply(token, GrpcInput.CANCEL):
-        vm.effects.append(GrpcCancel(root, token))
+        limits.leave(vm, GrpcCancel(root, token))
     return None
 
 
@@ -171,8 +171,11 @@ def _read_request(
     Raises `HostcallError` as `find_service`, and INTERNAL_FAILURE, as Envoy, for what no header may hold or too many
     calls under way; `LimitReachedError` for too much metadata.
     """
-    upstream, name, method = (vm.memory.read(*text) for text in texts)
-    metadata = decode_pairs(vm.memory.read(*metadata_range))
+    for text in texts:
+        limits.check_range(vm, *text)
+    metadata = limits.read_pairs(vm, *metadata_range)
+    upstream = limits.read_name(vm, *texts[0], ProxyStatus.BAD_ARGUMENT)
+    name, method = (limits.read_name(vm, *text) for text in texts[1:])
     root = acting_context(vm).root
     service = find_service(upstream, vm.ports.can_call_grpc)
     merged = [(key.lower(), value) for key, value in (*service.metadata, *metadata)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import AbiVersion, HostcallError, MapType, ProxyStatus
-from asgi_wasm.host.codecs.wire import decode_pairs, encode_pairs
+from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.hostcalls.system import acting_context
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def get_header_map_value(
     Follows: Envoy `Context::getHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
-    key = vm.memory.read(key_data, key_size)
+    key = limits.read_name(vm, key_data, key_size, ProxyStatus.NOT_FOUND)
     headers = _readable(vm, map_type)
     if headers is None and not _logging(vm):
         return ProxyStatus.BAD_ARGUMENT
@@ -92,7 +92,7 @@ def add_header_map_value(
     Follows: Envoy `Context::addHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
-    key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
+    key, value = limits.read_name(vm, key_data, key_size), limits.read(vm, "header_bytes", value_data, value_size)
     headers = _writable(vm, map_type)
     limits.check_headers(vm, headers, key, value, replaces=False)
     headers.add(key, value)
@@ -108,7 +108,7 @@ def replace_header_map_value(
     Follows: Envoy `Context::replaceHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
-    key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
+    key, value = limits.read_name(vm, key_data, key_size), limits.read(vm, "header_bytes", value_data, value_size)
     headers = _writable(vm, map_type)
     limits.check_headers(vm, headers, key, value, replaces=True)
     headers.replace(key, value)
@@ -122,7 +122,7 @@ def remove_header_map_value(vm: WasmVM, map_type: int, key_data: int, key_size: 
     Follows: Envoy `Context::removeHeaderMapValue` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
-    key = vm.memory.read(key_data, key_size)
+    key = limits.read_name(vm, key_data, key_size)
     _writable(vm, map_type).remove(key)
     return None
 
@@ -146,7 +146,7 @@ def set_header_map_pairs(vm: WasmVM, map_type: int, pairs_data: int, pairs_size:
     Follows: Envoy `Context::setHeaderMapPairs` (`source/extensions/common/wasm/context.cc`).
     """
     _check(map_type)
-    pairs = decode_pairs(vm.memory.read(pairs_data, pairs_size))
+    pairs = limits.read_pairs(vm, pairs_data, pairs_size)
     headers = _writable(vm, map_type)
     limits.check_all_headers(vm, pairs)
     headers.replace_all(pairs)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import CalloutType, LogLevel, ProxyStatus
-from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.streams.header_map import RequestHeaderMap
@@ -45,14 +44,14 @@ def http_call(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_http_call
     Follows: Envoy `Context::httpCall` (`source/extensions/common/wasm/context.cc`).
     """
-    read = vm.memory.read
-    upstream = read(upstream_data, upstream_size).decode("utf-8", "replace")
+    limits.check_range(vm, upstream_data, upstream_size)
     headers = RequestHeaderMap()
-    headers.replace_all(decode_pairs(read(headers_data, headers_size)))
-    body = read(body_data, body_size)
-    trailers = decode_pairs(read(trailers_data, trailers_size))
+    headers.replace_all(limits.read_pairs(vm, headers_data, headers_size))
+    limits.check_range(vm, body_data, body_size)
+    trailers = limits.read_pairs(vm, trailers_data, trailers_size)
     # Written in any case, as cpp-host does; 0 is no token.
     vm.memory.write_u32(return_token, 0)
+    upstream = limits.read_name(vm, upstream_data, upstream_size, ProxyStatus.BAD_ARGUMENT).decode("utf-8", "replace")
     if upstream not in vm.ports.upstreams:
         _tell_of(upstream, vm)
         return ProxyStatus.BAD_ARGUMENT
@@ -60,6 +59,7 @@ def http_call(
         return ProxyStatus.BAD_ARGUMENT
     if timeout_milliseconds > _MAX_TIMEOUT:
         return ProxyStatus.BAD_ARGUMENT
+    body = limits.read(vm, "callback_call_bytes", body_data, body_size)
     token = vm.next_callout_token(CalloutType.HTTP_CALL)
     context = acting_context(vm)
     request = headers.pairs, body, trailers, timeout_milliseconds

@@ -29,7 +29,7 @@ def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, 
     Follows: Envoy `Context::defineMetric` (`source/extensions/common/wasm/context.cc`).
     """
     limits.check_size(vm, "metric_bytes", name_data, name_size)
-    name = vm.memory.read(name_data, name_size).decode("utf-8", "replace")
+    name = limits.read_name(vm, name_data, name_size).decode("utf-8", "replace")
     if metric_type > MetricType.HISTOGRAM:
         return ProxyStatus.BAD_ARGUMENT
     vm.memory.write_u32(return_metric_id, _id_of(vm, metric_type, name))

@@ -42,10 +42,7 @@ def get_property(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_property
     Follows: Envoy `Context::getProperty` (`source/extensions/common/wasm/context.cc`).
     """
-    if path_size > limits.MAX_PATH_BYTES:
-        limits.check_range(vm, path_data, path_size)
-        return ProxyStatus.NOT_FOUND
-    path = vm.memory.read(path_data, path_size)
+    path = limits.read_name(vm, path_data, path_size, ProxyStatus.NOT_FOUND)
     value = find(acting_context(vm), path)
     if value is None:
         return ProxyStatus.NOT_FOUND
@@ -61,10 +58,8 @@ def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, va
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_set_property
     Follows: Envoy `Context::setProperty` (`source/extensions/common/wasm/context.cc`).
     """
-    limits.check_size(vm, "property_bytes", path_data, path_size)
-    limits.check_size(vm, "property_bytes", value_data, value_size)
-    path = vm.memory.read(path_data, path_size)
-    value = vm.memory.read(value_data, value_size)
+    path = limits.read_name(vm, path_data, path_size)
+    value = limits.read(vm, "property_bytes", value_data, value_size)
     context = acting_context(vm)
     if context.stream is None:
         return ProxyStatus.NOT_FOUND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import ProxyStatus
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def get_shared_data(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_shared_data
     Follows: proxy-wasm-cpp-host `SharedData::get` (`src/shared_data.cc`).
     """
-    found = vm.ports.shared_data.get(vm.spec.vm_id, vm.memory.read(key_data, key_size))
+    found = vm.ports.shared_data.get(vm.spec.vm_id, limits.read_name(vm, key_data, key_size, ProxyStatus.NOT_FOUND))
     if found is None:
         return ProxyStatus.NOT_FOUND
     value, cas = found
@@ -35,6 +36,6 @@ def set_shared_data(vm: WasmVM, key_data: int, key_size: int, value_data: int, v
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_set_shared_data
     Follows: proxy-wasm-cpp-host `SharedData::set` (`src/shared_data.cc`).
     """
-    key, value = vm.memory.read(key_data, key_size), vm.memory.read(value_data, value_size)
+    key, value = limits.read_name(vm, key_data, key_size), limits.read(vm, "value_bytes", value_data, value_size)
     stored = vm.ports.shared_data.set(vm.spec.vm_id, key, value, cas)
     return None if stored else ProxyStatus.CAS_MISMATCH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.hostcalls.system import acting_context
 
@@ -19,7 +20,7 @@ def register_shared_queue(vm: WasmVM, name_data: int, name_size: int, return_tok
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_register_shared_queue
     Follows: proxy-wasm-cpp-host `SharedQueue::registerQueue` (`src/shared_queue.cc`).
     """
-    name = vm.memory.read(name_data, name_size)
+    name = limits.read_name(vm, name_data, name_size)
     token = vm.ports.queues.register(vm.spec.vm_id, name, acting_context(vm).root)
     vm.memory.write_u32(return_token, token)
     return None
@@ -33,8 +34,10 @@ def resolve_shared_queue(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_resolve_shared_queue
     Follows: proxy-wasm-cpp-host `SharedQueue::resolveQueue` (`src/shared_queue.cc`).
     """
-    vm_id = vm.memory.read(vm_id_data, vm_id_size).decode("utf-8", "replace") or vm.spec.vm_id
-    token = vm.ports.queues.resolve(vm_id, vm.memory.read(name_data, name_size))
+    limits.check_range(vm, name_data, name_size)
+    vm_id = limits.read_name(vm, vm_id_data, vm_id_size, ProxyStatus.NOT_FOUND).decode("utf-8", "replace")
+    name = limits.read_name(vm, name_data, name_size, ProxyStatus.NOT_FOUND)
+    token = vm.ports.queues.resolve(vm_id or vm.spec.vm_id, name)
     if token is None:
         return ProxyStatus.NOT_FOUND
     vm.memory.write_u32(return_token, token)
@@ -47,7 +50,7 @@ def enqueue_shared_queue(vm: WasmVM, token: int, value_data: int, value_size: in
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_enqueue_shared_queue
     Follows: proxy-wasm-cpp-host `SharedQueue::enqueue` (`src/shared_queue.cc`).
     """
-    value = vm.memory.read(value_data, value_size)
+    value = limits.read(vm, "value_bytes", value_data, value_size)
     return None if vm.ports.queues.enqueue(token, value) else ProxyStatus.NOT_FOUND
 
 

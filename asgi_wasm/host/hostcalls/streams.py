@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import MapType, ProxyStatus, StreamType
-from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.hostcalls.system import acting_context
 
@@ -43,7 +42,7 @@ def continue_stream(vm: WasmVM, stream_type: int) -> int | None:
     if stream is not None and stream_type <= StreamType.HTTP_RESPONSE:
         # Envoy forgets its pointers here, whichever direction goes on.
         stream.maps[MapType.HTTP_REQUEST_HEADERS] = stream.maps[MapType.HTTP_REQUEST_TRAILERS] = None
-        vm.effects.append(ContinueStream(stream, StreamType(stream_type)))
+        limits.leave(vm, ContinueStream(stream, StreamType(stream_type)))
     return None
 
 
@@ -57,7 +56,7 @@ def close_stream(vm: WasmVM, stream_type: int) -> int | None:
         return ProxyStatus.BAD_ARGUMENT
     stream = acting_context(vm).stream
     if stream is not None and stream_type <= StreamType.HTTP_RESPONSE:
-        vm.effects.append(CloseStream(stream, StreamType(stream_type)))
+        limits.leave(vm, CloseStream(stream, StreamType(stream_type)))
     return None
 
 
@@ -104,12 +103,12 @@ def send_local_response(
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_send_local_response
     Follows: Envoy `Context::sendLocalResponse` (`source/extensions/common/wasm/context.cc`).
     """
-    limits.check_size(vm, "local_reply_bytes", body_data, body_size)
-    read = vm.memory.read
-    details, body = read(details_data, details_size), read(body_data, body_size)
-    headers = decode_pairs(read(headers_data, headers_size))
+    body = limits.read(vm, "local_reply_bytes", body_data, body_size)
+    details = limits.read_name(vm, details_data, details_size)
+    headers = limits.read_pairs(vm, headers_data, headers_size)
     stream = acting_context(vm).stream
     if stream is not None:
         grpc = None if grpc_status == _NO_GRPC_STATUS else grpc_status
-        vm.effects.append(LocalResponse(stream, status_code, details, body, headers, grpc))
+        response = LocalResponse(stream, status_code, details, body, headers, grpc)
+        limits.leave(vm, response, details_size + body_size + headers_size)
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
 from asgi_wasm.host.effects import DeleteRoot, SetTickPeriod
 
@@ -51,7 +52,7 @@ def set_tick_period_milliseconds(vm: WasmVM, period: int) -> int | None:
     if 0 < period < (floor := vm.spec.limits.tick_ms):
         vm.ports.host_metrics.limit_reached(vm.plugin_name(), "tick_ms")
         period = floor
-    vm.effects.append(SetTickPeriod(acting_context(vm).root, period))
+    limits.leave(vm, SetTickPeriod(acting_context(vm).root, period))
     return None
 
 

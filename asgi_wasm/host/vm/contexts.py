@@ -17,6 +17,7 @@ from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
 if TYPE_CHECKING:
     from asgi_wasm.engines.base import GuestFunction
     from asgi_wasm.host.ports import Attributes, Effect, Ports
+    from asgi_wasm.host.vm.log_lines import LogLines
     from asgi_wasm.specs import PluginSpec
 
 
@@ -33,6 +34,7 @@ class Vm(Protocol):
 
     ports: Ports
     failure: str | None
+    log_lines: LogLines
     # What callbacks have left to be carried out after them.
     effects: list[Effect]
     contexts: dict[int, Context]

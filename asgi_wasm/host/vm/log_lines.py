@@ -32,6 +32,11 @@ class LogLines:
             message += b"... (%d bytes in all)" % size
         self._ports.log.plugin(plugin, level, message)
 
+    def host(self, plugin: str, level: LogLevel, sentence: str) -> None:
+        """One line of the host about what a hostcall did: a plugin may make it again and again."""
+        if self._admits(plugin):
+            self._ports.log.host(plugin, level, sentence)
+
     def _admits(self, plugin: str) -> bool:
         now, most = self._ports.clock.monotonic(), self._limits.log_lines_per_second
         if now - self._began >= _SECOND:

@@ -312,7 +312,7 @@ class WasmVM:
         # streams would nest each in the one before.
         effects = self.effects[:]
         self.effects.clear()
-        if self.asked.count:
+        if self.asked.size or self.asked.count:
             self.asked = Asked()
         for effect in effects:
             if isinstance(effect, StreamEffect):

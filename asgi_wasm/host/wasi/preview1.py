@@ -98,7 +98,7 @@ def _misuse(name: str) -> WasiFunction:
     """cpp-host logs these and answers success."""
 
     def function(vm: WasmVM, *_: int) -> int:
-        vm.ports.log.host(vm.plugin_name(), LogLevel.ERROR, f"called {name}, which does nothing here")
+        vm.log_lines.host(vm.plugin_name(), LogLevel.ERROR, f"called {name}, which does nothing here")
         return SUCCESS
 
     return function
@@ -174,7 +174,7 @@ def poll_oneoff(vm: WasmVM, _subscriptions: int, _events: int, _count: int, retu
 def proc_exit(vm: WasmVM, code: int) -> int:
     """Only logged. A guest that really wanted to end runs into its own `unreachable` next, and traps."""
     level = LogLevel.DEBUG if code == 0 else LogLevel.ERROR
-    vm.ports.log.host(vm.plugin_name(), level, f"called proc_exit({code})")
+    vm.log_lines.host(vm.plugin_name(), level, f"called proc_exit({code})")
     return SUCCESS
 
 
