@@ -175,8 +175,6 @@ def layers(arrows: Mapping[str, set[str]]) -> Iterator[list[str]]:
 _STILL_OPEN = (
     *((f"asgi.{name}", "asgi.lane") for name in ("leaving", "lent", "native", "request")),
     ("asgi.leaving", "asgi.lent"),
-    *((f"engines.wasmtime.{name}", "engines.wasmtime") for name in ("beside", "interruption", "public", "raw")),
-    ("engines.libwasmer.instance", "engines.libwasmer"),
 )
 
 

@@ -16,7 +16,7 @@ from asgi_wasm.engines.traps import CALL_DEPTH, MAX_FRAMES, Failure, headroom, o
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
-    from asgi_wasm.engines.libwasmer import LibwasmerModule
+    from asgi_wasm.engines.libwasmer.compiled import Compiled
 
 MASKS = {base.I32: 0xFFFFFFFF, base.I64: 0xFFFFFFFFFFFFFFFF, base.F32: 0xFFFFFFFF, base.F64: 0xFFFFFFFFFFFFFFFF}
 _RAISED = b"a host function raised\0"
@@ -28,7 +28,7 @@ class LibwasmerInstance:
     """`base.Instance`, with a store of its own. Metering, and each call of the host, look at its time."""
 
     def __init__(
-        self, module: LibwasmerModule, functions: Sequence[base.HostFunction], time_limit: base.TimeLimit | None
+        self, module: Compiled, functions: Sequence[base.HostFunction], time_limit: base.TimeLimit | None
     ) -> None:
         """Raises `LinkError`, or the `TrapError` of a start section."""
         self._api = api = module.api

@@ -11,38 +11,28 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
 
 import wasmtime
-from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
+from asgi_wasm.engines.wasmtime.compiled import Compiled
 from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
 from asgi_wasm.engines.wasmtime.interruption import Guard, raise_epoch
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.engines.wasmtime.stack import check_stack
 from asgi_wasm.errors import InvalidModuleError
+from asgi_wasm.logs import get_logger
 
 __all__ = ["WasmtimeEngine", "WasmtimeModule"]
 
-from asgi_wasm.logs import get_logger
-
 logger = get_logger("asgi_wasm.engines")
-
-VALUE_TYPES = {0: base.I32, 1: base.I64, 2: base.F32, 3: base.F64}
-KINDS: dict[str, str] = {
-    "FuncType": "func",
-    "MemoryType": "memory",
-    "TableType": "table",
-    "GlobalType": "global",
-}
 
 
 class Linker(Protocol):
@@ -50,7 +40,7 @@ class Linker(Protocol):
 
     def link(
         self,
-        module: WasmtimeModule,
+        module: Compiled,
         functions: Sequence[base.HostFunction],
         limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
@@ -185,22 +175,10 @@ class WasmtimeEngine:
         return linker
 
 
-class WasmtimeModule:
-    """A compiled module and what it imports and exports."""
+class WasmtimeModule(Compiled):
+    """`base.Module`."""
 
-    def __init__(self, engine: WasmtimeEngine, module: wasmtime.Module) -> None:
-        self.engine = engine
-        self.module = module
-
-    @cached_property
-    def imports(self) -> Sequence[base.Import]:
-        """In the order in which an instance wants them; what the wheel's classes do not know is an unknown item."""
-        return tuple(base.Import(each.module, each.name or "", *_describe(each)) for each in self.module.imports)
-
-    @cached_property
-    def exports(self) -> Mapping[str, base.Export]:
-        """By name; of kinds as `imports`."""
-        return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
+    engine: WasmtimeEngine
 
     def instantiate(
         self,
@@ -251,22 +229,3 @@ class WasmtimeModule:
     def serialize(self) -> bytes:
         """Wasmtime's own format, which holds its version and flags."""
         return bytes(self.module.serialize())
-
-
-def _describe(item: wasmtime.ImportType | wasmtime.ExportType) -> tuple[str, base.FuncType | None]:
-    try:
-        type_ = item.type
-    except wasmtime.WasmtimeError:  # a kind that this wasmtime's Python classes do not know
-        return "unknown item", None
-    if isinstance(type_, wasmtime.FuncType):
-        return "func", base.FuncType(_names(type_.params), _names(type_.results))
-    return KINDS.get(type(type_).__name__, type(type_).__name__), None
-
-
-def _names(types: Sequence[wasmtime.ValType]) -> tuple[str, ...]:
-    return tuple(VALUE_TYPES[_kind(each)] for each in types)
-
-
-def _kind(type_: wasmtime.ValType) -> int:
-    kind: Any = ffi.wasm_valtype_kind(type_.ptr())  # ctypes makes an int of what the bindings call a c_uint8
-    return int(kind)

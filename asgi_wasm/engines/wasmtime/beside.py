@@ -17,7 +17,7 @@ from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
-    from asgi_wasm.engines.wasmtime import WasmtimeModule
+    from asgi_wasm.engines.wasmtime.compiled import Compiled
 
 # The kernel's exports that run a plugin's callbacks, by what an interruption tells of them.
 _TOLD_AS = {
@@ -113,7 +113,7 @@ class RawBeside:
 
 
 def link_beside(
-    linker: RawLinker, guest: WasmtimeModule, functions: Functions, companion: base.Companion, opened: Opened
+    linker: RawLinker, guest: Compiled, functions: Functions, companion: base.Companion, opened: Opened
 ) -> tuple[RawInstance, RawBeside]:
     """The instance and what stands beside it, in the order that `base.Companion` says."""
     return _Linking(linker, functions, companion, opened).link(guest)
@@ -128,7 +128,7 @@ class _Linking:
         self._companion = companion
         self._opened = opened
 
-    def link(self, module: WasmtimeModule) -> tuple[RawInstance, RawBeside]:
+    def link(self, module: Compiled) -> tuple[RawInstance, RawBeside]:
         companion = self._companion
         trampolines = self._instance(companion.trampolines, [])
         guest = self._guest(module, trampolines)
@@ -143,12 +143,12 @@ class _Linking:
         self._instance(companion.patch, patched)
         return guest, RawBeside(self._linker, self._opened, kernel, trampolines)
 
-    def _instance(self, module: base.Module, given: Sequence[Any]) -> RawInstance:
+    def _instance(self, module: base.Module | Compiled, given: Sequence[Any]) -> RawInstance:
         externs = (ffi.wasmtime_extern_t * len(given))(*given)
-        own = cast("WasmtimeModule", module)
+        own = cast("Compiled", module)
         return RawInstance(self._linker.invoke, self._opened, own, externs)
 
-    def _guest(self, module: WasmtimeModule, trampolines: RawInstance) -> RawInstance:
+    def _guest(self, module: Compiled, trampolines: RawInstance) -> RawInstance:
         c_imports = module.module.imports
         # The same refusals as without a companion; what is given to a trampoline is checked, too.
         host = cast("Mapping[tuple[str, str], base.HostFunction]", self._functions)
@@ -169,10 +169,10 @@ class _Linking:
         return extern
 
     def _of_kernel(
-        self, module: WasmtimeModule, guest: RawInstance, trampolines: RawInstance, shim: RawInstance
+        self, module: Compiled, guest: RawInstance, trampolines: RawInstance, shim: RawInstance
     ) -> list[Any]:
         companion = self._companion
-        kernel = cast("WasmtimeModule", companion.kernel)
+        kernel = cast("Compiled", companion.kernel)
         c_imports = kernel.module.imports
         given = []
         for index, item in enumerate(companion.kernel.imports):

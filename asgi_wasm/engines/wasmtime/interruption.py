@@ -13,17 +13,14 @@ import time
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, POINTER, Structure, c_size_t, c_uint8, c_uint64, c_void_p
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines.base import TimeLimit
 from asgi_wasm.engines.traps import Failure
-from asgi_wasm.engines.watchdog import LONGEST_PERIOD, Watchdog
-
-if TYPE_CHECKING:
-    from asgi_wasm.engines.wasmtime import WasmtimeEngine
+from asgi_wasm.engines.watchdog import LONGEST_PERIOD, Ticking, Watchdog
 
 # How the report of an interruption begins, which wasmtime gives as an error and not as a trap.
 INTERRUPTED = "wasm trap: interrupted, since "
@@ -144,11 +141,24 @@ class Guard:
         return next((name for each in _VARIABLES if (name := self._names.get(id(found.get(each))))), "it")
 
 
+class Guarded(Ticking, Protocol):
+    """The engine of guarded stores, which the watchdog ticks."""
+
+    @property
+    def limits_time(self) -> bool:
+        """Whether it can interrupt a guest at all."""
+        ...
+
+    def guarded(self, guard: Guard) -> None:
+        """There is one guard more."""
+        ...
+
+
 def guard(
     store: wasmtime.Store,
     limit: TimeLimit | None,
     failure: Failure,
-    engine: WasmtimeEngine,
+    engine: Guarded,
     entering: frozenset[CodeType],
     native: NativeEntry,
 ) -> Guard | None:

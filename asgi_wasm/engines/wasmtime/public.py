@@ -21,7 +21,7 @@ from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
-    from asgi_wasm.engines.wasmtime import WasmtimeModule
+    from asgi_wasm.engines.wasmtime.compiled import Compiled
 
 # The engine's values are non-negative ints, wasmtime's classes take signed ints and floats.
 _FORMATS = {base.I32: ("<I", "<i"), base.I64: ("<Q", "<q"), base.F32: ("<I", "<f"), base.F64: ("<Q", "<d")}
@@ -40,7 +40,7 @@ class PublicLinker:
 
     def link(
         self,
-        module: WasmtimeModule,
+        module: Compiled,
         functions: Sequence[base.HostFunction],
         limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
@@ -76,7 +76,7 @@ class PublicInstance:
         self,
         store: wasmtime.Store,
         instance: wasmtime.Instance,
-        module: WasmtimeModule,
+        module: Compiled,
         bound: list[list[base.HostFunction]],
         failure: Failure,
         made: Guard | None,

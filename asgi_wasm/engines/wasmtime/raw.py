@@ -30,7 +30,7 @@ from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
-    from asgi_wasm.engines.wasmtime import WasmtimeModule
+    from asgi_wasm.engines.wasmtime.compiled import Compiled
 
 # What `_bindings` must declare for the functions that are called below without ctypes' checks.
 ARITIES = {
@@ -69,7 +69,7 @@ class RawLinker:
 
     def link(
         self,
-        module: WasmtimeModule,
+        module: Compiled,
         functions: Sequence[base.HostFunction],
         limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
@@ -85,7 +85,7 @@ class RawLinker:
 
     def open(
         self,
-        module: WasmtimeModule,
+        module: Compiled,
         limits: SpaceLimits,
         time_limit: base.TimeLimit | None,
         *,
@@ -139,7 +139,7 @@ class RawInstance:
         self,
         invoke: Any,
         opened: Opened,
-        module: WasmtimeModule,
+        module: Compiled,
         externs: ctypes.Array[Any],
     ) -> None:
         self._invoke = invoke
