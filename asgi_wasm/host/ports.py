@@ -61,6 +61,10 @@ class Log(Protocol):
         ...
 
 
+# Of what `Clock` counts, in seconds.
+NANOSECOND = 1e-9
+
+
 class Clock(Protocol):
     """Nanoseconds; never zero, since Go's runtime refuses to start on a zero clock."""
 
@@ -146,7 +150,7 @@ class RunningVm(Protocol):
 
 
 class HostMetrics(Protocol):
-    """Where the host counts what it does itself. No method may raise."""
+    """Where the host counts what it does itself; times are in seconds. No method may raise."""
 
     @property
     def enabled(self) -> bool:
@@ -185,8 +189,11 @@ class HostMetrics(Protocol):
         """A root context of this plugin failed and waits for its next start, or waits no more."""
         ...
 
-    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
-        """A call to an upstream is over: "response", "timeout", "connection_failure" or "failure"."""
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, seconds: float) -> None:
+        """A call to an upstream is over, after so many ``seconds``.
+
+        ``outcome`` is "response", "timeout", "connection_failure" or "failure".
+        """
         ...
 
 
@@ -225,7 +232,7 @@ class NoHostMetrics:
     def plugin_away(self, plugin: str, away: bool) -> None:
         """Nothing."""
 
-    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, seconds: float) -> None:
         """Nothing."""
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import GuestFunction
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
+from asgi_wasm.host.ports import NANOSECOND
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Effect, HostMetrics, Ports
 
 CONTINUE, PAUSE, LOCAL_RESPONSE, RESET, RESUME = ACTIONS = ("continue", "pause", "local_response", "reset", "resume")
-_SECONDS = 1e-9
 # Effects that are decisions on a stream; the first two make the verdict of the callback void.
 _DECISIONS: dict[type[Effect], str] = {LocalResponse: LOCAL_RESPONSE, CloseStream: RESET, ContinueStream: RESUME}
 _VOIDING = (LocalResponse, CloseStream)
@@ -74,7 +74,7 @@ def watched(
         try:
             verdict = function(*arguments)
         finally:
-            meter.took((monotonic() - began) * _SECONDS)
+            meter.took((monotonic() - began) * NANOSECOND)
         void = len(left_behind) > left and meter.decided_by(left_behind[left:])
         if decides and not void:
             meter.decided(PAUSE if verdict else CONTINUE)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, KeysView
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.effects import EndStreamCallouts, HttpCall
+from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm.contexts import RootContext
@@ -116,7 +117,7 @@ class HttpCalls:
         began = ports.clock.monotonic()
 
         def ended(outcome: str) -> None:
-            took = ports.clock.monotonic() - began
+            took = (ports.clock.monotonic() - began) * NANOSECOND
             ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
 
         answer = Answer(self._max_response)

@@ -43,7 +43,6 @@ CALLBACK_BUCKETS = (10e-6, 50e-6, 100e-6, 500e-6, 1e-3, 5e-3, 25e-3, 0.1, 1.0)
 # prometheus_client's own defaults, which are for requests over a network.
 CALLOUT_BUCKETS = Histogram.DEFAULT_BUCKETS
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
-_SECONDS = 1e-9
 # Nanoseconds. The size of a memory costs a call into the engine, and no other process can ask for it.
 _MEMORY_PERIOD = 1_000_000_000
 
@@ -269,10 +268,10 @@ class PrometheusHostMetrics:
             share = self._waiting[plugin] = self._away.share((("plugin", plugin),))
         share.set(share.value + (1 if away else -1))
 
-    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, seconds: float) -> None:
         """Count and time it."""
         labels = (("plugin", plugin), ("upstream", upstream), ("outcome", outcome))
-        self._callouts.histogram(labels).observe(nanoseconds * _SECONDS)
+        self._callouts.histogram(labels).observe(seconds)
 
     def _asked(self) -> None:
         """Measure for a scrape, which may run in another event loop: then the next one sees what is measured now."""

@@ -120,8 +120,8 @@ class Counted(NoHostMetrics):
     def __init__(self) -> None:
         self.outcomes: list[tuple[str, str, str]] = []
 
-    def callout_ended(self, plugin: str, upstream: str, outcome: str, nanoseconds: int) -> None:
-        assert nanoseconds > 0
+    def callout_ended(self, plugin: str, upstream: str, outcome: str, seconds: float) -> None:
+        assert 0 < seconds < 60
         self.outcomes.append((plugin, upstream, outcome))
 
 

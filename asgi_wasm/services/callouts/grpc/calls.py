@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.effects import EndStreamCallouts, GrpcCall, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
+from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import cost
 from asgi_wasm.logs import get_logger
@@ -118,7 +119,7 @@ class GrpcCalls:
         self._forget_stream(conversation)
         if outcome is not None:
             ports = effect.root.vm.ports
-            took = ports.clock.monotonic() - conversation.began
+            took = (ports.clock.monotonic() - conversation.began) * NANOSECOND
             ports.host_metrics.callout_ended(effect.root.spec.name, effect.upstream, outcome, took)
 
     def _forget_stream(self, conversation: Conversation) -> None:
