@@ -62,7 +62,7 @@ class RequestSide:
 
 
 class ResponseSide:
-    """What the chain let pass to the client (`host.streams.filter_chain.ResponseSink`).
+    """What the chain let pass to the client (`host.streams.stage.ResponseSink`).
 
     ``changed`` is called whenever `messages` grows, and at a reset; ``dropped`` hears of headers that cannot be sent.
     ``method`` is the client's own, which decides whether it expects a body, as ``version`` is that of its HTTP.

@@ -25,12 +25,21 @@ class StreamEffect(Effect):
 
     context: StreamContext
 
+    def perform(self) -> None:
+        """See `Effect`."""
+        self.context.chain.apply(self)
+
 
 @dataclass(frozen=True)
 class RootEffect(Effect):
     """One that is carried out outside of the host, for a root context."""
 
     root: RootContext
+
+    def perform(self) -> None:
+        """See `Effect`."""
+        self.root.has_asked = True
+        self.root.vm.ports.start(self)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,10 @@ class DeleteRoot(Effect):
     """End a root context that has said `proxy_done`."""
 
     root: RootContext
+
+    def perform(self) -> None:
+        """See `Effect`."""
+        self.root.vm.delete(self.root)
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,10 @@ class Effect:
 
     __slots__ = ()
 
+    def perform(self) -> None:
+        """Let it be carried out, once the callback that left it is over."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Ports:

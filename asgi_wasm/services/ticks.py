@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from asgi_wasm.host.effects import SetTickPeriod
+from asgi_wasm.host.effects import EndCallouts, SetTickPeriod
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.services.callouts.deadline import CallLater
 
@@ -52,6 +52,10 @@ class Ticks:
         if root in self._periods and root not in self._timers:
             # Neither stopped nor changed by the callback itself, nor ended with its VM there.
             self._arm(root)
+
+    def end(self, effect: EndCallouts) -> None:
+        """Stop the ticks of a root context that is gone."""
+        self.forget(effect.root)
 
     def forget(self, root: RootContext) -> None:
         """Stop the ticks of a root context."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
@@ -17,14 +17,13 @@ from asgi_wasm.host.effects import (
     EndCallouts,
     EndStreamCallouts,
     ForeignCall,
-    GrpcEffect,
     HttpCall,
     SetTickPeriod,
     StartAgain,
 )
 from asgi_wasm.host.ports import Effect, Ports
 from asgi_wasm.host.vm.vm import ForeignFunction
-from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
+from asgi_wasm.services.callouts.grpc.calls import STARTED_BY, GrpcCalls
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.revivals import Revivals
 from asgi_wasm.services.stores.store import open_store
@@ -89,6 +88,7 @@ class Worker:
             thread=get_ident,
             is_home=HomeLoop().runs_here,
         )
+        self._carriers = self._carriers_of_effects()
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         self._loader = Loader(ports, {**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions})
         self.plugins = Plugins()
@@ -100,24 +100,21 @@ class Worker:
         # That of all HTTP requests, where no settings tell them apart.
         self.sole_lane: Lane | None = None
 
+    def _carriers_of_effects(self) -> dict[type[Effect], tuple[Callable[[Any], None], ...]]:
+        """Every effect for a root context, and who carries it out, in this order."""
+        return {
+            SetTickPeriod: (self._ticks.set,),
+            HttpCall: (self._http_calls.start,),
+            ForeignCall: (self._foreign_calls.start,),
+            **dict.fromkeys(STARTED_BY, (self._grpc_calls.start,)),
+            EndCallouts: (self._grpc_calls.end, self._http_calls.end, self._ticks.end),
+            EndStreamCallouts: (self._http_calls.leave, self._grpc_calls.leave),
+            StartAgain: (self._revivals.add,),
+        }
+
     def _start_effect(self, effect: Effect) -> None:
-        if isinstance(effect, HttpCall):
-            self._http_calls.start(effect)
-        elif isinstance(effect, ForeignCall):
-            self._foreign_calls.start(effect)
-        elif isinstance(effect, EndStreamCallouts):
-            self._http_calls.leave(effect)
-            self._grpc_calls.leave(effect)
-        elif isinstance(effect, GrpcEffect):
-            self._grpc_calls.start(effect)
-        elif isinstance(effect, EndCallouts):
-            self._grpc_calls.cancel(effect.root)
-            self._http_calls.cancel(effect.root)
-            self._ticks.forget(effect.root)
-        elif isinstance(effect, StartAgain):
-            self._revivals.add(effect)
-        elif isinstance(effect, SetTickPeriod):
-            self._ticks.set(effect)
+        for carry_out in self._carriers[type(effect)]:
+            carry_out(effect)
 
     async def start(self, spec: HostSpec) -> None:
         """Load and start every plugin; one that fails stays in the chain for its failure policy.

@@ -153,7 +153,7 @@ def carried_out_by(calls: GrpcCalls) -> Callable[[Effect], None]:
 
     def start(effect: Effect) -> None:
         if isinstance(effect, EndCallouts):
-            calls.cancel(effect.root)
+            calls.end(effect)
         elif isinstance(effect, EndStreamCallouts):
             calls.leave(effect)
         elif isinstance(effect, GrpcEffect):

@@ -5,8 +5,8 @@ Followed: Envoy `source/common/http/filter_manager.cc`; Envoy `source/extensions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.host.abi import MapType, StreamType
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
@@ -15,7 +15,7 @@ from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
-from asgi_wasm.host.streams.stage import Sink, Stage, Way
+from asgi_wasm.host.streams.stage import ResponseSink, Sink, Stage
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.specs import FailurePolicy, StreamLimits
 
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.vm.contexts import StreamContext
 
 _PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
-
-
-class ResponseSink(Sink, Protocol):
-    """The client's side, which also knows whether an answer may still be changed."""
-
-    def received(self, size: int | None, way: Way) -> None:
-        """A response begins on its ``way``: a local one with a body of this ``size``, or (None) the app's."""
-        ...
-
-    @property
-    def started(self) -> bool:
-        """Whether the response's head is on its way to the client."""
-        ...
-
-    def reset(self, reason: str) -> None:
-        """End the connection without a whole response."""
-        ...
 
 
 class FilterChain:
@@ -212,17 +195,20 @@ class FilterChain:
 
     def apply(self, effect: Effect) -> None:
         """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
-        if self._finished:
-            return
-        if isinstance(effect, LocalResponse):
-            reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
-            self.answer(*reply, details=effect.details, by="plugin")
-        elif isinstance(effect, ContinueStream):
-            direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
-            if direction is not None:
-                direction.resume(effect.context)
-        elif isinstance(effect, CloseStream):
-            self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
+        if not self._finished:
+            APPLIED_BY[type(effect)](self, effect)
+
+    def _answer_by_plugin(self, effect: LocalResponse) -> None:
+        reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
+        self.answer(*reply, details=effect.details, by="plugin")
+
+    def _resume(self, effect: ContinueStream) -> None:
+        direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
+        if direction is not None:
+            direction.resume(effect.context)
+
+    def _close_stream(self, effect: CloseStream) -> None:
+        self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
 
     def answer(
         self,
@@ -293,3 +279,11 @@ class FilterChain:
         if self.response is not None:
             self.response.close()
         self._response_sink.reset(reason)
+
+
+# Every effect on a stream, and how a chain carries it out.
+APPLIED_BY: Mapping[type[Effect], Callable[[FilterChain, Any], None]] = {
+    LocalResponse: FilterChain._answer_by_plugin,
+    ContinueStream: FilterChain._resume,
+    CloseStream: FilterChain._close_stream,
+}

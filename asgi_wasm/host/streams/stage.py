@@ -41,6 +41,23 @@ class Sink(Protocol):
         ...
 
 
+class ResponseSink(Sink, Protocol):
+    """The client's side, which also knows whether an answer may still be changed."""
+
+    def received(self, size: int | None, way: Way) -> None:
+        """A response begins on its ``way``: a local one with a body of this ``size``, or (None) the app's."""
+        ...
+
+    @property
+    def started(self) -> bool:
+        """Whether the response's head is on its way to the client."""
+        ...
+
+    def reset(self, reason: str) -> None:
+        """End the connection without a whole response."""
+        ...
+
+
 class Owner(Protocol):
     """What a direction asks of the chain that it is part of."""
 

@@ -19,7 +19,7 @@ from asgi_wasm.engines.base import (
 )
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
-from asgi_wasm.host.effects import DeleteRoot, EndCallouts, RootEffect, StreamEffect
+from asgi_wasm.host.effects import EndCallouts
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.resident.kit import FILL, Kit
 from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
@@ -315,13 +315,7 @@ class WasmVM:
         if self.asked.size or self.asked.count:
             self.asked = Asked()
         for effect in effects:
-            if isinstance(effect, StreamEffect):
-                effect.context.chain.apply(effect)
-            elif isinstance(effect, DeleteRoot):
-                self.delete(effect.root)
-            elif isinstance(effect, RootEffect):
-                effect.root.has_asked = True
-                self.ports.start(effect)
+            effect.perform()
 
     def _allocate(self, size: int) -> int:
         """Room for so many bytes in the guest; 0 when there is none.

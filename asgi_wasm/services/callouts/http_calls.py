@@ -12,11 +12,10 @@ import logging
 from collections.abc import Iterable, KeysView
 from typing import TYPE_CHECKING
 
-from asgi_wasm.host.effects import EndStreamCallouts, HttpCall
+from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, HttpCall
 from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
-from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.deadline import CallLater, Deadline
 from asgi_wasm.services.callouts.messages import (
@@ -91,9 +90,9 @@ class HttpCalls:
         if self._tasks.start(self._run(call, deadline), call.root) is not None and call.stream_id:
             self._of_stream.setdefault((call.root.vm, call.stream_id), set()).add(deadline)
 
-    def cancel(self, root: RootContext) -> None:
-        """End the calls of a root context that is gone."""
-        self._tasks.cancel(root)
+    def end(self, effect: EndCallouts) -> None:
+        """Cancel the calls of a root context that is gone."""
+        self._tasks.cancel(effect.root)
 
     def leave(self, effect: EndStreamCallouts) -> None:
         """End the calls of a stream whose client has gone; each is a failure to its plugin."""

@@ -6,11 +6,20 @@ What comes of one is `grpc_conversation`'s, the way to its upstream `grpc_channe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.host.effects import EndStreamCallouts, GrpcCall, GrpcClose, GrpcEffect, GrpcSend, GrpcStream
+from asgi_wasm.host.effects import (
+    EndCallouts,
+    EndStreamCallouts,
+    GrpcCall,
+    GrpcCancel,
+    GrpcClose,
+    GrpcEffect,
+    GrpcSend,
+    GrpcStream,
+)
 from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import cost
@@ -76,18 +85,11 @@ class GrpcCalls:
 
     def start(self, effect: GrpcEffect) -> None:
         """Carry out what a plugin asked for; what comes of it is delivered to its root context later."""
-        if isinstance(effect, (GrpcCall, GrpcStream)):
-            self._open(effect)
-        else:
-            conversation = self._conversations.get((effect.root, effect.token))
-            if conversation is not None:
-                _perform(effect, conversation)
-            elif isinstance(effect, GrpcSend):
-                effect.root.grpc_tokens.unsent -= cost(effect.message)
+        STARTED_BY[type(effect)](self, effect)
 
-    def cancel(self, root: RootContext) -> None:
-        """End the calls and streams of a root context that is gone."""
-        for each in [each for (whose, _), each in self._conversations.items() if whose is root]:
+    def end(self, effect: EndCallouts) -> None:
+        """Cancel the calls and streams of a root context that is gone."""
+        for each in [each for (whose, _), each in self._conversations.items() if whose is effect.root]:
             each.cancel()
 
     def _open(self, effect: GrpcCall | GrpcStream) -> None:
@@ -111,6 +113,23 @@ class GrpcCalls:
         timeout = upstream.seconds(effect.timeout_milliseconds) if isinstance(effect, GrpcCall) else None
         conversation.set_timeout(timeout)
         self._channels[effect.upstream].open(conversation, timeout)
+
+    def _send(self, effect: GrpcSend) -> None:
+        conversation = self._conversations.get((effect.root, effect.token))
+        if conversation is None:
+            effect.root.grpc_tokens.unsent -= cost(effect.message)
+        else:
+            conversation.send(effect.message, is_last=effect.end_stream)
+
+    def _half_close(self, effect: GrpcClose) -> None:
+        conversation = self._conversations.get((effect.root, effect.token))
+        if conversation is not None:
+            conversation.send(None, is_last=True)
+
+    def _reset(self, effect: GrpcCancel) -> None:
+        conversation = self._conversations.get((effect.root, effect.token))
+        if conversation is not None:
+            conversation.cancel()
 
     def _on_end(self, conversation: Conversation, outcome: str | None) -> None:
         effect = conversation.effect
@@ -150,10 +169,11 @@ class GrpcCalls:
         self._channels.clear()
 
 
-def _perform(effect: GrpcEffect, conversation: Conversation) -> None:
-    if isinstance(effect, GrpcSend):
-        conversation.send(effect.message, is_last=effect.end_stream)
-    elif isinstance(effect, GrpcClose):
-        conversation.send(None, is_last=True)
-    else:
-        conversation.cancel()
+# Every effect on a call or stream, and what carries it out.
+STARTED_BY: Mapping[type[GrpcEffect], Callable[[GrpcCalls, Any], None]] = {
+    GrpcCall: GrpcCalls._open,
+    GrpcStream: GrpcCalls._open,
+    GrpcSend: GrpcCalls._send,
+    GrpcClose: GrpcCalls._half_close,
+    GrpcCancel: GrpcCalls._reset,
+}
