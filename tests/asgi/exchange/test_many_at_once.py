@@ -1,0 +1,63 @@
+"""Many requests at once over one VM."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from tests.asgi.acting import Resumer
+from tests.driving import answering, request, run
+from tests.guests import (
+    PAUSE,
+    REQUEST,
+    REQUEST_HEADERS,
+    RESPONSE,
+    RESPONSE_HEADERS,
+    Api,
+    Guest,
+    Serve,
+)
+
+
+def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> None:
+    """Each is paused both ways and resumed in an order of its own; none gets another's words."""
+    resumer = Resumer()
+    waiting: list[tuple[int, int]] = []
+
+    def on_request_headers(api: Api, context: int, count: int, end: int) -> int:
+        api.add(REQUEST_HEADERS, b"x-context", b"%d" % context)
+        waiting.append((context, REQUEST))
+        return PAUSE
+
+    def on_response_headers(api: Api, context: int, count: int, end: int) -> int:
+        api.add(RESPONSE_HEADERS, b"x-context", b"%d" % context)
+        waiting.append((context, RESPONSE))
+        return PAUSE
+
+    def on_tick(api: Api, root: int) -> None:
+        # The newest first.
+        while waiting:
+            context, direction = waiting.pop()
+            api.act_for(context)
+            api.resume(direction)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        context = dict(scope["headers"])[b"x-context"]
+        await answering(scope["path"].encode() + b" " + context)(scope, receive, send)
+
+    async def main() -> None:
+        guest = Guest(
+            on_configure=resumer.on_configure,
+            on_tick=on_tick,
+            on_request_headers=on_request_headers,
+            on_response_headers=on_response_headers,
+        )
+        async with serve_guests(app, guest) as middleware:
+            responses = await asyncio.gather(*(request(middleware, path=f"/{number}") for number in range(200)))
+            for number, response in enumerate(responses):
+                path, context = response.body.split()
+                assert path == b"/%d" % number
+                assert response.header(b"x-context") == context
+            assert len(set(guest.created)) == 200
+
+    run(main)
