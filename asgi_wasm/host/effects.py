@@ -26,7 +26,7 @@ class StreamEffect(Effect):
     context: StreamContext
 
     def perform(self) -> None:
-        """See `Effect`."""
+        """Hand it to the chain, which knows what is still possible."""
         self.context.chain.apply(self)
 
 
@@ -37,7 +37,7 @@ class RootEffect(Effect):
     root: RootContext
 
     def perform(self) -> None:
-        """See `Effect`."""
+        """Hand it to the outside, by the port."""
         self.root.has_asked = True
         self.root.vm.ports.start(self)
 
@@ -173,7 +173,7 @@ class DeleteRoot(Effect):
     root: RootContext
 
     def perform(self) -> None:
-        """See `Effect`."""
+        """Run `on_delete`, and forget the root context."""
         self.root.vm.delete(self.root)
 
 
