@@ -20,6 +20,7 @@ ARROWS = {
     "errors": (),
     "http_syntax": (),
     "interpreter": (),
+    "lazily": (),
     "logs": (),
     "specs": (),
     "engines": ("errors", "logs"),
@@ -38,7 +39,7 @@ ARROWS = {
     "status": ("errors", "logs", "specs", "worker.status"),
     "testing": (
         *("asgi.types", "engines", "errors", "foreign", "host", "logs", "middleware", "services", "specs"),
-        *("worker.loading", "worker.services"),
+        *("lazily", "worker.loading", "worker.services"),
     ),
     "__main__": ("cli",),
     "__init__": (
@@ -47,6 +48,7 @@ ARROWS = {
         "foreign",
         "host.abi",
         "interpreter",
+        "lazily",
         "middleware",
         "settings",
         "status",
