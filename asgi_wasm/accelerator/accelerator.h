@@ -106,7 +106,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     Course *course;
-    PyObject *lane, *posts, *scope, *own, *server_receive, *server_send, *ids, *log, *response_log, *message, *first, *answer,
+    PyObject *lane, *posts, *scope, *own, *server_receive, *server_send, *ids, *log, *response_log, *message, *held, *first, *answer,
         *request, *properties, *verdict, *shown, *shown_response;
     /* What plugins saw, for their logs; pseudo-headers in the order of `pseudo_names`. */
     PyObject *fields, *response_fields, *pseudo[MOST_PSEUDO], *status, *host_field;
@@ -114,7 +114,7 @@ typedef struct {
     int phase, index;
     char client_gone, app_is_reading, complete, over, ends, client_ended, has_type, keeps_fields;
 } Stream;
-enum { IDLE, REQUEST, RESPONSE, LOG, FINISH };
+enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
 
 /* Strings of the module, made once. */
 typedef struct {

@@ -83,7 +83,7 @@ static int find_answer(Stream *s, filter *f, Py_ssize_t index) {
     Course *c = s->course;
     PyObject *method = PyDict_GetItemWithError(s->scope, text.method);
     if (w->recalled || w->complex || w->changes || PyList_Size(f->effects) || s->request || index != c->count - 1 ||
-        c->sees & SEES_RESPONSE_BODY || s->has_type || !method || PyUnicode_Compare(method, text.head) == 0)
+        s->has_type || !method || PyUnicode_Compare(method, text.head) == 0)
         return PyErr_Occurred() ? -1 : 0;
     PyObject *local = local_of(f->kernel), *found = local ? PyDict_GetItemWithError(c->answers, local) : NULL;
     Py_XDECREF(local);
@@ -337,7 +337,7 @@ static PyObject *stream_make_answer(PyObject *self, PyObject *unused) {
     Stream *s = (Stream *)self;
     (void)unused;
     PyObject *start = copy_start(s->answer), *content = start ? PyTuple_GetItem(s->answer, 1) : NULL, *body = NULL, *made = NULL;
-    if (content && (s->course->takes & TAKES_RESPONSE) == 0) {
+    if (content && !(s->course->takes & TAKES_RESPONSE) && !(s->course->sees & SEES_RESPONSE_BODY)) {
         s->phase = IDLE;
         put(&s->message, keep(start));
         body = make_body(content);
@@ -392,7 +392,7 @@ static PyObject *stream_send(PyObject *self, PyObject *message) {
     if (!PyDict_CheckExact(message)) return PyObject_CallMethodObjArgs(self, text.send_portably, message, NULL);
     PyObject *type = PyDict_GetItemWithError(message, text.type);
     if (!type && PyErr_Occurred()) return NULL;
-    if (s->message && is_text(type, text.body_type)) return send_body(s, message);
+    if (s->message && is_text(type, text.body_type) && !(c->sees & SEES_RESPONSE_BODY)) return send_body(s, message);
     if (s->message || !is_text(type, text.start) || c->sees & SEES_RESPONSE_BODY)
         return PyObject_CallMethodObjArgs(self, text.send_portably, message, NULL);
     if (!(c->sees & SEES_RESPONSE)) {
@@ -503,7 +503,7 @@ static PyObject *stream_close(PyObject *self, PyObject *unused) {
 
 #define REFERENCES(DO) \
     DO(s->lane) DO(s->posts) DO(s->scope) DO(s->own) DO(s->server_receive) DO(s->server_send) DO(s->ids) DO(s->log) \
-    DO(s->response_log) DO(s->message) DO(s->first) DO(s->answer) DO(s->request) DO(s->properties) DO(s->verdict) DO(s->shown) \
+    DO(s->response_log) DO(s->message) DO(s->held) DO(s->first) DO(s->answer) DO(s->request) DO(s->properties) DO(s->verdict) DO(s->shown) \
     DO(s->shown_response) DO(s->fields) DO(s->response_fields) DO(s->pseudo[0]) DO(s->pseudo[1]) DO(s->pseudo[2]) \
     DO(s->pseudo[3]) DO(s->status) DO(s->host_field)
 
@@ -543,7 +543,7 @@ static void stream_dealloc(PyObject *self) {
 #define WIDE(name) {#name, T_LONGLONG, offsetof(Stream, name), 0, NULL}
 static PyMemberDef members[] = {
     FIXED(lane), FIXED(posts), FIXED(scope), OBJECT(own), FIXED(server_receive), FIXED(server_send), FIXED(ids),
-    OBJECT(log), OBJECT(response_log), OBJECT(message), OBJECT(first), OBJECT(answer), OBJECT(request), FIXED(properties),
+    OBJECT(log), OBJECT(response_log), OBJECT(message), OBJECT(held), OBJECT(first), OBJECT(answer), OBJECT(request), FIXED(properties),
     OBJECT(verdict), OBJECT(shown), OBJECT(shown_response), WIDE(began), WIDE(bytes_out), WIDE(request_size),
     {"phase", T_INT, offsetof(Stream, phase), 0, NULL}, {"index", T_INT, offsetof(Stream, index), 0, NULL},
     FLAG(client_gone), FLAG(app_is_reading), FLAG(complete), FLAG(over), FLAG(ends), FLAG(client_ended), {NULL, 0, 0, 0, NULL}};

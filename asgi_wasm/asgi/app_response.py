@@ -10,8 +10,10 @@ from asgi_wasm.asgi.states import FROM_APP, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap
 
 if TYPE_CHECKING:
+    from asgi_wasm.asgi.progress import Progress
     from asgi_wasm.asgi.sides import ResponseSide
     from asgi_wasm.asgi.types import Message
+    from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.passage import Passage
 
@@ -40,17 +42,20 @@ class AppResponse:
         """Whether the app has sent the last piece of its body."""
         return self.state in _ENDED
 
-    def adopt(self, message: Message, headers: HeaderMap, bytes_out: int, *, complete: bool) -> None:
-        """Take over a response whose head, and so much of its body, are on their way to the client already."""
-        self.state = ResponseState.DONE if complete else ResponseState.BODY
+    def adopt(self, progress: Progress, headers: HeaderMap) -> None:
+        """Take over a response whose head has passed all plugins: see `ResponseSide.adopt`."""
+        self.state = ResponseState.DONE if progress.complete else ResponseState.BODY
+        self._to_client.adopt(progress, headers, may_change=self._may_change)
         self._chain.adopt_response(headers)
-        self._to_client.adopt(message, headers, bytes_out, complete=complete)
 
-    def take(self, message: Message) -> bool:
-        """Feed a message of the app to the chain. False when it is not for the chain: the server is to have it."""
+    def take(self, message: Message, way: PieceWay | None) -> bool:
+        """Feed a message of the app to the chain. False when it is not for the chain: the server is to have it.
+
+        ``way`` is that of a piece of the body that some plugins have seen already.
+        """
         kind = message["type"]
         if kind == "http.response.body":
-            return self._take_body(message)
+            return self._take_body(message, way)
         if kind == "http.response.start":
             if self.state is not ResponseState.IDLE:
                 # The server cannot tell: the first may still be held back.
@@ -67,10 +72,7 @@ class AppResponse:
             headers = translate.response_headers(message)
         else:
             headers, way = passage.response_headers, {"passed": passage.passed, "verdict": passage.verdict}
-        may_change = False
-        for context in self._chain.contexts:
-            may_change = may_change or context.vm.on_body[1] is not None
-        self._to_client.begin(message, headers, may_change=may_change)
+        self._to_client.begin(message, headers, may_change=self._may_change)
         # A passage takes no other responses than those with a body.
         end = not (way or translate.may_have_body(self.method, message["status"]))
         if not (end or way) and self._to_client.length.own == 0:
@@ -79,7 +81,15 @@ class AppResponse:
         self.state = FROM_APP[self.state, Part.ONLY_HEAD if end else Part.HEAD]
         self._chain.respond(headers, end, **way)
 
-    def _take_body(self, message: Message) -> bool:
+    @property
+    def _may_change(self) -> bool:
+        """Whether some plugin has a callback for the response's body."""
+        for context in self._chain.contexts:  # noqa: SIM110  # asked for every response, and a generator is two calls more
+            if context.vm.on_body[1] is not None:
+                return True
+        return False
+
+    def _take_body(self, message: Message, way: PieceWay | None) -> bool:
         before, more = self.state, message.get("more_body", False)
         part = Part.PIECE if more else Part.LAST_PIECE if self._promised else Part.END
         after = FROM_APP.get((before, part))
@@ -90,7 +100,7 @@ class AppResponse:
         if response is not None and before is ResponseState.BODY and not response.closed:
             data = message.get("body", b"")
             if data or part is Part.END:
-                response.data(bytes(data), part is Part.END)
+                response.data(bytes(data), part is Part.END, way)
         return True
 
     def _take_trailers(self, message: Message) -> bool:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.progress import Progress
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.passage import Passage
 
@@ -156,8 +157,8 @@ class HttpExchange:
                 await client.read_for_app()
             await self._outlet.flush()
 
-    async def send(self, message: Message) -> None:
-        """The app's `send`."""
+    async def send(self, message: Message, way: PieceWay | None = None) -> None:
+        """The app's `send`. ``way`` is that of a piece of the body that some plugins have seen already."""
         if self._is_over:
             if message.get("more_body", False):
                 # As to a client that has gone (ASGI 2.4); an endless stream would otherwise never be told to end.
@@ -169,7 +170,7 @@ class HttpExchange:
         client, outlet = self._client, self._outlet
         outlet.drivers += 1
         try:
-            taken = self._app.take(message)
+            taken = self._app.take(message, way)
         finally:
             outlet.drivers -= 1
         await outlet.flush()
@@ -233,8 +234,7 @@ class HttpExchange:
             self._client.leaves()
         self._app.method = progress.method
         if progress.response is not None and passage.response_headers is not None:
-            bytes_out, complete = progress.bytes_out, progress.complete
-            self._app.adopt(progress.response, passage.response_headers, bytes_out, complete=complete)
+            self._app.adopt(progress, passage.response_headers)
         return self._chain
 
     def hear(self, message: Message) -> None:

@@ -9,8 +9,9 @@ from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import LocalResponse
-from asgi_wasm.host.resident.layout import CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
+from asgi_wasm.host.resident.layout import BODY_ENDS, CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
 from asgi_wasm.host.resident.resident import Local, repeat
+from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.passage import Refusal, end_context, log_failure
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.lent import Lent
 
 # Which crossing of a `Lent` runs.
-IDLE, REQUEST, RESPONSE, LOG, FINISH = range(5)
+IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH = range(6)
 
 
 def request_of(lane: Lane, lent: Lent) -> Request:
@@ -64,6 +65,7 @@ def _tell_progress(request: Request, lent: Lent) -> None:
     progress.app_is_reading = lent.app_is_reading
     progress.bytes_out, progress.complete = lent.bytes_out, lent.complete
     progress.response = None if lent.phase == RESPONSE else lent.message
+    progress.held = lent.held is not None
     request.attributes.request_size = lent.request_size
     passage.passed = len(lent.ids)
     if lent.phase == REQUEST:
@@ -89,6 +91,8 @@ def _take_crossing(request: Request, lent: Lent) -> None:
         context.maps[0] = passage.request_headers
     elif lent.phase == RESPONSE:
         context.maps[2] = passage.response_headers
+    elif lent.phase == BODY:
+        context.show_body(1, Buffer(post.resident.piece), end_of_stream=bool(post.words[BODY_ENDS]))
     elif lent.phase == LOG:
         context.logging = step == CALLING
     if local is not None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi import leaving, translate
+from asgi_wasm.asgi import leaving, pieces, translate
 from asgi_wasm.asgi.environment import guarded_scope, share_scope
 from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
 from asgi_wasm.asgi.properties import PluginProperties, properties_of
@@ -79,6 +79,8 @@ class Lent:
     shown: Lendable | None
     shown_response: Lendable | None
     message: Message | None
+    # The start message as plugins left it, while it waits for the first verdict on a body whose length it says.
+    held: Message | None
     answer: Answer | None
     request: Request | None
     properties: dict[bytes, bytes]
@@ -144,7 +146,7 @@ class Lent:
                 try:
                     news = post.request(context_id, post.root_id, len(pseudo) + len(fields), ends)
                 except EngineError as error:
-                    self._fail(post, error)
+                    self.fail(post, error)
                     return False
                 if news or post.effects:
                     changes = self._request_changes(post)
@@ -166,7 +168,7 @@ class Lent:
         words = post.words
         if not (words[RECALLED] or words[COMPLEX] or post.effects):
             if words[ANSWERED]:
-                if not words[CHANGES] and self.index == len(self.posts) - 1 and not self.lane.plan.sees_body[1]:
+                if not words[CHANGES] and self.index == len(self.posts) - 1:
                     self.answer = self.lane.answers.find(self.scope, post.resident.local())
                     if self.answer is not None:
                         self.shown = post.lists[0]
@@ -175,7 +177,7 @@ class Lent:
                 changes = post.resident.ordinary_changes(translate.FRAMING)
                 if changes is not None:
                     return changes
-        self._leave_after_callback(post)
+        self.leave_after_callback(post)
         return None
 
     # --- the app
@@ -210,12 +212,14 @@ class Lent:
         kind = message["type"]
         if kind == "http.response.body" and self.message is not None:
             if not self.complete:
+                if self.lane.plan.sees_body[1]:
+                    return pieces.send(self, message)
                 self.bytes_out += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     # The app may call `send` from anywhere.
                     self.posts[0].vm.check_thread()
                     self.complete = True
-                    return self._send_last(message)
+                    return self.send_last(message)
             return self.server_send(message)
         if kind != "http.response.start" or self.message is not None:
             return self.leave().send(message)
@@ -223,12 +227,18 @@ class Lent:
         if not (plan.sees_response or plan.sees_body[1] or message.get("trailers")):
             self.message = message
             return self.server_send(message)
-        if plan.sees_body[1] or not translate.is_ordinary_start(self.scope["method"], message):
+        if not translate.is_ordinary_start(self.scope["method"], message):
+            return self.leave().send(message)
+        length = pieces.length_of(message) if plan.sees_body[1] else None
+        if length is not None and length < 0:
             return self.leave().send(message)
         changed = self._show_response(message)
         if changed is None:
             assert self.request is not None
             return self.request.go_on_responding(message, self.verdict)
+        if length is not None:
+            self.held = changed
+            return pieces.nothing()
         return self.server_send(changed)
 
     def _show_response(self, message: Message) -> Message | None:
@@ -246,7 +256,7 @@ class Lent:
                 try:
                     news = post.response(self.ids[index], post.root_id, len(fields) + 1, 0)
                 except EngineError as error:
-                    self._fail(post, error)
+                    self.fail(post, error)
                     return None
                 if news or post.effects:
                     changes = self._response_changes(post)
@@ -264,7 +274,7 @@ class Lent:
             changes = post.resident.ordinary_changes(translate.FRAMING)
             if changes is not None:
                 return changes
-        self._leave_after_callback(post)
+        self.leave_after_callback(post)
         return None
 
     async def _send_answer(self) -> None:
@@ -272,8 +282,8 @@ class Lent:
         assert self.answer is not None
         self.phase = IDLE
         made: Message = {**self.answer.start, "headers": [*self.answer.start["headers"]]}
-        content = self.answer.content
-        if self.lane.plan.sees_response:
+        content, plan = self.answer.content, self.lane.plan
+        if plan.sees_response:
             start = self._show_response(made)
         else:
             self.message = start = made
@@ -281,6 +291,14 @@ class Lent:
             assert self.request is not None
             await self.request.go_on_answering(self.verdict)
             return
+        if plan.sees_body[1]:
+            self.held = start
+            way = pieces.show(self, content, True)
+            if way is not None:
+                assert self.request is not None
+                await self.request.answer_piece(way)
+                return
+            self.held = None
         self.bytes_out = len(content)
         try:
             await self.server_send(start)
@@ -292,7 +310,7 @@ class Lent:
 
     # --- the end
 
-    async def _send_last(self, message: Message) -> None:
+    async def send_last(self, message: Message) -> None:
         """The stream is over when its response is: what the app does afterwards is nothing to plugins."""
         await self.server_send(message)
         if self.request is None and not self.over:
@@ -332,13 +350,13 @@ class Lent:
         try:
             news = crossing(self.ids[index], post.root_id, *more)
         except EngineError as error:
-            self._fail(post, error)
+            self.fail(post, error)
             return False
         if not self.shown_response:
             # It would keep this, and the server's connection, until the next request.
             post.lists[1] = ()
         if news:
-            self._leave_after_callback(post)
+            self.leave_after_callback(post)
         self.phase = IDLE
         if post.effects:
             post.vm.perform()
@@ -356,7 +374,7 @@ class Lent:
             self.request = leaving.request_of(self.lane, self)
         return self.request
 
-    def _leave_after_callback(self, post: Post) -> None:
+    def leave_after_callback(self, post: Post) -> None:
         step = post.words[STEP]
         self.verdict = post.words[VERDICT] if step == CALLED else None
         request = self.leave()
@@ -365,7 +383,7 @@ class Lent:
             leaving.left_at_end(request, self, step)
         self.phase = IDLE
 
-    def _fail(self, post: Post, error: EngineError) -> None:
+    def fail(self, post: Post, error: EngineError) -> None:
         """The VM trapped in a crossing."""
         step = post.words[STEP]
         self.verdict = None
@@ -392,6 +410,7 @@ class LentRequest(Lent):
         "complete",
         "ends",
         "first",
+        "held",
         "ids",
         "index",
         "lane",
@@ -429,5 +448,5 @@ class LentRequest(Lent):
         self.client_gone = self.app_is_reading = self.complete = self.over = False
         self.log = self.response_log = None
         self.shown = self.shown_response = None
-        self.message = self.answer = self.request = None
+        self.message = self.held = self.answer = self.request = None
         self.properties = properties_of(scope) if "asgi_wasm" in scope else {}

@@ -117,7 +117,7 @@ class NativeRequest(Lent):
         if then == _HAND_BACK:
             post = self.posts[self.index]
             if self._request_changes(post) is not None:
-                self._leave_after_callback(post)
+                self.leave_after_callback(post)
         await self.go_on()
 
     async def _close_otherwise(self, then: int) -> None:
@@ -153,7 +153,7 @@ class NativeRequest(Lent):
     def _leave_response(self, error: BaseException | None) -> None:
         """Raises an error that is not the guest's."""
         if error is None:
-            self._leave_after_callback(self.posts[self.index])
+            self.leave_after_callback(self.posts[self.index])
         elif isinstance(error, EngineError):
             self._failed(error)
         else:
@@ -169,12 +169,12 @@ class NativeRequest(Lent):
             self._leave_end()
 
     def _failed(self, error: EngineError) -> int:
-        self._fail(self.posts[self.index], error)
+        self.fail(self.posts[self.index], error)
         return _LEFT
 
     def _leave_end(self) -> None:
         post = self.posts[self.index]
-        self._leave_after_callback(post)
+        self.leave_after_callback(post)
         if post.effects:
             post.vm.perform()
 

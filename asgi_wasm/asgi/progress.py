@@ -23,5 +23,7 @@ class Progress:
     app_is_reading: bool = False
     # The app's start message, once its headers are on their way to the client.
     response: Message | None = None
+    # It waits for the first verdict on the body.
+    held: bool = False
     bytes_out: int = 0
     complete: bool = False

@@ -23,6 +23,7 @@ from asgi_wasm.host.streams.passage import Passage
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.header_map import HeaderMap
 
@@ -102,7 +103,16 @@ class Request:
         """Show a plugin's answer to the plugins after ``passage.passed``."""
         passage = self.passage
         assert passage.response_headers is not None
+        if self.lane.plan.sees_body[RESPONSE]:
+            passage.verdict = verdict
+            await self._send_answer(passes=False)
+            return
         await self._send_answer(passage.go_on_responding(passage.response_headers, False, verdict))
+
+    async def answer_piece(self, way: PieceWay) -> None:
+        """Send a plugin's answer whose headers have passed all plugins, and whose body goes this way."""
+        self.passage.passed, self.passage.verdict, self.passage.way = len(self.passage.contexts), None, way
+        await self._send_answer(passes=False)
 
     async def _send_answer(self, passes: bool) -> None:
         passage = self.passage
@@ -231,6 +241,9 @@ class Request:
         progress, kind = self.progress, message["type"]
         if kind == "http.response.body" and progress.response is not None:
             if not progress.complete:
+                if self.lane.plan.sees_body[RESPONSE]:
+                    # It came here in the middle of a response (`leaving`).
+                    return self._hand_over_and_send(message)
                 progress.bytes_out += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     # The app may call `send` from anywhere.
@@ -267,7 +280,17 @@ class Request:
         """Show the app's start message to the plugins after ``passage.passed``, and send it."""
         headers = self.passage.response_headers
         assert headers is not None
+        if self.lane.plan.sees_body[RESPONSE]:
+            self.passage.verdict = verdict
+            return self._hand_over_and_send(message)
         return self._send_shown(message, headers, self.passage.go_on_responding(headers, False, verdict))
+
+    def send_piece(self, message: Message, way: PieceWay) -> Awaitable[None]:
+        """The app's `send` for a piece of the body that some plugins have seen already."""
+        if self.exchange is None:
+            self.hand_over()
+        assert self.exchange is not None
+        return self.exchange.send(message, way)
 
     def _send_shown(self, message: Message, headers: HeaderMap, passes: bool) -> Awaitable[None]:
         if not passes:

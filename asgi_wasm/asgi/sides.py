@@ -11,6 +11,7 @@ from asgi_wasm.asgi.states import STARTED, TO_CLIENT, Part, ResponseState
 from asgi_wasm.asgi.translate import header_pairs, sendable_trailers, start_message, without_hop_fields
 
 if TYPE_CHECKING:
+    from asgi_wasm.asgi.progress import Progress
     from asgi_wasm.asgi.types import Message
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.streams.stage import Way
@@ -115,11 +116,18 @@ class ResponseSide:
         fields = original.get("headers")
         self.length.own = said_by(fields if type(fields) is list else headers.pairs)
 
-    def adopt(self, original: Message, headers: HeaderMap, bytes_out: int, *, complete: bool) -> None:
-        """Take over a response whose head, and so much of its body, are on their way already."""
-        self.begin(original, headers, may_change=False)
-        self.state = ResponseState.DONE if complete else ResponseState.BODY
-        self.bytes_out = bytes_out
+    def adopt(self, progress: Progress, headers: HeaderMap, *, may_change: bool) -> None:
+        """Take over a response whose head, unless it is held, and so much of its body are on their way already."""
+        assert progress.response is not None
+        self.begin(progress.response, headers, may_change=may_change)
+        self.bytes_out = progress.bytes_out
+        if progress.held:
+            self.state, self._head = ResponseState.HELD, headers
+            return
+        self.state = ResponseState.DONE if progress.complete else ResponseState.BODY
+        if may_change:
+            # A head that went out in the lane says what the app's own says.
+            self.length.announced, self.length.passed = self.length.own, progress.bytes_out
 
     def received(self, size: int | None, way: Way) -> None:
         """Note what its length is made of: the whole ``size`` where it is known, and the filters on its ``way``."""

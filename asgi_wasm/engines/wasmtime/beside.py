@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _TOLD_AS = {
     "request": "proxy_on_request_headers",
     "response": "proxy_on_response_headers",
+    "request_body": "proxy_on_request_body",
+    "response_body": "proxy_on_response_body",
     "log": "proxy_on_log",
     "finish": "proxy_on_done",
     "end": "proxy_on_log",

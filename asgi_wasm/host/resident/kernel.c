@@ -1,4 +1,4 @@
-/* The resident half of the host: the hostcalls of headers and of local responses, answered beside the plugin.
+/* The resident half of the host: the hot hostcalls, answered beside the plugin.
  *
  * It is a cache, lent by the host for one callback (`layout.h` draws its memory). The Python hostcalls are the
  * reference: what is answered here is answered as they do, and whatever is not lent, does not fit or is unusual goes to
@@ -25,11 +25,17 @@ uint32_t IMPORT(allocate)(uint32_t size);
 void IMPORT(on_context_create)(uint32_t id, uint32_t root);
 uint32_t IMPORT(on_request_headers)(uint32_t id, uint32_t count, uint32_t end);
 uint32_t IMPORT(on_response_headers)(uint32_t id, uint32_t count, uint32_t end);
+uint32_t IMPORT(on_request_body)(uint32_t id, uint32_t size, uint32_t end);
+uint32_t IMPORT(on_response_body)(uint32_t id, uint32_t size, uint32_t end);
 uint32_t IMPORT(on_done)(uint32_t id);
 void IMPORT(on_log)(uint32_t id);
 void IMPORT(on_delete)(uint32_t id);
-/* From the host: fill a lent map in (0: it cannot be lent), and the hostcalls that are not answered here. */
+/* From the host: fill a lent map in (0: it cannot be lent); copy so much of the body that is shown, from ``start``, to an
+ * address of the plugin's that was found to be good; and the hostcalls that are not answered here. */
 uint32_t IMPORT(fill)(uint32_t slot);
+void IMPORT(give_body)(uint32_t at, uint32_t start, uint32_t size);
+uint32_t IMPORT(slow_get_buffer)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_buffer_status)(uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_get)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_pairs)(uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_size)(uint32_t, uint32_t);
@@ -59,27 +65,34 @@ static uint8_t *take(uint32_t address, uint32_t size) {
 
 /* The allocator runs on behalf of no context, and may ask for nothing but the log. */
 static uint32_t allocate_alone(uint32_t size) {
-    uint32_t active = w.active, readable = w.readable, writable = w.writable, answerable = w.answerable;
-    w.active = w.readable = w.writable = w.answerable = 0;
+    uint32_t active = w.active, readable = w.readable, writable = w.writable, answerable = w.answerable, bodies = w.bodies;
+    w.active = w.readable = w.writable = w.answerable = w.bodies = 0;
     w.restricted = 1;
     uint32_t address = allocate(size);
     w.restricted = 0;
-    w.active = active; w.readable = readable; w.writable = writable; w.answerable = answerable;
+    w.active = active; w.readable = readable; w.writable = writable; w.answerable = answerable; w.bodies = bodies;
     return address;
+}
+
+static uint32_t store(uint32_t at, uint32_t value) {
+    if (!inside(at, 4)) return INVALID_MEMORY_ACCESS;
+    store_guest(at, value);
+    return OK;
+}
+
+/* Room in the plugin's memory, by its own allocator; 0 when that gives none, or none that is inside. */
+static uint32_t room_for(uint32_t size) {
+    uint32_t address = allocate_alone(size);
+    return address && inside(address, size) ? address : 0;
 }
 
 static uint32_t give(const void *from, uint32_t size, uint32_t return_data, uint32_t return_size) {
     uint32_t address = 0;
     if (size) {
-        address = allocate_alone(size);
-        if (!address || !inside(address, size)) return INVALID_MEMORY_ACCESS;
+        if (!(address = room_for(size))) return INVALID_MEMORY_ACCESS;
         to_guest(address, address_of(from), size);
     }
-    if (!inside(return_data, 4)) return INVALID_MEMORY_ACCESS;
-    store_guest(return_data, address);
-    if (!inside(return_size, 4)) return INVALID_MEMORY_ACCESS;
-    store_guest(return_size, size);
-    return OK;
+    return store(return_data, address) || store(return_size, size) ? INVALID_MEMORY_ACCESS : OK;
 }
 
 /* --- the maps */
@@ -228,9 +241,7 @@ uint32_t EXPORT(get_size)(uint32_t map, uint32_t return_size) {
     uint32_t slot = slot_of(map), total = 0;
     if (!lent(slot, w.writable)) return slow_size(map, return_size);
     for (pair *p = w.pairs[slot], *end = p + w.count[slot]; p < end; p++) total += p->name_size + p->value_size;
-    if (!inside(return_size, 4)) return INVALID_MEMORY_ACCESS;
-    store_guest(return_size, total);
-    return OK;
+    return store(return_size, total);
 }
 
 static int may_change(uint32_t slot) { return lent(slot, w.writable) && w.changes < MAX_CHANGES; }
@@ -318,17 +329,35 @@ slow:
     return slow_respond(status, details, details_size, body, body_size, pairs, pairs_size, grpc_status);
 }
 
+static int is_shown(uint32_t buffer) { return buffer < SLOTS && w.bodies >> buffer & 1; }
+
+uint32_t EXPORT(get_buffer)(uint32_t buffer, uint32_t start, uint32_t most, uint32_t data, uint32_t size) {
+    if (!is_shown(buffer)) return slow_get_buffer(buffer, start, most, data, size);
+    uint32_t given = start < w.body_size ? w.body_size - start : 0, address = 0;
+    if (given > most) given = most;
+    if (given) {
+        if (!(address = room_for(given))) return INVALID_MEMORY_ACCESS;
+        give_body(address, start, given);
+    }
+    return store(data, address) || store(size, given) ? INVALID_MEMORY_ACCESS : OK;
+}
+
+uint32_t EXPORT(buffer_status)(uint32_t buffer, uint32_t size, uint32_t flags) {
+    if (!is_shown(buffer)) return slow_buffer_status(buffer, size, flags);
+    return store(size, w.body_size) || store(flags, 0) ? INVALID_MEMORY_ACCESS : OK;
+}
+
 /* --- crossings: what is done in a row is done in one. Each is 0 when there is nothing for the host to look at. */
 
 static void open(uint32_t id, uint32_t root) {
     w.active = root;
     w.stream = id;
     w.verdict = w.recalled = w.readable = w.writable = w.filled = 0;
-    w.used = w.changes = w.complex = w.answerable = w.answered = 0;
+    w.used = w.changes = w.complex = w.answerable = w.answered = w.bodies = 0;
 }
 
 static uint32_t close(void) {
-    w.active = w.readable = w.writable = w.answerable = 0;
+    w.active = w.readable = w.writable = w.answerable = w.bodies = 0;
     return w.verdict | w.recalled | w.changes | w.answered;
 }
 
@@ -352,6 +381,28 @@ uint32_t EXPORT(response)(uint32_t id, uint32_t root, uint32_t count, uint32_t e
     w.verdict = on_response_headers(id, count, end);
     w.step = CALLED;
     return close();
+}
+
+typedef uint32_t body_callback(uint32_t id, uint32_t size, uint32_t end);
+
+/* One piece of a body, of which the host has the bytes. No map is lent: none may be read, but while a plugin holds one. */
+static uint32_t show_piece(body_callback *callback, uint32_t bit, uint32_t id, uint32_t root, uint32_t size, uint32_t end) {
+    open(id, root);
+    w.step = CALLING;
+    w.bodies = bit;
+    w.body_size = size;
+    w.body_ends = end;
+    w.verdict = callback(id, size, end);
+    w.step = CALLED;
+    return close();
+}
+
+uint32_t EXPORT(request_body)(uint32_t id, uint32_t root, uint32_t size, uint32_t end) {
+    return show_piece(on_request_body, 1, id, root, size, end);
+}
+
+uint32_t EXPORT(response_body)(uint32_t id, uint32_t root, uint32_t size, uint32_t end) {
+    return show_piece(on_response_body, 2, id, root, size, end);
 }
 
 /* Of a stream that has a response, if ``answered``. */

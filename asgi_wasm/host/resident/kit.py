@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent
 _NAMES = ("trampolines", "shim", "kernel", "patch")
 FILL = ("host", "fill")
+GIVE_BODY = ("host", "give_body")
 
 # Hostcall -> the trampoline in its place, and the kernel's import for what it does not answer.
 _HOT = {
@@ -25,12 +26,16 @@ _HOT = {
     "proxy_replace_header_map_value": ("replace", "slow_replace"),
     "proxy_remove_header_map_value": ("remove", "slow_remove"),
     "proxy_send_local_response": ("respond", "slow_respond"),
+    "proxy_get_buffer_bytes": ("get_buffer", "slow_get_buffer"),
+    "proxy_get_buffer_status": ("buffer_status", "slow_buffer_status"),
 }
-_SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {"fill": FILL}
+_SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {"fill": FILL, "give_body": GIVE_BODY}
 _CALLBACKS = (
     "on_context_create",
     "on_request_headers",
     "on_response_headers",
+    "on_request_body",
+    "on_response_body",
     "on_done",
     "on_log",
     "on_delete",

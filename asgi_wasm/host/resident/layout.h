@@ -9,6 +9,13 @@
  *     singles  names that occur once only, by map, as the host told them at the start
  *     classes  of bytes, likewise
  *     arena    bytes; it grows during a callback, and is empty before the next one
+ *
+ *     0          16 kB                                                   128 kB
+ *     | stack <- | state changes sizes pairs singles classes arena ... | |
+ *                ^ window_address()                                      ^ two pages, which never grow
+ *
+ * A body is not in here: it may be large, and hardly any plugin reads it. The host copies what is asked for straight into
+ * the plugin's memory.
  */
 #pragma once
 
@@ -40,6 +47,8 @@ typedef struct {
     uint32_t changes; /* how many */
     uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), or unsendable */
     uint32_t answerable, answered;
+    uint32_t bodies;    /* bits by buffer type: the body that the callback is shown, which the host keeps */
+    uint32_t body_size, body_ends;
     uint32_t local[7]; /* a local response: status, details at, their size, body at, its size, pairs at, their size */
     uint32_t change[4 * MAX_CHANGES]; /* slot << 8 | kind, name size, value size, where: the name, then the value */
     uint32_t sizes[2 * MAX_PAIRS];

@@ -23,6 +23,8 @@ _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]
 _CHANGE = struct.Struct("<4I").iter_unpack
 _flatten = chain.from_iterable
+# What says that something is lent.
+_LENT = layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED, layout.BODIES
 _CLASSES = bytes(
     layout.IN_NAME * bool(re.fullmatch(TOKEN, chr(byte))) | layout.IN_VALUE * bool(re.fullmatch(FIELD_VALUE, chr(byte)))
     for byte in range(256)
@@ -96,6 +98,7 @@ class Resident:
         self._beside = beside
         self.request = beside.function("request")
         self.response = beside.function("response")
+        self.response_body = beside.function("response_body")
         self.log = beside.function("log")
         self.finish = beside.function("finish")
         self.end = beside.function("end")
@@ -105,6 +108,8 @@ class Resident:
         self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
         self.view = beside.view(self.window_address, layout.SIZE)
         self.lists: list[Lendable] = [(), ()]
+        # The piece of a body that the callback is shown.
+        self.piece = b""
         self._lent: dict[int, LentContext] = {}
         for slot, kind in enumerate(_MAPS):
             self._tell_singles(slot, sorted(kind.single))
@@ -197,7 +202,7 @@ class Resident:
         words = cast("list[int]", self.words)
         taken = self.changes(), self.local()
         words[layout.RECALLED] = 1
-        for index in (layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED):
+        for index in _LENT:
             words[index] = 0
         words[layout.CHANGES] = 0
         return taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.iteration import Action, Input, State, data_input, headers_input, trailers_input
@@ -20,6 +20,18 @@ _PASSING = frozenset({State.CONTINUE, State.CLOSED})
 
 def _growing(data: bytes | bytearray) -> bytearray:
     return data if isinstance(data, bytearray) else bytearray(data)
+
+
+class PieceWay(NamedTuple):
+    """How far a piece of a body has come: ``passed`` filters have let it pass.
+
+    The next one has answered ``verdict``, or None: it is yet to be asked, or failed. ``buffer`` is what it was shown,
+    if it may have changed it.
+    """
+
+    passed: int
+    verdict: int | None
+    buffer: Buffer | None
 
 
 class Direction:
@@ -50,9 +62,15 @@ class Direction:
         for stage in self.stages[:passed]:
             stage.headers_passed = True
 
-    def data(self, data: bytes, end_of_stream: bool) -> None:
-        """A piece of the body. With ``end_of_stream`` nothing may follow."""
-        self._data_from(0, data, end_of_stream)
+    def data(self, data: bytes, end_of_stream: bool, way: PieceWay | None = None) -> None:
+        """A piece of the body, the last with ``end_of_stream``. ``way``: some filters have seen it already."""
+        if way is None:
+            self._data_from(0, data, end_of_stream)
+            return
+        for stage in self.stages[: way.passed]:
+            stage.taken += len(data)
+            stage.given += len(data)
+        self._data_from(way.passed, data, end_of_stream, way)
 
     def trailers(self, trailers: HeaderMap) -> None:
         """The last piece, after a body whose pieces were no end of stream."""
@@ -160,7 +178,7 @@ class Direction:
 
     # --- body
 
-    def _data_from(self, index: int, data: bytes, end: bool) -> None:
+    def _data_from(self, index: int, data: bytes, end: bool, way: PieceWay | None = None) -> None:
         made: HeaderMap | None = None
         made_at = 0
         for stage in self.stages[index:]:
@@ -177,10 +195,13 @@ class Direction:
             if stage.buffering:
                 stage.held += data
             buffer = Buffer(stage.held if stage.buffering else data)
+            if way is not None and way.buffer is not None:
+                buffer = way.buffer
             if stage.buffering and len(buffer) > self._limit:
                 self._owner.overflow(self.kind)
                 return
-            event, trailers = self._run_body(stage, buffer, end)
+            event, trailers = self._run_body(stage, buffer, end, None if way is None else way.verdict)
+            way = None
             if trailers is not None:
                 made, made_at, end = trailers, stage.index + 1, False
             if not self._after_body(stage, event, buffer, end):
@@ -196,12 +217,15 @@ class Direction:
         if made is not None:
             self._trailers_from(made_at, made)
 
-    def _run_body(self, stage: Stage, buffer: Buffer, end: bool) -> tuple[Input, HeaderMap | None]:
+    def _run_body(self, stage: Stage, buffer: Buffer, end: bool, verdict: int | None) -> tuple[Input, HeaderMap | None]:
         context = stage.context
         if context is None or context.failed:
             return Input.DATA_CONTINUE, None
         try:
-            verdict = context.body(self.kind, buffer, end)
+            if verdict is None:
+                verdict = context.body(self.kind, buffer, end)
+            else:
+                context.hide_body(self.kind)
         except VmFailedError:
             self._owner.failed(context)
             return Input.DATA_CONTINUE, None

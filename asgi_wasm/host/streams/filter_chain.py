@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.host.abi import MapType, StreamType
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
-from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction
+from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction, PieceWay
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
@@ -99,8 +99,9 @@ class FilterChain:
         return response
 
     def adopt_response(self, headers: HeaderMap) -> None:
-        """Take over a response whose headers have passed every plugin, and are on their way to the client."""
+        """Take over a response whose headers have passed every plugin."""
         response = self._respond(headers)
+        self._response_sink.received(None, response)
         response.adopt(headers, len(response.stages))
 
     def _respond(self, headers: HeaderMap) -> Direction:
@@ -247,11 +248,19 @@ class FilterChain:
         else:
             self.reset("a local response came after the response had started")
 
-    def _answer_through(self, reply: HeaderMap, content: bytes, *, passed: int = 0, verdict: int | None = None) -> None:
-        """Let an answer pass the plugins that saw the request."""
+    def _answer_through(
+        self,
+        reply: HeaderMap,
+        content: bytes,
+        *,
+        passed: int = 0,
+        verdict: int | None = None,
+        way: PieceWay | None = None,
+    ) -> None:
+        """Let an answer pass the plugins that saw the request. ``way`` is that of the body, if some have seen it."""
         response = self.respond(reply, not content, passed=passed, verdict=verdict, size=len(content))
         if content and not response.closed:
-            response.data(content, True)
+            response.data(content, True, way)
 
     def adopt_answer(self, passage: Passage) -> None:
         """Take over a plugin's answer, at which a plugin has stopped on its way to the client."""
@@ -260,8 +269,8 @@ class FilterChain:
         self.local_details = passage.local_details
         self.request.headers_map = passage.request_headers
         self.request.close()
-        way = passage.passed, passage.verdict
-        self._answer_through(passage.response_headers, passage.reply, passed=way[0], verdict=way[1])
+        headers, content = passage.response_headers, passage.reply
+        self._answer_through(headers, content, passed=passage.passed, verdict=passage.verdict, way=passage.way)
 
     def refuse_request(self) -> None:
         """Answer 503 for a method, scheme or path that no request line can carry, as Envoy's codec does."""

@@ -19,6 +19,7 @@ from asgi_wasm.host.vm.contexts import VmFailedError
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Attributes, Effect, Log
+    from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
 
@@ -100,6 +101,7 @@ class Passage:
         "response_headers",
         "status",
         "verdict",
+        "way",
     )
 
     def __init__(self, filters: Sequence[Filter], attributes: Attributes, hand_over: Callable[[], Chain]) -> None:
@@ -121,6 +123,8 @@ class Passage:
         self.verdict: int | None = None
         self.refusal: Refusal | None = None
         self.reply: bytes | None = None
+        # How far its body has come, where its headers have passed all filters.
+        self.way: PieceWay | None = None
 
     def request(self, headers: HeaderMap, end_of_stream: bool, verdict: int | None = None) -> bool:
         """Show the request's headers to each plugin after ``passed`` of them. True when all let them pass at once.

@@ -247,12 +247,20 @@ class StreamContext:
         callback = self.vm.on_body[direction]
         if callback is None:
             return 0
+        self.show_body(direction, buffer, end_of_stream=end_of_stream)
+        verdict = self.vm.call(self, callback, self.id, len(buffer.data), int(end_of_stream))
+        self.hide_body(direction)
+        return verdict
+
+    def show_body(self, direction: int, buffer: Buffer, *, end_of_stream: bool) -> None:
+        """Open the window of a body callback."""
         self.bodies[direction] = buffer
         self._may_make_trailers = 2 * direction + 1 if end_of_stream else 0
-        verdict = self.vm.call(self, callback, self.id, len(buffer.data), int(end_of_stream))
+
+    def hide_body(self, direction: int) -> None:
+        """Close it: the callback is over."""
         self._may_make_trailers = 0
         self.bodies[direction] = None
-        return verdict
 
     def take_made_trailers(self, direction: int) -> HeaderMap | None:
         """The trailers that the last body callback made, once."""

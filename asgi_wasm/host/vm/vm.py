@@ -21,7 +21,7 @@ from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import EndCallouts
 from asgi_wasm.host.ports import LimitReachedError
-from asgi_wasm.host.resident.kit import FILL, Kit
+from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
 from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
 from asgi_wasm.host.resident.resident import Lent, Resident
 from asgi_wasm.host.vm.contexts import VmFailedError
@@ -141,7 +141,8 @@ class WasmVM:
         ):
             native = kit.native_kernel()
             fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
-            instance, beside = module.instantiate_beside({**functions, FILL: fill}, kit, **space, time_limit=limit)
+            own = {FILL: fill, GIVE_BODY: self._give_body}
+            instance, beside = module.instantiate_beside({**functions, **own}, kit, **space, time_limit=limit)
             self.resident = Resident(self, beside, native)
             self.flags = cast("list[int]", self.resident.words)
         else:
@@ -151,6 +152,10 @@ class WasmVM:
 
     def _fill(self, slot: int) -> int:
         return 0 if self.resident is None else self.resident.fill(slot)
+
+    def _give_body(self, at: int, start: int, size: int) -> None:
+        piece = b"" if self.resident is None else self.resident.piece
+        self.memory.write(at, piece if size == len(piece) else piece[start : start + size])
 
     def _may_lend(self, module: CompanionModule) -> bool:
         """Whether all that a kernel answers would be answered by the host as well, and unseen."""

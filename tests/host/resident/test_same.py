@@ -51,6 +51,7 @@ HEADERS = [
 
 names, values = st.sampled_from(NAMES), st.sampled_from(VALUES)
 maps = st.sampled_from([0, 0, 0, 2, 2, 1, 3, 4, 8, 0xFFFFFFFF])
+buffers, offsets = st.sampled_from([0, 1, 1, 1, 4, 7, 9, 0xFFFFFFFF]), st.sampled_from([0, 1, 4, 5, 6, 99, 0xFFFFFFFF])
 
 
 def call(name: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
@@ -77,19 +78,35 @@ hostcalls = st.one_of(
     call("get_property", quoted(st.sampled_from([r"request\x00path", r"response\x00code", "plugin_name", "none"]))),
     call("set_property", quoted(names), quoted(values)),
     call("set_effective_context", st.sampled_from(["%self", "%root", "%stream", "99", "0"])),
+    call("get_buffer_bytes", buffers, offsets, offsets),
+    call("get_buffer_status", buffers),
+    call("get_buffer_status", st.sampled_from(["1 0xfffffffe", "1 0x100 0xfffffffe"])),
+    call("get_buffer_bytes", st.just("1 0 9"), st.sampled_from(["0xfffffffe", "$0 0xffffffff"])),
     call("refuse", st.sampled_from([1, "1 0xfffffff0"])),
     st.just("args"),
 )
+changes = call("set_buffer_bytes", buffers, st.sampled_from([0, 0, 9, 99]), offsets, quoted(values))
 scripts = st.lists(
     st.tuples(
-        st.sampled_from(["request_headers", "response_headers", "log", "done", "stream_create", "delete"]), hostcalls
+        st.sampled_from(
+            ["request_headers", "response_headers", "response_body", "log", "done", "stream_create", "delete"]
+        ),
+        st.one_of(hostcalls, hostcalls, hostcalls, changes),
     ),
     max_size=12,
+)
+# What the app announces of its body, and its pieces.
+bodies = st.tuples(
+    st.sampled_from([None, None, b"5", b"05", b"9", b"no"]),
+    st.sampled_from([[b"hello"], [b"", b"hel", b"", b"lo"], [b"hello", b""], [b""], [bytearray(b"hello")]]),
 )
 endings = st.sampled_from(
     ["", "request_headers: return 1", "response_headers: return 1", "response_headers: trap", "request_headers: trap",
      'request_headers: send_local_response 403 "d" "no" "" -1', 'request_headers: send_local_response 200 "" "" "" -1',
-     f'request_headers: send_local_response 403 "d" "no" "{PAIRS}" -1', "log: trap", "done: trap"]
+     f'request_headers: send_local_response 403 "d" "no" "{PAIRS}" -1', "log: trap", "done: trap",
+     "response_body: return 1", "response_body: return 2", "response_body: return 3", "response_body: trap",
+     'response_body: send_local_response 403 "d" "no" "" -1', "response_body: close_stream 1",
+     'response_body: add_header_map_value 3 "x-t" "1"']
 )  # fmt: skip
 
 
@@ -106,7 +123,13 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [PROBE, headers]
 
 
-async def run_once(script: str, way: dict[str, Any], count: int, probe: Path = PROBE) -> tuple[list[Any], list[str]]:
+Body = tuple["bytes | None", "list[bytes | bytearray]"]
+HELLO: Body = (None, [b"hello"])
+
+
+async def run_once(
+    script: str, way: dict[str, Any], count: int, probe: Path = PROBE, body: Body = HELLO
+) -> tuple[list[Any], list[str]]:
     """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
     plugins logged.
     """
@@ -117,9 +140,12 @@ async def run_once(script: str, way: dict[str, Any], count: int, probe: Path = P
         if scope["path"] == "/outer":
             await middleware(http_scope("PUT", "/inner", headers=[(b"host", b"i"), (b"x-a", b"3")]), read, keep)
         name = scope["path"].encode()
-        headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", name)]
+        length, pieces = body
+        sized = [] if length is None else [(b"content-length", length)]
+        headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", name), *sized]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"hello"})
+        for index, piece in enumerate(pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": index + 1 < len(pieces)})
 
     async def keep(message: Any) -> None:
         seen.append(message)
@@ -147,12 +173,12 @@ async def run_once(script: str, way: dict[str, Any], count: int, probe: Path = P
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
-@given(scripts, endings, st.integers(1, 2), st.integers(0, 1))
+@given(scripts, endings, st.integers(1, 2), st.integers(0, 1), bodies)
 def test_random_hostcalls(
-    probes: list[Path], script: list[tuple[str, str]], ending: str, count: int, which: int
+    probes: list[Path], script: list[tuple[str, str]], ending: str, count: int, which: int, body: Body
 ) -> None:
     text = "\n".join([*(f"{phase}: {line}" for phase, line in script), ending])
-    first, *others = (asyncio.run(run_once(text, way, count, probes[which])) for way in WAYS)
+    first, *others = (asyncio.run(run_once(text, way, count, probes[which], body)) for way in WAYS)
     for other in others:
         assert other == first
 

@@ -1,0 +1,136 @@
+"""Bodies of responses in the lane: each piece is shown to the plugins that look at bodies, by their kernels.
+
+A piece that all of them let pass unchanged goes on as the message that it came in. At the first pause, change, effect
+or failure the request leaves its kernels (`Lent.leave`), and an exchange goes on from that plugin: `PieceWay`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from asgi_wasm.asgi.leaving import BODY, IDLE
+from asgi_wasm.errors import EngineError
+from asgi_wasm.host.streams.direction import PieceWay
+from asgi_wasm.http_syntax import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from asgi_wasm.asgi.request import Request
+    from asgi_wasm.asgi.types import Message, Send
+    from asgi_wasm.host.resident.post import Post
+
+_LENGTH = b"content-length"
+_CANONICAL = re.compile(rb"0|[1-9][0-9]{0,17}")
+# Fields that are sent as they are, one after the other: `translate._sendable` would leave out or trim others.
+_VALUE = rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
+_FIELDS = re.compile(rb"(?:" + TOKEN.encode() + rb"\n" + _VALUE + rb"\n)*")
+
+
+class Lent(Protocol):
+    """A request of the lane (`asgi_wasm.asgi.lent`), as far as it concerns a body."""
+
+    posts: Sequence[Post]
+    ids: list[int]
+    phase: int
+    index: int
+    verdict: int | None
+    held: Message | None
+    bytes_out: int
+    complete: bool
+    server_send: Send
+    request: Request | None
+
+    def leave(self) -> Request: ...
+
+    def leave_after_callback(self, post: Post) -> None: ...
+
+    def fail(self, post: Post, error: EngineError) -> None: ...
+
+    async def send_last(self, message: Message) -> None: ...
+
+
+async def nothing() -> None:
+    """What is awaited where nothing is sent."""
+
+
+def length_of(start: Message) -> int | None:
+    """What an ordinary start message announces; less than 0 where that, or a field, is not to be sent as it is."""
+    length: int | None = None
+    flat = []
+    for name, value in start["headers"]:
+        if name == _LENGTH:
+            length = int(value) if _CANONICAL.fullmatch(value) else -1
+        flat += [name, value]
+    flat.append(b"")
+    return length if _FIELDS.fullmatch(b"\n".join(flat)) else -1
+
+
+def show(lent: Lent, data: bytes, end: bool) -> PieceWay | None:
+    """Show a piece to each plugin that looks at bodies, the last first. None when all let it pass unchanged.
+
+    Otherwise the request has left its kernels, and the piece is to go this way.
+    """
+    posts = lent.posts
+    for index in range(len(lent.ids) - 1, -1, -1):
+        post = posts[index]
+        if post.response_body is None:
+            continue
+        resident = post.resident
+        resident.piece = data
+        lent.index, lent.phase = index, BODY
+        try:
+            news = post.response_body(lent.ids[index], post.root_id, len(data), end)
+        except EngineError as error:
+            lent.fail(post, error)
+            return _way_from(lent, index)
+        if news or post.effects:
+            lent.leave_after_callback(post)
+            return _way_from(lent, index)
+        resident.piece = b""
+    lent.phase = IDLE
+    return None
+
+
+def _way_from(lent: Lent, index: int) -> PieceWay:
+    """From the filter whose callback was the last."""
+    assert lent.request is not None
+    lent.posts[index].resident.piece = b""
+    buffer = lent.request.passage.contexts[index].bodies[1]
+    return PieceWay(len(lent.ids) - 1 - index, lent.verdict, buffer)
+
+
+def send(lent: Lent, message: Message) -> Awaitable[None]:
+    """The app's `send` for a piece of a body that some plugin looks at."""
+    data, more = message.get("body", b""), message.get("more_body", False)
+    # The app may call `send` from anywhere.
+    lent.posts[0].vm.check_thread()
+    if type(data) is not bytes:
+        return lent.leave().send(message)
+    end = not more
+    if data or end:
+        way = show(lent, data, end)
+        if way is not None:
+            assert lent.request is not None
+            return lent.request.send_piece(message, way)
+    if lent.held is not None:
+        if end and length_of(lent.held) != len(data):
+            # All of them have seen it: what the head is to say is not for the lane to judge.
+            return lent.leave().send_piece(message, PieceWay(len(lent.ids), None, None))
+        return _send_held(lent, message) if data or end else nothing()
+    lent.bytes_out += len(data)
+    if end:
+        lent.complete = True
+        return lent.send_last(message)
+    return lent.server_send(message) if data else nothing()
+
+
+async def _send_held(lent: Lent, message: Message) -> None:
+    """Send the head that waited for the first verdict on the body, and this piece of it."""
+    start, lent.held = lent.held, None
+    assert start is not None
+    lent.bytes_out += len(message.get("body", b""))
+    lent.complete = end = not message.get("more_body", False)
+    await lent.server_send(start)
+    await (lent.send_last(message) if end else lent.server_send(message))

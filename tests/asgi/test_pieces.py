@@ -1,0 +1,165 @@
+"""Bodies of responses in the lane: whatever a plugin does with whichever piece, it is as without kernels."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi import pieces
+from asgi_wasm.asgi.exchange import HttpExchange
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from tests.driving import http_scope
+from tests.host.resident.test_same import HELLO, WAYS, Body, run_once
+from tests.plugins.conftest import PLUGINS
+
+BODY = PLUGINS / "body" / "c.wasm"
+STREAM: Body = (None, [b"hel", b"lo ", b"you"])
+SIZED: Body = (b"9", [b"hel", b"lo ", b"you"])
+WHOLE: Body = (b"5", [b"hello"])
+# Called with the first piece, with the second, with the last.
+POINTS = ("response_body@1", "response_body@2", "response_body@3", "response_end")
+DEEDS = (
+    "return 1",
+    "return 2",
+    "return 3",
+    "return 99",
+    "trap",
+    'set_buffer_bytes 1 0 99 "changed"',
+    'set_buffer_bytes 1 0 0 "before "',
+    'send_local_response 403 "d" "no" "" -1',
+    "close_stream 1",
+    "continue_stream 1",
+    'add_header_map_value 3 "x-t" "1"',
+    'add_header_map_value 2 "x-late" "1"',
+    'get_header_map_value 2 "x-a"',
+    r'get_property "response\x00size"',
+    'set_property "kept" "1"',
+    "set_effective_context %stream",
+    "set_effective_context %root",
+    "refuse 1",
+    "set_tick_period_milliseconds 0",
+)
+
+
+async def _all_ways(script: str, count: int, body: Body, **more: Any) -> list[Any]:
+    return [await run_once(script, {**way, **more}, count, body=body) for way in WAYS]
+
+
+@pytest.mark.parametrize(
+    ("point", "body"),
+    [*((point, body) for point in POINTS for body in (STREAM, SIZED)), ("response_end", WHOLE)],
+)
+@pytest.mark.parametrize("deed", DEEDS)
+def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(point: str, deed: str, body: Body) -> None:
+    looks = "get_buffer_bytes 1 0 99"
+    script = f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nresponse_body: get_buffer_status 1\nlog: args"
+    first, *others = asyncio.run(_all_ways(script, 2, body))
+    for other in others:
+        assert other == first
+
+
+@pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
+@pytest.mark.parametrize("leaves", ["", "request_headers: LEAVE", "response_headers: LEAVE", "answer"])
+def test_a_body_after_a_request_has_left(leaves: str, conf: str) -> None:
+    """It did so for what is not answered by kernels, some callbacks earlier."""
+    leave = "set_effective_context %self"
+    answered = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_headers: {leave}'
+    script = "\n".join([answered if leaves == "answer" else leaves.replace("LEAVE", leave), conf])
+    first, *others = asyncio.run(_all_ways(script, 2, (b"3", [b"abc"])))
+    for other in others:
+        assert other == first
+
+
+@pytest.mark.parametrize("body", [(None, [b"a", bytearray(b"b"), b"c"]), (b"2", [b"ab", b"c"]), (b"4", [b"abc"])])
+@pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
+def test_a_body_that_is_not_for_the_lane(conf: str, body: Body) -> None:
+    first, *others = asyncio.run(_all_ways(conf, 2, body))
+    for other in others:
+        assert other == first
+
+
+@pytest.mark.parametrize("deed", ["return 1", "trap", 'set_buffer_bytes 1 0 99 "changed"', "close_stream 1"])
+def test_a_plugins_own_answer_has_a_body_that_others_see(deed: str) -> None:
+    script = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_body: {deed}'
+    first, *others = asyncio.run(_all_ways(script, 2, HELLO))
+    for other in others:
+        assert other == first
+
+
+class Counted:
+    """How many exchanges there were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        made = HttpExchange.__init__
+
+        def init(exchange: HttpExchange, *arguments: Any, **more: Any) -> None:
+            self.count += 1
+            made(exchange, *arguments, **more)
+
+        monkeypatch.setattr(HttpExchange, "__init__", init)
+
+
+async def _exchange(file: Path, conf: str, head: list[tuple[bytes, bytes]], body: list[Any]) -> list[Message]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        for index, piece in enumerate(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": index + 1 < len(body)})
+
+    got: list[Message] = []
+
+    async def send(message: Message) -> None:
+        got.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    settings = {"plugins": [{"name": "p", "file": file, "conf": conf}]}
+    async with WasmMiddleware(app, settings=settings) as middleware:
+        await middleware(http_scope(headers=[(b"host", b"h")]), receive, send)
+    return got
+
+
+@pytest.mark.parametrize("length", [None, b"9"])
+@pytest.mark.parametrize(("conf", "exchanges"), [("", 0), ("change", 1)])
+def test_an_exchange_is_made_for_what_is_changed_only(
+    monkeypatch: pytest.MonkeyPatch, length: bytes | None, conf: str, exchanges: int
+) -> None:
+    counted = Counted(monkeypatch)
+    head = [] if length is None else [(b"content-length", length)]
+    got = asyncio.run(_exchange(BODY, conf, head, [b"abc", b"def", b"ghi"]))
+    assert b"".join(message.get("body", b"") for message in got) == (b"AbcDefGhi" if conf else b"abcdefghi")
+    assert got[0]["headers"] == head
+    assert counted.count == exchanges
+
+
+def test_pieces_that_pass_are_the_apps_own() -> None:
+    whole = [b"x" * 100_000, b"y" * 3]
+    got = asyncio.run(_exchange(BODY, "", [], whole))
+    assert [message["body"] for message in got[1:]] == whole
+    assert all(message["body"] is piece for message, piece in zip(got[1:], whole, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        ([], None),
+        ([(b"content-length", b"0")], 0),
+        ([(b"x-a", b""), (b"content-length", b"12")], 12),
+        ([(b"content-length", b"012")], -1),
+        ([(b"content-length", b"+1")], -1),
+        ([(b"content-length", b"")], -1),
+        ([(b"x-a", b" 1")], -1),
+        ([(b"x-a", b"1\t")], -1),
+        ([(b"x-a", b"1\n2")], -1),
+        ([(b"x a", b"1")], -1),
+        ([(b"", b"1")], -1),
+        ([(b"x-a", b"a\tb \xff")], None),
+    ],
+)
+def test_what_a_head_announces(headers: list[tuple[bytes, bytes]], length: int | None) -> None:
+    assert pieces.length_of({"type": "http.response.start", "status": 200, "headers": headers}) == length
