@@ -86,7 +86,7 @@ def read_body(vm: WasmVM, buffer: Buffer, replaced: int, address: int, size: int
     """What is to be put into a body, in place of so many bytes of it. One that does not grow is let be."""
     most = vm.spec.limits.body_bytes
     length = len(buffer) - min(replaced, len(buffer)) + size
-    if length > most and length > len(buffer) and buffer.writable:
+    if length > most and length > len(buffer):
         check_range(vm, address, size)
         raise LimitReachedError("body_bytes", most)
     return vm.memory.read(address, size)

@@ -47,8 +47,11 @@ def passed(row: Signature, large: int, size: int, address: int) -> list[int]:
     return numbers
 
 
+@pytest.mark.parametrize("phase", ["proxy_on_request_headers", "proxy_on_request_body", "proxy_on_tick"])
 @pytest.mark.parametrize(("row", "index"), ROWS, ids=lambda value: getattr(value, "name", value))
-def test_no_hostcall_reads_what_is_too_large(row: Signature, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hostcall_reads_what_is_too_large(
+    row: Signature, index: int, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whichever of its ranges it is. One outside of memory is told as such."""
     read, sizes = NullMemory.read, [0]
 
@@ -67,7 +70,7 @@ def test_no_hostcall_reads_what_is_too_large(row: Signature, index: int, monkeyp
     world.foreign = {"": lambda data: data}
     world.ports = replace(world.ports, can_call_grpc=lambda _: True)
     limits = PluginLimits(**dict.fromkeys(BOUNDED, MOST))
-    inside, outside = in_phase("proxy_on_request_body", act, world=world, limits=limits)
+    inside, outside = in_phase(phase, act, world=world, limits=limits)
     assert max(sizes) <= MOST
     assert outside == INVALID_MEMORY_ACCESS
     # A log line is cut; too many pairs are none, and those of a map that is not there change nothing.

@@ -31,6 +31,10 @@ AFTERWARDS = ["on_log", "on_done", "on_delete"]
 OUTSIDE = [
     *("on_tick", "on_queue_ready", "on_foreign_function", "on_http_call_response", "on_grpc_close"),
 ]
+# Likewise, by what a gRPC server tells on a stream.
+OF_A_GRPC_STREAM = [
+    *("on_grpc_receive_initial_metadata", "on_grpc_receive", "on_grpc_receive_trailing_metadata", "on_grpc_close"),
+]
 # Before it serves at all.
 AT_THE_START = ["_initialize", "root_create", "on_vm_start", "on_configure"]
 # When its root context is asked to end.
@@ -45,6 +49,9 @@ class Faulty:
         self.armed = False
         self.traps = 0
         self.starts = 0
+        # Of a gRPC stream, once; or the one call for an upstream that is not there.
+        self.asked = False
+        self.calls_nobody = False
         self.streams: set[int] = set()
 
     def trap(self, name: str, context: int | None = None) -> None:
@@ -117,9 +124,14 @@ class Faulty:
                 nothing = api.host.store(b"")
                 api.ok("http_call", *api.host.store(b"dead"), *api.host.store(encode_pairs(head)), *nothing, *nothing,
                        1000, api.host.allocate(4))  # fmt: skip
-            if faulty.armed and faulty.phase == "on_grpc_close":
+            if faulty.armed and faulty.phase == "on_grpc_close" and faulty.calls_nobody:
                 names = [part for name in (b"dead", b"Service", b"Method", b"", b"") for part in api.host.store(name)]
                 api.ok("grpc_call", *names, 1000, api.host.allocate(4))
+            if faulty.armed and faulty.phase in OF_A_GRPC_STREAM and not (faulty.asked or faulty.calls_nobody):
+                faulty.asked, token = True, api.host.allocate(4)
+                names = [part for name in (b"grpc", b"test.Auth", b"Check", b"") for part in api.host.store(name)]
+                api.ok("grpc_stream", *names, token)
+                api.ok("grpc_send", api.host.read_u32(token), *api.host.store(b"m"), 1)
 
         def simple(name: str) -> Any:
             def callback(*_: Any) -> int:
@@ -149,7 +161,7 @@ class Faulty:
             on_response_headers=simple("on_response_headers"),
             on_response_body=simple("on_response_body"),
             on_http_call_response=simple("on_http_call_response"),
-            on_grpc_close=simple("on_grpc_close"),
+            **{name: simple(name) for name in OF_A_GRPC_STREAM},
             on_vm_start=on_vm_start,
             on_queue_ready=simple("on_queue_ready"),
             on_foreign_function=simple("on_foreign_function"),
@@ -163,10 +175,10 @@ async def soon(argument: bytes) -> bytes:
     return b""
 
 
-def served(wrap_guests: Wrap, faulty: Faulty, policy: str) -> Any:
+def served(wrap_guests: Wrap, faulty: Faulty, policy: str, **upstreams: str) -> Any:
     entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": "0.01s"}}}
     # Nobody listens there.
-    upstreams = {"dead": "http://127.0.0.1:1"}
+    upstreams["dead"] = "http://127.0.0.1:1"
     # Its length is declared, so that its head waits for the first verdict on the body.
     app = answering(b"app", headers=[(b"content-length", b"3")])
     return wrap_guests(app, faulty.guest, entries=[entry], foreign_functions={"soon": soon}, upstreams=upstreams)
@@ -223,22 +235,40 @@ def test_after_the_response(wrap_guests: Wrap, phase: str, policy: str) -> None:
 @pytest.mark.parametrize("phase", OUTSIDE)
 def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """Whoever waits for that VM has the policy."""
-    if phase == "on_grpc_close":
-        pytest.importorskip("grpc")
     faulty = Faulty(phase)
+    faulty.calls_nobody = True
 
     async def main() -> None:
         async with served(wrap_guests, faulty, policy) as app:
-            paused = asyncio.ensure_future(request(app, headers=[(b"x-pause", b"1")]))
-            await until(lambda: faulty.streams)
-            faulty.armed = True
-            response = await paused
-            faulty.armed = False
-            assert faulty.traps == 1
-            assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
-            await comes_back(app, faulty)
+            await fails_outside(app, faulty, policy)
 
     run(main)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", OF_A_GRPC_STREAM)
+def test_in_a_callback_of_a_grpc_stream(wrap_guests: Wrap, phase: str, policy: str) -> None:
+    pytest.importorskip("grpc")
+    from tests.grpc_server import grpc_server
+
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with grpc_server() as server, served(wrap_guests, faulty, policy, grpc=server.url) as app:
+            await fails_outside(app, faulty, policy)
+
+    run(main)
+
+
+async def fails_outside(app: Any, faulty: Faulty, policy: str) -> None:
+    paused = asyncio.ensure_future(request(app, headers=[(b"x-pause", b"1")]))
+    await until(lambda: faulty.streams)
+    faulty.armed = True
+    response = await paused
+    faulty.armed = False
+    assert faulty.traps == 1
+    assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
+    await comes_back(app, faulty)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
