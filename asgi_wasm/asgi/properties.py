@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from asgi_wasm.host.vm.contexts import Chain
 
 
+# Key of a scope: attributes by path, which win over the host's own. Tests give them (`asgi_wasm.testing`).
+GIVEN_ATTRIBUTES = "asgi_wasm.attributes"
+
+
 class PluginProperties(Mapping[str, bytes]):
     """What plugins set on this request by `proxy_set_property`, by path; live, read-only. ``scope["asgi_wasm"]``."""
 
@@ -77,6 +81,10 @@ class ScopeAttributes:
 
     def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
         """The attribute at this path, or None. A prefix of one (``request``) is no attribute here."""
+        given = self._scope.get(GIVEN_ATTRIBUTES)
+        if given is not None and path in given:
+            value: PropertyValue = given[path]
+            return value
         headers = _HEADERS.get(path[:2])
         if headers is not None and len(path) == 3:
             found = headers(self)

@@ -1,7 +1,7 @@
 """For those who write plugins: run one in process, in front of an app, and see all that it does.
 
-With pytest there are fixtures (`asgi_wasm.testing.pytest_plugin`); without it, make a `WasmPlugin` or its synchronous
-twin. README.md beside this file tells how.
+With pytest there are fixtures (`asgi_wasm.testing.pytest_plugin`); without it, make a `WasmPlugin`, a `WasmHost` of
+several, or a synchronous twin. README.md beside this file tells how.
 
 A name is looked up when it is first asked for: pytest imports this package wherever it is installed.
 """
@@ -13,26 +13,39 @@ from asgi_wasm.lazily import names_in as _names_in
 if _typing.TYPE_CHECKING:
     from asgi_wasm.testing.app import TestApp
     from asgi_wasm.testing.clock import ManualClock
+    from asgi_wasm.testing.connection import Connection, Response
     from asgi_wasm.testing.exchange import Exchange, NotAnsweredError, SeenRequest
-    from asgi_wasm.testing.plugin import Pending, SyncWasmPlugin, WasmPlugin
+    from asgi_wasm.testing.grpc import ExpectedGrpc, GrpcStream, TestGrpc
+    from asgi_wasm.testing.plugin import Pending, SyncWasmHost, SyncWasmPlugin, WasmHost, WasmPlugin
     from asgi_wasm.testing.records import Call, Calls, LogLine
-    from asgi_wasm.testing.upstreams import CalledRequest, Expected, TestUpstream, UnexpectedCallError
+    from asgi_wasm.testing.unexpected import UnexpectedCallError
+    from asgi_wasm.testing.upstreams import CalledRequest, Expected, Reply, TestUpstream
+    from asgi_wasm.testing.views import PluginView
 
 __all__ = [
     "Call",
     "CalledRequest",
     "Calls",
+    "Connection",
     "Exchange",
     "Expected",
+    "ExpectedGrpc",
+    "GrpcStream",
     "LogLine",
     "ManualClock",
     "NotAnsweredError",
     "Pending",
+    "PluginView",
+    "Reply",
+    "Response",
     "SeenRequest",
+    "SyncWasmHost",
     "SyncWasmPlugin",
     "TestApp",
+    "TestGrpc",
     "TestUpstream",
     "UnexpectedCallError",
+    "WasmHost",
     "WasmPlugin",
 ]
 
@@ -42,17 +55,26 @@ if not _typing.TYPE_CHECKING:
         "Call": "asgi_wasm.testing.records",
         "CalledRequest": "asgi_wasm.testing.upstreams",
         "Calls": "asgi_wasm.testing.records",
+        "Connection": "asgi_wasm.testing.connection",
         "Exchange": "asgi_wasm.testing.exchange",
         "Expected": "asgi_wasm.testing.upstreams",
+        "ExpectedGrpc": "asgi_wasm.testing.grpc",
+        "GrpcStream": "asgi_wasm.testing.grpc",
         "LogLine": "asgi_wasm.testing.records",
         "ManualClock": "asgi_wasm.testing.clock",
         "NotAnsweredError": "asgi_wasm.testing.exchange",
         "Pending": "asgi_wasm.testing.plugin",
+        "PluginView": "asgi_wasm.testing.views",
+        "Reply": "asgi_wasm.testing.upstreams",
+        "Response": "asgi_wasm.testing.connection",
         "SeenRequest": "asgi_wasm.testing.exchange",
+        "SyncWasmHost": "asgi_wasm.testing.plugin",
         "SyncWasmPlugin": "asgi_wasm.testing.plugin",
         "TestApp": "asgi_wasm.testing.app",
+        "TestGrpc": "asgi_wasm.testing.grpc",
         "TestUpstream": "asgi_wasm.testing.upstreams",
-        "UnexpectedCallError": "asgi_wasm.testing.upstreams",
+        "UnexpectedCallError": "asgi_wasm.testing.unexpected",
+        "WasmHost": "asgi_wasm.testing.plugin",
         "WasmPlugin": "asgi_wasm.testing.plugin",
     }
     __getattr__, __dir__ = _names_in(globals(), _PLACES)

@@ -20,7 +20,13 @@ class TestApp:
         self._inner = inner
         self.respond()
 
-    def respond(self, status: int = 200, body: bytes | str | Sequence[bytes] = b"", headers: GivenHeaders = ()) -> None:
+    def respond(
+        self,
+        status: int = 200,
+        body: bytes | str | Sequence[bytes] = b"",
+        headers: GivenHeaders = (),
+        trailers: GivenHeaders = (),
+    ) -> None:
         """What is answered from now on; a list of bytes is sent piece by piece."""
         pieces = [body.encode()] if isinstance(body, str) else [body] if isinstance(body, bytes) else [*body]
         fields = encoded(headers)
@@ -28,6 +34,7 @@ class TestApp:
         if is_whole and not any(name == b"content-length" for name, _ in fields):
             fields.append((b"content-length", b"%d" % len(pieces[0])))
         self._status, self._pieces, self._headers = status, pieces, fields
+        self.trailers = encoded(trailers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app itself."""
@@ -55,7 +62,10 @@ class TestApp:
         while not seen.complete:
             if (await reading())["type"] == "http.disconnect":
                 return
-        await send({"type": "http.response.start", "status": self._status, "headers": list(self._headers)})
+        start = {"type": "http.response.start", "status": self._status, "headers": list(self._headers)}
+        await send({**start, "trailers": True} if self.trailers else start)
         for index, piece in enumerate(self._pieces or [b""]):
             more = index < len(self._pieces) - 1
             await send({"type": "http.response.body", "body": piece, "more_body": more})
+        if self.trailers:
+            await send({"type": "http.response.trailers", "headers": list(self.trailers)})

@@ -12,8 +12,9 @@ from urllib.parse import quote, unquote_to_bytes
 
 from starlette.datastructures import Headers
 
-from asgi_wasm.asgi.types import ASGIApp, Message, Scope
+from asgi_wasm.asgi.types import ASGIApp, Scope
 from asgi_wasm.testing import rendering
+from asgi_wasm.testing.connection import Connection, Response
 from asgi_wasm.testing.records import Calls, LogLine
 
 GivenHeaders = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
@@ -62,10 +63,19 @@ class Exchange:
     trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     app: SeenRequest | None = None
     was_reset: bool = False
+    # What plugins set by `proxy_set_property`, by path.
+    properties: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     calls: Calls = field(default_factory=Calls, repr=False)
     callbacks: Calls = field(default_factory=Calls, repr=False)
     logs: list[LogLine] = field(default_factory=list, repr=False)
     trace: Calls = field(default_factory=Calls, repr=False)
+
+    def keep(self, response: Response) -> None:
+        """What the client got."""
+        if response.is_started:
+            self.status, self.headers = response.status, Headers(raw=response.headers)
+        self.chunks, self.trailers = response.chunks, response.trailers
+        self.was_reset = not response.complete
 
     @property
     def body(self) -> bytes:
@@ -113,7 +123,7 @@ def scope_of(method: str, target: str, headers: list[tuple[bytes, bytes]], **mor
         "query_string": query,
         "root_path": "",
         "headers": [*named, *headers],
-        "client": ("127.0.0.1", 50000),
+        "client": ("127.0.0.1", 40000),
         "server": ("127.0.0.1", 8000),
         **more,
     }
@@ -124,40 +134,18 @@ async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Excha
 
     ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
     """
-    incoming: list[Message] = [
-        {"type": "http.request", "body": chunk, "more_body": index < len(chunks) - 1}
-        for index, chunk in enumerate(chunks or [b""])
-    ]
-    ended = asyncio.Event()
-
-    async def receive() -> Message:
-        if incoming:
-            return incoming.pop(0)
-        await ended.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            exchange.status = message["status"]
-            exchange.headers = Headers(raw=list(message.get("headers", ())))
-        elif kind == "http.response.body":
-            exchange.chunks.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                ended.set()
-        elif kind == "http.response.trailers":
-            exchange.trailers += message.get("headers", ())
-
-    task = asyncio.ensure_future(app(scope, receive, send))
-    done, _ = await asyncio.wait({task}, timeout=patience)
+    connection = Connection(app, scope, hangs_up=True)
+    for index, chunk in enumerate(chunks or [b""]):
+        connection.feed(chunk, more=index < len(chunks) - 1)
+    done, _ = await asyncio.wait({connection.task}, timeout=patience)
+    exchange.keep(connection.response)
     if not done:
-        task.cancel()
+        connection.task.cancel()
         with suppress(asyncio.CancelledError):
-            await task
+            await connection.task
         raise NotAnsweredError(
             f"nothing was answered within {patience:g} s: a plugin has paused the request, and nothing resumed it"
         )
-    exchange.was_reset = not ended.is_set()
-    error = task.exception()
+    error = connection.task.exception()
     if error is not None and not (exchange.was_reset and isinstance(error, ConnectionResetError)):
         raise error

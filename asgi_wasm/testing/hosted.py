@@ -1,29 +1,36 @@
-"""A plugin in process: the middleware with services of our own around it. `testing.plugin` has what tests use."""
+"""Plugins in process: the middleware with services of our own around it. `testing.plugin` has what tests use."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from asgi_wasm.asgi.properties import GIVEN_ATTRIBUTES, PluginProperties
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
 from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.services.ticks import Ticks
-from asgi_wasm.specs import UpstreamSpec
+from asgi_wasm.specs import HostSpec, UpstreamSpec
 from asgi_wasm.testing.app import TestApp
 from asgi_wasm.testing.clock import ManualClock, settle
+from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders, drive, encoded, scope_of
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
 from asgi_wasm.testing.upstreams import TestUpstream
+from asgi_wasm.testing.views import PluginView
 from asgi_wasm.worker.services import Services
 
+if TYPE_CHECKING:
+    from asgi_wasm.host.codecs.wire import PropertyValue
+
 Body = bytes | str | Iterable[bytes]
+Properties = Mapping[str, "PropertyValue"]
 # Seconds of real time after which a request that is not answered is a failure.
 _PATIENCE = 5.0
 
@@ -40,98 +47,113 @@ class _Middleware(WasmMiddleware):
         """Shared data, queues and metrics."""
         return self._workers.memory
 
-
-class SharedDataView(MutableMapping[bytes, bytes]):
-    """The shared data of one vm_id."""
-
-    def __init__(self, middleware: _Middleware, vm_id: str) -> None:
-        self._middleware = middleware
-        self._vm_id = vm_id
-
-    def _items(self) -> dict[bytes, bytes]:
-        return self._middleware.memory.shared_data.items(self._vm_id)
-
-    def __getitem__(self, key: bytes) -> bytes:
-        return self._items()[key]
-
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._middleware.memory.shared_data.set(self._vm_id, key, value, 0)
-
-    def __delitem__(self, key: bytes) -> None:
-        raise TypeError("shared data has no way to remove a key: set it to b''")
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._items())
-
-    def __len__(self) -> int:
-        return len(self._items())
-
-    def __repr__(self) -> str:
-        return repr(self._items())
+    @property
+    def spec(self) -> HostSpec:
+        """What the settings come to. Raises `SettingsError`."""
+        return self._configure()[0]
 
 
-class HostedPlugin:
-    """One plugin with a configuration, in front of an app. It starts with its first request (or `start`)."""
+class _GrpcCalls(GrpcCalls):
+    """Calls that need no h2, since nothing is sent."""
+
+    def can_call(self, name: str) -> bool:
+        """Whether the upstream is known."""
+        return name in self._upstreams
+
+
+class HostedPlugins:
+    """The plugins of some settings, in front of an app. They start with the first request (or `start`)."""
 
     def __init__(
         self,
-        file: str | Path,
-        conf: Any = None,
+        settings: Any,
         *,
         app: ASGIApp | None = None,
-        name: str | None = None,
         engine: str = "auto",
         log_level: str = "TRACE",
         foreign_functions: Any = (),
         cache_dir: str | Path | None = None,
+        properties: Properties | None = None,
         tell: Callable[[Call | LogLine], object] | None = None,
-        **entry: Any,
     ) -> None:
-        """``conf`` is a text, or what becomes JSON. ``entry`` are further settings of the plugin, such as ``root_id``.
+        """``settings`` as the middleware has them: a mapping, or the path of a file.
 
         ``app`` is called in place of the attribute ``app``, which then only keeps what it sees. ``log_level`` is the
-        lowest that the plugin may log at. ``tell`` hears of each call at its end, and of each log line.
+        lowest that plugins may log at. ``properties`` are there for every request, by their path with dots. ``tell``
+        hears of each call at its end, and of each log line. Upstreams are played by the test, whatever their URLs.
         """
-        self.name = name or Path(file).stem
         self.clock = ManualClock()
         self.recorder = Recorder(tell)
         self.recorder.lowest = LogLevel[log_level.upper()]
         self.app = TestApp(app)
-        self._vm_id = str(entry.get("vm_id", ""))
         self.upstreams: dict[str, TestUpstream] = {}
-        self._calls: HttpCalls | None = None
-        plugin = {**entry, "name": self.name, "file": str(Path(file).absolute())}
-        if conf is not None:
-            plugin["conf"] = conf if isinstance(conf, (str, bytes)) else json.dumps(conf, separators=(",", ":"))
-        settings: dict[str, Any] = {"plugins": [plugin], "engine": engine}
-        if cache_dir is not None:
-            settings["cache_dir"] = str(cache_dir)
+        self.properties: dict[str, PropertyValue] = dict(properties or {})
+        self._http: HttpCalls | None = None
+        self._grpc: GrpcCalls | None = None
         services = Services(
             log=lambda: self.recorder,
             clock=lambda: self.clock,
             ticks=lambda: Ticks(self.clock.call_later),
-            http_calls=self._make_calls,
+            http_calls=self._make_http,
+            grpc_calls=self._make_grpc,
         )
-        self.middleware = _Middleware(self.app, services, settings=settings, foreign_functions=foreign_functions)
+        given: dict[str, Any] = {"settings": settings, "foreign_functions": foreign_functions}
+        if engine != "auto":
+            given["engine"] = engine
+        if cache_dir is not None:
+            given["cache_dir"] = cache_dir
+        self.middleware = _Middleware(self.app, services, **given)
 
-    def _make_calls(self, _upstreams: Iterable[UpstreamSpec], limit: int) -> HttpCalls:
-        self._calls = calls = HttpCalls((), limit, self.clock.call_later)
-        for upstream in self.upstreams.values():
-            calls.add(_carried(upstream))
+    def _make_http(self, upstreams: Iterable[UpstreamSpec], limit: int) -> HttpCalls:
+        self._http = calls = HttpCalls((), limit, self.clock.call_later)
+        for upstream in self._played(upstreams):
+            calls.add(Upstream(_spec(upstream), Turns(), upstream))
         return calls
+
+    def _make_grpc(self, upstreams: Iterable[UpstreamSpec]) -> GrpcCalls:
+        self._grpc = calls = _GrpcCalls((), self.clock.call_later)
+        for upstream in self._played(upstreams):
+            calls.add(_spec(upstream), upstream.grpc)
+        return calls
+
+    def _played(self, upstreams: Iterable[UpstreamSpec]) -> Iterable[TestUpstream]:
+        """Those that the test has named, and those of the settings."""
+        for spec in upstreams:
+            self.upstreams.setdefault(spec.name, TestUpstream(spec.name))
+        return self.upstreams.values()
 
     # --- what the twins do, each in its own way
 
-    async def _request(self, method: str, target: str, headers: GivenHeaders, body: Body, **scope: Any) -> Exchange:
+    def _scope(
+        self, method: str, target: str, headers: list[tuple[bytes, bytes]], properties: Properties | None, **scope: Any
+    ) -> dict[str, Any]:
+        """With what plugins set in ``asgi_wasm``, to be read afterwards."""
+        given = {**self.properties, **(properties or {})}
+        attributes = {tuple(path.encode().split(b".")): value for path, value in given.items()}
+        own: dict[str, Any] = {GIVEN_ATTRIBUTES: attributes} if attributes else {}
+        if self.app.trailers:
+            own["extensions"] = {"http.response.trailers": {}}
+        return scope_of(method, target, headers, **{"asgi_wasm": PluginProperties({}), **own, **scope})
+
+    async def _request(
+        self,
+        method: str,
+        target: str,
+        headers: GivenHeaders,
+        body: Body,
+        properties: Properties | None = None,
+        **scope: Any,
+    ) -> Exchange:
         await self._start()
         pieces = [body.encode()] if isinstance(body, str) else [body] if isinstance(body, bytes) else [*body]
         fields = encoded(headers)
         if any(pieces) and not any(name in (b"content-length", b"transfer-encoding") for name, _ in fields):
             fields.append((b"content-length", b"%d" % sum(map(len, pieces))))
         begin, lines, seen = len(self.recorder.every_call), len(self.recorder.lines), len(self.app.requests)
-        exchange = Exchange()
+        made = self._scope(method, target, fields, properties, **scope)
+        exchange = Exchange(properties=made["asgi_wasm"])
         try:
-            await drive(self.middleware, scope_of(method, target, fields, **scope), pieces, exchange, _PATIENCE)
+            await drive(self.middleware, made, pieces, exchange, _PATIENCE)
         finally:
             await settle()
             exchange.trace = Calls(self.recorder.every_call[begin:])
@@ -148,6 +170,12 @@ class HostedPlugin:
         for upstream in self.upstreams.values():
             upstream.check()
 
+    async def _connect(
+        self, method: str, target: str, headers: GivenHeaders, properties: Properties | None, **scope: Any
+    ) -> Connection:
+        await self._start()
+        return Connection(self.middleware, self._scope(method, target, encoded(headers), properties, **scope))
+
     async def _start(self) -> None:
         if not self.middleware.status().started:
             await self.middleware.start()
@@ -157,32 +185,30 @@ class HostedPlugin:
         await self.clock.advance(seconds)
         self._check_upstreams()
 
-    # --- what is around it
+    @property
+    def title(self) -> str:
+        """What a failed test calls it."""
+        return "plugins"
+
+    # --- what is around them
 
     def upstream(self, name: str) -> TestUpstream:
-        """The upstream of this name, which the plugin may call from now on."""
+        """The upstream of this name, which plugins may call from now on."""
         found = self.upstreams.get(name)
         if found is None:
             found = self.upstreams[name] = TestUpstream(name)
-            if self._calls is not None:
-                self._calls.add(_carried(found))
+            if self._http is not None:
+                self._http.add(Upstream(_spec(found), Turns(), found))
+            if self._grpc is not None:
+                self._grpc.add(_spec(found), found.grpc)
         return found
 
-    @property
-    def shared_data(self) -> MutableMapping[bytes, bytes]:
-        """What plugins of its `vm_id` share, to be read and written."""
-        return SharedDataView(self.middleware, self._vm_id)
+    def __getitem__(self, name: str) -> PluginView:
+        """One plugin's part in what happened. Raises KeyError for one that the settings do not have."""
+        vm_ids = {plugin.name: plugin.vm_id for plugin in self.middleware.spec.plugins}
+        return PluginView(name, vm_ids[name], self.recorder, lambda: self.middleware.memory)
 
-    @property
-    def metrics(self) -> Mapping[str, int | tuple[int, int]]:
-        """Its metrics by name: counters and gauges; of histograms the count and the sum."""
-        kept = self.middleware.memory.metrics
-        found: dict[str, int | tuple[int, int]] = {}
-        for table in (kept.counters, kept.gauges, kept.histograms):
-            found.update({name: value for (plugin, name), value in table.items() if plugin == self.name})
-        return found
-
-    # --- what it did, from its start on
+    # --- what they did, from their start on
 
     @property
     def calls(self) -> Calls:
@@ -196,7 +222,7 @@ class HostedPlugin:
 
     @property
     def logs(self) -> list[LogLine]:
-        """Every line that it, or the host about it, has logged."""
+        """Every line that they, or the host about them, have logged."""
         return self.recorder.lines
 
     @property
@@ -205,5 +231,5 @@ class HostedPlugin:
         return "\n".join(map(str, (self.recorder.every_call, *self.recorder.lines)))
 
 
-def _carried(upstream: TestUpstream) -> Upstream:
-    return Upstream(UpstreamSpec(upstream.name, f"http://{upstream.name}"), Turns(), upstream)
+def _spec(upstream: TestUpstream) -> UpstreamSpec:
+    return UpstreamSpec(upstream.name, f"http://{upstream.name}")

@@ -1,51 +1,79 @@
-"""What tests of a plugin use: `WasmPlugin` in tests that are coroutines, `SyncWasmPlugin` in others."""
+"""What tests of plugins use: `WasmPlugin` and `WasmHost` in tests that are coroutines, their twins in others."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import json
+from collections.abc import Coroutine, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from asgi_wasm.testing.clock import settle
+from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders
-from asgi_wasm.testing.hosted import Body, HostedPlugin
+from asgi_wasm.testing.hosted import Body, HostedPlugins, Properties
 
 _Result = TypeVar("_Result")
+# Options of the host; what else is given to a plugin's fixture is the plugin's own.
+_OF_HOST = frozenset({"app", "engine", "log_level", "foreign_functions", "cache_dir", "properties", "tell"})
 
 
-class WasmPlugin(HostedPlugin):
-    """A plugin in front of an app, in the running event loop. Made by the fixture ``wasm_plugin``."""
+class WasmHost(HostedPlugins):
+    """Several plugins in front of an app, in the running event loop. Made by the fixture ``wasm_host``."""
 
     async def request(
-        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **scope: Any
+        self,
+        method: str,
+        target: str = "/",
+        *,
+        headers: GivenHeaders = (),
+        body: Body = b"",
+        properties: Properties | None = None,
+        **scope: Any,
     ) -> Exchange:
         """Send one request, and wait for its end. A body of several pieces comes piece by piece.
 
-        ``scope`` are further keys of the ASGI scope. Raises `PluginError` when the plugin does not start, and
-        `NotAnsweredError` when nothing answers.
+        ``properties`` are there for plugins, by their path with dots, in place of the host's own; ``scope`` are
+        further keys of the ASGI scope. Raises `PluginError` when a plugin does not start, and `NotAnsweredError` when
+        nothing answers.
         """
-        return await self._request(method, target, headers, body, **scope)
+        return await self._request(method, target, headers, body, properties, **scope)
 
-    async def get(self, target: str = "/", *, headers: GivenHeaders = (), **scope: Any) -> Exchange:
+    async def get(self, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by GET."""
-        return await self._request("GET", target, headers, b"", **scope)
+        return await self.request("GET", target, headers=headers, **more)
 
-    async def post(self, target: str = "/", body: Body = b"", *, headers: GivenHeaders = (), **scope: Any) -> Exchange:
+    async def post(self, target: str = "/", body: Body = b"", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by POST."""
-        return await self._request("POST", target, headers, body, **scope)
+        return await self.request("POST", target, headers=headers, body=body, **more)
 
     def begin(
-        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **scope: Any
+        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
     ) -> asyncio.Task[Exchange]:
-        """Send a request that is to be awaited later, as one that the plugin pauses. Needs a running event loop."""
-        return asyncio.ensure_future(self._request(method, target, headers, body, **scope))
+        """Send a request that is to be awaited later, as one that a plugin pauses. Needs a running event loop."""
+        return asyncio.ensure_future(self.request(method, target, headers=headers, body=body, **more))
+
+    async def connect(
+        self,
+        method: str,
+        target: str = "/",
+        *,
+        headers: GivenHeaders = (),
+        properties: Properties | None = None,
+        **scope: Any,
+    ) -> Connection:
+        """A request that the test drives message by message: it feeds pieces of the body, and hangs up when it likes.
+
+        The headers must say how the body ends: `transfer-encoding`, or `content-length`.
+        """
+        return await self._connect(method, target, headers, properties, **scope)
 
     async def start(self) -> None:
-        """Load, start and configure it, once. Raises `PluginError`."""
+        """Load, start and configure the plugins, once. Raises `PluginError`."""
         await self._start()
 
     async def stop(self) -> None:
-        """End it: `on_done` and `on_delete`. The next request would start it anew."""
+        """End them: `on_done` and `on_delete`. The next request would start them anew."""
         await self.middleware.stop()
 
     async def advance(self, seconds: float) -> None:
@@ -70,7 +98,7 @@ class Pending:
         return self._loop.run_until_complete(self._task)
 
 
-class SyncWasmPlugin(HostedPlugin):
+class SyncWasmHost(HostedPlugins):
     """The same for tests without asyncio: it has an event loop of its own, which runs while a method does."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -81,43 +109,84 @@ class SyncWasmPlugin(HostedPlugin):
         return self._loop.run_until_complete(coroutine)
 
     def request(
-        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **scope: Any
+        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
     ) -> Exchange:
-        """`WasmPlugin.request`, waited for."""
-        return self._run(self._request(method, target, headers, body, **scope))
+        """`WasmHost.request`, waited for."""
+        return self._run(self._request(method, target, headers, body, **more))
 
-    def get(self, target: str = "/", *, headers: GivenHeaders = (), **scope: Any) -> Exchange:
+    def get(self, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by GET."""
-        return self.request("GET", target, headers=headers, **scope)
+        return self.request("GET", target, headers=headers, **more)
 
-    def post(self, target: str = "/", body: Body = b"", *, headers: GivenHeaders = (), **scope: Any) -> Exchange:
+    def post(self, target: str = "/", body: Body = b"", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by POST."""
-        return self.request("POST", target, headers=headers, body=body, **scope)
+        return self.request("POST", target, headers=headers, body=body, **more)
 
     def begin(
-        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **scope: Any
+        self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
     ) -> Pending:
-        """Send a request that is to be waited for later, as one that the plugin pauses."""
-        task = self._loop.create_task(self._request(method, target, headers, body, **scope))
+        """Send a request that is to be waited for later, as one that a plugin pauses."""
+        task = self._loop.create_task(self._request(method, target, headers, body, **more))
         self._run(self._start())
         self._run(settle())
         return Pending(self._loop, task)
 
     def start(self) -> None:
-        """`WasmPlugin.start`, waited for."""
+        """`WasmHost.start`, waited for."""
         self._run(self._start())
 
     def stop(self) -> None:
-        """`WasmPlugin.stop`, waited for."""
+        """`WasmHost.stop`, waited for."""
         self._run(self.middleware.stop())
 
     def advance(self, seconds: float) -> None:
-        """`WasmPlugin.advance`, waited for."""
+        """`WasmHost.advance`, waited for."""
         self._run(self._advance(seconds))
 
     def close(self) -> None:
-        """End the plugin and the event loop. Idempotent."""
+        """End the plugins and the event loop. Idempotent."""
         if not self._loop.is_closed():
             self._run(self.middleware.stop())
             self._run(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+
+class _OnePlugin(HostedPlugins):
+    """One plugin with a configuration."""
+
+    def __init__(self, file: str | Path, conf: Any = None, *, name: str | None = None, **options: Any) -> None:
+        """``conf`` is a text, or what becomes JSON.
+
+        ``options`` are those of `HostedPlugins`, and further settings of the plugin, such as ``root_id``.
+        """
+        self.name = name or Path(file).stem
+        own = {key: value for key, value in options.items() if key not in _OF_HOST}
+        plugin = {**own, "name": self.name, "file": str(file)}
+        if not str(file).startswith("asgi_wasm:"):
+            plugin["file"] = str(Path(file).absolute())
+        if conf is not None:
+            plugin["conf"] = conf if isinstance(conf, (str, bytes)) else json.dumps(conf, separators=(",", ":"))
+        super().__init__({"plugins": [plugin]}, **{key: options[key] for key in options.keys() - own.keys()})
+
+    @property
+    def title(self) -> str:
+        """What a failed test calls it."""
+        return f"plugin {self.name}"
+
+    @property
+    def metrics(self) -> Mapping[str, int | tuple[int, int]]:
+        """Its metrics by name: counters and gauges; of histograms the count and the sum."""
+        return self[self.name].metrics
+
+    @property
+    def shared_data(self) -> MutableMapping[bytes, bytes]:
+        """What plugins of its `vm_id` share, to be read and written."""
+        return self[self.name].shared_data
+
+
+class WasmPlugin(_OnePlugin, WasmHost):
+    """A plugin in front of an app, in the running event loop. Made by the fixture ``wasm_plugin``."""
+
+
+class SyncWasmPlugin(_OnePlugin, SyncWasmHost):
+    """The same for tests without asyncio. Made by the fixture ``sync_wasm_plugin``; else it wants a `close`."""

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures ``wasm_plugin`` and ``sync_wasm_plugin``, and the trace of a plugin in a failed test.
+"""The pytest plugin: fixtures for one plugin and for several, each with its twin, and their trace in a failed test.
 
     async def test_blocks(wasm_plugin):
         plugin = wasm_plugin("waf.wasm", conf={"block": ["/admin"]})
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from asgi_wasm.testing.plugin import SyncWasmPlugin, WasmPlugin
+    from asgi_wasm.testing.plugin import SyncWasmHost, SyncWasmPlugin, WasmHost, WasmPlugin
 
 # Those of one test.
 _PLUGINS = pytest.StashKey[list[Any]]()
@@ -44,8 +44,34 @@ def sync_wasm_plugin(
     from asgi_wasm.testing.plugin import SyncWasmPlugin
 
     yield _maker(request, tmp_path_factory, SyncWasmPlugin)
-    for plugin in request.node.stash.get(_PLUGINS, []):
-        plugin.close()
+    _close(request)
+
+
+@pytest.fixture
+def wasm_host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., WasmHost]:
+    """``wasm_host(settings)``: all plugins of some settings, or of a settings file (`asgi_wasm.testing.WasmHost`)."""
+    from asgi_wasm.testing.plugin import WasmHost
+
+    return _maker(request, tmp_path_factory, WasmHost)
+
+
+@pytest.fixture
+def sync_wasm_host(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Callable[..., SyncWasmHost], None, None]:
+    """``sync_wasm_host(settings)``: the same for tests without asyncio."""
+    from asgi_wasm.testing.plugin import SyncWasmHost
+
+    yield _maker(request, tmp_path_factory, SyncWasmHost)
+    _close(request)
+
+
+def _close(request: pytest.FixtureRequest) -> None:
+    from asgi_wasm.testing.plugin import SyncWasmHost
+
+    for made in request.node.stash.get(_PLUGINS, []):
+        if isinstance(made, SyncWasmHost):
+            made.close()
 
 
 def _maker(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory, kind: type[Any]) -> Callable[..., Any]:
@@ -53,8 +79,8 @@ def _maker(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory, ki
     # One for the whole session: a Go plugin takes seconds to compile.
     defaults = {"engine": request.config.getoption("--wasm-engine"), "cache_dir": temporary.getbasetemp() / "compiled"}
 
-    def make(file: Any, conf: Any = None, **options: Any) -> Any:
-        plugin = kind(file, conf, **{**defaults, **options})
+    def make(*given: Any, **options: Any) -> Any:
+        plugin = kind(*given, **{**defaults, **options})
         plugins.append(plugin)
         return plugin
 
@@ -69,5 +95,5 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and report.when == "call":
         for plugin in item.stash.get(_PLUGINS, []):
-            report.sections.append((f"plugin {plugin.name}", plugin.trace or "it was not started"))
+            report.sections.append((plugin.title, plugin.trace or "it was not started"))
     return report

@@ -1,25 +1,27 @@
-"""Upstreams that a test plays: what a plugin calls by `proxy_http_call` is matched, answered and kept."""
+"""Upstreams that a test plays: what a plugin calls by `proxy_http_call` is matched, answered and kept.
+
+What it calls by gRPC is the upstream's ``grpc`` (`testing.grpc`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import json as json_module
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectError, ConnectionLostError, Request
 from asgi_wasm.testing import rendering
 from asgi_wasm.testing.exchange import GivenHeaders, encoded
+from asgi_wasm.testing.grpc import TestGrpc
+from asgi_wasm.testing.unexpected import UnexpectedCallError
 
-_Reply = Callable[[Answer], None]
-
-
-class UnexpectedCallError(AssertionError):
-    """Raised when a plugin has made a call for which the test has no answer."""
+_ANY = object()
 
 
 @dataclass
@@ -33,7 +35,17 @@ class CalledRequest:
 
     def json(self) -> Any:
         """The body, parsed."""
-        return json.loads(self.body)
+        return json_module.loads(self.body)
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The target's query, decoded."""
+        return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
 
     @property
     def head(self) -> str:
@@ -41,36 +53,75 @@ class CalledRequest:
         return rendering.head(f"{self.method} {self.target}", self.headers.raw)
 
 
-@dataclass
-class Expected:
-    """What an upstream does with the requests that match; it is made by `TestUpstream.on`. ``calls`` are those."""
+_Reply = Callable[[CalledRequest, Answer], None]
 
-    method: str | None
-    target: str | re.Pattern[str] | None
-    headers: list[tuple[bytes, bytes]]
-    calls: list[CalledRequest] = field(default_factory=list)
-    _replies: list[_Reply | None] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which requests are meant: every part that is given must fit."""
+
+    method: str | None = None
+    target: str | re.Pattern[str] | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    json: Any = _ANY
+    where: Callable[[CalledRequest], bool] | None = None
 
     def matches(self, request: CalledRequest) -> bool:
-        """Whether it is meant."""
+        """Whether it is one of them."""
         if self.method is not None and self.method != request.method:
             return False
         if isinstance(self.target, re.Pattern):
             if self.target.fullmatch(request.target) is None:
                 return False
-        elif self.target is not None and self.target not in (request.target, request.target.partition("?")[0]):
+        elif self.target is not None and self.target not in (request.target, request.path):
             return False
-        return all(pair in request.headers.raw for pair in self.headers)
+        if any(pair not in request.headers.raw for pair in self.headers):
+            return False
+        if any(value not in request.query.get(name, ()) for name, value in self.query.items()):
+            return False
+        if self.body is not None and self.body != request.body:
+            return False
+        return self._has_json(request) and (self.where is None or self.where(request))
+
+    def _has_json(self, request: CalledRequest) -> bool:
+        if self.json is _ANY:
+            return True
+        try:
+            return bool(request.json() == self.json)
+        except ValueError:
+            return False
+
+
+@dataclass
+class Expected:
+    """What an upstream does with the requests that match; it is made by `TestUpstream.on`. ``calls`` are those."""
+
+    pattern: Pattern
+    calls: list[CalledRequest] = field(default_factory=list)
+    _replies: list[_Reply | None] = field(default_factory=list)
+
+    @property
+    def called(self) -> bool:
+        """Whether there was any."""
+        return bool(self.calls)
 
     # --- what happens; several in a row happen one after another, and the last one again and again
 
-    def respond(self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = ()) -> Expected:
-        """Answer with this."""
-        content = body.encode() if isinstance(body, str) else body
-        fields = encoded(headers)
+    def respond(
+        self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = (), *, json: Any = _ANY
+    ) -> Expected:
+        """Answer with this; ``json`` is made the body."""
+        return self.respond_with(lambda _request: Reply(status, body, headers, json=json))
 
-        def reply(answer: Answer) -> None:
-            answer.begin(status, list(fields))
+    def respond_with(self, function: Callable[[CalledRequest], Reply]) -> Expected:
+        """Answer with what a function makes of the request."""
+
+        def reply(request: CalledRequest, answer: Answer) -> None:
+            made = function(request)
+            fields, content = made.sent()
+            answer.begin(made.status, fields)
             if content:
                 answer.append(content)
 
@@ -83,7 +134,7 @@ class Expected:
     def cut(self) -> Expected:
         """Answer a head, and end in the middle of the body: the plugin is told of a failure."""
 
-        def reply(answer: Answer) -> None:
+        def reply(_request: CalledRequest, answer: Answer) -> None:
             answer.begin(200, [])
             raise ConnectionLostError("cut by the test")
 
@@ -110,11 +161,29 @@ class Expected:
         if reply is None:
             await asyncio.get_running_loop().create_future()
         else:
-            reply(answer)
+            reply(request, answer)
+
+
+@dataclass
+class Reply:
+    """An upstream's answer, for `Expected.respond_with`."""
+
+    status: int = 200
+    body: bytes | str = b""
+    headers: GivenHeaders = ()
+    json: Any = field(default=_ANY, kw_only=True)
+
+    def sent(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers and body."""
+        fields = encoded(self.headers)
+        if self.json is not _ANY:
+            fields.append((b"content-type", b"application/json"))
+            return fields, json_module.dumps(self.json).encode()
+        return fields, self.body.encode() if isinstance(self.body, str) else self.body
 
 
 def _raise(error: Exception) -> _Reply:
-    def reply(_answer: Answer) -> None:
+    def reply(_request: CalledRequest, _answer: Answer) -> None:
         raise error
 
     return reply
@@ -129,23 +198,37 @@ class TestUpstream:
     def __init__(self, name: str) -> None:
         self.name = name
         self.calls: list[CalledRequest] = []
+        self.grpc = TestGrpc(name)
         self._unexpected: list[CalledRequest] = []
         self._expected: list[Expected] = []
 
     def on(
-        self, method: str | None = None, target: str | re.Pattern[str] | None = None, headers: GivenHeaders = ()
+        self,
+        method: str | None = None,
+        target: str | re.Pattern[str] | None = None,
+        headers: GivenHeaders = (),
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | str | None = None,
+        json: Any = _ANY,
+        where: Callable[[CalledRequest], bool] | None = None,
     ) -> Expected:
-        """What to do with requests of this method and target that have these headers; the last that matches counts.
+        """What to do with requests that fit all that is given; the last that matches counts.
 
-        ``target`` is the path, with or without its query, or a pattern of the whole.
+        ``target`` is the path, with or without its query, or a pattern of the whole; ``headers`` and ``query`` are
+        some of those that are there; ``where`` is asked last.
         """
-        made = Expected(method, target, encoded(headers))
+        content = body.encode() if isinstance(body, str) else body
+        pattern = Pattern(method, target, tuple(encoded(headers)), query or {}, content, json, where)
+        made = Expected(pattern)
         self._expected.append(made)
         return made
 
-    def respond(self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = ()) -> Expected:
+    def respond(
+        self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = (), *, json: Any = _ANY
+    ) -> Expected:
         """Answer every request with this."""
-        return self.on().respond(status, body, headers)
+        return self.on().respond(status, body, headers, json=json)
 
     def fail(self) -> Expected:
         """Refuse every connection."""
@@ -161,12 +244,19 @@ class TestUpstream:
 
     def check(self) -> None:
         """Raises `UnexpectedCallError`, once for each call."""
+        self.grpc.check()
         if self._unexpected:
             call = self._unexpected.pop(0)
             raise UnexpectedCallError(
                 f"the plugin called {call.method} {call.target} of the upstream {self.name!r}, for which the test has"
                 f" no answer: say plugin.upstream({self.name!r}).respond(...), .on(...).respond(...) or .fail()"
             )
+
+    def check_all_called(self) -> None:
+        """Raises AssertionError where something that the test has an answer for was never called."""
+        for expected in self._expected:
+            if not expected.called:
+                raise AssertionError(f"the plugin never called the upstream {self.name!r} with {expected.pattern}")
 
     # --- services.upstreams.Carrier
 
@@ -180,7 +270,7 @@ class TestUpstream:
         )
         self.calls.append(seen)
         for expected in reversed(self._expected):
-            if expected.matches(seen):
+            if expected.pattern.matches(seen):
                 await expected.answer(seen, answer)
                 return
         self._unexpected.append(seen)

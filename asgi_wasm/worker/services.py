@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from asgi_wasm.host.ports import Clock, Log
+from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
@@ -21,6 +22,7 @@ class Services:
     clock: Callable[[], Clock] = SystemClock
     ticks: Callable[[], Ticks] = Ticks
     http_calls: Callable[[Iterable[UpstreamSpec], int], HttpCalls] = HttpCalls
+    grpc_calls: Callable[[Iterable[UpstreamSpec]], GrpcCalls] = GrpcCalls
 
 
 SYSTEM = Services()

@@ -23,7 +23,7 @@ from asgi_wasm.host.effects import (
 )
 from asgi_wasm.host.ports import Effect, Ports
 from asgi_wasm.host.vm.vm import ForeignFunction
-from asgi_wasm.services.callouts.grpc.calls import STARTED_BY, GrpcCalls
+from asgi_wasm.services.callouts.grpc.calls import STARTED_BY
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.revivals import Revivals
 from asgi_wasm.services.stores.store import open_store
@@ -71,7 +71,7 @@ class Worker:
         self._store = open_store(spec.store, shared.memory)
         clock = services.clock()
         self._telemetry = Telemetry(spec, clock, self._store, shared)
-        self._grpc_calls = GrpcCalls(spec.upstreams)
+        self._grpc_calls = services.grpc_calls(spec.upstreams)
         ports = Ports(
             log=log,
             clock=clock,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asgi_wasm.host.effects import (
     EndCallouts,
@@ -24,6 +24,7 @@ from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import cost
 from asgi_wasm.logs import get_logger
+from asgi_wasm.services.callouts.deadline import CallLater
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.channel import Channel
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
@@ -41,19 +42,40 @@ MAX_UNSENT_BYTES = 256 * 1024 * 1024
 logger = get_logger("asgi_wasm.host")
 
 
+class Way(Protocol):
+    """The way to one upstream."""
+
+    def open(self, conversation: Conversation, timeout: float | None) -> None:
+        """Carry it, later than now. ``timeout`` (seconds) is told to the server."""
+        ...
+
+    async def close(self) -> None:
+        """End its connections. What they carry has been cancelled."""
+        ...
+
+
 class GrpcCalls:
     """Carries out gRPC calls and streams on the running event loop."""
 
-    def __init__(self, upstreams: Iterable[UpstreamSpec]) -> None:
-        self._upstreams = {upstream.name: upstream for upstream in upstreams}
-        self._channels = {name: Channel(upstream) for name, upstream in self._upstreams.items()}
-        self._under_way = dict.fromkeys(self._upstreams, 0)
+    def __init__(self, upstreams: Iterable[UpstreamSpec], call_later: CallLater | None = None) -> None:
+        """``call_later`` is used for timeouts in place of the event loop's."""
+        self._upstreams: dict[str, UpstreamSpec] = {}
+        self._channels: dict[str, Way] = {}
+        self._under_way: dict[str, int] = {}
+        self._call_later = call_later
+        for upstream in upstreams:
+            self.add(upstream, Channel(upstream))
         self._conversations: dict[tuple[RootContext, int], Conversation] = {}
         # By VM and stream context, for those that one asked for.
         self._of_stream: dict[tuple[Vm, int], set[Conversation]] = {}
         self._memory = Memory()
         self._told_what_is_missing = False
         self._is_closed = False
+
+    def add(self, upstream: UpstreamSpec, way: Way) -> None:
+        """Let one more be called."""
+        self._upstreams[upstream.name], self._channels[upstream.name] = upstream, way
+        self._under_way[upstream.name] = 0
 
     def can_call(self, name: str) -> bool:
         """Whether a call to this upstream can be made: it is named, and h2 is there. Else the log says so, once."""
@@ -111,7 +133,7 @@ class GrpcCalls:
             return
         # A stream may last for ever, as in Envoy.
         timeout = upstream.seconds(effect.timeout_milliseconds) if isinstance(effect, GrpcCall) else None
-        conversation.set_timeout(timeout)
+        conversation.set_timeout(timeout, self._call_later)
         self._channels[effect.upstream].open(conversation, timeout)
 
     def _send(self, effect: GrpcSend) -> None:

@@ -15,6 +15,7 @@ from asgi_wasm.host.effects import GrpcCall, GrpcStream
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.logs import get_logger
+from asgi_wasm.services.callouts.deadline import CallLater
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.messages import (
     BrokenMessageError,
@@ -66,10 +67,13 @@ class Conversation:
         self._has_headers = False
         self._answer: bytes | None = None
 
-    def set_timeout(self, seconds: float | None) -> None:
-        """End it after so long. None is never: a stream may last for ever, as in Envoy."""
+    def set_timeout(self, seconds: float | None, call_later: CallLater | None = None) -> None:
+        """End it after so long. None is never: a stream may last for ever, as in Envoy.
+
+        ``call_later`` is used in place of the running event loop's.
+        """
         if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timeout)
+            self._timer = (call_later or asyncio.get_running_loop().call_later)(seconds, self.expire)
 
     def send(self, message: bytes | None, *, is_last: bool) -> None:
         """A message, or only the end of what the plugin sends."""
@@ -142,7 +146,8 @@ class Conversation:
         if not self.is_over:
             self._end(None)
 
-    def _on_timeout(self) -> None:
+    def expire(self) -> None:
+        """It has taken too long."""
         if self._has_headers:
             self._fail(grpc_status.INTERNAL, grpc_status.LATE_TIMEOUT, "timeout")
         else:
