@@ -177,22 +177,37 @@ def run_tests(
     conf: Conf = None,
     root_id: RootId = "",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.", metavar="FILE")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Write baselines of benchmarks, beside each suite.")] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="A benchmark may take so many times its baseline's time; 0: any.", metavar="TIMES")
+    ] = 2.0,
     json: Json = False,
     engine: Engine = "auto",
 ) -> None:
     """Run plugin tests in the format of Google's tester.
 
-    The exit status is 1 if any fails.
+    The exit status is 1 if any fails, or if a benchmark costs more than its baseline.
 
     \b
     Examples:
       asgi-wasm test tests.textpb --plugin waf.wasm --conf '{"block": ["/admin"]}'
       asgi-wasm test plugins/ --junit report.xml
+      asgi-wasm test plugins/ --update
     """
     from asgi_wasm.cli.suites import run_suites
 
     raise typer.Exit(
-        run_suites(paths, plugin=plugin, conf=conf, root_id=root_id, engine=engine, junit=junit, as_json=json)
+        run_suites(
+            paths,
+            plugin=plugin,
+            conf=conf,
+            root_id=root_id,
+            engine=engine,
+            junit=junit,
+            as_json=json,
+            update=update,
+            tolerance=tolerance,
+        )
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from asgi_wasm.cli import console, given
+from asgi_wasm.cli import baselines, console, given
 from asgi_wasm.engines import create_engine
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.testing.suite import Options, TestResult, run_file
@@ -24,6 +24,8 @@ def run_suites(
     engine: str,
     junit: Path | None,
     as_json: bool,
+    update: bool = False,
+    tolerance: float = 0.0,
 ) -> int:
     """Print what came of each test; 1 where any failed. Raises `AsgiWasmError`."""
     made = create_engine(engine)
@@ -34,10 +36,16 @@ def run_suites(
     )
     results: list[TestResult] = []
     for path in _files(paths):
-        for result in run_file(path, made, options):
-            results.append(result)
-            if not as_json:
+        with console.waiting(f"running {path}"):
+            of_file = [*run_file(path, made, options)]
+        if not update:
+            baselines.compare(path, of_file, tolerance)
+        results += of_file
+        if not as_json:
+            for result in of_file:
                 _print(result)
+        if update and (file := baselines.update(path, of_file)) is not None and not as_json:
+            console.line(f"wrote {file}")
     if junit is not None:
         _write(junit, results)
     failed = [result for result in results if result.failures]
@@ -66,6 +74,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _print(result: TestResult) -> None:
     mark, style = ("FAILED", "red") if result.failures else ("passed", "green")
     console.line(f"{mark}  {result.file}::{result.name}  {result.seconds * 1000:.1f} ms", style)
+    if (costs := result.benchmark) is not None:
+        memory = f"{costs.memory >> 10} KiB"
+        console.line(
+            f"        a stream: {costs.microseconds:.1f} µs, {costs.hostcalls} hostcalls; memory {memory}", "dim"
+        )
     for failure in result.failures:
         console.line(f"        {failure}")
     for text in result.logs if result.failures else ():

@@ -78,7 +78,7 @@ class Recorder:
         """What the plugin logged last."""
         return [line.text for line in self.lines if line.plugin == plugin and not line.by_host][-5:]
 
-    def trace(self) -> Recorder:
+    def trace(self) -> Recorder | None:
         """Itself."""
         return self
 

@@ -41,9 +41,14 @@ class _Words(Recorder):
 
     reads_memory = False
 
-    def __init__(self) -> None:
+    def __init__(self, is_traced: bool) -> None:
         super().__init__()
         self.words: list[bytes] = []
+        self._is_traced = is_traced
+
+    def trace(self) -> Recorder | None:
+        """Itself, or nothing, where calls are to cost what they cost."""
+        return self if self._is_traced else None
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
         """One line of the plugin's own words."""
@@ -64,13 +69,20 @@ class Stage:
     """
 
     def __init__(
-        self, spec: PluginSpec, code: Code, *, level: LogLevel, seconds: int, properties: Mapping[str, bytes]
+        self,
+        spec: PluginSpec,
+        code: Code,
+        *,
+        level: LogLevel,
+        seconds: int,
+        properties: Mapping[str, bytes],
+        is_traced: bool = True,
     ) -> None:
         """``seconds`` since the Unix epoch is what the clock says; ``properties`` are by their path with dots.
 
-        Raises `PluginError` when the plugin does not start.
+        ``is_traced``: whether calls are counted. Raises `PluginError` when the plugin does not start.
         """
-        self.log = _Words()
+        self.log = _Words(is_traced)
         self.log.lowest = level
         clock = ManualClock()
         # Never zero: Go's runtime refuses that.
@@ -174,6 +186,11 @@ class Stage:
             result.body = result.immediate.body
         result.logs = self.log.taken()
         return result
+
+    @property
+    def hostcalls(self) -> int:
+        """How many it has made since its log's calls were last cleared."""
+        return sum(not call.is_callback for call in self.log.every_call)
 
     @property
     def memory(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
 from asgi_wasm.logs import escape
 from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing.benchmarks import Benchmark, Step, measure
 from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
 from asgi_wasm.testing.textpb import read_suite
 from asgi_wasm.worker.loading import compile_plugin
@@ -28,7 +30,10 @@ from asgi_wasm.worker.loading import compile_plugin
 
 @dataclass
 class TestResult:
-    """What came of one test; it has passed when ``failures`` is empty. ``seconds`` it took, ``logs`` it logged."""
+    """What came of one test; it has passed when ``failures`` is empty. ``seconds`` it took, ``logs`` it logged.
+
+    ``plugin`` is its file's name; ``benchmark`` what it costs, if it is one and has passed.
+    """
 
     __test__ = False
 
@@ -37,6 +42,8 @@ class TestResult:
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
     logs: list[str] = field(default_factory=list)
+    plugin: str = ""
+    benchmark: Benchmark | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class _Run:
         self._plugin = spec, code
         self._level = level
         self._seconds = seconds
-        self._result = TestResult(str(path), test.name)
+        self._result = TestResult(str(path), test.name, plugin=spec.file.name)
         self._phase = "plugin_init"
 
     def result(self) -> TestResult:
@@ -102,10 +109,12 @@ class _Run:
         began = time.perf_counter()
         stage: Stage | None = None
         try:
-            properties = {each.path: each.value for each in self._test.properties}
-            stage = Stage(*self._plugin, level=self._level, seconds=self._seconds, properties=properties)
+            stage = self._stage()
             self._check(self._test.plugin_init, stage.started(), is_phase=False)
+            stage.log.every_call.clear()
             self._run(stage)
+            if self._test.benchmark and not self._result.failures:
+                self._result.benchmark = self._measure(stage.hostcalls)
         except VmFailedError as error:
             self._fail(f"the VM failed: {error}")
         except (PluginError, SettingsError) as error:
@@ -116,6 +125,32 @@ class _Run:
                 stage.close()
         self._result.seconds = time.perf_counter() - began
         return self._result
+
+    def _stage(self, *, is_traced: bool = True) -> Stage:
+        properties = {each.path: each.value for each in self._test.properties}
+        return Stage(
+            *self._plugin, level=self._level, seconds=self._seconds, properties=properties, is_traced=is_traced
+        )
+
+    def _measure(self, hostcalls: int) -> Benchmark:
+        self._phase = "benchmark"
+        stage = self._stage(is_traced=False)
+        try:
+            return measure(stage, [*self._steps()], hostcalls)
+        finally:
+            stage.close()
+
+    def _steps(self) -> Iterator[Step]:
+        """What `_run` does, without looking at it."""
+        for direction, way in enumerate(("request", "response")):
+            if self._test.HasField(f"{way}_headers"):
+                given = getattr(self._test, f"{way}_headers").input
+                yield partial(Stage.headers, direction=direction, pairs=self._headers(given, direction))
+            for invocation in getattr(self._test, f"{way}_body"):
+                pieces = self._pieces(invocation.input)
+                for index, piece in enumerate(pieces):
+                    last = index == len(pieces) - 1
+                    yield partial(Stage.body, direction=direction, data=piece, end_of_stream=last)
 
     def _fail(self, problem: str) -> None:
         self._result.failures.append(f"[{self._phase}] {problem}")
@@ -136,14 +171,11 @@ class _Run:
     def _bodies(self, stage: Stage, direction: int, phase: str) -> None:
         self._phase = phase
         invocations = getattr(self._test, phase)
-        plan = self._test.HasField("num_chunks") or self._test.HasField("chunk_size")
-        if plan and len(invocations) > 1:
+        if self._has_plan and len(invocations) > 1:
             self._fail("a plan of chunks goes with one invocation")
             return
         for invocation in invocations:
-            given = invocation.input
-            data = _read(self._path, given.file) if given.file else given.content
-            pieces = self._chunks(data) if plan else [data]
+            pieces = self._pieces(invocation.input)
             whole = PhaseResult()
             for index, piece in enumerate(pieces):
                 result = stage.body(direction, piece, index == len(pieces) - 1)
@@ -151,6 +183,14 @@ class _Run:
                 whole.logs += result.logs
                 whole.immediate = whole.immediate or result.immediate
             self._check(invocation.result, whole)
+
+    @property
+    def _has_plan(self) -> bool:
+        return bool(self._test.HasField("num_chunks") or self._test.HasField("chunk_size"))
+
+    def _pieces(self, given: Any) -> Sequence[bytes]:
+        data = _read(self._path, given.file) if given.file else given.content
+        return self._chunks(data) if self._has_plan else [data]
 
     def _chunks(self, data: bytes) -> Sequence[bytes]:
         count, size = self._test.num_chunks, self._test.chunk_size

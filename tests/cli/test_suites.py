@@ -179,6 +179,39 @@ def test_a_report_of_failures(tmp_path: Path) -> None:
     assert failure is not None and failure.get("message") == "[request_headers] expected no immediate response"
 
 
+def test_baselines_of_benchmarks(tmp_path: Path) -> None:
+    suite = """
+    test { name: "quick" benchmark: true num_chunks: 2
+      request_headers { input { header { key: ":path" value: "/" } } }
+      request_body { input { content: "abcd" } result { body { exact: "AbCd" } } } }
+    test { name: "no benchmark" request_headers { } }
+    """
+    (tmp_path / "tests.textpb").write_text(suite)
+    given = ["test", "tests.textpb", "--plugin", str(PLUGINS / "body" / "c.wasm"), "--conf", "change"]
+    written = run(*given, "--update", cwd=tmp_path)
+    assert written.status == 0 and "wrote tests.baselines.json" in written.out and " hostcalls; memory " in written.out
+    file = tmp_path / "tests.baselines.json"
+    costs = json.loads(file.read_text())
+    assert list(costs) == ["c.wasm"] and list(costs["c.wasm"]) == ["quick"]
+    quick = costs["c.wasm"]["quick"]
+    assert quick["hostcalls"] > 0 and quick["microseconds"] > 0 and quick["memory"] > 0
+    assert run(*given, "--tolerance", "0", cwd=tmp_path).status == 0
+    costs["other.wasm"] = {"quick": {"hostcalls": 0, "microseconds": 0.1, "memory": 1}}
+    for name, value, words in (
+        ("hostcalls", quick["hostcalls"] - 1, "hostcalls, "),
+        ("memory", quick["memory"] - 1, "bytes of memory, "),
+        ("microseconds", quick["microseconds"] / 1000, "times, where --tolerance allows 2"),
+    ):
+        file.write_text(json.dumps({**costs, "c.wasm": {"quick": {**quick, name: value}}}))
+        done = run(*given, cwd=tmp_path)
+        assert done.status == 1 and words in done.out and "run it with --update" in done.out
+    # Those of another plugin stay.
+    assert run(*given, "--update", cwd=tmp_path).status == 0
+    assert json.loads(file.read_text())["other.wasm"] == costs["other.wasm"]
+    file.write_text('{"c.wasm": 1}')
+    assert run(*given, cwd=tmp_path).err.startswith("tests.baselines.json: is no file of baselines")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
