@@ -38,8 +38,8 @@ ARROWS = {
     ),
     "status": ("errors", "logs", "specs", "worker.status"),
     "testing": (
-        *("asgi.types", "engines", "errors", "foreign", "host", "logs", "middleware", "services", "specs"),
-        *("lazily", "worker.loading", "worker.services"),
+        *("asgi.properties", "asgi.types", "engines", "errors", "foreign", "host", "logs", "middleware", "services"),
+        *("lazily", "specs", "worker.loading", "worker.services"),
     ),
     "__main__": ("cli",),
     "__init__": (

@@ -87,7 +87,8 @@ class Stage:
         clock = ManualClock()
         # Never zero: Go's runtime refuses that.
         clock.now = seconds * 1_000_000_000 or 1_000_000
-        self._values = {tuple(path.encode().split(b".")): value for path, value in properties.items()}
+        # As in the tester: a plugin that separates a path's parts by dots instead of NUL gets it as well.
+        self._values = {path.encode(): value for path, value in properties.items()}
         ports = Ports(
             log=self.log,
             clock=clock,
@@ -114,7 +115,7 @@ class Stage:
 
     def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
         """A property that the test has given."""
-        return self._values.get(path)
+        return self._values.get(b".".join(path))
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """Nothing is left at the end."""
