@@ -17,8 +17,8 @@ PAPERS = papers()
 _PATH = re.compile(r"(?:asgi_wasm|tests|plugins|sample_apps|\.ci|\.github)/[\w./-]*")
 # One below the paper's own folder, or below the package: `host/streams/iteration.py`, `engines/`.
 _BELOW = re.compile(r"[a-z_]+/(?:[\w-]+/)*(?:[\w.-]+\.(?:py|md|c|h|yaml|json))?")
-# Folders that a reader is to make.
-_EXAMPLES = ("plugins/hello",)
+# Files and folders that a reader is to make.
+_EXAMPLES = ("plugins/hello", "mysite/")
 _COMMAND = re.compile(r"^make ([a-z][a-z-]*)$")
 MOST_LINES = 200
 

@@ -1,0 +1,64 @@
+"""The quick starts of `sample_apps/README.md` as they stand there, under uvicorn, and the sample for containers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.extras import why_not
+from tests.serving import ROOT, Server, serve
+
+PAPER = (ROOT / "sample_apps" / "README.md").read_text("utf-8")
+CONTAINER = ROOT / "sample_apps" / "docker_app"
+
+
+def block(name: str) -> str:
+    """The code under ``<!-- file: NAME -->``."""
+    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", PAPER, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("framework", ["fastapi", "starlette", "litestar"])
+def test_framework(tmp_path: Path, framework: str) -> None:
+    if reason := why_not(framework):
+        pytest.skip(reason)
+    (tmp_path / "asgi-wasm.yaml").write_text(block("asgi-wasm.yaml"), "utf-8")
+    (tmp_path / "main.py").write_text(block(framework), "utf-8")
+    with serve("main:app", cwd=tmp_path) as server:
+        assert httpx.get(server.url).json() == {"hello": "world"}
+        teapot = httpx.get(f"{server.url}/teapot")
+        assert (teapot.status_code, teapot.text) == (418, "I am a teapot")
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Server]:
+    with serve("main:app", cwd=CONTAINER) as server:
+        yield server
+
+
+def test_container_serves(container: Server) -> None:
+    assert httpx.get(f"{container.url}/api/hello").json() == {"hello": "world"}
+    assert httpx.get(f"{container.url}/api/teapot").status_code == 418
+
+
+def test_what_kubernetes_asks_is_there(container: Server) -> None:
+    deployment, service = yaml.safe_load_all((CONTAINER / "kubernetes.yaml").read_text("utf-8"))
+    (pod,) = deployment["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = pod[probe]["httpGet"]
+        assert asked["port"] == pod["ports"][0]["containerPort"] == service["spec"]["ports"][0]["targetPort"]
+        assert httpx.get(f"{container.url}{asked['path']}").status_code == 200
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == labels
+
+
+def test_dockerfile_copies_what_is_there() -> None:
+    text = (CONTAINER / "Dockerfile").read_text("utf-8")
+    copied = [words.split()[1:-1] for words in text.splitlines() if words.startswith("COPY ") and "--from" not in words]
+    assert [name for names in copied for name in names if not (ROOT / name).exists()] == []
