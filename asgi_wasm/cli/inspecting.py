@@ -19,7 +19,7 @@ def inspect_plugin(file: Path, *, as_json: bool, engine: str) -> int:
     file = given.plugin_file(file)
     spec = PluginSpec(name=file.stem, file=file)
     with console.waiting(f"compiling {file.name}"):
-        code, _ = compile_plugin(create_engine(engine), spec, ModuleCache(), resident=False)
+        code, _ = compile_plugin(create_engine(engine), spec, ModuleCache())
     content, digest = read_plugin_file(spec)
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:

@@ -40,16 +40,17 @@ class ModuleCache:
         self._configured = directory
         self._told = False
 
-    def load(self, engine: Engine, code: bytes) -> tuple[Module, bool]:
+    def load(self, engine: Engine, code: bytes, digest: str | None = None) -> tuple[Module, bool]:
         """The module of ``code``, and whether it came from the cache.
 
         Of several workers that start together one compiles, and the others wait for what it stores. To be called on a
-        thread of its own. Raises `InvalidModuleError` like `Engine.compile`.
+        thread of its own. ``digest`` is the SHA-256 of ``code`` in hexadecimal, where it is known. Raises
+        `InvalidModuleError` like `Engine.compile`.
         """
         directory = self._directory()
         if directory is None:
             return engine.compile(code), False
-        path = directory / _entry_name(engine, code)
+        path = directory / _entry_name(engine, digest or hashlib.sha256(code).hexdigest())
         module = _load(engine, path)
         if module is not None:
             return module, True
@@ -110,9 +111,9 @@ def default_cache_dir() -> Path:
     return parent / "asgi-wasm"
 
 
-def _entry_name(engine: Engine, code: bytes) -> str:
+def _entry_name(engine: Engine, digest: str) -> str:
     key = hashlib.sha256(f"{engine.name}\0{engine.fingerprint}\0".encode())
-    key.update(hashlib.sha256(code).digest())
+    key.update(bytes.fromhex(digest))
     return f"{engine.name}-{key.hexdigest()}"
 
 

@@ -61,7 +61,7 @@ def run_file(path: Path, engine: Engine, options: Options) -> Iterable[TestResul
     suite = read_suite(path)
     env = suite.env if suite.HasField("env") else suite.runtime
     spec = _plugin(path, env, options)
-    code, _ = compile_plugin(engine, spec, ModuleCache(options.cache_dir), resident=False)
+    code, _ = compile_plugin(engine, spec, ModuleCache(options.cache_dir))
     level = max(env.log_level, env.min_log_level) or _INFO
     for test in suite.test:
         yield _Run(path, test, spec, code, LogLevel(level - 1), env.time_secs).result()

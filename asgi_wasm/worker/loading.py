@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from threading import Lock
 
 from asgi_wasm.accelerator import AcceleratorError, load
 from asgi_wasm.engines import create_engine
-from asgi_wasm.engines.base import CompanionModule, Engine
+from asgi_wasm.engines.base import CompanionModule, Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.host.abi import LogLevel
@@ -101,10 +103,8 @@ class Loader:
         engine = create_engine(spec.engine, stack_limit=spec.stack_limit, wasmer_library=spec.wasmer_library)
         cache = ModuleCache(spec.cache_dir)
         accelerator = choose_accelerator(spec)
-        loaded = [
-            await self._load_one(engine, plugin, cache, resident=spec.resident, accelerator=accelerator)
-            for plugin in spec.plugins
-        ]
+        kits = Kits(engine, cache, accelerator) if spec.resident else None
+        loaded = [await self._load_one(engine, plugin, cache, kits) for plugin in spec.plugins]
         plugins = Plugins([plugin for plugin, _ in loaded], spec)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
@@ -112,17 +112,11 @@ class Loader:
         return plugins
 
     async def _load_one(
-        self,
-        engine: Engine,
-        spec: PluginSpec,
-        cache: ModuleCache,
-        *,
-        resident: bool,
-        accelerator: Accelerator | None,
+        self, engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None
     ) -> tuple[AnyPlugin, str]:
         began = time.monotonic()
         try:
-            code, cached = await _compiled(engine, spec, cache, resident=resident, accelerator=accelerator)
+            code, cached = await _compiled(engine, spec, cache, kits)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -165,10 +159,8 @@ class Loader:
         self._pool.discard()
 
 
-async def _compiled(
-    engine: Engine, spec: PluginSpec, cache: ModuleCache, *, resident: bool, accelerator: Accelerator | None
-) -> tuple[Code, bool]:
-    work = partial(compile_plugin, engine, spec, cache, resident=resident, accelerator=accelerator)
+async def _compiled(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None) -> tuple[Code, bool]:
+    work = partial(compile_plugin, engine, spec, cache, kits)
     milliseconds = spec.limits.compile_ms
     try:
         return await in_thread(work, milliseconds / 1000)
@@ -189,14 +181,15 @@ def compile_all(spec: HostSpec) -> list[CompileReport]:
     """Compile every plugin into the cache, and start none. It blocks. Raises `EngineUnavailableError`."""
     engine = create_engine(spec.engine, wasmer_library=spec.wasmer_library)
     cache = ModuleCache(spec.cache_dir)
-    return [_compile_into(cache, engine, plugin) for plugin in spec.plugins]
+    kits = Kits(engine, cache)
+    return [_compile_into(cache, engine, kits, plugin) for plugin in spec.plugins]
 
 
-def _compile_into(cache: ModuleCache, engine: Engine, spec: PluginSpec) -> CompileReport:
+def _compile_into(cache: ModuleCache, engine: Engine, kits: Kits, spec: PluginSpec) -> CompileReport:
     try:
         # The second time is from the cache, if that works.
         for what in ("was compiled before", "compiled"):
-            if compile_plugin(engine, spec, cache)[1]:
+            if compile_plugin(engine, spec, cache, kits)[1]:
                 return CompileReport(True, f"plugin {spec.name!r} ({spec.file}): {what}")
     except PluginError as error:
         return CompileReport(False, str(error))
@@ -218,24 +211,41 @@ def choose_accelerator(spec: HostSpec) -> Accelerator | None:
         return None
 
 
-def compile_plugin(
-    engine: Engine,
-    spec: PluginSpec,
-    cache: ModuleCache,
-    *,
-    resident: bool = True,
-    accelerator: Accelerator | None = None,
-) -> tuple[Code, bool]:
-    """The plugin's code, and whether it came from the cache. It blocks. Raises `PluginLoadError`.
+class Kits:
+    """The modules that stand beside plugins, of one engine: compiled once, for the first plugin that can have them.
 
-    ``resident``: with the kernel that is to stand beside it, where the engine can do that; ``accelerator`` enters it.
+    ``accelerator`` is to enter them.
+    """
+
+    def __init__(self, engine: Engine, cache: ModuleCache, accelerator: Accelerator | None = None) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._accelerator = accelerator
+        self._lock = Lock()
+        self._kit: Kit | None = None
+
+    def kit_for(self, module: Module) -> Kit | None:
+        """None where the engine cannot put anything beside this one. It blocks. Raises `EngineError`."""
+        if not (isinstance(module, CompanionModule) and module.takes_companion):
+            return None
+        with self._lock:
+            if self._kit is None:
+                self._kit = Kit.load(self._compiled, self._accelerator)
+            return self._kit
+
+    def _compiled(self, path: Path) -> Module:
+        return self._cache.load(self._engine, path.read_bytes())[0]
+
+
+def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None = None) -> tuple[Code, bool]:
+    """The plugin's code, with what is to stand beside it, and whether it came from the cache.
+
+    It blocks. Raises `PluginLoadError`.
     """
     content, digest = read_plugin_file(spec)
     try:
-        module, cached = cache.load(engine, content)
-        kit = None
-        if resident and isinstance(module, CompanionModule) and module.takes_companion:
-            kit = Kit.load(lambda path: cache.load(engine, path.read_bytes())[0], accelerator)
+        module, cached = cache.load(engine, content, digest)
+        kit = None if kits is None else kits.kit_for(module)
         return Code(module, abi_version(module), digest, kit), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

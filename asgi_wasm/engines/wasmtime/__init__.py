@@ -11,6 +11,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +48,12 @@ class Linker(Protocol):
     ) -> base.Instance: ...
 
 
+@cache
+def _version() -> str:
+    """Wasmtime's. To read it takes a millisecond, and each module asks."""
+    return version("wasmtime")
+
+
 class WasmtimeEngine:
     """One wasmtime engine. ``raw=False`` never tries the C API, for tests and for narrowing down a bug.
 
@@ -73,7 +80,7 @@ class WasmtimeEngine:
     def fingerprint(self) -> str:
         """Wasmtime's version, our flags, whether memories may move, and the platform."""
         memory = "movable" if self.memory_may_move else "fixed"
-        return f"wasmtime-{version('wasmtime')}-{FLAGS}-{memory}-{sys.platform}-{platform.machine()}"
+        return f"wasmtime-{_version()}-{FLAGS}-{memory}-{sys.platform}-{platform.machine()}"
 
     @property
     def uses_raw_api(self) -> bool:
@@ -159,7 +166,7 @@ class WasmtimeEngine:
                 logger.warning(
                     "wasmtime %s does not work here as asgi-wasm knows it (%s: %s): using its public API,"
                     " which is about 50 times slower per call",
-                    version("wasmtime"),
+                    _version(),
                     type(error).__name__,
                     error,
                 )

@@ -151,7 +151,7 @@ class _Linking:
         return RawInstance(self._linker.invoke, self._opened, own, externs)
 
     def _guest(self, module: Compiled, trampolines: RawInstance) -> RawInstance:
-        c_imports = module.module.imports
+        c_imports = module.c_imports
         # The same refusals as without a companion; what is given to a trampoline is checked, too.
         host = cast("Mapping[tuple[str, str], base.HostFunction]", self._functions)
         given = []
@@ -175,7 +175,7 @@ class _Linking:
     ) -> list[Any]:
         companion = self._companion
         kernel = cast("Compiled", companion.kernel)
-        c_imports = kernel.module.imports
+        c_imports = kernel.c_imports
         given = []
         for index, item in enumerate(companion.kernel.imports):
             export = next((name for name in companion.exports(item.name) if name in module.exports), None)

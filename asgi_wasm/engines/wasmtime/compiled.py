@@ -29,9 +29,14 @@ class Compiled:
         self.module = module
 
     @cached_property
+    def c_imports(self) -> Sequence[wasmtime.ImportType]:
+        """As the wheel's classes have them. To make the list costs more than an instance."""
+        return self.module.imports
+
+    @cached_property
     def imports(self) -> Sequence[base.Import]:
         """In the order in which an instance wants them; what the wheel's classes do not know is an unknown item."""
-        return tuple(base.Import(each.module, each.name or "", *_describe(each)) for each in self.module.imports)
+        return tuple(base.Import(each.module, each.name or "", *_describe(each)) for each in self.c_imports)
 
     @cached_property
     def exports(self) -> Mapping[str, base.Export]:

@@ -53,7 +53,7 @@ class PublicLinker:
         bound: list[list[base.HostFunction]] = []
         made = guard(store, time_limit, failure, module.engine, _ENTERING, NativeEntry())
         # wasmtime's list of imports owns the function types, hence is kept until the functions are made.
-        types = module.module.imports
+        types = module.c_imports
         for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
             type_: Any = types[index].type
             bound.append([function])

@@ -78,7 +78,7 @@ class RawLinker:
         opened = self.open(module, limits, time_limit)
         externs = (ffi.wasmtime_extern_t * len(functions))()
         # wasmtime's list of imports owns the C function types, hence is kept until the functions are made.
-        c_imports = module.module.imports
+        c_imports = module.c_imports
         for index, (imported, function) in enumerate(zip(module.imports, functions, strict=True)):
             self.define(opened, imported, c_imports[index], function, externs[index])
         return RawInstance(self.invoke, opened, module, externs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from ctypes import byref, c_size_t, c_void_p
 
 from asgi_wasm.errors import LinkError
@@ -16,11 +17,16 @@ from asgi_wasm.errors import LinkError
 RESERVE = 256 * 1024
 # `pthread_attr_t` is 56 bytes on glibc and less on musl.
 _ATTRIBUTES = 256
+# Of each thread, which has one stack all its life.
+_known = threading.local()
 
 
 def check_stack(limit: int) -> None:
     """Raise `LinkError` unless this thread's stack has room for a guest that may use ``limit`` bytes of it."""
-    size = stack_size()
+    if not hasattr(_known, "size"):
+        # Linux has to look the first thread's up among all that is mapped.
+        _known.size = stack_size()
+    size: int | None = _known.size
     if size is not None and size < limit + RESERVE:
         raise LinkError(
             f"this thread's stack has {size} bytes, and a plugin needs {limit + RESERVE}: give threads of event loops"
