@@ -145,7 +145,7 @@ class WasmMiddleware:
         elif scope["type"] == "http":
             await worker.lane(filters).run(scope, receive, send)
         else:
-            await WebSocketHandshake(worker.environment, filters, scope, receive, send).run(scope)
+            await WebSocketHandshake(worker.environment, worker.lane(filters).plan, scope, receive, send).run(scope)
 
     async def start(self) -> None:
         """Read the settings and start every plugin for the running event loop, strictly.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import rewriting, translate
@@ -12,7 +11,7 @@ from asgi_wasm.asgi.lengths import said_by
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide
     from asgi_wasm.asgi.types import Scope
-    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.plan import Plan
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.streams.passage import Passage
@@ -24,7 +23,7 @@ class AppRequest:
     def __init__(
         self,
         environment: Environment,
-        filters: Sequence[Filter],
+        plan: Plan,
         chain: FilterChain,
         scope: Scope,
         to_app: RequestSide,
@@ -32,7 +31,7 @@ class AppRequest:
     ) -> None:
         """``passage`` is what has been done already."""
         self._environment = environment
-        self._filters = filters
+        self._plan = plan
         self._chain = chain
         self._server_scope = scope
         self._to_app = to_app
@@ -60,25 +59,25 @@ class AppRequest:
         They may change it, and the app is then told its true length. Who asked for a 100 (Continue) is not given one
         for this (RFC 9110 10.1.1).
         """
-        if not self._chain.request.may_change or translate.expects_continue(self._server_scope):
+        if not self._plan.changes_body.request or translate.expects_continue(self._server_scope):
             return 0
         return self._to_app.length.own or 0
 
     def scope(self, headers: HeaderMap) -> dict[str, Any] | None:
         """The app's scope; None where plugins wrote a method, scheme or path that no request line can carry."""
-        scope = guarded_scope(self._server_scope, self._filters, self._chain.properties)
+        scope = guarded_scope(self._server_scope, self._plan, self._chain.properties)
         if headers.changed:
             if not rewriting.is_target_sendable(headers):
                 return None
             if dropped := rewriting.apply_request_headers(scope, headers):
-                headers_dropped(self._environment, self._filters, dropped)
-        if headers.changed or self._chain.request.may_change:
+                headers_dropped(self._environment, self._plan.filters, dropped)
+        if headers.changed or self._plan.changes_body.request:
             self._say_length(scope)
         return scope
 
     def _say_length(self, scope: dict[str, Any]) -> None:
         """Say how long the body is."""
-        length, may_change = self._to_app.length, self._chain.request.may_change
+        length, may_change = self._to_app.length, self._plan.changes_body.request
         scope["headers"] = length.settle(scope["headers"], self._to_app.size, may_change=may_change)
         if length.announced is not None:
             # It says where the body ends as well (RFC 9112 6.2).

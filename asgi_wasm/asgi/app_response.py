@@ -26,13 +26,16 @@ _ENDED = frozenset({ResponseState.TRAILERS, ResponseState.UNHEARD_TRAILERS, Resp
 class AppResponse:
     """Feeds the chain with the app's response to a request of this ``method``, as the app sees it."""
 
-    def __init__(self, chain: FilterChain, to_client: ResponseSide, method: str, passage: Passage | None) -> None:
-        """``passage`` is what has been done already."""
+    def __init__(
+        self, chain: FilterChain, to_client: ResponseSide, method: str, passage: Passage | None, *, may_change: bool
+    ) -> None:
+        """``passage`` is what has been done already; some plugin ``may_change`` the body."""
         self.state = ResponseState.IDLE
         self.method = method
         self._chain = chain
         self._to_client = to_client
         self._passage = passage
+        self._may_change = may_change
         # The head promised trailers.
         self._promised = False
         self._trailers: list[tuple[bytes, bytes]] = []
@@ -80,14 +83,6 @@ class AppResponse:
         # Before anybody hears of it: what comes of it may be the end of the whole stream.
         self.state = FROM_APP[self.state, Part.ONLY_HEAD if end else Part.HEAD]
         self._chain.respond(headers, end, **way)
-
-    @property
-    def _may_change(self) -> bool:
-        """Whether some plugin has a callback for the response's body."""
-        for context in self._chain.contexts:  # noqa: SIM110  # asked for every response, and a generator is two calls more
-            if context.vm.on_body[1] is not None:
-                return True
-        return False
 
     def _take_body(self, message: Message, way: PieceWay | None) -> bool:
         before, more = self.state, message.get("more_body", False)

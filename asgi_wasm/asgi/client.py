@@ -11,15 +11,13 @@ from asgi_wasm.asgi.waiting import Waiter
 from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from asgi_wasm.asgi.environment import Environment
     from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.outlet import Outlet
     from asgi_wasm.asgi.properties import ScopeAttributes
     from asgi_wasm.asgi.sides import RequestSide
     from asgi_wasm.asgi.types import Message, Receive
-    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.plan import Plan
     from asgi_wasm.host.streams.filter_chain import FilterChain
 
 logger = get_logger("asgi_wasm.host")
@@ -47,7 +45,7 @@ class Client(Waiter):
         chain: FilterChain,
         receive: Receive,
         told: Told,
-        filters: Sequence[Filter],
+        plan: Plan,
         to_app: RequestSide,
         outlet: Outlet,
         attributes: ScopeAttributes,
@@ -60,7 +58,7 @@ class Client(Waiter):
         self.reader = Reader.CHAIN
         # The app awaits the server's own `receive` at this moment.
         self.app_is_reading = False
-        self._filters = filters
+        self._plan = plan
         self._to_app = to_app
         self._outlet = outlet
         self._attributes = attributes
@@ -146,7 +144,7 @@ class Client(Waiter):
     def _hear_after_end(self, message: Message) -> None:
         """What comes after the end, or where headers told that there is no body: they never make one vanish."""
         data, announced = message.get("body"), self.state is ClientState.ANNOUNCED
-        if not any(plugin_filter.sees_request_body for plugin_filter in self._filters):
+        if not self._plan.sees_body.request:
             self.unread.append(message)
         elif data and announced:
             passes = self._to_app.forwarded and not self._chain.request.reads_body

@@ -18,6 +18,7 @@ from asgi_wasm.specs import StreamLimits
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide, ResponseSide
     from asgi_wasm.asgi.types import ASGIApp, Scope
+    from asgi_wasm.host.plan import Plan
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
     from asgi_wasm.host.vm.contexts import StreamContext
@@ -55,12 +56,12 @@ def make_chain(
     return chain
 
 
-def guarded_scope(scope: Scope, filters: Sequence[Filter], properties: dict[bytes, bytes]) -> dict[str, Any]:
+def guarded_scope(scope: Scope, plan: Plan, properties: dict[bytes, bytes]) -> dict[str, Any]:
     """Our own copy of the scope, with ``asgi_wasm`` in it, and without the extensions that would bypass a plugin."""
     own = dict(scope)
     own["asgi_wasm"] = PluginProperties(properties)
     extensions = scope.get("extensions")
-    if extensions and any(plugin_filter.sees_response_body for plugin_filter in filters):
+    if extensions and plan.changes_body.response:
         own["extensions"] = {name: value for name, value in extensions.items() if name not in BYPASSING_EXTENSIONS}
     return own
 

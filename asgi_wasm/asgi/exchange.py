@@ -8,7 +8,7 @@ ends of the filter chain, `outlet` is the way from there to the server.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.progress import Progress
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.plan import Plan
     from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.passage import Passage
@@ -48,7 +48,7 @@ class HttpExchange:
     def __init__(
         self,
         environment: Environment,
-        filters: Sequence[Filter],
+        plan: Plan,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -57,7 +57,7 @@ class HttpExchange:
     ) -> None:
         """``passage`` is what has been done already; it is taken over."""
         self._environment = environment
-        self._filters = filters
+        self._plan = plan
         self._server_scope = scope
         self._passage = passage
         # Weakly: a cycle would keep the server's connection until the garbage collector comes.
@@ -65,28 +65,26 @@ class HttpExchange:
         wake = partial(kind._wake, me)
         self._to_app = RequestSide(wake, partial(kind._break_off, me))
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
-        ends, version = (wake, partial(headers_dropped, environment, filters)), scope.get("http_version") or "1.1"
+        ends, version = (wake, partial(headers_dropped, environment, plan.filters)), scope.get("http_version") or "1.1"
         self._to_client = to_client = ResponseSide(scope["method"], *ends, trailers=trailers, version=version)
         self._outlet = Outlet(send, to_client.messages, partial(kind._client_went, me), partial(kind._went, me))
         # A passage of ours has no other attributes.
         attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
         self._attributes: ScopeAttributes = attributes
         attributes.bytes_sent = lambda: to_client.bytes_out
-        self._chain = chain = make_chain(environment, filters, self._to_app, to_client, attributes)
+        self._chain = chain = make_chain(environment, plan.filters, self._to_app, to_client, attributes)
         if passage is not None:
             chain.adopt(passage)
         else:
             chain.properties = properties_of(scope)
-        self._client = Client(environment, chain, receive, told, filters, self._to_app, self._outlet, attributes)
-        self._app = AppResponse(chain, to_client, scope["method"], passage)
+        self._client = Client(environment, chain, receive, told, plan, self._to_app, self._outlet, attributes)
+        self._app = AppResponse(chain, to_client, scope["method"], passage, may_change=plan.changes_body.response)
 
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
         try:
             client, to_app = self._client, self._to_app
-            request = AppRequest(
-                self._environment, self._filters, self._chain, self._server_scope, to_app, self._passage
-            )
+            request = AppRequest(self._environment, self._plan, self._chain, self._server_scope, to_app, self._passage)
             self._outlet.drivers += 1
             headers = request.feed(ends=client.state is not ClientState.SENDING)
             self._outlet.drivers -= 1

@@ -20,7 +20,7 @@ from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
 from asgi_wasm.asgi.lent import LentRequest
 from asgi_wasm.asgi.native import Course, course_of
-from asgi_wasm.asgi.request import REQUEST, RESPONSE, Request
+from asgi_wasm.asgi.request import Request
 from asgi_wasm.host.plan import Plan
 from asgi_wasm.host.resident.post import Post, posts_of
 
@@ -62,16 +62,16 @@ class Lane:
         if type(scope.get("headers")) is not list:
             translate.settle_headers(scope)
         # Where nobody looks at bodies, one that no header announces passes by.
-        ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body[REQUEST])
+        ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body.request)
         told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
-        if plan.is_straight and (told.ends or not plan.sees_body[REQUEST]):
+        if plan.is_straight and (told.ends or not plan.sees_body.request):
             if posts:
                 await LentRequest(self, posts, scope, receive, send, told).run()
                 return
-            if not plan.sees_body[RESPONSE]:
+            if not plan.sees_body.response:
                 await Request(self, scope, receive, send, told).run()
                 return
-        await HttpExchange(self.environment, self.filters, scope, receive, send, told).run()
+        await HttpExchange(self.environment, self.plan, scope, receive, send, told).run()
 
     def _renews(self) -> bool:
         """Whether there are other posts than there were."""

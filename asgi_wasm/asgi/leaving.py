@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.request import Request
+from asgi_wasm.host import directions
 from asgi_wasm.host.codecs.wire import decode_pairs
+from asgi_wasm.host.directions import REQUEST_HEADERS, RESPONSE_HEADERS
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.resident.layout import BODY_ENDS, CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
 from asgi_wasm.host.resident.resident import Local, repeat
@@ -88,11 +90,11 @@ def _take_crossing(request: Request, lent: Lent) -> None:
         if headers is not None:
             repeat(headers, [change])
     if lent.phase == REQUEST and step != CREATING:
-        context.maps[0] = passage.request_headers
+        context.maps[REQUEST_HEADERS] = passage.request_headers
     elif lent.phase == RESPONSE:
-        context.maps[2] = passage.response_headers
+        context.maps[RESPONSE_HEADERS] = passage.response_headers
     elif lent.phase == BODY:
-        context.show_body(1, Buffer(post.resident.piece), end_of_stream=bool(post.words[BODY_ENDS]))
+        context.show_body(directions.RESPONSE, Buffer(post.resident.piece), end_of_stream=bool(post.words[BODY_ENDS]))
     elif lent.phase == LOG:
         context.logging = step == CALLING
     if local is not None:

@@ -157,8 +157,8 @@ class Lent:
         self.phase = IDLE
         self.shown = [*pseudo, *fields]
         self.own = own = {**scope, "asgi_wasm": PluginProperties(self.properties)}
-        if self.lane.plan.sees_body[1] and scope.get("extensions"):
-            self.own = own = guarded_scope(scope, self.lane.filters, self.properties)
+        if self.lane.plan.sees_body.response and scope.get("extensions"):
+            self.own = own = guarded_scope(scope, self.lane.plan, self.properties)
         if fields is not shown:
             own["headers"] = translate.kept_fields(scope, pseudo) + translate.trimmed(fields)
         return True
@@ -187,7 +187,7 @@ class Lent:
         if self.first is not None and self.request is None:
             first, self.first = self.first, None
             return first
-        if self.request is None and self.lane.plan.sees_body[0]:
+        if self.request is None and self.lane.plan.sees_body.request:
             self.leave()
         if self.request is not None:
             return await self.request.receive()
@@ -212,7 +212,7 @@ class Lent:
         kind = message["type"]
         if kind == "http.response.body" and self.message is not None:
             if not self.complete:
-                if self.lane.plan.sees_body[1]:
+                if self.lane.plan.sees_body.response:
                     return pieces.send(self, message)
                 self.bytes_out += len(message.get("body", b""))
                 if not message.get("more_body", False):
@@ -224,12 +224,12 @@ class Lent:
         if kind != "http.response.start" or self.message is not None:
             return self.leave().send(message)
         plan = self.lane.plan
-        if not (plan.sees_response or plan.sees_body[1] or message.get("trailers")):
+        if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
             self.message = message
             return self.server_send(message)
         if not translate.is_ordinary_start(self.scope["method"], message):
             return self.leave().send(message)
-        length = pieces.length_of(message) if plan.sees_body[1] else None
+        length = pieces.length_of(message) if plan.sees_body.response else None
         if length is not None and length < 0:
             return self.leave().send(message)
         changed = self._show_response(message)
@@ -291,7 +291,7 @@ class Lent:
             assert self.request is not None
             await self.request.go_on_answering(self.verdict)
             return
-        if plan.sees_body[1]:
+        if plan.sees_body.response:
             self.held = start
             way = pieces.show(self, content, True)
             if way is not None:

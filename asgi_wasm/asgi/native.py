@@ -193,12 +193,12 @@ def course_of(lane: Lane, posts: Sequence[Post]) -> Course | None:
     plan = lane.plan
     sees = (
         _SEES_RESPONSE * plan.sees_response
-        | _SEES_REQUEST_BODY * plan.sees_body[0]
-        | _SEES_RESPONSE_BODY * plan.sees_body[1]
+        | _SEES_REQUEST_BODY * plan.sees_body.request
+        | _SEES_RESPONSE_BODY * plan.sees_body.response
     )
 
     def guard(scope: Scope, properties: dict[bytes, bytes]) -> dict[str, Any]:
-        return guarded_scope(scope, lane.filters, properties)
+        return guarded_scope(scope, lane.plan, properties)
 
     return cast(
         "Course",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.asgi.leaving import BODY, IDLE
 from asgi_wasm.errors import EngineError
+from asgi_wasm.host.directions import RESPONSE
 from asgi_wasm.host.streams.direction import PieceWay
 from asgi_wasm.http_syntax import TOKEN
 
@@ -97,7 +98,7 @@ def _way_from(lent: Lent, index: int) -> PieceWay:
     """From the filter whose callback was the last."""
     assert lent.request is not None
     lent.posts[index].resident.piece = b""
-    buffer = lent.request.passage.contexts[index].bodies[1]
+    buffer = lent.request.passage.contexts[index].bodies[RESPONSE]
     return PieceWay(len(lent.ids) - 1 - index, lent.verdict, buffer)
 
 

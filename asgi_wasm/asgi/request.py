@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.header_map import HeaderMap
 
-REQUEST, RESPONSE = 0, 1
-
 
 class Request:
     """One request, until it ends or ``exchange`` is there."""
@@ -90,7 +88,7 @@ class Request:
             finally:
                 await self.end()
             return
-        ordinary = not self.lane.plan.sees_body[RESPONSE] and self.scope["method"] not in translate.BODILESS_METHODS
+        ordinary = not self.lane.plan.sees_body.response and self.scope["method"] not in translate.BODILESS_METHODS
         reply = passage.answer() if ordinary else None
         if reply is None:
             await self._exchange_for().run()
@@ -103,7 +101,7 @@ class Request:
         """Show a plugin's answer to the plugins after ``passage.passed``."""
         passage = self.passage
         assert passage.response_headers is not None
-        if self.lane.plan.sees_body[RESPONSE]:
+        if self.lane.plan.sees_body.response:
             passage.verdict = verdict
             await self._send_answer(passes=False)
             return
@@ -134,7 +132,7 @@ class Request:
     # --- the app
 
     async def _call_app(self, headers: HeaderMap) -> None:
-        scope = guarded_scope(self.scope, self.lane.filters, self.passage.properties)
+        scope = guarded_scope(self.scope, self.lane.plan, self.passage.properties)
         if headers.changed:
             if not rewriting.is_target_sendable(headers):
                 self.hand_over().refuse_request()
@@ -229,7 +227,7 @@ class Request:
     def _is_unannounced(self, message: Message) -> bool:
         """Whether this is a body that plugins were told would not come (HTTP/2), and that one of them should see."""
         return (
-            self.lane.plan.sees_body[REQUEST]
+            self.lane.plan.sees_body.request
             and message["type"] == "http.request"
             and bool(message.get("body") or message.get("more_body", False))
         )
@@ -241,7 +239,7 @@ class Request:
         progress, kind = self.progress, message["type"]
         if kind == "http.response.body" and progress.response is not None:
             if not progress.complete:
-                if self.lane.plan.sees_body[RESPONSE]:
+                if self.lane.plan.sees_body.response:
                     # It came here in the middle of a response (`leaving`).
                     return self._hand_over_and_send(message)
                 progress.bytes_out += len(message.get("body", b""))
@@ -265,7 +263,7 @@ class Request:
     def _send_start(self, message: Message) -> Awaitable[None]:
         if self.progress.response is not None:
             raise RuntimeError(SECOND_START)
-        if message.get("trailers") or self.lane.plan.sees_body[RESPONSE]:
+        if message.get("trailers") or self.lane.plan.sees_body.response:
             return self._hand_over_and_send(message)
         if type(message.get("headers")) is not list:
             # ASGI allows any iterable, also one that can be read only once.
@@ -280,7 +278,7 @@ class Request:
         """Show the app's start message to the plugins after ``passage.passed``, and send it."""
         headers = self.passage.response_headers
         assert headers is not None
-        if self.lane.plan.sees_body[RESPONSE]:
+        if self.lane.plan.sees_body.response:
             self.passage.verdict = verdict
             return self._hand_over_and_send(message)
         return self._send_shown(message, headers, self.passage.go_on_responding(headers, False, verdict))
@@ -322,10 +320,10 @@ class Request:
 
     def _exchange_for(self) -> HttpExchange:
         """The exchange that goes on from here."""
-        filters, passage = self.lane.filters, self.passage
+        plan, passage = self.lane.plan, self.passage
         server, progress = (self.scope, self.server_receive, self.server_send), self.progress
         told = Told(progress.client_ended, progress.first)
-        return HttpExchange(self.environment, filters, *server, told, passage)
+        return HttpExchange(self.environment, plan, *server, told, passage)
 
     def hand_over(self) -> FilterChain:
         """Let an exchange take over in the middle of the app."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-    from asgi_wasm.host.plugin import Filter
+    from asgi_wasm.host.plan import Plan
 
 _ACCEPT, _CLOSE, _SEND = "websocket.accept", "websocket.close", "websocket.send"
 _DISCONNECT = "websocket.disconnect"
@@ -49,15 +48,13 @@ class _LeftError(OSError):
 class WebSocketHandshake:
     """Runs one WebSocket connection; the plugins see its handshake."""
 
-    def __init__(
-        self, environment: Environment, filters: Sequence[Filter], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    def __init__(self, environment: Environment, plan: Plan, scope: Scope, receive: Receive, send: Send) -> None:
         self._environment = environment
-        self._filters = filters
+        self._plan = plan
         self._server_scope = accept.as_get(scope)
         self._server_receive = receive
         self._server_send = send
-        self._headers_dropped = partial(headers_dropped, environment, filters)
+        self._headers_dropped = partial(headers_dropped, environment, plan.filters)
         # The far ends call back weakly: a cycle would keep the server's connection until the garbage collector comes.
         changed = partial(type(self)._changed, weakref.proxy(self))
         self._to_app = RequestSide(changed, lambda _: None)
@@ -65,7 +62,7 @@ class WebSocketHandshake:
         self._to_client = to_client = ResponseSide("GET", changed, dropped, trailers=False, version=version)
         self._attributes = ScopeAttributes(self._server_scope)
         self._attributes.bytes_sent = lambda: to_client.bytes_out
-        self._chain = make_chain(environment, filters, self._to_app, self._to_client, self._attributes)
+        self._chain = make_chain(environment, plan.filters, self._to_app, self._to_client, self._attributes)
         self._chain.properties = properties_of(scope)
         self._client = Listening(environment, self._chain, receive)
         # One answer at a time: a plugin may hold one while another task of the app sends.
@@ -112,7 +109,7 @@ class WebSocketHandshake:
             self._chain.refuse_request()
             await self._deny()
             return
-        own = guarded_scope(self._server_scope, self._filters, self._chain.properties)
+        own = guarded_scope(self._server_scope, self._plan, self._chain.properties)
         if dropped := rewriting.apply_request_headers(own, headers):
             self._headers_dropped(dropped)
         if headers.changed:
@@ -196,8 +193,7 @@ class WebSocketHandshake:
         elif kind == _DENIAL_START:
             self._denial = FROM_APP[self._denial, Part.HEAD]
             headers = translate.response_headers(message)
-            may_change = any(context.vm.on_body[1] is not None for context in self._chain.contexts)
-            self._to_client.begin(message, headers, may_change=may_change)
+            self._to_client.begin(message, headers, may_change=self._plan.changes_body.response)
             self._chain.respond(headers, translate.response_ends_with_headers("GET", headers))
             await self._flush()
         elif kind in (_ACCEPT, _CLOSE):

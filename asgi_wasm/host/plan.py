@@ -6,25 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host import directions
+from asgi_wasm.host.directions import InBoth
 from asgi_wasm.host.plugin import Plugin
 
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.resident.native import Accelerator
 
-_WAYS = ("request", "response")
+_PARTS = "body", "trailers"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which callbacks some plugin of the chain exports, by direction: what nobody exports is never prepared.
+    """Which callbacks some plugin of the chain has: what nobody has is never prepared.
 
+    ``sees_body`` is true where there is one for the body or the trailers, ``changes_body`` where for the body.
     ``is_straight`` is false when a plugin of the chain could not be loaded; ``may_lend`` is true when each may have a
     kernel beside it, which ``accelerator`` may enter.
     """
 
+    filters: Sequence[Filter]
     is_straight: bool
-    sees_body: tuple[bool, bool]
+    sees_body: InBoth
+    changes_body: InBoth
     sees_response: bool
     may_lend: bool
     accelerator: Accelerator | None
@@ -33,13 +38,15 @@ class Plan:
     def of(cls, filters: Sequence[Filter]) -> Plan:
         """The plan of these filters."""
         plugins = [each.plugin for each in filters if isinstance(each.plugin, Plugin)]
-        exports = {name for plugin in plugins for name in plugin.code.module.exports}
-        request, response = (bool(exports & {f"proxy_on_{way}_body", f"proxy_on_{way}_trailers"}) for way in _WAYS)
+        callbacks = {name for plugin in plugins for name in plugin.callbacks}
+        body, trailers = ([f"proxy_on_{way}_{part}" in callbacks for way in directions.NAMES] for part in _PARTS)
         kits = [plugin.code.kit for plugin in plugins]
         return cls(
-            len(plugins) == len(filters),
-            (request, response),
-            sees_response="proxy_on_response_headers" in exports,
+            filters,
+            is_straight=len(plugins) == len(filters),
+            sees_body=InBoth(*(either or other for either, other in zip(body, trailers, strict=True))),
+            changes_body=InBoth(*body),
+            sees_response="proxy_on_response_headers" in callbacks,
             may_lend=None not in kits,
             accelerator=next((kit.accelerator for kit in kits if kit is not None), None),
         )

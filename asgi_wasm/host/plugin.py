@@ -58,16 +58,6 @@ class Filter:
         """The plugin's settings."""
         return self.plugin.spec
 
-    @property
-    def sees_response_body(self) -> bool:
-        """Whether the plugin has a callback for the response's body."""
-        return self.plugin.sees_response_body
-
-    @property
-    def sees_request_body(self) -> bool:
-        """Whether the plugin has a callback for the request's body or trailers."""
-        return self.plugin.sees_request_body
-
     def root(self) -> RootContext:
         """The root context to make stream contexts in. Raises `PluginError`."""
         return self.plugin.root(self.conf)
@@ -203,15 +193,10 @@ class Plugin:
         return PluginStartError(self.spec.name, str(self.spec.file), problem)
 
     @property
-    def sees_response_body(self) -> bool:
-        """Whether its module exports the response-body callback."""
-        return "proxy_on_response_body" in self.code.module.exports
-
-    @property
-    def sees_request_body(self) -> bool:
-        """Whether its module exports a callback for the request's body or trailers."""
-        exports = self.code.module.exports
-        return "proxy_on_request_body" in exports or "proxy_on_request_trailers" in exports
+    def callbacks(self) -> frozenset[str]:
+        """What its module exports, and its capabilities allow, of all that a host may call."""
+        exports, allowed = frozenset(self.code.module.exports), self.spec.allowed_capabilities
+        return exports & allowed if allowed else exports
 
     def stop(self) -> None:
         """End every root context."""
@@ -225,8 +210,6 @@ class BrokenPlugin:
 
     spec: PluginSpec
     error: PluginError
-    sees_response_body: bool = False
-    sees_request_body: bool = False
 
     def root(self, conf: bytes) -> RootContext:
         """Raises the `PluginError` that loading it raised."""

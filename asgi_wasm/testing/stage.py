@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.codecs.wire import PropertyValue
+from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
 from asgi_wasm.host.ports import Attributes, Effect, Ports
@@ -149,7 +150,7 @@ class Stage:
         # A local response has headers of its own, which only it shows.
         result = self._over(PhaseResult(verdict))
         result.headers = list(headers.pairs if result.immediate is None else result.immediate.headers)
-        self._stream.maps[2 * direction] = None
+        self._stream.maps[HEADERS_MAPS[direction]] = None
         return result
 
     def body(self, direction: int, data: bytes, end_of_stream: bool) -> PhaseResult:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginError
+from asgi_wasm.host.directions import RESPONSE
 from asgi_wasm.host.vm.vm import vm_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Post:
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None
-        self.response_body = resident.response_body if vm.on_body[1] is not None else None
+        self.response_body = resident.response_body if vm.on_body[RESPONSE] is not None else None
         self.takes_log = vm.on_log is not None
         self.takes_end = vm.on_done is not None or vm.on_delete is not None
 

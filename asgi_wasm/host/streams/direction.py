@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.iteration import Action, Input, State, data_input, headers_input, trailers_input
 from asgi_wasm.host.streams.stage import Owner, Sink, Stage
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.contexts import StreamContext
 
-REQUEST, RESPONSE = 0, 1
 _PASSING = frozenset({State.CONTINUE, State.CLOSED})
 
 
@@ -130,11 +130,6 @@ class Direction:
             if stage.watermark and len(stage.held) >= self._limit:
                 return False
         return True
-
-    @property
-    def may_change(self) -> bool:
-        """Whether some filter has a callback for the body."""
-        return any(stage.context is not None and stage.context.vm.on_body[self.kind] for stage in self.stages)
 
     @property
     def reads_body(self) -> bool:
@@ -339,7 +334,7 @@ class Direction:
     def _pass_headers(self, stage: Stage, end: bool) -> None:
         stage.headers_passed = True
         if stage.context is not None:
-            stage.context.maps[2 * self.kind] = None
+            stage.context.maps[HEADERS_MAPS[self.kind]] = None
         self._headers_from(stage.index + 1, end)
 
     def _settle(self, stage: Stage) -> None:

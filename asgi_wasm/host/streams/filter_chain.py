@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.host.abi import MapType, StreamType
+from asgi_wasm.host.directions import REQUEST, RESPONSE
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
-from asgi_wasm.host.streams.direction import REQUEST, RESPONSE, Direction, PieceWay
+from asgi_wasm.host.streams.direction import Direction, PieceWay
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal

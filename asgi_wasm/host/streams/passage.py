@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginAwayError, PluginError
 from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.directions import HEADERS_MAPS, REQUEST, REQUEST_HEADERS, RESPONSE
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
 
-_REQUEST, _RESPONSE = 0, 1
 _BODILESS = 204, 304
 
 
@@ -135,7 +135,7 @@ class Passage:
         for index in range(self.passed, len(self.filters)):
             if index == len(self.contexts) and not self._open(self.filters[index]):
                 return False
-            if not self._passes(self.contexts[index], _REQUEST, headers, end_of_stream, verdict):
+            if not self._passes(self.contexts[index], REQUEST, headers, end_of_stream, verdict):
                 return False
             verdict = None
             self.passed += 1
@@ -170,7 +170,7 @@ class Passage:
         if not content:
             return None
         effects.clear()
-        context.maps[0] = None
+        context.maps[REQUEST_HEADERS] = None
         self.answered_locally, self.local_details, self.reply = True, detail_words(told.details), content
         return headers
 
@@ -185,7 +185,7 @@ class Passage:
         """`response` for those after ``passed`` of them; the first of these may have answered ``verdict`` already."""
         for index in range(self.passed, len(self.contexts)):
             context = self.contexts[-1 - index]
-            if not self._passes(context, _RESPONSE, headers, end_of_stream, verdict):
+            if not self._passes(context, RESPONSE, headers, end_of_stream, verdict):
                 return False
             verdict = None
             self.passed += 1
@@ -201,7 +201,7 @@ class Passage:
             except VmFailedError:
                 return False
         elif verdict == 0:
-            context.maps[2 * direction] = None
+            context.maps[HEADERS_MAPS[direction]] = None
         if verdict or context.vm.effects:
             self.verdict = verdict
             return False

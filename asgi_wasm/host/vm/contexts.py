@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
@@ -228,7 +229,7 @@ class StreamContext:
         callback = self.vm.on_headers[direction]
         if callback is None:
             return 0
-        window = 2 * direction
+        window = HEADERS_MAPS[direction]
         self.maps[window] = headers
         verdict = self.vm.call(self, callback, self.id, len(headers.pairs), int(end_of_stream))
         if verdict == 0:
@@ -255,7 +256,7 @@ class StreamContext:
     def show_body(self, direction: int, buffer: Buffer, *, end_of_stream: bool) -> None:
         """Open the window of a body callback."""
         self.bodies[direction] = buffer
-        self._may_make_trailers = 2 * direction + 1 if end_of_stream else 0
+        self._may_make_trailers = TRAILERS_MAPS[direction] if end_of_stream else 0
 
     def hide_body(self, direction: int) -> None:
         """Close it: the callback is over."""
@@ -264,7 +265,7 @@ class StreamContext:
 
     def take_made_trailers(self, direction: int) -> HeaderMap | None:
         """The trailers that the last body callback made, once."""
-        window = 2 * direction + 1
+        window = TRAILERS_MAPS[direction]
         made, self.maps[window] = self.maps[window], None
         return made
 
@@ -278,7 +279,7 @@ class StreamContext:
         callback = self.vm.on_trailers[direction]
         if callback is None:
             return 0
-        window = 2 * direction + 1
+        window = TRAILERS_MAPS[direction]
         self.maps[window] = trailers
         verdict = self.vm.call(self, callback, self.id, len(trailers.pairs))
         if verdict == 0:

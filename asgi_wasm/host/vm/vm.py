@@ -18,6 +18,7 @@ from asgi_wasm.engines.base import (
     NativeFunction,
 )
 from asgi_wasm.errors import EngineError, EventLoopError, LinkError
+from asgi_wasm.host import directions
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import EndCallouts
 from asgi_wasm.host.ports import LimitReachedError
@@ -44,7 +45,6 @@ _REACTOR = (
 )
 _COMMAND = (Signature("_start", (), None),)
 _ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
-_DIRECTIONS = ("request", "response")
 
 
 class Asked:
@@ -204,9 +204,9 @@ class WasmVM:
         self._allocator = allocator
         # Looked up once, because they are on every request's way; indexed by direction.
         self.on_context_create = self.function("proxy_on_context_create")
-        self.on_headers = [self._headers_function(f"proxy_on_{way}_headers") for way in _DIRECTIONS]
-        self.on_body = [self.function(f"proxy_on_{way}_body") for way in _DIRECTIONS]
-        self.on_trailers = [self.function(f"proxy_on_{way}_trailers") for way in _DIRECTIONS]
+        self.on_headers = [self._headers_function(f"proxy_on_{way}_headers") for way in directions.NAMES]
+        self.on_body = [self.function(f"proxy_on_{way}_body") for way in directions.NAMES]
+        self.on_trailers = [self.function(f"proxy_on_{way}_trailers") for way in directions.NAMES]
         self.on_log = self.function("proxy_on_log")
         self.on_done = self.function("proxy_on_done")
         self.on_delete = self.function("proxy_on_delete")

@@ -471,7 +471,6 @@ def test_after_a_failure_nothing_of_the_vm_is_called() -> None:
 def test_a_broken_plugin_raises_what_loading_it_raised() -> None:
     error = PluginError("p", "p.wasm", "it is broken")
     broken = BrokenPlugin(spec("p"), error)
-    assert not Filter(broken, b"").sees_response_body
     with pytest.raises(PluginError) as caught:
         Filter(broken, b"").root()
     assert caught.value is error
@@ -518,12 +517,6 @@ def test_a_hostcall_without_a_context_is_an_internal_failure() -> None:
     assert function is not None
     vm.call(None, function)
     assert answers == [ProxyStatus.INTERNAL_FAILURE]
-
-
-def test_whether_a_plugin_sees_response_bodies() -> None:
-    world = World()
-    assert Filter(plugin(world, {"proxy_on_response_body": lambda *_: 0}), b"").sees_response_body
-    assert not Filter(plugin(world, {"proxy_on_request_body": lambda *_: 0}), b"").sees_response_body
 
 
 def test_a_function_type_is_readable() -> None:
