@@ -173,11 +173,8 @@ def layers(arrows: Mapping[str, set[str]]) -> Iterator[list[str]]:
         yield sorted(layer)
 
 
-# Arrows, for types all of them, that close a circle of two or three files that stand side by side. May only shrink.
-_STILL_OPEN = (
-    *((f"asgi.{name}", "asgi.lane") for name in ("leaving", "lent", "native", "request")),
-    ("asgi.leaving", "asgi.lent"),
-)
+# Arrows, for types all of them, that close a circle of two files that stand side by side. May only shrink.
+_STILL_OPEN = (("asgi.leaving", "asgi.lent"),)
 
 
 def own_layers() -> list[list[str]]:

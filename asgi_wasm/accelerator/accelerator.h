@@ -1,12 +1,14 @@
-/* The accelerator: what `asgi_wasm.asgi.lent` does around a crossing into the guest, in C.
+/* The accelerator: what `asgi_wasm.asgi.lent` and `portable` do around a crossing into the guest, in C.
  *
  * It links with nothing but Python: wasmtime's functions are handed over as addresses. It knows no rule that is not
- * told to it (names, texts, what a plan says), and whatever it does not know it hands back: `open` gives None, `begin`
- * and `finish` say where they stopped, and the methods of `LentRequest` go on from the same fields.
+ * told to it (names, texts, what a plan says), and whatever it does not know it hands back: `run` calls Python's way for
+ * the whole request, and a request that began here goes on in the methods of `Lent`, from the same fields.
  *
  *     kernel.c   Kernel   one VM's kernel: the lent headers, the way in, what a callback changed
- *     course.c   Course   what is known of all requests of one chain of filters
- *     stream.c   Stream   one request; the base of a Python class
+ *     course.c   Course   what is known of all requests of one chain of filters; opens a request
+ *     stream.c   Stream   one request, an awaitable; the base of a Python class
+ *     send.c              the app's `send`, and the end of a stream
+ *     awaiting.c          how one awaitable in C awaits others, one after the other
  */
 #pragma once
 
@@ -28,6 +30,7 @@ typedef union {
 typedef void *(*call_function)(void *store, const void *function, slot *slots, size_t count, void **trap);
 
 enum { REQUEST_CROSSING, RESPONSE_CROSSING, LOG_CROSSING, FINISH_CROSSING, END_CROSSING, CROSSINGS };
+enum { REQUEST_SLOT, RESPONSE_SLOT };
 enum { MOST_PSEUDO = 4 };
 
 /* The headers that are lent to a callback: pseudo-headers, then a list of pairs of bytes. Borrowed for a crossing. */
@@ -52,18 +55,18 @@ typedef struct {
     PyObject *fail;     /* raises what an error and a trap of the engine mean */
     PyObject *headroom; /* raises RecursionError where a callback would find too few levels */
     const headers *lent[SLOTS];
-    int lends; /* a Stream's crossing runs: what it does not lend, nobody does */
+    char lends; /* a Stream's crossing runs: what it does not lend, nobody does */
+    char gives; /* bits by slot: the map is better given before the callback, which asks for it */
+    char stale; /* the VM has failed, or a root context of it is gone */
 } Kernel;
 
 /* What names of headers mean: bits, as `native.py` has them. */
 enum {
-    HIDDEN = 1,            /* plugins do not see it in a request */
-    HOST = 2,              /* it is :authority to them */
-    LENGTH = 4,            /* content-length */
-    CODING = 8,            /* transfer-encoding */
-    TYPE = 16,             /* it may ask for an answer in gRPC's form */
-    DELICATE = 32,         /* that a plugin changes it in a request is the Python host's affair */
-    DELICATE_IN_ANSWER = 64 /* and so is this in a response */
+    HIDDEN = 1, /* plugins do not see it in a request */
+    HOST = 2,   /* it is :authority to them */
+    LENGTH = 4, /* content-length */
+    CODING = 8, /* transfer-encoding */
+    TYPE = 16   /* it may ask for an answer in gRPC's form */
 };
 typedef struct {
     PyObject *name;
@@ -82,11 +85,20 @@ typedef struct {
     int takes;
 } filter;
 
-enum { SEES_RESPONSE = 1, SEES_REQUEST_BODY = 2, SEES_RESPONSE_BODY = 4 };
+enum { SEES_RESPONSE = 1, SEES_REQUEST_BODY = 2, SEES_RESPONSE_BODY = 4, SETS_PROPERTIES = 8 };
+
+/* The last local response that was found among the answers, as it lay in the window. */
+typedef struct {
+    uint32_t status, sizes[3];
+    char *bytes;
+    PyObject *answer;
+} last_answer;
+
 typedef struct {
     PyObject_HEAD
     PyObject *type; /* of the requests, a subclass of Stream */
     PyObject *app, *lane, *posts;
+    PyObject *otherwise; /* serves a request that is not the accelerator's */
     filter *filters;
     Py_ssize_t count;
     int sees, takes;
@@ -96,41 +108,76 @@ typedef struct {
     PyObject *texts;      /* methods and schemes -> bytes */
     PyObject *answers;    /* local responses that were made before -> their messages */
     PyObject *properties; /* the type of what an app sees of a request's properties */
+    PyObject *no_properties; /* what it sees where no plugin can set any */
     PyObject *properties_of; /* those of a request that went through another of our middlewares */
     PyObject *guard;      /* makes the scope of a request whose response's body some plugin sees */
     PyObject *pairs;      /* makes the pairs of an odd start message */
     PyObject *clock;      /* nanoseconds */
+    last_answer last;
 } Course;
 
+/* What is awaited in turn; `step` is the awaiting object's own affair, but for the first and the last. */
+enum { FRESH, OVER, STEPS };
+typedef struct {
+    PyObject *inner;
+    char step, is_running;
+} awaiting;
+/* What follows on a step that ended, or raised `error` (else NULL): 1 with `inner` set, 0 when that was all, -1 with an
+ * exception. */
+typedef int (*next_step)(PyObject *self, PyObject *error);
+
+enum { FEW = 4 };
 /* See `asgi_wasm.asgi.lent.Lent`, whose fields these are. */
 typedef struct {
     PyObject_HEAD
+    awaiting awaits;
     Course *course;
-    PyObject *lane, *posts, *scope, *own, *server_receive, *server_send, *ids, *log, *response_log, *message, *held, *first, *answer,
-        *request, *properties, *verdict, *shown, *shown_response;
-    /* What plugins saw, for their logs; pseudo-headers in the order of `pseudo_names`. */
+    PyObject *scope, *own, *server_receive, *server_send, *message, *held, *first, *answer, *request, *properties, *verdict;
+    /* Headers as plugins left them; pseudo-headers in the order of `text.pseudo`. */
     PyObject *fields, *response_fields, *pseudo[MOST_PSEUDO], *status, *host_field;
+    /* Of an answer, that is to be sent after its start. */
+    PyObject *body;
     long long began, bytes_out, request_size;
-    int phase, index;
-    char client_gone, app_is_reading, complete, over, ends, client_ended, has_type, keeps_fields;
+    /* Of the contexts, in the order of the filters: so many are open. */
+    uint32_t *ids, few[FEW];
+    int opened, phase, index;
+    char client_gone, app_is_reading, complete, over, ends, client_ended, changed, response_changed;
+    char has_type, is_bodiless, keeps_fields;
 } Stream;
 enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
+/* What becomes of a request after a crossing; `native.py` has the same. */
+enum { CALL_APP, SEND_ANSWER, HAND_BACK, GONE, FIND_ANSWER };
 
 /* Strings of the module, made once. */
 typedef struct {
     PyObject *headers, *method, *scheme, *raw_path, *query_string, *http_version, *type, *status, *body, *more_body,
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
-        *check_thread, *receive, *send_portably, *send_last, *answer_without_kernel, *head;
+        *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
+        *app_raised, *answer_raised, *end_otherwise, *throw_, *close;
     PyObject *pseudo[MOST_PSEUDO], *status_name; /* bytes */
 } strings;
 extern strings text;
 /* Whether the interpreter counts calls in C and in Python together. */
 extern int counts_together;
+/* The type of coroutines. */
+extern PyObject *coroutine_type;
 
-extern PyTypeObject *kernel_type, *course_type, *stream_type;
+extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type;
 PyTypeObject *make_kernel_type(void);
 PyTypeObject *make_course_type(void);
 PyTypeObject *make_stream_type(void);
+PyTypeObject *make_sending_type(void);
+
+static inline PyObject *keep(PyObject *object) {
+    Py_XINCREF(object);
+    return object;
+}
+
+static inline void put(PyObject **field, PyObject *object) {
+    PyObject *old = *field;
+    *field = object;
+    Py_XDECREF(old);
+}
 
 /* kernel.c */
 
@@ -140,17 +187,44 @@ int pair_of(PyObject *pair, PyObject **name, PyObject **value);
 int may_enter(Kernel *kernel);
 /* Of these, the thread alone. */
 int is_here(Kernel *kernel);
-/* Calls the kernel; -1 with an exception. `news` is what it gives back. */
-int cross(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news);
-/* Whether the last callback changed a header that `meaning` has one of these bits for. */
-int changed_delicate(const Course *course, const Kernel *kernel, int bits);
-/* Repeats the last callback's changes on a list that is our own, and on a log (NULL: none yet); -1 with an exception. */
-int repeat(Kernel *kernel, PyObject *fields, PyObject **log);
+/* Calls the kernel, which is lent these; -1 with an exception. `news` is what it gives back (`layout.h`). */
+int cross(Kernel *kernel, const headers *request, const headers *response, int which, slot *slots, size_t count,
+          uint32_t *news);
+/* Repeats the last callback's changes on a list that is our own; -1 with an exception. */
+int repeat(Kernel *kernel, PyObject *fields);
+/* The place of an address of the kernel's, if ``size`` bytes there are inside of the window; else NULL. */
+const char *place(const Kernel *kernel, uint32_t address, uint64_t size);
 /* The last callback's local response as a tuple (`Local`); NULL with an exception. */
 PyObject *local_of(Kernel *kernel);
 
 /* course.c */
 
 int meaning_of(const Course *course, const char *name, Py_ssize_t size);
-/* A list of the pairs without white space around their values, after those of `first`; NULL with an exception. */
-PyObject *trimmed(PyObject *first, PyObject *fields);
+/* Takes the white space around values of a list that is our own; -1 with an exception. */
+int trim(PyObject *fields);
+
+/* stream.c */
+
+/* The last callback did what takes more than to repeat its changes: it is Python's. */
+int is_odd(const Stream *s, const filter *f, uint32_t news);
+int end_stream(Stream *s);
+/* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
+int show_response(Stream *s, PyObject **fields);
+
+/* send.c */
+
+PyObject *app_send_of(Stream *s);
+PyObject *stream_send(PyObject *self, PyObject *message);
+
+/* awaiting.c */
+
+/* Sets what is awaited next; 0 with an exception. Steals the reference; NULL is an exception already. */
+int await_next(awaiting *a, PyObject *awaitable, char step);
+/* Fetches the exception that is set, normalized, with its traceback; a new reference. */
+PyObject *take_error(void);
+void raise_again(PyObject *error);
+PySendResult go_on(PyObject *self, awaiting *a, next_step next, PyObject *value, PyObject **result);
+PyObject *awaiting_next(PyObject *self, awaiting *a, next_step next);
+PyObject *awaiting_send(PyObject *self, awaiting *a, next_step next, PyObject *value);
+PyObject *awaiting_throw(PyObject *self, awaiting *a, next_step next, PyObject *arguments);
+PyObject *awaiting_close(PyObject *self, awaiting *a, next_step next);

@@ -30,25 +30,23 @@ static PyObject *stripped(PyObject *name, PyObject *value) {
     return made;
 }
 
-PyObject *trimmed(PyObject *first, PyObject *fields) {
-    PyObject *made = first ? first : PyList_New(0);
-    Py_XINCREF(first);
+int trim(PyObject *fields) {
     Py_ssize_t count = PyList_Size(fields);
-    for (Py_ssize_t i = 0; made && i < count; i++) {
-        PyObject *pair = PyList_GetItem(fields, i), *name, *value, *own = NULL;
-        int padded = pair_of(pair, &name, &value) ? is_padded(value) : 0;
-        if (padded > 0) own = pair = stripped(name, value);
-        if (padded < 0 || !pair || PyList_Append(made, pair)) Py_CLEAR(made);
-        Py_XDECREF(own);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name, *value;
+        int padded = pair_of(PyList_GetItem(fields, i), &name, &value) ? is_padded(value) : 0;
+        PyObject *own = padded > 0 ? stripped(name, value) : NULL;
+        if (padded < 0 || (padded && !own) || (own && PyList_SetItem(fields, i, own))) return -1;
     }
-    return made;
+    return 0;
 }
 
 /* --- opening a request */
 
 /* What of its headers decides how a request is shown. */
 typedef struct {
-    PyObject *fields;     /* those that plugins see; a new list */
+    PyObject *fields;     /* those that plugins see; a new list, with room for all */
+    Py_ssize_t count;
     PyObject *host_field; /* borrowed */
     PyObject *length;     /* borrowed */
     int coded, keeps, has_type;
@@ -57,6 +55,7 @@ typedef struct {
 /* 0 when they are not what servers give: pairs of bytes in a list. -1 with an exception. */
 static int look_at(Course *c, PyObject *all, seen *s) {
     Py_ssize_t count = PyList_Size(all);
+    if (!(s->fields = PyList_New(count))) return -1;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *pair = PyList_GetItem(all, i), *name, *value;
         char *data;
@@ -64,17 +63,18 @@ static int look_at(Course *c, PyObject *all, seen *s) {
         if (!pair_of(pair, &name, &value)) return 0;
         if (PyBytes_AsStringAndSize(name, &data, &size)) return -1;
         int meaning = meaning_of(c, data, size);
-        if (meaning & HOST && !s->host_field) s->host_field = pair;
-        if (meaning & LENGTH) s->length = value;
-        if (meaning & CODING) s->coded = 1;
-        if (meaning & TYPE) s->has_type = 1;
-        if (!(meaning & HIDDEN)) {
-            if (PyList_Append(s->fields, pair)) return -1;
-        } else if (!(meaning & HOST)) {
-            s->keeps = 1;
+        if (meaning) {
+            if (meaning & HOST && !s->host_field) s->host_field = pair;
+            if (meaning & LENGTH) s->length = value;
+            if (meaning & CODING) s->coded = 1;
+            if (meaning & TYPE) s->has_type = 1;
+            if ((meaning & (HIDDEN | HOST)) == HIDDEN) s->keeps = 1;
+            if (meaning & HIDDEN) continue;
         }
+        if (PyList_SetItem(s->fields, s->count++, keep(pair))) return -1;
     }
-    return 1;
+    /* What was hidden has left empty places at the end. */
+    return s->count < count && PyList_SetSlice(s->fields, s->count, count, NULL) ? -1 : 1;
 }
 
 /* Whether it is HTTP/1, or says nothing else: others cut headers into pieces. -1 with an exception. */
@@ -125,24 +125,42 @@ static PyObject *target_of(PyObject *scope) {
     return made;
 }
 
+/* Whether the VM and the root context live, which may not after one of these has gone. */
+static int is_whole(const filter *f) {
+    PyObject *failure = PyObject_GetAttr(f->vm, text.failure);
+    Py_XDECREF(failure);
+    if (failure != Py_None) return 0;
+    PyObject *deleted = PyObject_GetAttr(f->root, text.deleted);
+    Py_XDECREF(deleted);
+    return deleted == Py_False;
+}
+
 /* Whether every VM may be entered, and has room for one more request. */
 static int is_ready(Course *c) {
     for (Py_ssize_t i = 0; i < c->count; i++) {
-        filter *f = c->filters + i;
+        const filter *f = c->filters + i;
         if (!f->kernel->call || PyDict_Size(f->lent) + PyDict_Size(f->contexts) >= f->most) return 0;
-        PyObject *failure = PyObject_GetAttr(f->vm, text.failure);
-        Py_XDECREF(failure);
-        if (failure != Py_None) return 0;
-        PyObject *deleted = PyObject_GetAttr(f->root, text.deleted);
-        Py_XDECREF(deleted);
-        if (deleted != Py_False) return 0;
+        if (f->kernel->stale && !is_whole(f)) return 0;
     }
     return 1;
 }
 
-static PyObject *keep(PyObject *object) {
-    Py_XINCREF(object);
-    return object;
+/* The monotonic clock in nanoseconds; -1 with an exception. */
+static long long now(Course *c) {
+    PyObject *told = PyObject_CallObject(c->clock, NULL);
+    long long found = told ? PyLong_AsLongLong(told) : -1;
+    Py_XDECREF(told);
+    return found;
+}
+
+/* What plugins set of this request; 0 with an exception. None where they can set nothing. */
+static int take_properties(Course *c, Stream *s) {
+    PyObject *outer = PyDict_GetItemWithError(s->scope, text.asgi_wasm);
+    if (!outer && PyErr_Occurred()) return 0;
+    if (outer) s->properties = PyObject_CallFunctionObjArgs(c->properties_of, s->scope, NULL);
+    else if (c->sees & SETS_PROPERTIES) s->properties = PyDict_New();
+    else return 1;
+    return s->properties != NULL;
 }
 
 static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int ends) {
@@ -156,8 +174,6 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int e
         return NULL;
     }
     stream->course = (Course *)keep((PyObject *)c);
-    stream->lane = keep(c->lane);
-    stream->posts = keep(c->posts);
     stream->scope = keep(scope);
     stream->server_receive = keep(arguments[1]);
     stream->server_send = keep(arguments[2]);
@@ -170,38 +186,52 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int e
     stream->ends = stream->client_ended = (char)ends;
     stream->has_type = (char)s->has_type;
     stream->keeps_fields = (char)s->keeps;
-    stream->ids = PyList_New(0);
-    PyObject *outer = PyDict_GetItemWithError(scope, text.asgi_wasm);
-    stream->properties = outer ? PyObject_CallFunctionObjArgs(c->properties_of, scope, NULL) : PyDict_New();
-    PyObject *now = stream->ids && stream->properties ? PyObject_CallObject(c->clock, NULL) : NULL;
-    if (now) stream->began = PyLong_AsLongLong(now);
-    Py_XDECREF(now);
-    if (PyErr_Occurred()) Py_CLEAR(stream);
+    /* HEAD and CONNECT: no other method that is known begins so. */
+    const char *name_of_method = PyBytes_AsString(method);
+    stream->is_bodiless = name_of_method && (*name_of_method == 'H' || *name_of_method == 'C');
+    stream->ids = c->count <= FEW ? stream->few : PyMem_Calloc((size_t)c->count, sizeof *stream->ids);
+    if (!stream->ids) PyErr_NoMemory();
+    if (!stream->ids || !take_properties(c, stream) || ((stream->began = now(c)) < 0 && PyErr_Occurred())) Py_CLEAR(stream);
     return stream;
 }
 
-/* open(scope, receive, send): a request, or None for one that is not the accelerator's. */
-static PyObject *course_open(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
-    Course *c = (Course *)self;
-    Stream *made = NULL;
-    seen s = {0};
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "open(scope, receive, send)");
-        return NULL;
-    }
+/* A request; NULL for one that is not the accelerator's, or with an exception. */
+static PyObject *open_stream(Course *c, PyObject *const *arguments) {
     PyObject *scope = arguments[0];
     PyObject *all = PyDict_CheckExact(scope) && is_ready(c) ? PyDict_GetItemWithError(scope, text.headers) : NULL;
-    if (all && PyList_CheckExact(all) && is_version_one(scope) > 0 && (s.fields = PyList_New(0)) &&
-        look_at(c, all, &s) > 0 && s.host_field) {
+    Stream *made = NULL;
+    seen s = {0};
+    if (all && PyList_CheckExact(all) && is_version_one(scope) > 0 && look_at(c, all, &s) > 0 && s.host_field) {
         int ends = ends_with_headers(&s);
         /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.first`). */
         int is_told = s.length && ends;
         if (ends >= 0 && (is_told || !(c->sees & SEES_REQUEST_BODY))) made = make_stream(c, arguments, &s, ends);
     }
     Py_XDECREF(s.fields);
-    if (made) return (PyObject *)made;
-    if (PyErr_Occurred()) return NULL;
+    return (PyObject *)made;
+}
+
+/* open(scope, receive, send): a request, or None for one that is not the accelerator's. */
+static PyObject *course_open(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "open(scope, receive, send)");
+        return NULL;
+    }
+    PyObject *made = open_stream((Course *)self, arguments);
+    if (made || PyErr_Occurred()) return made;
     Py_RETURN_NONE;
+}
+
+/* run(scope, receive, send): an awaitable that serves the request (`Lane.run`). */
+static PyObject *course_run(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    Course *c = (Course *)self;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "run(scope, receive, send)");
+        return NULL;
+    }
+    PyObject *made = open_stream(c, arguments);
+    if (made || PyErr_Occurred()) return made;
+    return PyObject_CallFunctionObjArgs(c->otherwise, arguments[0], arguments[1], arguments[2], NULL);
 }
 
 /* --- the type */
@@ -253,7 +283,8 @@ static int take_filters(Course *c, PyObject *told) {
     return 0;
 }
 
-/* Course(type, app, lane, posts, filters, sees, names, texts, answers, properties, properties_of, guard, pairs, clock) */
+/* Course(type, app, lane, posts, otherwise, filters, sees, names, texts, answers, properties, no_properties,
+ *        properties_of, guard, pairs, clock) */
 static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Course *c = (Course *)self;
     PyObject *filters, *names;
@@ -262,10 +293,12 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
         PyErr_SetString(PyExc_TypeError, "a course is made once");
         return -1;
     }
-    PyObject *type, *app, *lane, *posts, *texts, *answers, *properties, *properties_of, *guard, *pairs, *clock;
-    if (!PyArg_ParseTuple(arguments, "O!OOO!O!iO!O!O!O!OOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts, &PyTuple_Type,
-                          &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts, &PyDict_Type, &answers,
-                          &PyType_Type, &properties, &properties_of, &guard, &pairs, &clock))
+    PyObject *type, *app, *lane, *posts, *otherwise, *texts, *answers, *properties, *no_properties, *properties_of, *guard,
+        *pairs, *clock;
+    if (!PyArg_ParseTuple(arguments, "O!OOO!OO!iO!O!O!O!OOOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts,
+                          &otherwise, &PyTuple_Type, &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts,
+                          &PyDict_Type, &answers, &PyType_Type, &properties, &no_properties, &properties_of, &guard, &pairs,
+                          &clock))
         return -1;
     if (!PyType_IsSubtype((PyTypeObject *)type, stream_type)) {
         PyErr_SetString(PyExc_TypeError, "the type of requests is to be a subclass of Stream");
@@ -275,9 +308,11 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
     c->app = keep(app);
     c->lane = keep(lane);
     c->posts = keep(posts);
+    c->otherwise = keep(otherwise);
     c->texts = keep(texts);
     c->answers = keep(answers);
     c->properties = keep(properties);
+    c->no_properties = keep(no_properties);
     c->properties_of = keep(properties_of);
     c->guard = keep(guard);
     c->pairs = keep(pairs);
@@ -292,9 +327,12 @@ static int course_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(c->app);
     Py_VISIT(c->lane);
     Py_VISIT(c->posts);
+    Py_VISIT(c->otherwise);
     Py_VISIT(c->texts);
     Py_VISIT(c->answers);
     Py_VISIT(c->properties);
+    Py_VISIT(c->no_properties);
+    Py_VISIT(c->last.answer);
     Py_VISIT(c->properties_of);
     Py_VISIT(c->guard);
     Py_VISIT(c->pairs);
@@ -316,6 +354,7 @@ static int course_traverse(PyObject *self, visitproc visit, void *arg) {
 static int course_clear(PyObject *self) {
     Course *c = (Course *)self;
     Py_CLEAR(c->lane);
+    Py_CLEAR(c->otherwise);
     return 0;
 }
 
@@ -331,12 +370,16 @@ static void course_dealloc(PyObject *self) {
     PyMem_Free(c->filters);
     PyMem_Free(c->names);
     Py_CLEAR(c->type); Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
-    Py_CLEAR(c->properties); Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);
+    Py_CLEAR(c->otherwise); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
+    PyMem_Free(c->last.bytes);
+    Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
-static PyMethodDef methods[] = {{"open", (PyCFunction)(void *)course_open, METH_FASTCALL, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {{"open", (PyCFunction)(void *)course_open, METH_FASTCALL, NULL},
+                                {"run", (PyCFunction)(void *)course_run, METH_FASTCALL, NULL},
+                                {NULL, NULL, 0, NULL}};
 static PyType_Slot slots[] = {{Py_tp_methods, methods},
                               {Py_tp_init, (void *)course_init},
                               {Py_tp_traverse, (void *)course_traverse},

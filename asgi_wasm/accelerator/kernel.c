@@ -19,63 +19,35 @@ int pair_of(PyObject *pair, PyObject **name, PyObject **value) {
 
 /* --- the lent headers */
 
-static int is_single(const window *w, uint32_t which, const uint8_t *name, uint32_t size) {
-    uint32_t count = w->singles[which] < MAX_SINGLES ? w->singles[which] : MAX_SINGLES;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t *entry = w->single[which] + 2 * i;
-        if (entry[1] == size && !memcmp(w->single_bytes[which] + entry[0], name, size)) return 1;
-    }
-    return 0;
-}
-
-/* Whether a name that a map keeps once is among those before it: its values are to be joined first. */
-static int repeats(const window *w, uint32_t which, const uint8_t *const *names, uint32_t at) {
-    uint32_t size = w->sizes[2 * at];
-    for (uint32_t i = 0; i < at; i++)
-        if (w->sizes[2 * i] == size && !memcmp(names[i], names[at], size)) return is_single(w, which, names[at], size);
-    return 0;
-}
-
-/* State of one `fill`. Names are remembered by a bit of their size and ends, since hardly any comes twice. */
-typedef struct {
-    window *w;
-    uint8_t *to, *end;
-    const uint8_t *names[MAX_PAIRS];
-    uint64_t met;
-    uint32_t which, count;
-} filling;
-
-static int put(filling *f, PyObject *name, PyObject *value) {
-    char *n, *v;
-    Py_ssize_t name_size, size;
-    if (f->count >= MAX_PAIRS || bytes_of(name, &n, &name_size) || bytes_of(value, &v, &size)) return 0;
-    if (name_size > f->end - f->to || size > f->end - f->to - name_size) return 0;
-    uint32_t at = f->count++;
-    f->names[at] = f->to;
-    memcpy(f->to, n, (size_t)name_size);
-    memcpy(f->to + name_size, v, (size_t)size);
-    f->to += name_size + size;
-    f->w->sizes[2 * at] = (uint32_t)name_size;
-    f->w->sizes[2 * at + 1] = (uint32_t)size;
-    if (!name_size) return 1;
-    uint64_t bit = 1ull << ((name_size * 7 + (uint8_t)n[0] + 3 * (uint8_t)n[name_size - 1]) & 63);
-    if (f->met & bit && repeats(f->w, f->which, f->names, at)) return 0;
-    f->met |= bit;
-    return 1;
-}
-
-static uint32_t fill_with(window *w, uint32_t which, const headers *lent) {
-    if (!lent || w->used > ARENA) return 0;
-    filling f = {.w = w, .to = w->arena + w->used, .end = w->arena + ARENA, .which = which};
-    for (int i = 0; i < lent->pseudos; i++)
-        if (!put(&f, lent->names[i], lent->values[i])) return 0;
-    Py_ssize_t count = PyList_Size(lent->fields);
-    for (Py_ssize_t i = 0; i < count; i++) {
+/* Writes names and values one after the other from ``used`` on in the arena, and their sizes. How many pairs there are;
+ * -1 when they do not fit, or are none. */
+static int write_down(window *w, uint32_t used, const headers *lent, uint32_t *size) {
+    if (used > ARENA) return -1;
+    uint8_t *to = w->arena + used, *end = w->arena + ARENA;
+    uint32_t *sizes = w->sizes;
+    Py_ssize_t fields = PyList_Size(lent->fields), count = lent->pseudos + fields;
+    if (count > MAX_PAIRS) return -1;
+    for (Py_ssize_t i = -lent->pseudos; i < fields; i++) {
         PyObject *name, *value;
-        if (!pair_of(PyList_GetItem(lent->fields, i), &name, &value) || !put(&f, name, value)) return 0;
+        char *n, *v;
+        Py_ssize_t name_size, value_size;
+        if (i < 0) {
+            name = lent->names[i + lent->pseudos];
+            value = lent->values[i + lent->pseudos];
+        } else if (!pair_of(PyList_GetItem(lent->fields, i), &name, &value)) {
+            return -1;
+        }
+        if (bytes_of(name, &n, &name_size) || bytes_of(value, &v, &value_size)) return -1;
+        if (name_size > end - to || value_size > end - to - name_size) return -1;
+        memcpy(to, n, (size_t)name_size);
+        to += name_size;
+        memcpy(to, v, (size_t)value_size);
+        to += value_size;
+        *sizes++ = (uint32_t)name_size;
+        *sizes++ = (uint32_t)value_size;
     }
-    w->count[which] = f.count;
-    return 1;
+    *size = (uint32_t)(to - w->arena) - used;
+    return (int)count;
 }
 
 /* A request that goes the way in Python through the same kernel. */
@@ -86,6 +58,17 @@ static uint32_t fill_in_python(Kernel *kernel, uint32_t which) {
     return PyErr_Occurred() ? 0 : filled;
 }
 
+static uint32_t fill_in_c(Kernel *kernel, uint32_t which) {
+    window *w = kernel->w;
+    uint32_t size;
+    int count = write_down(w, w->used, kernel->lent[which], &size);
+    if (count < 0) return 0;
+    w->count[which] = (uint32_t)count;
+    /* A log reads what others may not. */
+    if (w->writable) kernel->gives |= (char)(1 << which);
+    return 1;
+}
+
 /* The kernel's import `fill`: a lent map is used for the first time. 0 when it does not fit, or must be joined first. */
 static void *fill(void *env, void *caller, slot *slots, size_t count) {
     Kernel *kernel = env;
@@ -94,12 +77,23 @@ static void *fill(void *env, void *caller, slot *slots, size_t count) {
     (void)count;
     PyGILState_STATE state = PyGILState_Ensure();
     slots[0].i32 = which >= SLOTS || !kernel->w ? 0
-                   : kernel->lent[which] ? fill_with(kernel->w, which, kernel->lent[which])
+                   : kernel->lent[which] ? fill_in_c(kernel, which)
                    : kernel->lends      ? 0
                                          : fill_in_python(kernel, which);
     PyErr_Clear();
     PyGILState_Release(state);
     return NULL;
+}
+
+/* Lets the callback have this map without asking. Where it does not fit, it will ask in vain. */
+static void give(Kernel *kernel, const headers *lent) {
+    uint32_t size;
+    int count = write_down(kernel->w, 0, lent, &size);
+    PyErr_Clear();
+    if (count <= 0) return;
+    kernel->w->given = (uint32_t)count;
+    kernel->w->given_size = size;
+    kernel->w->joined = 0;
 }
 
 /* --- the way in */
@@ -145,12 +139,7 @@ int may_enter(Kernel *kernel) {
     return has_headroom(kernel);
 }
 
-int cross(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) {
-    call_function call = kernel->call;
-    if (!call) {
-        fail(kernel, NULL, NULL);
-        return -1;
-    }
+static int call_kernel(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) {
     void *trap = NULL, *error;
     PyObject *owner = kernel->owner;
     /* The callback may close the VM. */
@@ -158,6 +147,7 @@ int cross(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) 
     uint64_t *entry = kernel->entry;
     entry[0]++;
     entry[1] = (uint64_t)(uintptr_t)kernel->functions[which];
+    call_function call = kernel->call;
     PyThreadState *state = PyEval_SaveThread();
     error = call(kernel->store, kernel->functions[which], slots, count, &trap);
     PyEval_RestoreThread(state);
@@ -169,27 +159,34 @@ int cross(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) 
     return failed ? -1 : 0;
 }
 
+int cross(Kernel *kernel, const headers *request, const headers *response, int which, slot *slots, size_t count,
+          uint32_t *news) {
+    if (!kernel->call) {
+        fail(kernel, NULL, NULL);
+        return -1;
+    }
+    /* A callback may come here again, for a request of its own making: what was lent is lent again after it. */
+    const headers *before[SLOTS] = {kernel->lent[0], kernel->lent[1]};
+    char lent_before = kernel->lends;
+    kernel->lent[REQUEST_SLOT] = request;
+    kernel->lent[RESPONSE_SLOT] = response;
+    kernel->lends = 1;
+    if (which == REQUEST_CROSSING && kernel->gives & 1 << REQUEST_SLOT) give(kernel, request);
+    if (which == RESPONSE_CROSSING && kernel->gives & 1 << RESPONSE_SLOT) give(kernel, response);
+    int failed = call_kernel(kernel, which, slots, count, news);
+    kernel->lent[REQUEST_SLOT] = before[0];
+    kernel->lent[RESPONSE_SLOT] = before[1];
+    kernel->lends = lent_before;
+    return failed;
+}
+
 /* --- what a callback changed */
 
 static uint32_t change_count(const window *w) { return w->changes < MAX_CHANGES ? w->changes : MAX_CHANGES; }
 
-/* The place of an address of the kernel's, if ``size`` bytes there are inside of the window. */
-static const char *place(const Kernel *kernel, uint32_t address, uint64_t size) {
+const char *place(const Kernel *kernel, uint32_t address, uint64_t size) {
     uint64_t at = (uint64_t)address - kernel->address;
     return address >= kernel->address && at + size <= sizeof(window) ? (const char *)kernel->w + at : NULL;
-}
-
-static const char *name_of_change(const Kernel *kernel, const uint32_t *change) {
-    return place(kernel, change[3], (uint64_t)change[1] + change[2]);
-}
-
-int changed_delicate(const Course *course, const Kernel *kernel, int bits) {
-    for (uint32_t i = 0; i < change_count(kernel->w); i++) {
-        const uint32_t *change = kernel->w->change + 4 * i;
-        const char *name = name_of_change(kernel, change);
-        if (!name || meaning_of(course, name, change[1]) & bits) return 1;
-    }
-    return 0;
 }
 
 static int drop(PyObject *fields, const char *name, uint32_t size) {
@@ -203,34 +200,28 @@ static int drop(PyObject *fields, const char *name, uint32_t size) {
     return 0;
 }
 
-/* One change, repeated on the list and appended to the log. */
-static int repeat_one(PyObject *fields, PyObject *log, uint32_t kind, const char *name, uint32_t size, uint32_t value_size) {
+static int repeat_one(PyObject *fields, uint32_t kind, const char *name, uint32_t size, uint32_t value_size) {
+    if (kind != ADD && drop(fields, name, size)) return -1;
+    if (kind == REMOVE) return 0;
     PyObject *n = PyBytes_FromStringAndSize(name, size), *v = PyBytes_FromStringAndSize(name + size, value_size);
-    PyObject *k = PyLong_FromLong((long)kind), *entry = n && v && k ? PyTuple_Pack(3, k, n, v) : NULL, *pair = NULL;
-    int failed = !entry || PyList_Append(log, entry);
-    if (!failed && kind != ADD) failed = drop(fields, name, size);
-    if (!failed && kind != REMOVE) {
-        pair = PyTuple_Pack(2, n, v);
-        failed = !pair || PyList_Append(fields, pair);
-    }
+    PyObject *pair = n && v ? PyTuple_Pack(2, n, v) : NULL;
+    int failed = !pair || PyList_Append(fields, pair);
     Py_XDECREF(n);
     Py_XDECREF(v);
-    Py_XDECREF(k);
-    Py_XDECREF(entry);
     Py_XDECREF(pair);
     return failed ? -1 : 0;
 }
 
-int repeat(Kernel *kernel, PyObject *fields, PyObject **log) {
-    if (!*log && !(*log = PyList_New(0))) return -1;
-    for (uint32_t i = 0; i < change_count(kernel->w); i++) {
+int repeat(Kernel *kernel, PyObject *fields) {
+    uint32_t count = change_count(kernel->w);
+    for (uint32_t i = 0; i < count; i++) {
         const uint32_t *change = kernel->w->change + 4 * i;
-        const char *name = name_of_change(kernel, change);
+        const char *name = place(kernel, change[3], (uint64_t)change[1] + change[2]);
         if (!name) {
             PyErr_SetString(PyExc_SystemError, "the kernel's log of changes is not inside of its window");
             return -1;
         }
-        if (repeat_one(fields, *log, change[0] & 0xff, name, change[1], change[2])) return -1;
+        if (repeat_one(fields, change[0] & 0xff, name, change[1], change[2])) return -1;
     }
     return 0;
 }
@@ -323,7 +314,9 @@ static void kernel_dealloc(PyObject *self) {
 static PyMethodDef methods[] = {{"attach", kernel_attach, METH_VARARGS, NULL},
                                 {"close", kernel_close, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
-static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0, NULL}, {NULL, 0, 0, 0, NULL}};
+static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0, NULL},
+                                {"stale", T_BOOL, offsetof(Kernel, stale), 0, NULL},
+                                {NULL, 0, 0, 0, NULL}};
 static PyGetSetDef getters[] = {{"env", kernel_env, NULL, NULL, NULL},
                                 {"fill", kernel_fill, NULL, NULL, NULL},
                                 {NULL, NULL, NULL, NULL, NULL}};

@@ -1,7 +1,8 @@
 #include "accelerator.h"
 
 strings text;
-PyTypeObject *kernel_type, *course_type, *stream_type;
+PyObject *coroutine_type;
+PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type;
 
 static const struct {
     PyObject **to;
@@ -13,8 +14,10 @@ static const struct {
     {&text.trailers, "trailers"}, {&text.start, "http.response.start"}, {&text.body_type, "http.response.body"},
     {&text.asgi_wasm, "asgi_wasm"}, {&text.failure, "failure"}, {&text.deleted, "deleted"},
     {&text.values, "_values"}, {&text.next_context_id, "next_context_id"}, {&text.send, "send"}, {&text.perform, "perform"},
-    {&text.check_thread, "check_thread"}, {&text.receive, "receive"}, {&text.send_last, "send_last"}, {&text.send_portably, "send_portably"},
-    {&text.answer_without_kernel, "answer_without_kernel"}, {&text.head, "HEAD"}};
+    {&text.check_thread, "check_thread"}, {&text.app_receive, "app_receive"}, {&text.send_portably, "send_portably"},
+    {&text.answer_without_kernel, "answer_without_kernel"}, {&text.begin_otherwise, "begin_otherwise"},
+    {&text.close_otherwise, "close_otherwise"}, {&text.app_raised, "app_raised"}, {&text.answer_raised, "answer_raised"},
+    {&text.end_otherwise, "end_otherwise"}, {&text.throw_, "throw"}, {&text.close, "close"}};
 
 static int make_texts(void) {
     static const char *const pseudo[MOST_PSEUDO] = {":authority", ":path", ":method", ":scheme"};
@@ -27,8 +30,13 @@ static int make_texts(void) {
 
 /* The types are the process's: they hold nothing that changes. */
 static int make_types(void) {
-    return (kernel_type || (kernel_type = make_kernel_type())) && (course_type || (course_type = make_course_type())) &&
-                   (stream_type || (stream_type = make_stream_type()))
+    PyObject *types = coroutine_type ? NULL : PyImport_ImportModule("types");
+    if (types) coroutine_type = PyObject_GetAttrString(types, "CoroutineType");
+    Py_XDECREF(types);
+    return coroutine_type && (kernel_type || (kernel_type = make_kernel_type())) &&
+                   (course_type || (course_type = make_course_type())) &&
+                   (stream_type || (stream_type = make_stream_type())) &&
+                   (sending_type || (sending_type = make_sending_type()))
                ? 0
                : -1;
 }

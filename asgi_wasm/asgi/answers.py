@@ -49,7 +49,8 @@ class Answers:
 
 def _is_grpc(scope: Scope) -> bool:
     """Whether a local response may have to be gRPC's: `local_reply` tells, which is asked then."""
-    return any(name == b"content-type" and value[: len(_GRPC)] == _GRPC for name, value in scope["headers"])
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    return bool(kinds) and any(value[: len(_GRPC)] == _GRPC for value in kinds)
 
 
 def _make(local: Local) -> Answer | None:

@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.answers import Answers
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
-from asgi_wasm.asgi.lent import LentRequest
-from asgi_wasm.asgi.native import Course, course_of
+from asgi_wasm.asgi.heads import read_head
+from asgi_wasm.asgi.native import Course, Serve, course_of
+from asgi_wasm.asgi.portable import LentRequest
 from asgi_wasm.asgi.request import Request
-from asgi_wasm.host.plan import Plan
+from asgi_wasm.asgi.service import Service
 from asgi_wasm.host.resident.post import Post, posts_of
 
 if TYPE_CHECKING:
@@ -29,44 +29,53 @@ if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
 
 
-class Lane:
-    """One chain of filters, and the plan of what its requests need."""
+class Lane(Service):
+    """The way of the requests of one app and one chain of filters."""
 
     def __init__(self, environment: Environment, filters: Sequence[Filter]) -> None:
-        self.environment = environment
-        self.filters = filters
-        self.plan = Plan.of(filters)
-        self.answers = Answers()
+        super().__init__(environment, filters)
+        # Where nobody looks at bodies, one that no header announces passes by.
+        self._guesses = not self.plan.sees_body.request
         self._posts: list[Post] = []
-        # What of the plugins' hosts is done in C, and the requests of its making while these posts stand.
-        self.accelerator = self.plan.accelerator
+        # The accelerator's requests, while these posts stand.
         self._course: Course | None = None
         # How often they were made.
         self._made = 0
+        # Serve one HTTP request. Raises what the app raises, unless a plugin has answered already.
+        self.run: Serve = self.run_otherwise
 
-    def run(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Serve one HTTP request. Raises what the app raises, unless a plugin has answered already."""
-        if self.accelerator is not None:
-            request = None if self._course is None else self._course.open(scope, receive, send)
-            if request is None and self._renews() and self._course is not None:
-                # The one before was for posts that are dead.
-                request = self._course.open(scope, receive, send)
+    def run_otherwise(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """`run`, where the accelerator does not, or not yet."""
+        if self.plan.accelerator is not None and self._renews() and self._course is not None:
+            # The one before was for posts that are dead.
+            request = self._course.open(scope, receive, send)
             if request is not None:
-                return request.run()
+                return request
+        posts = self._living_posts()
+        if posts and type(scope.get("headers")) is list:
+            try:
+                head = read_head(scope, guesses=self._guesses)
+            except (TypeError, ValueError):
+                # Other types than bytes.
+                translate.settle_headers(scope)
+            else:
+                ends = head[3]
+                if ends or (self._guesses and ends is not None):
+                    return LentRequest(self, posts, scope, receive, send, head, ends).run()
         return self._run_portably(scope, receive, send)
 
     async def _run_portably(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan = self.plan
         # Whatever becomes of the request: a dead VM is let go of, with all its memory.
-        posts = self._living_posts() if plan.is_straight else []
+        posts = self._living_posts()
         if type(scope.get("headers")) is not list:
             translate.settle_headers(scope)
-        # Where nobody looks at bodies, one that no header announces passes by.
-        ends = translate.request_ends_with_headers(scope, guesses=not plan.sees_body.request)
+        ends = translate.request_ends_with_headers(scope, guesses=self._guesses)
         told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
-        if plan.is_straight and (told.ends or not plan.sees_body.request):
+        if plan.is_straight and (told.ends or self._guesses):
             if posts:
-                await LentRequest(self, posts, scope, receive, send, told).run()
+                head = read_head(scope, guesses=self._guesses)
+                await LentRequest(self, posts, scope, receive, send, head, told.ends, told.first).run()
                 return
             if not plan.sees_body.response:
                 await Request(self, scope, receive, send, told).run()
@@ -90,9 +99,12 @@ class Lane:
             if posts[index].vm.failure is not None or posts[index].root.deleted:
                 posts = self._posts = []
                 self._course = None
+                self.run = self.run_otherwise
                 break
         if not posts and self.plan.may_lend:
-            self._posts = posts_of(self.filters)
-            self._course = course_of(self, self._posts)
+            self._posts = posts_of(self.filters, translate.FRAMING)
+            self._course = course_of(self, self._posts, self.run_otherwise)
             self._made += 1
+            if self._course is not None:
+                self.run = self._course.run
         return self._posts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.first import Told
+from asgi_wasm.asgi.heads import pairs_of
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.host import directions
 from asgi_wasm.host.codecs.wire import decode_pairs
@@ -14,19 +15,20 @@ from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.resident.layout import BODY_ENDS, CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
 from asgi_wasm.host.resident.resident import Local, repeat
 from asgi_wasm.host.streams.buffer import Buffer
+from asgi_wasm.host.streams.header_map import RequestHeaderMap
 from asgi_wasm.host.streams.passage import Refusal, end_context, log_failure
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.lent import Lent
+    from asgi_wasm.asgi.service import Service
 
 # Which crossing of a `Lent` runs.
 IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH = range(6)
 
 
-def request_of(lane: Lane, lent: Lent) -> Request:
+def request_of(lane: Service, lent: Lent) -> Request:
     """What goes on with a request that leaves. In the middle of a crossing, it takes over from the kernel."""
     request = Request(lane, lent.scope, lent.server_receive, lent.server_send, Told(lent.ends), lent.began)
     _make_contexts(request, lent)
@@ -39,7 +41,8 @@ def request_of(lane: Lane, lent: Lent) -> Request:
 
 def _make_contexts(request: Request, lent: Lent) -> None:
     passage = request.passage
-    passage.properties = lent.properties
+    if lent.properties is not None:
+        passage.properties = lent.properties
     for context_id, post in zip(lent.ids, lent.posts):  # noqa: B905  # the request may not have come to all of them
         context = StreamContext(context_id, post.root, passage)
         # One whose end has been is there for the order of contexts only.
@@ -50,12 +53,17 @@ def _make_contexts(request: Request, lent: Lent) -> None:
 
 def _make_maps(request: Request, lent: Lent) -> None:
     passage = request.passage
-    passage.request_headers = headers = translate.request_headers(lent.scope)
-    repeat(headers, lent.log or ())
+    if lent.changed:
+        passage.request_headers = headers = RequestHeaderMap(pairs_of(lent.pseudo) + lent.fields)
+        headers.changed = True
+    else:
+        passage.request_headers = translate.request_headers(lent.scope)
     if lent.message is not None:
-        passage.response_headers = headers = translate.response_headers(lent.message)
-        passage.status = headers.get(b":status") or b""
-        repeat(headers, lent.response_log or ())
+        passage.response_headers = response = translate.response_headers(lent.message)
+        passage.status = response.get(b":status") or b""
+        if lent.response_changed and lent.response_fields is not None:
+            response.pairs[1:] = lent.response_fields
+            response.changed = True
     if lent.answer is not None:
         passage.reply, passage.local_details = lent.answer.content, lent.answer.details
         passage.answered_locally = True

@@ -1,56 +1,45 @@
 """A request in the lane whose headers are lent to the kernels beside its plugins: no context, no map is made for it.
 
-As soon as a plugin, or the app, does anything that is not answered here, `LentRequest.leave` makes the `Request` that
-goes on in its place: one function, whatever the point.
+As soon as a plugin, or the app, does anything that is not answered here, `Lent.leave` makes the `Request` that goes on
+in its place: one function, whatever the point.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from time import monotonic_ns
+from itertools import chain
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import leaving, pieces, translate
-from asgi_wasm.asgi.environment import guarded_scope, share_scope
+from asgi_wasm.asgi.environment import share_scope
+from asgi_wasm.asgi.heads import Fields, status_of_start, trimmed
 from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
-from asgi_wasm.asgi.properties import PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
-from asgi_wasm.host.resident.layout import (
-    ANSWERED,
-    CALLED,
-    CHANGES,
-    COMPLEX,
-    CREATING,
-    LAST_ID,
-    RECALLED,
-    STEP,
-    VERDICT,
-)
-from asgi_wasm.host.resident.resident import Change, changed_pairs
+from asgi_wasm.host.resident.layout import CALLED, CREATING, ODD, REQUEST_SLOT, RESPONSE_SLOT, STEP, UNTRIMMED, VERDICT
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.answers import Answer
-    from asgi_wasm.asgi.first import Told
-    from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.request import Request
+    from asgi_wasm.asgi.service import Service
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.resident.post import Post
-    from asgi_wasm.host.resident.resident import Lendable
+
+_flatten = chain.from_iterable
 
 
 class Lent:
     """One request (`host.vm.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
 
-    ``log`` and ``response_log`` are what plugins changed so far, ``shown`` and ``shown_response`` the headers as they
-    left them: a kernel is lent these anew for its log, since other requests were shown theirs meanwhile. ``request`` is
-    what goes on instead, once this has left: from the filter ``index``, whose callback answered ``verdict`` (None: it
-    is yet to run, or it failed).
+    ``fields`` and ``response_fields`` are the headers as plugins have left them so far, which a kernel is lent anew for
+    its log, since other requests were shown theirs meanwhile. ``request`` is what goes on instead, once this has left:
+    from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it failed).
     """
 
     if not TYPE_CHECKING:  # mypy takes what is declared below for what must be in it
         __slots__ = ()
 
-    lane: Lane
+    lane: Service
     posts: Sequence[Post]
     scope: Scope
     # The app's; None without a call of the app.
@@ -74,31 +63,23 @@ class Lent:
     index: int
     bytes_out: int
     request_size: int
-    log: list[Change] | None
-    response_log: list[Change] | None
-    shown: Lendable | None
-    shown_response: Lendable | None
+    # See `heads.Head`.
+    pseudo: list[bytes]
+    fields: Fields
+    # Whether plugins have changed them.
+    changed: bool
     message: Message | None
+    # None before the response's headers were shown.
+    response_fields: Fields | None
+    status: bytes | None
+    response_changed: bool
     # The start message as plugins left it, while it waits for the first verdict on a body whose length it says.
     held: Message | None
     answer: Answer | None
     request: Request | None
-    properties: dict[bytes, bytes]
+    # None where no plugin can set any.
+    properties: dict[bytes, bytes] | None
     verdict: int | None
-
-    async def run(self) -> None:
-        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
-        if not self._show_request():
-            await self.go_on()
-            return
-        try:
-            assert self.own is not None
-            await self.lane.environment.app(self.own, self.receive, self.send)
-        except BaseException as error:
-            if not await self.conclude(error):
-                raise
-        else:
-            await self.conclude(None)
 
     async def go_on(self) -> None:
         """What follows on headers that did not all pass."""
@@ -128,61 +109,21 @@ class Lent:
             if self.request is not None:
                 await self.request.end()
 
-    # --- the request
+    # --- for kernels
 
-    def _show_request(self) -> bool:
-        """Show the headers to each plugin. True when the app is to be called, with ``own``."""
-        scope, ends = self.scope, int(self.ends)
-        pseudo = translate.pseudo_headers(scope)
-        fields = shown = translate.shown_fields(scope)
-        for index, post in enumerate(self.posts):
-            vm = post.vm
-            vm.flags[LAST_ID] = context_id = vm.flags[LAST_ID] + 1
-            self.ids.append(context_id)
-            vm.lent[context_id] = self
-            if post.takes_request:
-                post.lists[0] = [*pseudo, *fields]
-                self.index, self.phase = index, REQUEST
-                try:
-                    news = post.request(context_id, post.root_id, len(pseudo) + len(fields), ends)
-                except EngineError as error:
-                    self.fail(post, error)
-                    return False
-                if news or post.effects:
-                    changes = self._request_changes(post)
-                    if changes is None:
-                        return False
-                    fields = changed_pairs(fields, changes)
-                    self.log = changes if self.log is None else self.log + changes
-        self.phase = IDLE
-        self.shown = [*pseudo, *fields]
-        self.own = own = {**scope, "asgi_wasm": PluginProperties(self.properties)}
-        if self.lane.plan.sees_body.response and scope.get("extensions"):
-            self.own = own = guarded_scope(scope, self.lane.plan, self.properties)
-        if fields is not shown:
-            own["headers"] = translate.kept_fields(scope, pseudo) + translate.trimmed(fields)
-        return True
-
-    def _request_changes(self, post: Post) -> list[Change] | None:
-        """What the callback changed; None when the request does not go on from here to the next plugin."""
-        words = post.words
-        if not (words[RECALLED] or words[COMPLEX] or post.effects):
-            if words[ANSWERED]:
-                if not words[CHANGES] and self.index == len(self.posts) - 1:
-                    self.answer = self.lane.answers.find(self.scope, post.resident.local())
-                    if self.answer is not None:
-                        self.shown = post.lists[0]
-                        return None
-            elif not words[VERDICT]:
-                changes = post.resident.ordinary_changes(translate.FRAMING)
-                if changes is not None:
-                    return changes
-        self.leave_after_callback(post)
-        return None
+    def flat(self, slot: int) -> Sequence[bytes]:
+        """See `host.vm.Lent`."""
+        if slot == REQUEST_SLOT:
+            return [*self.pseudo, *_flatten(self.fields)]
+        if self.response_fields is not None and self.status is not None:
+            return [b":status", self.status, *_flatten(self.response_fields)]
+        # Of a response that no plugin has seen before its log.
+        assert self.message is not None
+        return [b":status", b"%d" % self.message["status"], *_flatten(translate.header_pairs(self.message))]
 
     # --- the app
 
-    async def receive(self) -> Message:
+    async def app_receive(self) -> Message:
         """The app's `receive`."""
         if self.first is not None and self.request is None:
             first, self.first = self.first, None
@@ -205,7 +146,7 @@ class Lent:
             self.request_size += len(message.get("body", b""))
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def app_send(self, message: Message) -> Awaitable[None]:
         """The app's `send`. What no plugin sees goes on by the server's own awaitable."""
         if self.request is not None:
             return self.request.send(message)
@@ -217,7 +158,8 @@ class Lent:
                 self.bytes_out += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     # The app may call `send` from anywhere.
-                    self.posts[0].vm.check_thread()
+                    if self.posts[0].vm.thread != get_ident():
+                        self.posts[0].vm.check_thread()
                     self.complete = True
                     return self.send_last(message)
             return self.server_send(message)
@@ -227,12 +169,13 @@ class Lent:
         if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
             self.message = message
             return self.server_send(message)
-        if not translate.is_ordinary_start(self.scope["method"], message):
+        status = status_of_start(self.scope["method"], message)
+        if status is None:
             return self.leave().send(message)
         length = pieces.length_of(message) if plan.sees_body.response else None
         if length is not None and length < 0:
             return self.leave().send(message)
-        changed = self._show_response(message)
+        changed = self._show_response(message, status)
         if changed is None:
             assert self.request is not None
             return self.request.go_on_responding(message, self.verdict)
@@ -241,17 +184,18 @@ class Lent:
             return pieces.nothing()
         return self.server_send(changed)
 
-    def _show_response(self, message: Message) -> Message | None:
+    def _show_response(self, message: Message, status: bytes) -> Message | None:
         """The message as plugins left it; None when the request has left."""
-        # The app may call `send` from anywhere.
-        self.posts[0].vm.check_thread()
-        self.message = message
-        fields = original = message["headers"]
-        status = (b":status", b"%d" % message["status"])
+        if self.posts[0].vm.thread != get_ident():
+            self.posts[0].vm.check_thread()
+        self.message, self.status = message, status
+        self.response_fields = fields = message["headers"]
+        untrimmed = 0
         for index in range(len(self.ids) - 1, -1, -1):
             post = self.posts[index]
             if post.takes_response:
-                post.lists[1] = [status, *fields]
+                if post.gives[RESPONSE_SLOT]:
+                    post.give([b":status", status, *_flatten(fields)])
                 self.index, self.phase = index, RESPONSE
                 try:
                     news = post.response(self.ids[index], post.root_id, len(fields) + 1, 0)
@@ -259,23 +203,26 @@ class Lent:
                     self.fail(post, error)
                     return None
                 if news or post.effects:
-                    changes = self._response_changes(post)
-                    if changes is None:
+                    if news & ODD or post.effects:
+                        self.leave_after_callback(post)
                         return None
-                    fields = changed_pairs(fields, changes)
-                    self.response_log = changes if self.response_log is None else self.response_log + changes
+                    self.response_fields = fields = post.changed(fields, news)
+                    self.response_changed = True
+                    untrimmed |= news & UNTRIMMED
         self.phase = IDLE
-        self.shown_response = [status, *fields]
-        return message if fields is original else {**message, "headers": translate.trimmed(fields)}
+        if self.lane.plan.sees_log:
+            # The app, or the server, may change its list later.
+            self.response_fields = [*fields]
+        if not self.response_changed:
+            return message
+        return {**message, "headers": trimmed(fields) if untrimmed else fields}
 
-    def _response_changes(self, post: Post) -> list[Change] | None:
-        words = post.words
-        if not (words[RECALLED] or words[COMPLEX] or words[VERDICT] or post.effects):
-            changes = post.resident.ordinary_changes(translate.FRAMING)
-            if changes is not None:
-                return changes
-        self.leave_after_callback(post)
-        return None
+    # --- an answer in the app's stead
+
+    def _finds_answer(self) -> bool:
+        """Whether the last callback's local response is one to be sent as it is: ``answer``."""
+        self.answer = self.lane.answers.find(self.scope, self.posts[self.index].resident.local())
+        return self.answer is not None
 
     async def _send_answer(self) -> None:
         """Send what the last plugin answered in the app's stead, as all left it."""
@@ -284,7 +231,7 @@ class Lent:
         made: Message = {**self.answer.start, "headers": [*self.answer.start["headers"]]}
         content, plan = self.answer.content, self.lane.plan
         if plan.sees_response:
-            start = self._show_response(made)
+            start = self._show_response(made, b"%d" % made["status"])
         else:
             self.message = start = made
         if start is None:
@@ -327,7 +274,7 @@ class Lent:
         posts, answered = self.posts, int(self.message is not None)
         if len(posts) == 1 and posts[0].takes_log:
             if self._cross(LOG, 0, posts[0].end, answered):
-                posts[0].vm.lent.pop(self.ids[0], None)
+                posts[0].lent.pop(self.ids[0], None)
             return
         for index, post in enumerate(posts):
             if post.takes_log and not self._cross(LOG, index, post.log, answered):
@@ -335,26 +282,17 @@ class Lent:
         for index, post in enumerate(posts):
             if post.takes_end and not self._cross(FINISH, index, post.finish):
                 return
-            post.vm.lent.pop(self.ids[index], None)
-
-    def _unseen_response(self) -> Sequence[tuple[bytes, bytes]]:
-        """The headers of a response that no plugin has seen before its log."""
-        assert self.message is not None
-        return [(b":status", b"%d" % self.message["status"]), *translate.header_pairs(self.message)]
+            post.lent.pop(self.ids[index], None)
 
     def _cross(self, phase: int, index: int, crossing: Callable[..., Any], *more: int) -> bool:
         """False when the request has left."""
         post = self.posts[index]
         self.index, self.phase = index, phase
-        post.lists[:] = self.shown or (), self.shown_response or self._unseen_response
         try:
             news = crossing(self.ids[index], post.root_id, *more)
         except EngineError as error:
             self.fail(post, error)
             return False
-        if not self.shown_response:
-            # It would keep this, and the server's connection, until the next request.
-            post.lists[1] = ()
         if news:
             self.leave_after_callback(post)
         self.phase = IDLE
@@ -395,58 +333,3 @@ class Lent:
         elif self.phase == REQUEST and step == CREATING:
             leaving.refuse(request, self.index)
         self.phase = IDLE
-
-
-class LentRequest(Lent):
-    """The reference, in Python."""
-
-    __slots__ = (
-        "answer",
-        "app_is_reading",
-        "began",
-        "bytes_out",
-        "client_ended",
-        "client_gone",
-        "complete",
-        "ends",
-        "first",
-        "held",
-        "ids",
-        "index",
-        "lane",
-        "log",
-        "message",
-        "over",
-        "own",
-        "phase",
-        "posts",
-        "properties",
-        "request",
-        "request_size",
-        "response_log",
-        "scope",
-        "server_receive",
-        "server_send",
-        "shown",
-        "shown_response",
-        "verdict",
-    )
-
-    def __init__(
-        self, lane: Lane, posts: Sequence[Post], scope: Scope, receive: Receive, send: Send, told: Told
-    ) -> None:
-        self.lane = lane
-        self.posts = posts
-        self.scope = scope
-        self.server_receive = receive
-        self.server_send = send
-        self.ends = self.client_ended = told.ends
-        self.first = told.first
-        self.began = monotonic_ns()
-        self.ids = []
-        self.phase = self.bytes_out = self.request_size = 0
-        self.client_gone = self.app_is_reading = self.complete = self.over = False
-        self.log = self.response_log = None
-        self.shown = self.shown_response = None
-        self.message = self.held = self.answer = self.request = None
-        self.properties = properties_of(scope) if "asgi_wasm" in scope else {}

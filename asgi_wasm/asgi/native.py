@@ -6,35 +6,37 @@ here; whatever is not straight it leaves to `Lent`'s own methods, at the point w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.environment import guarded_scope
 from asgi_wasm.asgi.lent import Lent
-from asgi_wasm.asgi.properties import PluginProperties, properties_of
+from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.lane import Lane
+    from asgi_wasm.asgi.service import Service
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.resident.native import Accelerator
     from asgi_wasm.host.resident.post import Post
 
 # What `accelerator.h` calls so.
-HIDDEN, HOST, LENGTH, CODING, TYPE, DELICATE, DELICATE_IN_ANSWER = (1 << bit for bit in range(7))
+HIDDEN, HOST, LENGTH, CODING, TYPE = (1 << bit for bit in range(5))
 _TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END = (1 << bit for bit in range(4))
-_SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY = (1 << bit for bit in range(3))
-# What the C code answers: all is done; an answer is to be sent; a callback did what is not straight; so it did before.
-_CALL_APP, _SEND_ANSWER, _HAND_BACK, _GONE = range(4)
-# The VM failed, and the request has left.
-_LEFT = -1
+_SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY, _SETS_PROPERTIES = (1 << bit for bit in range(4))
+# What becomes of a request after a crossing: the third, it did what is not straight; the fourth, it has left before.
+_CALL_APP, _SEND_ANSWER, _HAND_BACK, _GONE, _FIND_ANSWER = range(5)
 
 _TEXTS = {
     text: text.encode()
     for text in (*("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"), "http", "https")
 }
+
+
+# Serves one HTTP request.
+Serve = Callable[["Scope", "Receive", "Send"], Awaitable[None]]
 
 
 class Course(Protocol):
@@ -44,133 +46,123 @@ class Course(Protocol):
         """A request; None for one that is to go another way."""
         ...
 
+    def run(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]:
+        """See `Lane.run`: a request, or what serves those that go another way."""
+        ...
+
 
 class NativeRequest(Lent):
-    """`Lent`, where the accelerator does not go on. Its methods of the straight way come from the class beside it."""
+    """`Lent`, where the accelerator does not go on.
+
+    To be awaited: that serves the request, as `LentRequest.run` does. The class beside it, in C, goes the straight way,
+    and calls the methods here where it ends: each gets what became of the last crossing, or the error of that.
+    """
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def begin(self) -> int:
-            """Show the headers to each plugin; what is to be done then."""
-
-        def call_app(self) -> Awaitable[None]:
-            """The app, called with what `begin` made for it."""
-
-        def make_answer(self) -> tuple[Message, Message] | None:
-            """The messages of `answer` as plugins left them; None where that is not straight."""
-
-        def close(self) -> int:
-            """`share` and `end`; `_GONE` when the request has left before."""
-
-        def show_start(self, message: Message) -> Message | None:
-            """The start message as plugins left it. None: not ordinary, where ``message`` is unset, or left."""
+        def __await__(self) -> Generator[Any, None, None]:
+            """Serve the request. Raises what the app raises, unless a plugin has answered already."""
 
         def end(self) -> int:
             """End the streams, once; `_HAND_BACK` after a callback that did what is not straight, `_GONE` as below."""
 
-    async def run(self) -> None:
-        """See `Lent.run`, which goes on with whatever is not straight."""
-        try:
-            then = self.begin()
-        except EngineError as error:
-            then = self._failed(error)
-        if then == _CALL_APP:
-            try:
-                await self.call_app()
-            except BaseException as error:
-                if not await self.conclude(error):
-                    raise
-                return
-        else:
-            messages = self.make_answer() if then == _SEND_ANSWER else None
-            if messages is None:
-                await self._go_otherwise(then)
-                return
-            try:
-                for message in messages:
-                    await self.server_send(message)
-            except BaseException as error:
-                await self.conclude(error)
-                raise
-        try:
-            then = self.close()
-        except EngineError as error:
-            then = self._failed(error)
-        if then != _CALL_APP:
-            await self._close_otherwise(then)
+    # An error that goes on is let go of by each frame that it passes: it keeps them, and with them this request.
 
-    async def send_last(self, message: Message) -> None:
-        """`Lent._send_last`, entered by the accelerator."""
-        await self.server_send(message)
+    async def begin_otherwise(self, then: int | None, error: BaseException | None) -> None:
+        """After headers that did not all pass."""
         try:
-            then = self.end()
-        except EngineError as error:
-            then = self._failed(error)
-        if then == _HAND_BACK:
-            self._leave_end()
-        if then != _CALL_APP and self.request is not None:
-            self.request.finish()
-
-    async def _go_otherwise(self, then: int) -> None:
-        if then == _HAND_BACK:
-            post = self.posts[self.index]
-            if self._request_changes(post) is not None:
-                self.leave_after_callback(post)
+            if error is not None:
+                self._failed(error)
+            elif then == _HAND_BACK or (then == _FIND_ANSWER and not self._finds_answer()):
+                self.leave_after_callback(self.posts[self.index])
+        finally:
+            del error
         await self.go_on()
 
-    async def _close_otherwise(self, then: int) -> None:
-        if then == _HAND_BACK:
-            self._leave_end()
-        if then == _GONE:
-            await self.conclude(None)
-        elif self.request is not None:
+    async def app_raised(self, _: None, error: BaseException) -> None:
+        """What follows on an app that raised."""
+        try:
+            # `conclude` looks at what is being handled.
+            raise error
+        except BaseException:
+            if not await self.conclude(error):
+                raise
+        finally:
+            del error
+
+    async def answer_raised(self, _: None, error: BaseException) -> None:
+        """What follows on a server that raised when an answer was sent."""
+        try:
+            raise error
+        except BaseException:
+            await self.conclude(error)
+            raise
+        finally:
+            del error
+
+    async def close_otherwise(self, then: int | None, error: BaseException | None) -> None:
+        """After an end of the streams that was not straight."""
+        try:
+            if error is not None:
+                self._failed(error)
+            elif then == _HAND_BACK:
+                self._leave_end()
+            elif then == _GONE:
+                await self.conclude(None)
+                return
+        finally:
+            del error
+        if self.request is not None:
             await self.request.end()
+
+    def end_otherwise(self, then: int, error: BaseException | None) -> None:
+        """The same, when the last of the response was sent."""
+        try:
+            if error is not None:
+                self._failed(error)
+            elif then == _HAND_BACK:
+                self._leave_end()
+        finally:
+            del error
+        if self.request is not None:
+            self.request.finish()
 
     def send_portably(self, message: Message) -> Awaitable[None]:
         """The app's `send`, for a message that no plugin has seen."""
-        return Lent.send(self, message)
+        return Lent.app_send(self, message)
 
     def answer_without_kernel(self, message: Message, error: BaseException | None) -> Awaitable[None]:
         """The app's `send`, after a callback that failed or did what is not straight."""
-        self._leave_response(error)
+        try:
+            if error is not None:
+                self._failed(error)
+            else:
+                self.leave_after_callback(self.posts[self.index])
+        finally:
+            del error
         assert self.request is not None
         return self.request.go_on_responding(message, self.verdict)
-
-    def _show_response(self, message: Message) -> Message | None:
-        try:
-            shown = self.show_start(message)
-        except EngineError as error:
-            self._leave_response(error)
-            return None
-        if shown is None and self.message is None:
-            return Lent._show_response(self, message)
-        if shown is None:
-            self._leave_response(None)
-        return shown
-
-    def _leave_response(self, error: BaseException | None) -> None:
-        """Raises an error that is not the guest's."""
-        if error is None:
-            self.leave_after_callback(self.posts[self.index])
-        elif isinstance(error, EngineError):
-            self._failed(error)
-        else:
-            raise error
 
     def finish(self) -> None:
         """`Lent.finish`, entered by the accelerator."""
         try:
             then = self.end()
         except EngineError as error:
-            then = self._failed(error)
-        if then == _HAND_BACK:
-            self._leave_end()
+            self._failed(error)
+        else:
+            if then == _HAND_BACK:
+                self._leave_end()
 
-    def _failed(self, error: EngineError) -> int:
-        self.fail(self.posts[self.index], error)
-        return _LEFT
+    def _failed(self, error: BaseException) -> None:
+        """Raises an error that is not the guest's."""
+        try:
+            if not isinstance(error, EngineError):
+                raise error
+            self.fail(self.posts[self.index], error)
+        finally:
+            del error
 
     def _leave_end(self) -> None:
         post = self.posts[self.index]
@@ -184,10 +176,10 @@ def request_type(accelerator: Accelerator) -> type[NativeRequest]:
     return cast("type[NativeRequest]", type("NativeRequest", (accelerator.Stream, NativeRequest), {"__slots__": ()}))
 
 
-def course_of(lane: Lane, posts: Sequence[Post]) -> Course | None:
+def course_of(lane: Service, posts: Sequence[Post], otherwise: Serve) -> Course | None:
     """What makes requests for these filters; None where there is no accelerator."""
     kernels = [post.resident.native for post in posts]
-    accelerator = lane.accelerator
+    accelerator = lane.plan.accelerator
     if accelerator is None or not posts or None in kernels:
         return None
     plan = lane.plan
@@ -195,6 +187,7 @@ def course_of(lane: Lane, posts: Sequence[Post]) -> Course | None:
         _SEES_RESPONSE * plan.sees_response
         | _SEES_REQUEST_BODY * plan.sees_body.request
         | _SEES_RESPONSE_BODY * plan.sees_body.response
+        | _SETS_PROPERTIES * plan.may_set_properties
     )
 
     def guard(scope: Scope, properties: dict[bytes, bytes]) -> dict[str, Any]:
@@ -203,9 +196,9 @@ def course_of(lane: Lane, posts: Sequence[Post]) -> Course | None:
     return cast(
         "Course",
         accelerator.Course(
-            *(request_type(accelerator), lane.environment.app, lane, list(posts)),
+            *(request_type(accelerator), lane.app, lane, list(posts), otherwise),
             tuple(_told(post, kernel) for post, kernel in zip(posts, kernels, strict=True)),
-            *(sees, _meanings(), _TEXTS, lane.answers.known, PluginProperties, properties_of, guard),
+            *(sees, _meanings(), _TEXTS, lane.answers.known, PluginProperties, NO_PROPERTIES, properties_of, guard),
             *(translate.header_pairs, monotonic_ns),
         ),
     )
@@ -240,7 +233,6 @@ def _meanings() -> dict[bytes, int]:
         ((b"content-length",), LENGTH),
         ((b"transfer-encoding",), CODING),
         ((b"content-type",), TYPE),
-        (translate.FRAMING, DELICATE | DELICATE_IN_ANSWER),
     ):
         for name in names:
             found[name] = found.get(name, 0) | meaning

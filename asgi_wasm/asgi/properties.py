@@ -50,6 +50,10 @@ class PluginProperties(Mapping[str, bytes]):
         return default if value is None else value.decode("utf-8", "replace")
 
 
+# Of requests whose plugins can set none.
+NO_PROPERTIES = PluginProperties({})
+
+
 def properties_of(scope: Scope) -> dict[bytes, bytes]:
     """Where the plugins of a request keep what they set.
 

@@ -21,7 +21,7 @@ from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.host.streams.passage import Passage
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.lane import Lane
+    from asgi_wasm.asgi.service import Service
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
@@ -47,7 +47,7 @@ class Request:
 
     def __init__(
         self,
-        lane: Lane,
+        lane: Service,
         scope: Scope,
         receive: Receive,
         send: Send,

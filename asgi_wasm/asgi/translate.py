@@ -19,7 +19,7 @@ _FIRST_REDIRECTION = 300
 # Methods whose responses may have no body, whatever their status.
 BODILESS_METHODS = frozenset({"HEAD", "CONNECT"})
 # Of a final response. Servers refuse others, and the client would get nothing at all.
-_MIN_STATUS, _MAX_STATUS = 200, 599
+MIN_STATUS, MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
@@ -137,8 +137,11 @@ def request_ends_with_headers(scope: Scope, *, guesses: bool) -> bool | None:
             length = value
     if length is not None:
         return bool(length.strip() == b"0")
-    if not guesses:
-        return None
+    return is_likely_to_end(scope) if guesses else None
+
+
+def is_likely_to_end(scope: Scope) -> bool:
+    """Whether no body follows on headers that have neither length nor transfer coding: likely, with HTTP/2 and 3."""
     return (scope.get("http_version") or "1.1").startswith(("1", "0")) or scope["method"] in _BODY_UNLIKELY
 
 
@@ -161,38 +164,6 @@ def shown_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The headers of an HTTP request as plugins see them, without pseudo-headers."""
     fields = [field for field in scope["headers"] if field[0] not in HIDDEN]
     return _uncrumbled(fields) if scope.get("http_version") in _CRUMBLING else fields
-
-
-def kept_fields(scope: Scope, pseudo: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers of an HTTP request that plugins do not see, before those that they changed."""
-    kept = [field for field in scope["headers"] if field[0] in _CONNECTION_FIELDS]
-    return kept if own_host(scope) is None else [(b"host", pseudo[0][1]), *kept]
-
-
-def trimmed(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers that are written anew, without white space around values, as `sendable` writes them."""
-    return [(name, value.strip(b" \t")) for name, value in fields]
-
-
-def is_ordinary_start(method: str, message: Message) -> bool:
-    """Whether an app's start message may be shown to plugins as it is, begins a response that has a body, and says so.
-
-    Names must be in lower case, as the specification wants them.
-    """
-    headers, status = message.get("headers"), message["status"]
-    if type(headers) is not list or type(status) is not int or not _MIN_STATUS <= status <= _MAX_STATUS:
-        return False
-    if method in BODILESS_METHODS or status in BODILESS_STATUSES or message.get("trailers"):
-        return False
-    lengths = 0
-    for name, value in headers:
-        if type(name) is not bytes or name != name.lower() or name == b"transfer-encoding":
-            return False
-        if name == b"content-length":
-            lengths += 1
-            if lengths > 1 or value == b"0":
-                return False
-    return True
 
 
 def content_length(message: Message) -> bytes | None:
@@ -221,7 +192,7 @@ def status_of(headers: HeaderMap) -> int:
     """The status as a number; 500 for one that cannot be sent."""
     text = headers.get(b":status") or b""
     status = int(text) if text.isdigit() and len(text) == 3 else 0
-    return status if _MIN_STATUS <= status <= _MAX_STATUS else 500
+    return status if MIN_STATUS <= status <= MAX_STATUS else 500
 
 
 def response_start(original: Message | None, headers: HeaderMap) -> tuple[dict[str, Any], list[bytes]]:

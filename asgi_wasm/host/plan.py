@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from asgi_wasm.host.resident.native import Accelerator
 
 _PARTS = "body", "trailers"
+# Hostcalls by which a plugin may keep a property of a request.
+_SETTERS = frozenset({"proxy_set_property", "proxy_call_foreign_function"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Plan:
     sees_body: InBoth
     changes_body: InBoth
     sees_response: bool
+    sees_log: bool
+    may_set_properties: bool
     may_lend: bool
     accelerator: Accelerator | None
 
@@ -39,6 +43,7 @@ class Plan:
         """The plan of these filters."""
         plugins = [each.plugin for each in filters if isinstance(each.plugin, Plugin)]
         callbacks = {name for plugin in plugins for name in plugin.callbacks}
+        imports = {each.name for plugin in plugins for each in plugin.code.module.imports}
         body, trailers = ([f"proxy_on_{way}_{part}" in callbacks for way in directions.NAMES] for part in _PARTS)
         kits = [plugin.code.kit for plugin in plugins]
         return cls(
@@ -47,6 +52,8 @@ class Plan:
             sees_body=InBoth(*(either or other for either, other in zip(body, trailers, strict=True))),
             changes_body=InBoth(*body),
             sees_response="proxy_on_response_headers" in callbacks,
-            may_lend=None not in kits,
+            sees_log="proxy_on_log" in callbacks,
+            may_set_properties=bool(imports & _SETTERS),
+            may_lend=None not in kits and len(plugins) == len(filters),
             accelerator=next((kit.accelerator for kit in kits if kit is not None), None),
         )

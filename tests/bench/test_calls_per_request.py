@@ -18,10 +18,10 @@ from tests.bench.in_process import Request, calls_of, one_request, started
 from tests.extras import NO_ACCELERATOR
 
 MOST = {
-    "no-op plugin": 25,
-    "header plugin": 58,
-    "two header plugins": 90,
-    "fault injection": 37,
+    "no-op plugin": 20,
+    "header plugin": 33,
+    "two header plugins": 55,
+    "fault injection": 31,
     "a response body that is read": 48,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.

@@ -105,18 +105,80 @@ static int same(const uint8_t *a, const uint8_t *b, uint32_t size) {
     return 1;
 }
 
+static uint32_t meaning_of(uint32_t slot, const uint8_t *name, uint32_t size) {
+    for (uint32_t i = 0; i < w.names[slot]; i++) {
+        const uint32_t *entry = w.name[slot] + 3 * i;
+        if (entry[1] == size && same(name, w.name_bytes[slot] + entry[0], size)) return entry[2];
+    }
+    return 0;
+}
+
+static int is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
+
+/* Whether a name that a map keeps once is among those before ``p``: its values are to be joined first. */
+static int repeats(uint32_t slot, const pair *p) {
+    for (const pair *old = w.pairs[slot]; old < p; old++)
+        if (old->name_size == p->name_size && same(at(old->name), at(p->name), p->name_size))
+            return meaning_of(slot, at(p->name), p->name_size) & SINGLE;
+    return 0;
+}
+
+/* The sizes of names and values with zeros between them. 0 when these are not as many as were given: one has a zero. */
+static int measure(const uint8_t *p, const uint8_t *end, uint32_t parts) {
+    const uint64_t ones = 0x0101010101010101u;
+    const uint8_t *start = p;
+    uint32_t n = 0;
+    while (p < end) {
+        uint64_t eight;
+        __builtin_memcpy(&eight, p, 8); /* behind the end there are other bytes of the arena, or its own end */
+        uint64_t zeros = (eight - ones) & ~eight & ones << 7;
+        if (!zeros) {
+            p += 8;
+            continue;
+        }
+        p += __builtin_ctzll(zeros) >> 3;
+        if (p >= end) break;
+        if (n >= parts) return 0;
+        w.sizes[n++] = (uint32_t)(p - start);
+        start = ++p;
+    }
+    if (n >= parts) return 0;
+    w.sizes[n++] = (uint32_t)(end - start);
+    return n == parts;
+}
+
+/* The pairs of a map whose bytes lie here, ``gap`` bytes between them. 0 when it must be joined first. Names are
+ * remembered by a bit of their size and ends, since hardly any comes twice. */
+static int spread(uint32_t slot, uint32_t address, uint32_t gap) {
+    pair *p = w.pairs[slot], *end = p + w.count[slot];
+    uint64_t met = 0;
+    for (const uint32_t *sizes = w.sizes; p < end; p++, sizes += 2) {
+        uint32_t value = address + sizes[0] + gap;
+        *p = (pair){address, sizes[0], value, sizes[1]};
+        address = value + sizes[1] + gap;
+        if (sizes[1] && (is_blank(*at(value)) || is_blank(at(value)[sizes[1] - 1]))) w.untrimmed = UNTRIMMED;
+        if (!sizes[0]) continue;
+        uint64_t bit = 1ull << ((sizes[0] * 7 + *at(p->name) + 3u * at(p->name)[sizes[0] - 1]) & 63);
+        if (met & bit && repeats(slot, p)) return 0;
+        met |= bit;
+    }
+    if (!gap) w.used = address - address_of(w.arena) > w.used ? address - address_of(w.arena) : w.used;
+    return 1;
+}
+
 /* Whether the map of this slot is among ``bits`` of what is lent; it is filled in at its first use. */
 static int lent(uint32_t slot, uint32_t bits) {
     if (slot >= SLOTS || !(bits >> slot & 1)) return 0;
     if (w.filled >> slot & 1) return 1;
-    uint32_t address = address_of(w.arena) + w.used, *sizes = w.sizes;
-    if (!fill(slot) || w.count[slot] > MAX_PAIRS) return 0;
-    pair *p = w.pairs[slot], *end = p + w.count[slot];
-    for (; p < end; p++, sizes += 2) {
-        *p = (pair){address, sizes[0], address + sizes[0], sizes[1]};
-        address += sizes[0] + sizes[1];
+    uint32_t given = w.given;
+    w.given = 0;
+    w.count[slot] = given;
+    if (given && (!w.joined || measure(w.arena, w.arena + w.given_size, 2 * given))) {
+        if (!spread(slot, address_of(w.arena), w.joined ? 1 : 0)) return 0;
+    } else {
+        uint32_t address = address_of(w.arena) + w.used;
+        if (!fill(slot) || w.count[slot] > MAX_PAIRS || !spread(slot, address, 0)) return 0;
     }
-    w.used = address - address_of(w.arena);
     w.filled |= 1u << slot;
     return 1;
 }
@@ -144,14 +206,6 @@ static pair *find(uint32_t slot, const uint8_t *name, uint32_t size) {
     return 0;
 }
 
-static int is_single(uint32_t slot, const uint8_t *name, uint32_t size) {
-    for (uint32_t i = 0; i < w.singles[slot]; i++) {
-        const uint32_t *entry = w.single[slot] + 2 * i;
-        if (entry[1] == size && same(name, w.single_bytes[slot] + entry[0], size)) return 1;
-    }
-    return 0;
-}
-
 static void drop(uint32_t slot, const uint8_t *name, uint32_t size) {
     pair *to = w.pairs[slot], *p = to, *end = p + w.count[slot];
     for (; p < end; p++)
@@ -165,8 +219,6 @@ static int is_made_of(uint8_t class, const uint8_t *p, uint32_t size) {
     return 1;
 }
 
-static int is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
-
 /* Whether HTTP can carry it as it is. No pseudo-header is a name to it. */
 static int is_sendable(const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {
     if (!name_size || !is_made_of(IN_NAME, name, name_size) || !is_made_of(IN_VALUE, value, size)) return 0;
@@ -179,7 +231,7 @@ static void note(uint32_t slot, uint32_t kind, const uint8_t *name, uint32_t nam
     change[1] = name_size;
     change[2] = value_size;
     change[3] = address_of(name);
-    if (!is_sendable(name, name_size, name + name_size, value_size)) w.complex = 1;
+    if (!is_sendable(name, name_size, name + name_size, value_size) || meaning_of(slot, name, name_size) & DELICATE) w.complex = 1;
 }
 
 static uint32_t append(uint32_t slot, const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {
@@ -254,7 +306,7 @@ uint32_t EXPORT(add)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t val
     uint8_t *name = take_name(slot, key, &name_size), *v = name ? take(value, value_size) : 0;
     if (!v || (name_size && *name == ':')) goto slow;
     pair *old = find(slot, name, name_size);
-    if (old && is_single(slot, name, name_size)) {
+    if (old && meaning_of(slot, name, name_size) & SINGLE) {
         if (!join(old, address_of(v), value_size)) goto slow;
         w.complex = 1;
         note(slot, ADD, name, name_size, value_size);
@@ -353,12 +405,18 @@ static void open(uint32_t id, uint32_t root) {
     w.active = root;
     w.stream = id;
     w.verdict = w.recalled = w.readable = w.writable = w.filled = 0;
-    w.used = w.changes = w.complex = w.answerable = w.answered = w.bodies = 0;
+    w.changes = w.complex = w.untrimmed = w.answerable = w.answered = w.bodies = 0;
+    /* What the host gave lies at the arena's start. */
+    if (w.given > MAX_PAIRS || w.given_size > ARENA) w.given = 0;
+    w.used = w.given ? w.given_size : 0;
 }
 
 static uint32_t close(void) {
-    w.active = w.readable = w.writable = w.answerable = w.bodies = 0;
-    return w.verdict | w.recalled | w.changes | w.answered;
+    w.active = w.readable = w.writable = w.answerable = w.bodies = w.given = 0;
+    /* After an answer, that the stream is paused says nothing more. */
+    uint32_t odd = w.recalled || w.complex || (w.verdict && !w.answered) ? ODD : 0;
+    uint32_t news = odd | (w.answered ? ANSWERED : 0) | w.changes << 8;
+    return news ? news | w.untrimmed : 0;
 }
 
 uint32_t EXPORT(request)(uint32_t id, uint32_t root, uint32_t count, uint32_t end) {
@@ -427,5 +485,6 @@ uint32_t EXPORT(finish)(uint32_t id, uint32_t root) {
 }
 
 uint32_t EXPORT(end)(uint32_t id, uint32_t root, uint32_t answered) {
-    return log(id, root, answered) ? 1 : finish(id, root) << 1;
+    uint32_t news = log(id, root, answered);
+    return news ? news : finish(id, root);
 }

@@ -4,9 +4,10 @@
  *
  *     state    what is lent to the callback that runs, and what it came to
  *     changes  the log of what the callback changed, in order; the host repeats it on its own headers
- *     sizes    of the names and values of a map that the host fills in; their bytes follow at the arena's end
+ *     sizes    of the names and values of a map that the host fills in; their bytes follow at the arena's end, or lie at
+ *              its start where the host gave the map (`given`) before the callback
  *     pairs    the maps as the kernel sees them: where each name and value lies
- *     singles  names that occur once only, by map, as the host told them at the start
+ *     names    those that are not like all others, by map, as the host told them at the start
  *     classes  of bytes, likewise
  *     arena    bytes; it grows during a callback, and is empty before the next one
  *
@@ -23,9 +24,13 @@
 
 /* The request's headers and the response's. */
 enum { SLOTS = 2 };
-enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_SINGLES = 96, SINGLES_BYTES = 2048, ARENA = 1 << 16 };
+enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_NAMES = 96, NAMES_BYTES = 2048, ARENA = 1 << 16 };
 enum { ADD, REPLACE, REMOVE };
 enum { IN_NAME = 1, IN_VALUE = 2 };
+/* What a name means: it occurs once only; a change of it is not for the lane to repeat. */
+enum { SINGLE = 1, DELICATE = 2 };
+/* What a crossing gives back: how many changes (<< 8), and these. UNTRIMMED: there is white space around some value. */
+enum { ODD = 1, ANSWERED = 2, UNTRIMMED = 4 };
 /* How far a crossing has come: `step`. */
 enum { CREATING = 1, CALLING, CALLED, ENDING, DELETING, ENDED };
 
@@ -45,17 +50,21 @@ typedef struct {
     uint32_t count[SLOTS];
     uint32_t used;    /* of the arena */
     uint32_t changes; /* how many */
-    uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), or unsendable */
+    uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), unsendable or delicate */
+    uint32_t untrimmed;
     uint32_t answerable, answered;
     uint32_t bodies;    /* bits by buffer type: the body that the callback is shown, which the host keeps */
     uint32_t body_size, body_ends;
     uint32_t local[7]; /* a local response: status, details at, their size, body at, its size, pairs at, their size */
     uint32_t change[4 * MAX_CHANGES]; /* slot << 8 | kind, name size, value size, where: the name, then the value */
+    /* Pairs and bytes of the map of the next callback (0: the kernel asks for it), and whether a zero stands between its
+       names and values, and their sizes are not told. */
+    uint32_t given, given_size, joined;
     uint32_t sizes[2 * MAX_PAIRS];
     pair pairs[SLOTS][MAX_PAIRS];
-    uint32_t singles[SLOTS]; /* how many names */
-    uint32_t single[SLOTS][2 * MAX_SINGLES]; /* where in single_bytes, size */
-    uint8_t single_bytes[SLOTS][SINGLES_BYTES];
+    uint32_t names[SLOTS]; /* how many */
+    uint32_t name[SLOTS][3 * MAX_NAMES]; /* where in name_bytes, size, meaning */
+    uint8_t name_bytes[SLOTS][NAMES_BYTES];
     uint8_t classes[256]; /* what each byte may be part of: IN_NAME, IN_VALUE; the host told it at the start */
     uint8_t arena[ARENA];
 } window;

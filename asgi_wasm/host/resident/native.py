@@ -7,9 +7,12 @@ from typing import Any, Protocol
 
 
 class NativeKernel(Protocol):
-    """What enters one VM's kernel. ``fill`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it may be."""
+    """What enters one VM's kernel. ``fill`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it may be; it is
+    ``stale`` once the VM has failed, or a root context of it is gone.
+    """
 
     thread: int
+    stale: bool
 
     @property
     def fill(self) -> int: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginError
@@ -19,10 +19,13 @@ class Post:
     """A filter's root context, its kernel's crossings, and whether the plugin has callbacks for each."""
 
     __slots__ = (
+        "changed",
         "effects",
         "end",
         "finish",
-        "lists",
+        "give",
+        "gives",
+        "lent",
         "log",
         "most",
         "request",
@@ -44,8 +47,9 @@ class Post:
         self.root, self.root_id, self.vm = root, root.id, vm
         self.resident = resident
         self.most = vm.spec.limits.contexts
-        self.words, self.lists, self.effects = resident.words, resident.lists, vm.effects
+        self.words, self.gives, self.effects, self.lent = resident.words, resident.gives, vm.effects, vm.lent
         self.request, self.response = resident.request, resident.response
+        self.give, self.changed = resident.give, resident.changed
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None
@@ -54,8 +58,11 @@ class Post:
         self.takes_end = vm.on_done is not None or vm.on_delete is not None
 
 
-def posts_of(filters: Sequence[Filter]) -> list[Post]:
-    """A post for each filter; none when some filter has no kernel, or cannot be started now."""
+def posts_of(filters: Sequence[Filter], delicate: Collection[bytes]) -> list[Post]:
+    """A post for each filter; none when some filter has no kernel, or cannot be started now.
+
+    ``delicate`` are the names whose changes a kernel's host is not to repeat by itself.
+    """
     posts = []
     for plugin_filter in filters:
         try:
@@ -65,5 +72,6 @@ def posts_of(filters: Sequence[Filter]) -> list[Post]:
         resident = vm_of(root).resident
         if resident is None:
             return []
+        resident.tell_names(delicate)
         posts.append(Post(root, resident))
     return posts

@@ -1,12 +1,15 @@
-"""One VM's kernel: what it is lent, what it changed, and how a callback that needs more is taken over from it."""
+"""One VM's kernel: what it is lent, what it changed, and how a callback that needs more is taken over from it.
+
+A map is lent as its names and values in turn. The kernel asks for it at its first use (`Resident.fill`), which costs a
+call out of the guest; a map that a callback has asked for once is given before the next one (`Resident.give`).
+"""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Container, Iterable, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from asgi_wasm.engines.base import Beside
 from asgi_wasm.errors import LinkError
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]
-_CHANGE = struct.Struct("<4I").iter_unpack
-_flatten = chain.from_iterable
+_GIVE = struct.Struct("<3I").pack_into
+_CHANGE = struct.Struct("<4I").unpack_from
+_LOCAL = struct.Struct("<7I").unpack_from
+_LOCAL_AT = 4 * layout.LOCAL
+_GIVEN_AT, _CHANGE_AT, _ARENA_AT = 4 * layout.GIVEN, 4 * layout.CHANGE, layout.ARENA_AT
 # What says that something is lent.
 _LENT = layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED, layout.BODIES
 _CLASSES = bytes(
@@ -32,8 +38,6 @@ _CLASSES = bytes(
 
 # What a callback did to one map: hostcall (`layout.ADD` and so on), name, value.
 Change = tuple[int, bytes, bytes]
-# Headers that are lent, or what makes them once they are used.
-Lendable = Sequence[tuple[bytes, bytes]] | Callable[[], Sequence[tuple[bytes, bytes]]]
 
 
 class Local(NamedTuple):
@@ -47,6 +51,10 @@ class Local(NamedTuple):
 
 class Lent(Protocol):
     """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
+
+    def flat(self, slot: int) -> Sequence[bytes]:
+        """The names and values of a map (`layout.REQUEST_SLOT` and so on) in turn, pseudo-headers first."""
+        ...
 
     def recall(self) -> None:
         """Make its contexts, which the VM has then, and lend no more."""
@@ -85,8 +93,8 @@ class LentContext:
 class Resident:
     """The kernel beside one VM's instance.
 
-    ``lists`` are the headers that are lent: pairs of bytes, names in lower case, pseudo-headers first. A crossing
-    (`request` and so on) gives back 0 when the callback went on at once and changed nothing.
+    A crossing (`request` and so on) gives back 0 when the callback went on at once and changed nothing, else what
+    `layout.ODD` and so on say. ``gives`` is, by slot, whether the map is better given before the callback.
     """
 
     def __init__(self, vm: Neighbour, beside: Beside, native: NativeKernel | None = None) -> None:
@@ -96,23 +104,23 @@ class Resident:
         """
         self._vm = vm
         self._beside = beside
-        self.request = beside.function("request")
-        self.response = beside.function("response")
-        self.response_body = beside.function("response_body")
-        self.log = beside.function("log")
-        self.finish = beside.function("finish")
-        self.end = beside.function("end")
+        self.request, self.response, self.response_body, self.log, self.finish, self.end = (
+            # Each has a result.
+            cast("Callable[..., int]", beside.function(name))
+            for name in ("request", "response", "response_body", "log", "finish", "end")
+        )
         self.window_address = beside.function("window_address")() or 0
         if beside.function("window_size")() != layout.SIZE:
             raise LinkError("the kernel's window has another layout")
         self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
         self.view = beside.view(self.window_address, layout.SIZE)
-        self.lists: list[Lendable] = [(), ()]
+        # The same, of which slices are bytes.
+        self.raw: Any = self.view.obj
+        self.gives = [False] * layout.SLOTS
         # The piece of a body that the callback is shown.
         self.piece = b""
         self._lent: dict[int, LentContext] = {}
-        for slot, kind in enumerate(_MAPS):
-            self._tell_singles(slot, sorted(kind.single))
+        self.tell_names(())
         self.view[layout.CLASSES_AT : layout.CLASSES_AT + len(_CLASSES)] = _CLASSES
         self.native = native
         if native is not None:
@@ -128,35 +136,39 @@ class Resident:
             *(thread, way, vm, self.fill, way.fail, way.headroom),
         )
 
-    def _tell_singles(self, slot: int, names: Sequence[bytes]) -> None:
+    def tell_names(self, delicate: Iterable[bytes]) -> None:
+        """Tell the kernel which names are not like all others. A change of a ``delicate`` one is `layout.ODD`."""
+        for slot, kind in enumerate(_MAPS):
+            meanings = dict.fromkeys(kind.single, layout.SINGLE)
+            for name in delicate:
+                meanings[name] = meanings.get(name, 0) | layout.DELICATE
+            self._tell(slot, meanings)
+
+    def _tell(self, slot: int, meanings: Mapping[bytes, int]) -> None:
         words = cast("list[int]", self.words)
         at = 0
-        for index, name in enumerate(names):
-            where = layout.SINGLE + 2 * (slot * layout.MAX_SINGLES + index)
-            words[where : where + 2] = [at, len(name)]
-            start = layout.SINGLES_AT + slot * layout.SINGLES_BYTES + at
+        for index, (name, meaning) in enumerate(sorted(meanings.items())):
+            where = layout.NAME + 3 * (slot * layout.MAX_NAMES + index)
+            words[where : where + 3] = [at, len(name), meaning]
+            start = layout.NAMES_AT + slot * layout.NAMES_BYTES + at
             self.view[start : start + len(name)] = name
             at += len(name)
-        words[layout.SINGLES + slot] = len(names)
+        words[layout.NAMES + slot] = len(meanings)
 
     # --- for the kernel
 
     def fill(self, slot: int) -> int:
         """A lent map is used for the first time. 0 when it is no list of as many pairs of bytes as fit."""
-        pairs = self.lists[slot]
+        words, view = cast("list[int]", self.words), self.view
+        # A log reads what others may not.
+        self.gives[slot] = self.gives[slot] or words[layout.WRITABLE] != 0
         try:
-            flat = list(_flatten(pairs() if callable(pairs) else pairs))
+            flat = self._vm.lent[words[layout.STREAM]].flat(slot)
             data = b"".join(flat)
         except TypeError:
             return 0
-        names = flat[::2]
-        distinct = set(names)
-        if len(distinct) < len(names) and self._repeats(names, _MAPS[slot]):
-            return 0
-        words, view = cast("list[int]", self.words), self.view
-        used = words[layout.USED]
-        count = len(names)
-        if count > layout.MAX_PAIRS or len(flat) != 2 * count or len(data) > layout.ARENA - used:
+        count, used = len(flat) >> 1, words[layout.USED]
+        if count > layout.MAX_PAIRS or len(data) > layout.ARENA - used:
             return 0
         start = layout.ARENA_AT + used
         view[start : start + len(data)] = data
@@ -164,11 +176,17 @@ class Resident:
         words[layout.COUNT + slot] = count
         return 1
 
-    @staticmethod
-    def _repeats(names: Iterable[bytes], kind: type[HeaderMap]) -> bool:
-        """Whether a name that a map keeps once is there twice: its values are to be joined first."""
-        singles = [name for name in names if name in kind.single]
-        return len(set(singles)) < len(singles)
+    def give(self, flat: Sequence[bytes]) -> None:
+        """Let the next callback have this map; where it does not fit, the kernel will ask for it in vain."""
+        try:
+            data = b"\0".join(flat)
+        except TypeError:
+            return
+        size = len(data)
+        if size <= layout.ARENA:
+            view = self.view
+            view[_ARENA_AT : _ARENA_AT + size] = data
+            _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 1)
 
     # --- for hostcalls in Python
 
@@ -212,43 +230,54 @@ class Resident:
         count = self.words[layout.CHANGES]
         if not count:
             return []
-        view, start = self.view, 4 * layout.CHANGE
         found = []
-        for kind, name_size, size, where in _CHANGE(view[start : start + 16 * count]):
+        for index in range(count):
+            kind, name_size, size, where = _CHANGE(self.view, _CHANGE_AT + 16 * index)
             at = where - self.window_address
             middle = at + name_size
-            found.append((kind >> 8, (kind & 0xFF, bytes(view[at:middle]), bytes(view[middle : middle + size]))))
+            found.append((kind >> 8, (kind & 0xFF, self.raw[at:middle], self.raw[middle : middle + size])))
         return found
 
-    def ordinary_changes(self, delicate: Container[bytes]) -> list[Change] | None:
-        """The log of a callback that was lent one map; None where it has one of these names."""
-        view, start = self.view, 4 * layout.CHANGE
-        found: list[Change] = []
-        for kind, name_size, size, where in _CHANGE(view[start : start + 16 * self.words[layout.CHANGES]]):
-            at = where - self.window_address
-            middle = at + name_size
-            name = bytes(view[at:middle])
-            if name in delicate:
-                return None
-            found.append((kind & 0xFF, name, bytes(view[middle : middle + size])))
-        return found
+    def changed(self, pairs: Sequence[tuple[bytes, bytes]], news: int) -> Pairs:
+        """The list as the last callback left it, which gave back ``news`` that is not `layout.ODD`."""
+        made = list(pairs)
+        raw, base = self.raw, self.window_address
+        for at in range(_CHANGE_AT, _CHANGE_AT + 16 * (news >> layout.CHANGES_SHIFT), 16):
+            kind, name_size, size, where = _CHANGE(self.view, at)
+            start = where - base
+            middle = start + name_size
+            name = raw[start:middle]
+            change = kind & 0xFF
+            if change != layout.ADD:
+                made = [pair for pair in made if pair[0] != name]
+            if change != layout.REMOVE:
+                made.append((name, raw[middle : middle + size]))
+        return made
 
     def local(self) -> Local | None:
         """The local response that the last callback left."""
         if not self.words[layout.ANSWERED]:
             return None
-        status, *parts = self.words[layout.LOCAL : layout.LOCAL + 7]
-        texts = []
-        for where, size in zip(parts[::2], parts[1::2], strict=True):
-            at = where - self.window_address
-            texts.append(bytes(self.view[at : at + size]))
-        return Local(status, *texts)
+        status, details, details_size, body, body_size, pairs, pairs_size = _LOCAL(self.view, _LOCAL_AT)
+        raw, base = self.raw, self.window_address
+        return Local(
+            status,
+            raw[details - base : details - base + details_size],
+            raw[body - base : body - base + body_size],
+            raw[pairs - base : pairs - base + pairs_size],
+        )
+
+    def tell_gone(self) -> None:
+        """The VM has failed, or a root context of it is gone: a request is to look before it begins."""
+        if self.native is not None:
+            self.native.stale = True
 
     def close(self) -> None:
         """Nothing may be asked any more."""
         if self.native is not None:
             self.native.close()
-        self.words, self.view = [0] * layout.WORDS, memoryview(b"")
+        self.words, self.view, self.raw = [0] * layout.WORDS, memoryview(b""), b""
+        self.gives[:] = [False] * layout.SLOTS
         self._beside.close()
 
 
@@ -261,14 +290,3 @@ def repeat(headers: HeaderMap, changes: Iterable[Change]) -> None:
             headers.replace(name, value)
         else:
             headers.remove(name)
-
-
-def changed_pairs(pairs: Sequence[tuple[bytes, bytes]], changes: Iterable[Change]) -> Pairs:
-    """`repeat` for a list, where no change concerns a pseudo-header or joins values (`layout.COMPLEX`)."""
-    made = list(pairs)
-    for kind, name, value in changes:
-        if kind != layout.ADD:
-            made = [pair for pair in made if pair[0] != name]
-        if kind != layout.REMOVE:
-            made.append((name, value))
-    return made

@@ -293,6 +293,8 @@ class WasmVM:
             self._recall_lent()
             # An engine's report names the host function that raised, if one did, and what.
             self.failure = str(error) or type(error).__name__
+            if self.resident is not None:
+                self.resident.tell_gone()
             self.effects.clear()
             self.ports.host_metrics.trapped(self.plugin_name())
             for root in self.roots():
@@ -418,6 +420,8 @@ class WasmVM:
             self._effective = None
         if context.root is context:
             self._end_callouts(context.root)
+            if self.resident is not None:
+                self.resident.tell_gone()
 
     def _end_callouts(self, root: RootContext) -> None:
         # Envoy's `~Context` cancels what is under way; nothing may be delivered from here on. What waits for an answer

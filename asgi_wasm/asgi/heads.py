@@ -1,0 +1,105 @@
+"""Heads as the lane shows them to plugins: looked at once, and no map is made of them.
+
+What is not ordinary here is for header maps to judge (`translate`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi import translate
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.types import Message, Scope
+
+Fields = list[tuple[bytes, bytes]]
+
+HOST, LENGTH, CODING = b"host", b"content-length", b"transfer-encoding"
+_SPECIAL = translate.HIDDEN | {LENGTH}
+# In each version of HTTP that cuts no header into pieces, and says where a message ends.
+_SIMPLE_VERSIONS = frozenset({"1.1", "1.0", None})
+_METHODS = {
+    name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+}
+_SCHEMES = {name: name.encode() for name in ("http", "https")}
+_STATUSES = {status: b"%d" % status for status in range(translate.MIN_STATUS, translate.MAX_STATUS + 1)}
+
+
+# Of a request: its pseudo-headers, names and values in turn; the headers that plugins see after them; those that they
+# do not see; whether no body follows, or None where that takes a message to tell. A plain tuple, being made often.
+Head = tuple[list[bytes], Fields, Fields, bool | None]
+
+
+def read_head(scope: Scope, *, guesses: bool) -> Head:
+    """The head of a request whose headers are a list. ``guesses`` as in `translate.request_ends_with_headers`."""
+    fields: Fields = []
+    kept: Fields = []
+    host: bytes | None = None
+    length: bytes | None = None
+    coded = False
+    for field in scope["headers"]:
+        name, value = field
+        if name not in _SPECIAL:
+            fields.append(field)
+        elif name == LENGTH:
+            length = value
+            fields.append(field)
+        elif name != HOST:
+            kept.append(field)
+            coded = coded or name == CODING
+        elif host is None:
+            host = value
+    method, scheme, version = scope["method"], scope.get("scheme"), scope.get("http_version")
+    simple = version in _SIMPLE_VERSIONS
+    if simple and host is not None and method in _METHODS and scheme in _SCHEMES:
+        kept.insert(0, (HOST, host))
+        path, query = scope.get("raw_path"), scope.get("query_string")
+        if path is None or b"?" in path:
+            path = translate.request_path(scope)
+        elif query:
+            path = path + b"?" + query
+        pseudo = [b":authority", host, b":path", path, b":method", _METHODS[method], b":scheme", _SCHEMES[scheme]]
+    else:
+        pairs = translate.pseudo_headers(scope)
+        pseudo = [part for pair in pairs for part in pair]
+        if host is not None:
+            kept.insert(0, (HOST, pairs[0][1]))
+        if not simple:
+            fields = translate.shown_fields(scope)
+    if coded:
+        return pseudo, fields, kept, False
+    if length is not None:
+        return pseudo, fields, kept, length.strip() == b"0"
+    if not guesses:
+        return pseudo, fields, kept, None
+    return pseudo, fields, kept, simple or translate.is_likely_to_end(scope)
+
+
+def status_of_start(method: str, message: Message) -> bytes | None:
+    """An app's status, where its start message may be shown to plugins as it is, and begins a response that has a body
+    and says so; else None. Names must be in lower case, as the specification wants them.
+    """
+    headers, status = message.get("headers"), message["status"]
+    if type(headers) is not list or type(status) is not int or status not in _STATUSES or message.get("trailers"):
+        return None
+    if method in translate.BODILESS_METHODS or status in translate.BODILESS_STATUSES:
+        return None
+    lengths = 0
+    for name, value in headers:
+        if type(name) is not bytes or type(value) is not bytes or name != name.lower() or name == CODING:
+            return None
+        if name == LENGTH:
+            lengths += 1
+            if lengths > 1 or value == b"0":
+                return None
+    return _STATUSES[status]
+
+
+def pairs_of(flat: list[bytes]) -> Fields:
+    """Names and values in turn, as pairs."""
+    return [*zip(flat[::2], flat[1::2], strict=True)]
+
+
+def trimmed(fields: Any) -> Fields:
+    """Headers that are written anew, without white space around values, as header maps write them."""
+    return [(name, value.strip(b" \t")) for name, value in fields]

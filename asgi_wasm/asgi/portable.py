@@ -1,0 +1,134 @@
+"""The way of a `Lent` request in Python: the reference, and what runs where there is no accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi.environment import guarded_scope
+from asgi_wasm.asgi.heads import trimmed
+from asgi_wasm.asgi.leaving import IDLE, REQUEST
+from asgi_wasm.asgi.lent import Lent
+from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
+from asgi_wasm.errors import EngineError
+from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED
+
+if TYPE_CHECKING:
+    from asgi_wasm.asgi.answers import Answer
+    from asgi_wasm.asgi.heads import Fields, Head
+    from asgi_wasm.asgi.request import Request
+    from asgi_wasm.asgi.service import Service
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.host.resident.post import Post
+
+_flatten = chain.from_iterable
+
+
+class LentRequest(Lent):
+    """One request. What it is at first, and most remain to the end, is the class's."""
+
+    own: Scope | None = None
+    first: Message | None = None
+    client_gone = app_is_reading = complete = over = changed = response_changed = False
+    phase = index = bytes_out = request_size = 0
+    message: Message | None = None
+    response_fields: Fields | None = None
+    status: bytes | None = None
+    answer: Answer | None = None
+    request: Request | None = None
+    properties: dict[bytes, bytes] | None = None
+    verdict: int | None = None
+    held: Message | None = None
+
+    def __init__(
+        self,
+        lane: Service,
+        posts: Sequence[Post],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        head: Head,
+        ends: bool,
+        first: Message | None = None,
+    ) -> None:
+        self.lane = lane
+        self.posts = posts
+        self.scope = scope
+        self.server_receive = receive
+        self.server_send = send
+        self.pseudo, self.fields, self._kept, _ = head
+        self.ends = self.client_ended = ends
+        if first is not None:
+            self.first = first
+        self.began = monotonic_ns()
+        self.ids = []
+        if "asgi_wasm" in scope:
+            self.properties = properties_of(scope)
+        elif lane.plan.may_set_properties:
+            self.properties = {}
+
+    async def run(self) -> None:
+        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+        if not self._show_request():
+            await (self._send_answer() if self.request is None else self.go_on())
+            return
+        own: Any = self.own
+        try:
+            await self.lane.app(own, self.app_receive, self.app_send)
+        except BaseException as error:
+            if not await self.conclude(error):
+                raise
+            return
+        # What is added to a dictionary comes at its end: here nothing was, to share.
+        nothing_added = next(reversed(own)) == "asgi_wasm" and "asgi_wasm" not in self.scope
+        if not (nothing_added and self.over and self.request is None):
+            await self.conclude(None)
+
+    def _show_request(self) -> bool:
+        """Show the headers to each plugin. True when the app is to be called, with ``own``."""
+        pseudo, fields, ends = self.pseudo, self.fields, int(self.ends)
+        untrimmed = 0
+        for index, post in enumerate(self.posts):
+            flags = post.vm.flags
+            flags[LAST_ID] = context_id = flags[LAST_ID] + 1
+            self.ids.append(context_id)
+            post.lent[context_id] = self
+            if post.takes_request:
+                if post.gives[REQUEST_SLOT]:
+                    post.give([*pseudo, *_flatten(fields)])
+                self.index, self.phase = index, REQUEST
+                try:
+                    news = post.request(context_id, post.root_id, len(pseudo) // 2 + len(fields), ends)
+                except EngineError as error:
+                    self.fail(post, error)
+                    return False
+                if news or post.effects:
+                    if news & (ODD | HAS_ANSWERED) or post.effects:
+                        if not self._answers(post, news):
+                            self.leave_after_callback(post)
+                        return False
+                    self.fields = fields = post.changed(fields, news)
+                    self.changed = True
+                    untrimmed |= news & UNTRIMMED
+        self.phase = IDLE
+        self._make_own(untrimmed)
+        return True
+
+    def _make_own(self, untrimmed: int) -> None:
+        scope, plan, properties = self.scope, self.lane.plan, self.properties
+        if plan.sees_body.response and scope.get("extensions"):
+            own = guarded_scope(scope, plan, {} if properties is None else properties)
+        else:
+            shown = NO_PROPERTIES if properties is None else PluginProperties(properties)
+            own = {**scope, "asgi_wasm": shown}
+        if self.changed:
+            own["headers"] = self._kept + (trimmed(self.fields) if untrimmed else self.fields)
+        self.own = own
+
+    def _answers(self, post: Post, news: int) -> bool:
+        """Whether what the last plugin did is just to answer, and not odd."""
+        if news & ~UNTRIMMED != HAS_ANSWERED or post.effects:
+            return False
+        return self.index == len(self.posts) - 1 and self._finds_answer()
