@@ -16,6 +16,7 @@ from asgi_wasm.engines.wasmtime import WasmtimeEngine
 from tests.engines.hostile import mutated
 from tests.engines.test_hostile import is_refused_or_ends, still_works
 from tests.fuzz.clients import round_of
+from tests.host.resident.hostile import play
 from tests.serving import ROOT
 
 _HOSTCALLS = ("tests/host/test_fuzz.py", "tests/host/resident/test_same.py")
@@ -40,6 +41,12 @@ def hostcalls(seed: int) -> str:
     return done.stdout.strip().rpartition("\n")[2]
 
 
+def kernel(seed: int) -> str:
+    """A plugin that calls what the kernel answers at random, with hostile arguments and a hostile allocator."""
+    stage = play(seed, 1_000_000)
+    return f"a million hostcalls, {stage.slow} of them passed on by the kernel"
+
+
 def clients(seed: int) -> str:
     """Clients that are slow, half-closed, gone, or smuggle, and plugins that split heads."""
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +54,7 @@ def clients(seed: int) -> str:
     return "150 clients"
 
 
-KINDS: tuple[Callable[[int], str], ...] = (modules, clients, hostcalls)
+KINDS: tuple[Callable[[int], str], ...] = (modules, kernel, clients, hostcalls)
 
 
 def main() -> int:
