@@ -56,9 +56,9 @@ def hostile_plugin() -> bytes:
         arguments = " ".join(_PRODUCE[part] for part in parts)
         calls.append(f"(if (i32.eq (local.get $which) (i32.const {index})) (then (drop (call $h{index} {arguments}))))")
     at, table, data = 64, [], b""
-    for name in NAMES:
-        table.append((at + len(data), len(name)))
-        data += name
+    for known in NAMES:
+        table.append((at + len(data), len(known)))
+        data += known
     text = "".join(f"\\{byte:02x}" for byte in data)
     words = "".join(f"\\{byte:02x}" for entry in table for byte in struct.pack("<2I", *entry))
     callbacks = "".join(
