@@ -210,8 +210,8 @@ class UpstreamSpec:
     http2: bool = False
     message_limit: int = DEFAULT_MESSAGE_LIMIT
 
-    def seconds(self, asked_milliseconds: int) -> float | None:
-        """How long a call may take for which the plugin asks this (0: no matter how long); None for ever."""
+    def timeout_of(self, asked_milliseconds: int) -> float | None:
+        """Seconds that a call may take for which the plugin asks this (0: no matter how long); None for ever."""
         limits = (asked_milliseconds / 1000 or None, self.timeout)
         return min((limit for limit in limits if limit is not None), default=None)
 

@@ -45,7 +45,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty: give the .wasm that the SDK built"),
     "text": (b"(module)", "is no WebAssembly file"),
     "something else": (b"\x7fELF" + bytes(100), "is no WebAssembly file"),
-    "three bytes": (GOOD_FILE[:3], "is no WebAssembly file"),
+    "three bytes": (GOOD_FILE[:3], "it is truncated: only 3 bytes long"),
     "header cut off": (GOOD_FILE[:7], "it is truncated: only 7 bytes long"),
     "cut off in the middle": (GOOD_FILE[:30], ""),
     "last byte missing": (GOOD_FILE[:-1], ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
+from asgi_wasm.http_syntax import MAX_STATUS, MIN_STATUS
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Scope
@@ -22,7 +23,7 @@ _METHODS = {
     name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
 _SCHEMES = {name: name.encode() for name in ("http", "https")}
-_STATUSES = {status: b"%d" % status for status in range(translate.MIN_STATUS, translate.MAX_STATUS + 1)}
+_STATUSES = {status: b"%d" % status for status in range(MIN_STATUS, MAX_STATUS + 1)}
 
 
 # Of a request: its pseudo-headers, names and values in turn; the headers that plugins see after them; those that they

@@ -29,7 +29,7 @@ _flatten = chain.from_iterable
 
 
 class Lent:
-    """One request (`host.vm.vm.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
+    """One request (`resident.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
 
     ``fields`` and ``response_fields`` are the headers as plugins have left them so far, which a kernel is lent anew for
     its log, since other requests were shown theirs meanwhile. ``request`` is what goes on instead, once this has left:
@@ -112,7 +112,7 @@ class Lent:
     # --- for kernels
 
     def flat(self, slot: int) -> Sequence[bytes]:
-        """See `host.vm.Lent`."""
+        """Go on with contexts and maps of its own, which hostcalls can act for."""
         if slot == REQUEST_SLOT:
             return [*self.pseudo, *_flatten(self.fields)]
         if self.response_fields is not None and self.status is not None:
@@ -303,7 +303,7 @@ class Lent:
     # --- out of here
 
     def recall(self) -> None:
-        """Make the contexts and go on without the kernels, in the middle of a callback (`host.vm.vm.Lent`)."""
+        """Make the contexts and go on without the kernels, in the middle of a callback (`resident.Lent`)."""
         self.leave()
 
     def leave(self) -> Request:

@@ -12,14 +12,12 @@ from urllib.parse import quote
 
 from asgi_wasm.asgi.types import Message, Scope
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
-from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
+from asgi_wasm.http_syntax import FIELD_VALUE, MAX_STATUS, MIN_STATUS, TOKEN
 
 BODILESS_STATUSES = 204, 304
 _FIRST_REDIRECTION = 300
 # Methods whose responses may have no body, whatever their status.
 BODILESS_METHODS = frozenset({"HEAD", "CONNECT"})
-# Of a final response. Servers refuse others, and the client would get nothing at all.
-MIN_STATUS, MAX_STATUS = 200, 599
 # uvicorn too refuses a response with any control character but the tab in a value.
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())

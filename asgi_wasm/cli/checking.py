@@ -13,7 +13,7 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.cli import console
 from asgi_wasm.errors import AsgiWasmError, PluginError, SettingsError
 from asgi_wasm.settings.lines import line_of
-from asgi_wasm.specs import FailurePolicy, HostSpec
+from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.shared import Shared
 from asgi_wasm.worker.worker import Worker
@@ -58,13 +58,14 @@ def check_settings(path: Path | None, *, start: bool, as_json: bool) -> int:
     except SettingsError as error:
         findings = [*_of_settings(error)]
     else:
+        digests, unreadable = _read_files(spec)
         if start:
             with console.waiting("loading and starting the plugins"):
                 findings, refused = asyncio.run(_start(spec))
         else:
-            findings, refused = [*_read_files(spec)], set()
+            findings, refused = unreadable, set()
         state = "started" if start else "readable"
-        plugins = [_row(spec, index, state, refused) for index in range(len(spec.plugins))]
+        plugins = [_row(plugin, digests.get(plugin.name), state, refused) for plugin in spec.plugins]
         if not spec.plugins:
             findings.append(
                 Finding("warning", f"no plugin is configured: no source names one, nor a file in {Path.cwd()}")
@@ -89,12 +90,15 @@ def _of_settings(error: SettingsError) -> Iterable[Finding]:
         yield Finding("error", mistake.problem, mistake.source, line, mistake.key)
 
 
-def _read_files(spec: HostSpec) -> Iterable[Finding]:
+def _read_files(spec: HostSpec) -> tuple[dict[str, str], list[Finding]]:
+    """The digest of each plugin's file, by the plugin's name, and what is wrong with the others."""
+    digests, findings = {}, []
     for plugin in spec.plugins:
         try:
-            read_plugin_file(plugin)
+            digests[plugin.name] = read_plugin_file(plugin)[1]
         except PluginError as error:
-            yield _of_plugin(spec, error)
+            findings.append(_of_plugin(spec, error))
+    return digests, findings
 
 
 def _of_plugin(spec: HostSpec, error: PluginError) -> Finding:
@@ -127,14 +131,9 @@ async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("nothing is requested")
 
 
-def _row(spec: HostSpec, index: int, state: str, refused: set[str]) -> PluginRow:
-    plugin = spec.plugins[index]
-    try:
-        digest = read_plugin_file(plugin)[1]
-    except PluginError:
-        digest, state = "", "refused"
-    shown = "refused" if plugin.name in refused else state
-    return PluginRow(plugin.name, str(plugin.file), digest, plugin.priority, shown)
+def _row(plugin: PluginSpec, digest: str | None, state: str, refused: set[str]) -> PluginRow:
+    shown = "refused" if digest is None or plugin.name in refused else state
+    return PluginRow(plugin.name, str(plugin.file), digest or "", plugin.priority, shown)
 
 
 def _print(spec: HostSpec, findings: list[Finding], plugins: list[PluginRow]) -> None:

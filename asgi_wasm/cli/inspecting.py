@@ -10,7 +10,7 @@ from asgi_wasm.cli.inspection import Report, inspect
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.specs import PluginSpec
-from asgi_wasm.worker.loading import compile_plugin
+from asgi_wasm.worker.loading import compile_content
 from asgi_wasm.worker.plugin_file import read_plugin_file
 
 
@@ -18,9 +18,9 @@ def inspect_plugin(file: Path, *, as_json: bool, engine: str) -> int:
     """Print what is known; 1 where the plugin would be refused at a start. Raises `AsgiWasmError`."""
     file = given.plugin_file(file)
     spec = PluginSpec(name=file.stem, file=file)
-    with console.waiting(f"compiling {file.name}"):
-        code, _ = compile_plugin(create_engine(engine), spec, ModuleCache())
     content, digest = read_plugin_file(spec)
+    with console.waiting(f"compiling {file.name}"):
+        code, _ = compile_content(create_engine(engine), spec, (content, digest), ModuleCache())
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:
         console.json_out(asdict(report))

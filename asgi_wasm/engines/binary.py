@@ -33,14 +33,17 @@ LIMITS_HAVE_PAGE_SIZE = 0x08
 def check_header(code: bytes) -> None:
     """Raise `InvalidModuleError` unless ``code`` begins like a core module."""
     if not code:
-        raise InvalidModuleError("the file is empty")
+        raise InvalidModuleError("it is empty: give the .wasm that the SDK built")
     if not code.startswith(MAGIC[: len(code)]):
-        hint = " but WebAssembly text: compile it first, with wat2wasm" if code.lstrip()[:2] in (b"(m", b";;") else ""
-        raise InvalidModuleError(f"it is not a WebAssembly binary{hint}")
+        if code.lstrip()[:2] in (b"(m", b";;"):
+            raise InvalidModuleError("it is no WebAssembly file but WebAssembly text: compile it first, with wat2wasm")
+        raise InvalidModuleError("it is no WebAssembly file: give the .wasm that the SDK built")
     if len(code) < len(MAGIC) + len(VERSION):
         raise InvalidModuleError(f"it is truncated: only {len(code)} bytes long")
     if code[6:8] == COMPONENT_LAYER:
-        raise InvalidModuleError("it is a WebAssembly component, not a core module")
+        raise InvalidModuleError(
+            "it is a component; Proxy-Wasm plugins are core modules: build it without the component model"
+        )
     if code[4:8] != VERSION:
         raise InvalidModuleError(f"it has the unknown WebAssembly version {int.from_bytes(code[4:8], 'little')}")
 

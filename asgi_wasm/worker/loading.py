@@ -242,7 +242,18 @@ def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: K
 
     It blocks. Raises `PluginLoadError`.
     """
-    content, digest = read_plugin_file(spec)
+    return compile_content(engine, spec, read_plugin_file(spec), cache, kits)
+
+
+def compile_content(
+    engine: Engine,
+    spec: PluginSpec,
+    read: tuple[bytes, str],
+    cache: ModuleCache,
+    kits: Kits | None = None,
+) -> tuple[Code, bool]:
+    """`compile_plugin` for a file that was ``read`` before (`read_plugin_file`)."""
+    content, digest = read
     try:
         module, cached = cache.load(engine, content, digest)
         kit = None if kits is None else kits.kit_for(module)

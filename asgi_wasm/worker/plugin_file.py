@@ -7,13 +7,12 @@ import stat
 from hashlib import sha256
 from pathlib import Path
 
-from asgi_wasm.errors import PluginLoadError
+from asgi_wasm.engines.binary import check_header
+from asgi_wasm.errors import InvalidModuleError, PluginLoadError
 from asgi_wasm.specs import PluginSpec
 
 # The largest plugins that are known (firewalls with all of their rules) have 24 MB.
 MAX_BYTES = 256 * 1024 * 1024
-_MAGIC = b"\0asm"
-_COMPONENT_VERSION = b"\x0d\0\1\0"
 
 
 def read_plugin_file(spec: PluginSpec) -> tuple[bytes, str]:
@@ -26,11 +25,10 @@ def read_plugin_file(spec: PluginSpec) -> tuple[bytes, str]:
     except OSError as error:
         raise _error(spec, f"cannot be read ({error.strerror or error}): check the path") from error
     digest = sha256(content).hexdigest()
-    if content[:4] != _MAGIC:
-        what = "no WebAssembly file" if content else "empty"
-        raise _error(spec, f"is {what}: give the .wasm that the SDK built")
-    if content[4:8] == _COMPONENT_VERSION:
-        raise _error(spec, "is a component; Proxy-Wasm plugins are core modules: build it without the component model")
+    try:
+        check_header(content)
+    except InvalidModuleError as error:
+        raise _error(spec, str(error)) from None
     if spec.sha256 and digest != spec.sha256:
         raise _error(spec, f"its sha256 is {digest}, not the configured one: it is another file")
     return content, digest

@@ -53,12 +53,12 @@ class Shared:
     def exported(self, spec: MetricsSpec) -> ExportedMetrics:
         """The exporter of the metrics in memory: one for all workers, so that a gauge counts once."""
         from asgi_wasm.services.metrics.exported import ExportedMetrics
-        from asgi_wasm.services.metrics.registry import process_store
+        from asgi_wasm.services.metrics.registry import process_registry
 
         with self._lock:
             if self._exported is None or self._exported[0] != spec:
                 self._withdraw()
-                self._exported = spec, ExportedMetrics(self.memory.metrics, process_store(), spec, is_alone=True)
+                self._exported = spec, ExportedMetrics(self.memory.metrics, process_registry(), spec, is_alone=True)
             return self._exported[1]
 
     def _withdraw(self) -> None:

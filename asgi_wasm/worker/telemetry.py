@@ -28,12 +28,12 @@ class Telemetry:
             return
         _require_prometheus("the settings say 'metrics'")
         from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
-        from asgi_wasm.services.metrics.registry import process_store
+        from asgi_wasm.services.metrics.registry import process_registry
 
-        self.host_metrics = host_metrics = PrometheusHostMetrics(process_store(), clock)
+        self.host_metrics = host_metrics = PrometheusHostMetrics(process_registry(), clock)
         self._closing.append(host_metrics.close)
         if spec.store.metrics:
-            self.metrics = exported = ExportedMetrics(store.metrics, process_store(), spec.metrics)
+            self.metrics = exported = ExportedMetrics(store.metrics, process_registry(), spec.metrics)
             self._closing.append(exported.close)
         else:
             self.metrics = shared.exported(spec.metrics)

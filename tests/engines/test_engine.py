@@ -175,9 +175,9 @@ def test_what_is_no_exported_function_is_none(engine: Engine) -> None:
         (b"\0asm\1", "truncated"),
         (b"\0asm\1\0\0\0\1\x20\1", "refuses it"),
         (b"\0asm\2\0\0\0", "version 2"),
-        (b"\x7fELF\2\1\1\0", "not a WebAssembly binary"),
+        (b"\x7fELF\2\1\1\0", "no WebAssembly file"),
         (b"(module)", "WebAssembly text"),
-        (b"(component)", "not a WebAssembly binary"),
+        (b"(component)", "no WebAssembly file"),
         (b"\0asm\x0d\0\1\0", "component"),
     ],
 )

@@ -246,10 +246,10 @@ def measuring(api: Api, *_: int) -> int:
 def test_metrics(wrap_guests: Wrap, place: str) -> None:
     """Each request counts once, whoever scrapes, wherever."""
     pytest.importorskip("prometheus_client")
-    from asgi_wasm.services.metrics.registry import process_store
+    from asgi_wasm.services.metrics.registry import process_registry
     from tests.services.metrics.scraping import scrape
 
-    process_store.cache_clear()
+    process_registry.cache_clear()
     app = wrap_guests(answering(b"app"), Guest(on_request_headers=measuring), metrics=True, shared_data=place)
 
     async def main() -> None:
@@ -274,5 +274,5 @@ def test_metrics(wrap_guests: Wrap, place: str) -> None:
 
     run(all_of_it)
     assert run(scrape).all("level") == {}
-    assert process_store().measures == []
-    process_store.cache_clear()
+    assert process_registry().measures == []
+    process_registry.cache_clear()

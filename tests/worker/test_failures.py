@@ -360,10 +360,10 @@ def test_a_restart_that_fails_is_not_tried_for_each_request(
 
 def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
     pytest.importorskip("prometheus_client")
-    from asgi_wasm.services.metrics.registry import process_store
+    from asgi_wasm.services.metrics.registry import process_registry
     from tests.services.metrics.scraping import scrape
 
-    process_store.cache_clear()
+    process_registry.cache_clear()
     faulty = Faulty("on_request_headers")
     entry = {"failure_policy": "fail_reload", "reload_config": {"backoff": {"base_interval": 0.2}}}
     app = wrap_guests(answering(b"app"), faulty.guest, entries=[entry], metrics=True)
@@ -386,4 +386,4 @@ def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
         assert (await scrape()).all("asgi_wasm_plugins_away") == {}
 
     run(main)
-    process_store.cache_clear()
+    process_registry.cache_clear()

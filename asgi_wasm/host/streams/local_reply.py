@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from asgi_wasm.host.codecs.wire import Pairs
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
+from asgi_wasm.http_syntax import MAX_STATUS, MIN_STATUS
 
 # HTTP status -> gRPC status; anything else is 2 UNKNOWN.
 _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
-_MIN_STATUS, _MAX_STATUS = 200, 599
 
 
 def local_reply(
@@ -26,7 +26,7 @@ def local_reply(
     headers = [(name, value) for name, value in headers if not name.startswith(b":")]
     if _is_grpc(request.get(b"content-type") or b""):
         return _grpc_reply(status_code, body, headers, grpc_status), b""
-    if not _MIN_STATUS <= status_code <= _MAX_STATUS:
+    if not MIN_STATUS <= status_code <= MAX_STATUS:
         status_code = 500
     reply = ResponseHeaderMap([(b":status", b"%d" % status_code)])
     for name, value in headers:

@@ -85,7 +85,7 @@ class HttpCalls:
 
     def start(self, call: HttpCall) -> None:
         """Send it; its answer, or its failure, is delivered to the root context later, once."""
-        seconds = self._upstreams[call.upstream].spec.seconds(call.timeout_milliseconds)
+        seconds = self._upstreams[call.upstream].spec.timeout_of(call.timeout_milliseconds)
         deadline = Deadline(seconds, self._call_later)
         if self._tasks.start(self._run(call, deadline), call.root) is not None and call.stream_id:
             self._of_stream.setdefault((call.root.vm, call.stream_id), set()).add(deadline)

@@ -26,7 +26,7 @@ from asgi_wasm.services.metrics.registry import (
     Family,
     GaugeShare,
     Labels,
-    MetricStore,
+    MetricRegistry,
     NameTakenError,
     directory,
 )
@@ -58,7 +58,7 @@ class ExportedMetrics:
     What it exports is what passed in this process since it started; nothing of that can fail a hostcall.
     """
 
-    def __init__(self, inner: Metrics, store: MetricStore, spec: MetricsSpec, *, is_alone: bool = False) -> None:
+    def __init__(self, inner: Metrics, store: MetricRegistry, spec: MetricsSpec, *, is_alone: bool = False) -> None:
         """``is_alone`` says that nobody else feeds ``inner``: then gauges are exported as they are there."""
         self._inner = inner
         self._is_alone = is_alone
@@ -197,7 +197,7 @@ class PrometheusHostMetrics:
 
     enabled = True
 
-    def __init__(self, store: MetricStore, clock: Clock) -> None:
+    def __init__(self, store: MetricRegistry, clock: Clock) -> None:
         """The families are made at once, so that no plugin's metric can take their names. Raises `SettingsError`."""
         self._clock = clock
         family = store.family

@@ -156,7 +156,7 @@ class Family:
         return collected
 
 
-class MetricStore:
+class MetricRegistry:
     """Every family of this process, and which names their samples use."""
 
     def __init__(self) -> None:
@@ -190,17 +190,17 @@ class MetricStore:
 
 
 @cache
-def process_store() -> MetricStore:
+def process_registry() -> MetricRegistry:
     """The one store of this process, the only state in asgi-wasm that no object owns.
 
     As in Envoy, where all listeners and workers share one. The two things outside of us are one per process too: the
     scrape, and the files of multi-process mode. A counter that a restarted middleware goes on with never falls.
     """
-    return MetricStore()
+    return MetricRegistry()
 
 
 # Now, while nobody else can: two threads that are the first to ask would each get one of their own.
-process_store()
+process_registry()
 
 
 def directory() -> Path | None:
@@ -220,11 +220,11 @@ async def expose(accept: str, compress: bool) -> tuple[list[tuple[bytes, bytes]]
     The files of all processes are read on a thread; the store belongs to the event loop's. Raises `SettingsError`.
     """
     shared = directory()
-    for measure in tuple(process_store().measures):
+    for measure in tuple(process_registry().measures):
         measure()
     registry = CollectorRegistry(auto_describe=False)
     if shared is None:
-        registry.register(process_store())
+        registry.register(process_registry())
         return _encode(registry, accept, compress)
     _bury_the_dead(shared)
     registry.register(_SharedFiles(shared))

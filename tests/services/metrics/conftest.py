@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from asgi_wasm.services.metrics.registry import MetricStore, process_store
+from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
 
 
 @pytest.fixture(autouse=True)
-def store() -> Iterator[MetricStore]:
-    process_store.cache_clear()
-    yield process_store()
-    process_store.cache_clear()
+def store() -> Iterator[MetricRegistry]:
+    process_registry.cache_clear()
+    yield process_registry()
+    process_registry.cache_clear()

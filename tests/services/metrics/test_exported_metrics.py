@@ -13,7 +13,7 @@ from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.metrics import exported as metrics_module
 from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
-from asgi_wasm.services.metrics.registry import MetricStore, process_store
+from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
 from asgi_wasm.services.stores.memory import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec, TagRule
 from tests.services.metrics.scraping import Scrape, scrape
@@ -26,7 +26,7 @@ def scraped(*, openmetrics: bool = False) -> Scrape:
 
 
 @pytest.fixture
-def metrics(store: MetricStore) -> ExportedMetrics:
+def metrics(store: MetricRegistry) -> ExportedMetrics:
     return ExportedMetrics(MemoryMetrics(), store, TAGGED)
 
 
@@ -60,7 +60,7 @@ def test_histogram(metrics: ExportedMetrics) -> None:
     assert (buckets, found.get("size_sum", plugin="p"), found.get("size_count", plugin="p")) == ([1, 2, 3], 103, 3)
 
 
-def test_histogram_has_envoys_buckets(store: MetricStore) -> None:
+def test_histogram_has_envoys_buckets(store: MetricRegistry) -> None:
     ExportedMetrics(MemoryMetrics(), store, MetricsSpec(enabled=True)).observe("p", "size", 1)
     bounds = [dict(labels)["le"] for labels in scraped().all("size_bucket")]
     assert (bounds[0], bounds[-2], len(bounds)) == ("0.5", "3.6e+06", 20)
@@ -114,7 +114,7 @@ def test_taken_twice_over(metrics: ExportedMetrics, caplog: pytest.LogCaptureFix
     assert caplog.messages == ["plugin 'p': metric 'thing' is not exported: its name is another metric's already"]
 
 
-def test_the_hosts_names_are_not_for_plugins(store: MetricStore) -> None:
+def test_the_hosts_names_are_not_for_plugins(store: MetricRegistry) -> None:
     host = PrometheusHostMetrics(store, SystemClock())
     metrics = ExportedMetrics(MemoryMetrics(), store, TAGGED)
     metrics.gauge_set("p", "asgi_wasm_requests_total", 9)
@@ -156,14 +156,14 @@ def test_failing_exporter_fails_no_hostcall(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(MetricStore, "family", full)
+    monkeypatch.setattr(MetricRegistry, "family", full)
     metrics.counter_add("p", "a", 1)
     metrics.observe("p", "b", 1)
     assert metrics.value("p", MetricType.COUNTER, "a") == 1
     assert caplog.messages == ["plugin 'p': metric 'a' is not exported: OSError: [Errno 28] No space left on device"]
 
 
-def test_two_middlewares_and_a_restart(metrics: ExportedMetrics, store: MetricStore) -> None:
+def test_two_middlewares_and_a_restart(metrics: ExportedMetrics, store: MetricRegistry) -> None:
     other = ExportedMetrics(MemoryMetrics(), store, TAGGED)
     for number, each in enumerate((metrics, other), start=1):
         each.counter_add("p", "hits", number)
@@ -185,7 +185,7 @@ def test_two_middlewares_and_a_restart(metrics: ExportedMetrics, store: MetricSt
     assert (found.get("level", plugin="p"), found.get("hits_total", plugin="p")) == (5, 4)
 
 
-def test_great_gauges_of_two_middlewares_are_exact(metrics: ExportedMetrics, store: MetricStore) -> None:
+def test_great_gauges_of_two_middlewares_are_exact(metrics: ExportedMetrics, store: MetricRegistry) -> None:
     other = ExportedMetrics(MemoryMetrics(), store, TAGGED)
     other.gauge_set("p", "level", 3)
     metrics.gauge_set("p", "level", 2**64 - 1)
@@ -203,9 +203,9 @@ OPERATIONS = st.tuples(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(OPERATIONS, max_size=30))
 def test_any_bytes_as_names_in_any_types_never_raise(operations: list[tuple[str, bytes, int]]) -> None:
-    process_store.cache_clear()
+    process_registry.cache_clear()
     inner, plain = MemoryMetrics(), MemoryMetrics()
-    metrics = ExportedMetrics(inner, process_store(), TAGGED)
+    metrics = ExportedMetrics(inner, process_registry(), TAGGED)
     for operation, name, value in operations:
         for target in (metrics, plain):
             getattr(target, operation)("p", name.decode("utf-8", "replace"), value)

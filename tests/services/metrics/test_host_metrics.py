@@ -19,7 +19,7 @@ from asgi_wasm.host.vm.watching import watched
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.metrics.exported import PrometheusHostMetrics
-from asgi_wasm.services.metrics.registry import MetricStore
+from asgi_wasm.services.metrics.registry import MetricRegistry
 from asgi_wasm.specs import StreamLimits
 from tests.driving import answering, http_scope, request, run
 from tests.plugins.conftest import PLUGINS
@@ -180,7 +180,7 @@ def test_memory_as_it_is_at_the_scrape(probe: Path) -> None:
 
 @pytest.mark.parametrize(("period", "pages"), [(-1, 2), (10**12, 1)], ids=["after-a-while", "at-once"])
 def test_memory_without_a_scrape(
-    probe: Path, store: MetricStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, period: int, pages: int
+    probe: Path, store: MetricRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, period: int, pages: int
 ) -> None:
     """In multi-process mode another process answers the scrape: it finds what was measured while requests ended."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
@@ -218,7 +218,7 @@ def test_answered_by_nobody(probe: Path) -> None:
     run(main)
 
 
-def test_a_request_ends_once(store: MetricStore) -> None:
+def test_a_request_ends_once(store: MetricRegistry) -> None:
     host_metrics = PrometheusHostMetrics(store, SystemClock())
     sides = RequestSide(lambda: None, lambda _: None), ResponseSide("GET", lambda: None, lambda _: None, trailers=False)
     chain = FilterChain([], *sides, ScopeAttributes(http_scope()), StreamLimits(), StandardLog(), host_metrics)
@@ -344,7 +344,7 @@ def test_two_middlewares_and_a_restart() -> None:
 
 
 @pytest.mark.parametrize("metrics", [False, {"enabled": False, "rules": []}])
-def test_off(store: MetricStore, metrics: Any) -> None:
+def test_off(store: MetricRegistry, metrics: Any) -> None:
     async def main() -> None:
         app = wrapped(answering(b"app"), plugin("counter", "counter/assemblyscript.wasm"), metrics=metrics)
         await app.start()
@@ -438,7 +438,7 @@ def test_rules_of_the_settings() -> None:
     run(main)
 
 
-def test_start_that_fails_leaves_nothing(store: MetricStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_that_fails_leaves_nothing(store: MetricRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str, **_: object) -> None:
         raise EngineUnavailableError(name)
 

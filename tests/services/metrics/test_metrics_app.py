@@ -13,13 +13,13 @@ from fastapi import FastAPI
 
 from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
 from asgi_wasm.asgi.types import Message
-from asgi_wasm.services.metrics.registry import MetricStore
+from asgi_wasm.services.metrics.registry import MetricRegistry
 from tests.driving import Response, answering, request, run
 from tests.services.metrics.scraping import Scrape
 
 
 @pytest.fixture(autouse=True)
-def one_metric(store: MetricStore) -> None:
+def one_metric(store: MetricRegistry) -> None:
     store.family("hits", "counter", "Hits.").counter((("plugin", "p"),)).inc()
 
 

@@ -121,7 +121,7 @@ def test_an_owner_whose_connection_was_cut_is_one_again(server: RedisServer) -> 
             first, last = Listener(other), Listener(store)
             token = other.queues.register("vm", b"q", first.root)
             store.queues.register("vm", b"q", last.root)
-            store.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+            store.queues.connections.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
             await asyncio.sleep(0.1)
             await until_it_answers(store)
             await until_it_answers(other)
@@ -308,12 +308,12 @@ def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer) -> N
         async with Place(f"{server.url}?timeout={TIMEOUT}").stores() as (store, other):
             owner = Listener(store)
             token = store.queues.register("vm", b"q", owner.root)
-            listening = store.queues.link  # type: ignore[attr-defined]
-            connections = listening.connections
-            other.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+            listening = store.queues.connections  # type: ignore[attr-defined]
+            made = listening.made
+            other.queues.connections.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
             for _ in range(3):
                 other.queues.enqueue(token, b"x")
-            await until(lambda: listening.connections > connections)
+            await until(lambda: listening.made > made)
             await until(lambda: owner.heard == [token] * 3)
             await asyncio.sleep(0.1)
             assert owner.heard == [token] * 3
@@ -440,11 +440,11 @@ def test_an_idle_connection_is_kept(caplog: pytest.LogCaptureFixture, monkeypatc
 def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
     async def main() -> None:
         async with Place(f"{redis.url}?prefix=wrap:&timeout=5").stores(1) as (store,):
-            store.queues.link.call("HSET", "wrap:data:vm:k", "value", "old", "cas", 0xFFFFFFFF)  # type: ignore[attr-defined]
+            store.queues.connections.call("HSET", "wrap:data:vm:k", "value", "old", "cas", 0xFFFFFFFF)  # type: ignore[attr-defined]
             assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
             assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
             assert store.shared_data.get("vm", b"k") == (b"new", 1)
-            store.queues.link.call("HSET", "wrap:data:vm:k", "cas", 0xFFFFFFFE)  # type: ignore[attr-defined]
+            store.queues.connections.call("HSET", "wrap:data:vm:k", "cas", 0xFFFFFFFE)  # type: ignore[attr-defined]
             assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFE)
             assert store.shared_data.get("vm", b"k") == (b"new", 0xFFFFFFFF)
 
@@ -463,7 +463,7 @@ def test_an_owner_of_a_full_server(server: RedisServer, caplog: pytest.LogCaptur
                 with pytest.raises(PortError):
                     store.queues.enqueue(token, b"x")
                 # It is not away, and goes on hearing; nor is it when its connection comes back meanwhile.
-                store.queues.link.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
+                store.queues.connections.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
                 await asyncio.sleep(1)
                 await until_it_answers(store)
                 operator.config_set("maxmemory", 0)

@@ -132,7 +132,7 @@ class GrpcCalls:
             asyncio.get_running_loop().call_soon(conversation.break_off, grpc_status.OVERFLOW)
             return
         # A stream may last for ever, as in Envoy.
-        timeout = upstream.seconds(effect.timeout_milliseconds) if isinstance(effect, GrpcCall) else None
+        timeout = upstream.timeout_of(effect.timeout_milliseconds) if isinstance(effect, GrpcCall) else None
         conversation.set_timeout(timeout, self._call_later)
         self._channels[effect.upstream].open(conversation, timeout)
 

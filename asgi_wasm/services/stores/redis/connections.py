@@ -39,7 +39,7 @@ _SILENCE_SECONDS = 15.0
 _TEND_SECONDS = 5.0
 
 
-class RedisLink:
+class RedisConnections:
     """`call` for hostcalls; ``wake`` is called for each message on ``channel``, ``tend`` from time to time.
 
     The ``introductions`` are called with each new connection, on another thread, before hostcalls have it.
@@ -50,7 +50,7 @@ class RedisLink:
     ) -> None:
         self.introductions: list[Callable[[Redis], None]] = []
         # How many there have been.
-        self.connections = 0
+        self.made = 0
         self._spec = spec
         self._channel = channel
         self._wake = wake
@@ -152,7 +152,7 @@ class RedisLink:
             if await subscription.get_message(timeout=_CONNECT_SECONDS) is None:
                 raise RedisConnectionError("it does not answer")
             self._lost.clear()
-            self.connections += 1
+            self.made += 1
             client = await asyncio.to_thread(self._connect)
             self._close()
             self._client, self._patient = client, listener

@@ -14,7 +14,7 @@ from asgi_wasm.host.ports import QueueOwner
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.stores.naming import LAST_TOKEN, first_token, scoped
 from asgi_wasm.services.stores.redis import scripts
-from asgi_wasm.services.stores.redis.connections import RedisLink
+from asgi_wasm.services.stores.redis.connections import RedisConnections
 from asgi_wasm.specs import StoreSpec
 
 # Seconds that a worker which stops waits until what it has taken is known to be taken.
@@ -44,8 +44,8 @@ class RedisQueues:
         self._acknowledging: asyncio.Task[None] | None = None
         self._home = HomeLoop()
         channel = f"{spec.prefix}wake:{self.worker}"
-        self.link = RedisLink(spec, channel, self._wake, self._tend)
-        self.link.introductions.append(self._introduce)
+        self.connections = RedisConnections(spec, channel, self._wake, self._tend)
+        self.connections.introductions.append(self._introduce)
 
     # --- being woken
 
@@ -59,17 +59,17 @@ class RedisQueues:
                 found = client.execute_command(*self._register(identity, "returns"))  # type: ignore[no-untyped-call]
             except ResponseError as error:
                 # A full server: reads go on, and it is tried again later.
-                self.link.refused(error)
+                self.connections.refused(error)
             else:
                 self._home.soon(partial(self._tell, *found))
 
     async def _tend(self) -> None:
         """From time to time: inherit from workers that are gone. Raises what redis-py raises."""
         for identity in list(self._registered.values()):
-            self._tell(*await self.link.command(*self._register(identity, "tends")))
+            self._tell(*await self.connections.command(*self._register(identity, "tends")))
 
     def _wake(self, data: bytes) -> None:
-        # Not from the link's task: a failure in there is no failure of the link.
+        # Not from the connections' own task: a failure in there is no failure of theirs.
         token, _, times = data.partition(b" ")
         asyncio.get_running_loop().call_soon(self._tell, int(token), int(times or 1))
 
@@ -87,7 +87,7 @@ class RedisQueues:
         identity = scoped(vm_id, name)
         previous = next((self._roots[token] for token, known in self._registered.items() if known == identity), None)
         mode = "replace" if previous is not None and previous.is_gone else "take"
-        token, untold = self.link.call(*self._register(identity, mode))
+        token, untold = self.connections.call(*self._register(identity, mode))
         self._roots[token] = owner
         self._registered[token] = identity
         if untold:
@@ -96,18 +96,18 @@ class RedisQueues:
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         """The token, or None."""
-        token: int | None = self.link.call(*self._script(scripts.RESOLVE, scoped(vm_id, name)))
+        token: int | None = self.connections.call(*self._script(scripts.RESOLVE, scoped(vm_id, name)))
         return token
 
     def enqueue(self, token: int, value: bytes) -> bool:
         """Append, and wake the owner. False for an unknown token."""
-        return bool(self.link.call("EVAL", scripts.ENQUEUE, 1, self._key(token), value, token, self.channels))
+        return bool(self.connections.call("EVAL", scripts.ENQUEUE, 1, self._key(token), value, token, self.channels))
 
     def dequeue(self, token: int) -> bytes | None:
         """The oldest value, or None. Raises KeyError."""
         self._sequence += 1
         key, taker = self._key(token), self._taker()
-        value: bytes | int | None = self.link.call("EVAL", scripts.DEQUEUE, 1, key, taker, self._sequence)
+        value: bytes | int | None = self.connections.call("EVAL", scripts.DEQUEUE, 1, key, taker, self._sequence)
         if isinstance(value, int):
             raise KeyError(token)
         if value is not None:
@@ -123,12 +123,12 @@ class RedisQueues:
             while self._received:
                 taken, numbers = next(iter(self._received.items()))
                 sent = tuple(numbers)
-                await self.link.command("HDEL", taken, *sent)
+                await self.connections.command("HDEL", taken, *sent)
                 numbers.difference_update(sent)
                 if not numbers:
                     self._received.pop(taken, None)
         except Exception as error:
-            self.link.lost(error)
+            self.connections.lost(error)
         finally:
             self._acknowledging = None
 
@@ -152,4 +152,4 @@ class RedisQueues:
 
     def _taker(self) -> bytes:
         """A name for each connection: a call of an earlier one may still arrive at a server that was frozen."""
-        return f"{self.worker}.{self.link.connections}".encode()
+        return f"{self.worker}.{self.connections.made}".encode()

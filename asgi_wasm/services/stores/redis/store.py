@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.stores.naming import scoped
 from asgi_wasm.services.stores.redis import scripts
-from asgi_wasm.services.stores.redis.connections import RedisLink
+from asgi_wasm.services.stores.redis.connections import RedisConnections
 from asgi_wasm.services.stores.redis.queues import RedisQueues
 from asgi_wasm.specs import StoreSpec
 
@@ -34,18 +34,18 @@ _SIGN = 1 << 63
 class RedisSharedData:
     """`host.ports.SharedData`."""
 
-    def __init__(self, link: RedisLink, prefix: bytes) -> None:
-        self._link = link
+    def __init__(self, connections: RedisConnections, prefix: bytes) -> None:
+        self._connections = connections
         self._prefix = prefix + b"data:"
 
     def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
         """The value and its CAS number, or None."""
-        value, cas = self._link.call("HMGET", self._prefix + scoped(vm_id, key), "value", "cas")
+        value, cas = self._connections.call("HMGET", self._prefix + scoped(vm_id, key), "value", "cas")
         return None if cas is None else (value, int(cas))
 
     def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool:
         """Store it, unless ``cas`` is neither 0 nor the key's present number. A missing key takes any number."""
-        return bool(self._link.call("EVAL", scripts.SET, 1, self._prefix + scoped(vm_id, key), value, cas))
+        return bool(self._connections.call("EVAL", scripts.SET, 1, self._prefix + scoped(vm_id, key), value, cas))
 
 
 class RedisMetrics:
@@ -55,13 +55,13 @@ class RedisMetrics:
     """
 
     def __init__(self, queues: RedisQueues, prefix: bytes) -> None:
-        self._link = queues.link
+        self._connections = queues.connections
         self._worker = queues.worker
         self._channels = queues.channels
         self._prefix = prefix + b"metric:"
         # This worker's parts of gauges, which others forget while it is without connection.
         self._parts: dict[tuple[str, str], int] = {}
-        queues.link.introductions.append(self._introduce)
+        queues.connections.introductions.append(self._introduce)
 
     def counter_add(self, plugin: str, name: str, value: int) -> None:
         """Add to a counter."""
@@ -76,7 +76,7 @@ class RedisMetrics:
         self._change_gauge(plugin, name, "INCRBY", value)
 
     def _change_gauge(self, plugin: str, name: str, operation: str, value: int) -> None:
-        self._parts[plugin, name] = self._link.call(*self._change(plugin, name, operation, value))
+        self._parts[plugin, name] = self._connections.call(*self._change(plugin, name, operation, value))
 
     def _change(self, plugin: str, name: str, operation: str, value: int) -> tuple[str | bytes | int, ...]:
         scope = _named("gauge", plugin, name)
@@ -89,7 +89,7 @@ class RedisMetrics:
             for (plugin, name), part in list(self._parts.items()):
                 client.execute_command(*self._change(plugin, name, "SET", part))  # type: ignore[no-untyped-call]
         except ResponseError as error:
-            self._link.refused(error)
+            self._connections.refused(error)
 
     def observe(self, plugin: str, name: str, value: int) -> None:
         """Add one observation to a histogram: its count and sum are kept."""
@@ -106,13 +106,13 @@ class RedisMetrics:
         if kind is MetricType.GAUGE:
             scope, part = _named("gauge", plugin, name), self._prefix + b"part:"
             found = self._prefix + scope, self._worker, self._channels, part, scope
-            parts = self._link.call("EVAL", scripts.READ_GAUGE, 1, *found)
+            parts = self._connections.call("EVAL", scripts.READ_GAUGE, 1, *found)
             return sum(int.from_bytes(part or b"", "big") for part in parts) & _U64
         (found,) = self._bitfield("counter", plugin, name, "GET", "i64", 0)
         return int(found) & _U64
 
     def _bitfield(self, kind: str, plugin: str, name: str, *operations: str | int) -> Any:
-        return self._link.call("BITFIELD", self._prefix + _named(kind, plugin, name), *operations)
+        return self._connections.call("BITFIELD", self._prefix + _named(kind, plugin, name), *operations)
 
 
 class RedisStore:
@@ -121,21 +121,21 @@ class RedisStore:
     def __init__(self, spec: StoreSpec) -> None:
         prefix = spec.prefix.encode()
         self.queues = RedisQueues(spec)
-        self.shared_data = RedisSharedData(self.queues.link, prefix)
+        self.shared_data = RedisSharedData(self.queues.connections, prefix)
         self.metrics = RedisMetrics(self.queues, prefix)
 
     async def start(self) -> None:
         """Connect. When Redis does not answer, the log says so and hostcalls fail until it does."""
-        await self.queues.link.start()
+        await self.queues.connections.start()
 
     async def stop(self) -> None:
         """Disconnect."""
         await self.queues.settle()
-        await self.queues.link.stop()
+        await self.queues.connections.stop()
 
     def abandon(self) -> None:
         """`stop` for a worker whose event loop is closed."""
-        self.queues.link.abandon()
+        self.queues.connections.abandon()
 
 
 def _named(kind: str, plugin: str, name: str) -> bytes:
