@@ -3,6 +3,7 @@
     `ClientState`     what the client has said of its request: `HEARD`
     `ResponseState`   how far a response is, where it begins (the app: `FROM_APP`) and where it ends (the client:
                       `TO_CLIENT`); between is the filter chain, with a table of its own (`host.streams.iteration`)
+    `HandshakeState`  how far a WebSocket's handshake is: `HANDSHAKE`
 
 Followed: the life of a request in RFC 9112, which begins with a head, has a body in pieces, and ends once.
 """
@@ -84,6 +85,38 @@ class Part(IntEnum):
     RESET = 7
 
 
+class HandshakeState(IntEnum):
+    """How far a WebSocket's handshake is."""
+
+    #: Nobody has answered.
+    OPEN = 0
+    #: The app has accepted or closed, and plugins hold that.
+    HELD = 1
+    #: The app denies by a response, which is at some `ResponseState`.
+    DENYING = 2
+    #: Accepted, or closed by the app: from here on every message passes.
+    SETTLED = 3
+    #: Plugins have denied it.
+    REFUSED = 4
+    #: Plugins have ended a connection that had been accepted.
+    ENDED = 5
+
+
+class Answer(IntEnum):
+    """What comes of a handshake."""
+
+    #: The app accepts or closes.
+    BY_APP = 0
+    #: The app begins to deny by a response.
+    DENIAL = 1
+    #: What the app said has passed the plugins.
+    PASSES = 2
+    #: Plugins answer in its stead.
+    BY_PLUGIN = 3
+    #: The client has gone: there is nobody to answer.
+    TO_NOBODY = 4
+
+
 class _Table(dict[tuple[_State, _Event], _State]):
     """The state after each pair of a state and an event."""
 
@@ -131,6 +164,23 @@ FROM_APP: Mapping[tuple[ResponseState, Part], ResponseState] = _Table(
         (_R.UNHEARD_TRAILERS, _P.END): _R.DONE,
     }
 )
+
+_W, _A = HandshakeState, Answer
+
+HANDSHAKE: Mapping[tuple[HandshakeState, Answer], HandshakeState] = _Table(
+    {
+        (_W.OPEN, _A.BY_APP): _W.HELD,
+        (_W.OPEN, _A.DENIAL): _W.DENYING,
+        (_W.HELD, _A.PASSES): _W.SETTLED,
+        (_W.HELD, _A.TO_NOBODY): _W.OPEN,
+        **{(state, _A.BY_PLUGIN): _W.REFUSED for state in (_W.OPEN, _W.HELD, _W.DENYING)},
+        (_W.SETTLED, _A.BY_PLUGIN): _W.ENDED,
+    }
+)
+# Nothing that the app still says can reach the client.
+ENDED_BY_PLUGINS = frozenset({_W.REFUSED, _W.ENDED})
+# What the app has answered has gone out.
+ANSWERED_BY_APP = frozenset({_W.SETTLED, _W.ENDED})
 
 _WAITING = _R.IDLE, _R.HELD
 

@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi import accept, rewriting, translate
+from asgi_wasm.asgi import accept, rewriting, states, translate
 from asgi_wasm.asgi.environment import (
     Environment,
     guarded_scope,
@@ -23,7 +23,7 @@ from asgi_wasm.asgi.environment import (
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
-from asgi_wasm.asgi.states import FROM_APP, Part, ResponseState
+from asgi_wasm.asgi.states import FROM_APP, HANDSHAKE, Answer, HandshakeState, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.logs import get_logger
 
@@ -65,15 +65,13 @@ class WebSocketHandshake:
         self._chain = make_chain(environment, plan.filters, self._to_app, self._to_client, self._attributes)
         self._chain.properties = properties_of(scope)
         self._client = Listening(environment, self._chain, receive)
+        self._state = HandshakeState.OPEN
         # One answer at a time: a plugin may hold one while another task of the app sends.
         self._answering = asyncio.Lock()
         # The app's accept or close, and the headers that plugins see of it, until they have passed.
         self._answer: tuple[Message, HeaderMap, HeaderMap] | None = None
         # How far the response is by which the app denies.
         self._denial = ResponseState.IDLE
-        # Accepted, or closed by the app: from here on every message passes, unless plugins end the connection.
-        self._settled = False
-        self._ended_by_plugins = False
         self._closing: asyncio.Future[None] | None = None
 
     async def run(self, scope: Scope) -> None:
@@ -98,7 +96,7 @@ class WebSocketHandshake:
             # The app may call `receive` and `send` from anywhere.
             context.vm.check_thread()
         self._attributes.finished = True
-        if has_left(self._client.gone, self._settled or self._to_client.complete):
+        if has_left(self._client.gone, self._state in states.ANSWERED_BY_APP or self._to_client.complete):
             self._chain.leave()
         self._chain.finish()
 
@@ -124,7 +122,7 @@ class WebSocketHandshake:
             pass
         except Exception as error:
             await self._conclude()
-            if not self._ended_by_plugins:
+            if self._state not in states.ENDED_BY_PLUGINS:
                 raise
             # The client has its answer; most frameworks raise when they are told that it has gone.
             logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
@@ -141,12 +139,12 @@ class WebSocketHandshake:
         """The app's `receive`."""
         client = self._client
         while True:
-            if self._ended_by_plugins:
+            if self._state in states.ENDED_BY_PLUGINS:
                 return {"type": _DISCONNECT, "code": _ABNORMAL, "reason": ""}
             if client.heard:
                 message = client.heard.popleft()
                 break
-            if client.reading is None and (self._settled or client.gone):
+            if client.reading is None and (self._state is HandshakeState.SETTLED or client.gone):
                 message = await self._server_receive()
                 break
             await client.step()
@@ -156,7 +154,7 @@ class WebSocketHandshake:
 
     async def _send(self, message: Message) -> None:
         """The app's `send`."""
-        if self._settled and not self._ended_by_plugins:
+        if self._state is HandshakeState.SETTLED:
             await self._server_send(message)
             if message["type"] == _CLOSE:
                 self._finish()
@@ -165,13 +163,14 @@ class WebSocketHandshake:
             if self._answer is not None:
                 # Its own call was cancelled while a plugin held it.
                 await self._settle(*self._answer)
-            if self._ended_by_plugins or (self._client.gone and not self._settled):
+            is_ended = self._state in states.ENDED_BY_PLUGINS
+            if is_ended or (self._client.gone and self._state not in states.ANSWERED_BY_APP):
                 if message["type"] == _SEND or message.get("more_body", False):
                     raise _LeftError("nobody is there any more: a plugin has ended the connection, or the client has")
-                if not (self._ended_by_plugins or self._denial is not ResponseState.IDLE):
+                if not (is_ended or self._denial is not ResponseState.IDLE):
                     # To nobody; servers complain of an app that ends without an answer.
                     await self._server_send(message)
-            elif self._settled:
+            elif self._state in states.ANSWERED_BY_APP:
                 await self._server_send(message)
             else:
                 await self._respond(message)
@@ -191,7 +190,7 @@ class WebSocketHandshake:
             await self._end_denial()
             await self._server_send(message)
         elif kind == _DENIAL_START:
-            self._denial = FROM_APP[self._denial, Part.HEAD]
+            self._state, self._denial = HANDSHAKE[self._state, Answer.DENIAL], FROM_APP[self._denial, Part.HEAD]
             headers = translate.response_headers(message)
             self._to_client.begin(message, headers, may_change=self._plan.changes_body.response)
             self._chain.respond(headers, translate.response_ends_with_headers("GET", headers))
@@ -199,6 +198,7 @@ class WebSocketHandshake:
         elif kind in (_ACCEPT, _CLOSE):
             accepts = kind == _ACCEPT
             headers = accept.accept_headers(message) if accepts else ResponseHeaderMap([(b":status", b"403")])
+            self._state = HANDSHAKE[self._state, Answer.BY_APP]
             self._answer = message, HeaderMap(list(headers.pairs)), headers
             # What follows an accept is no body that a head could wait for.
             self._to_client.begin({"type": "http.response.start", "status": 101}, headers, may_change=False)
@@ -215,6 +215,7 @@ class WebSocketHandshake:
             await self._deny()
         elif self._client.gone:
             # As above.
+            self._state = HANDSHAKE[self._state, Answer.TO_NOBODY]
             await self._server_send(message)
         else:
             final: Message = message
@@ -226,7 +227,7 @@ class WebSocketHandshake:
                 headers.put(b":status", b"101")
                 if dropped:
                     self._headers_dropped(dropped)
-            self._settled = True
+            self._state = HANDSHAKE[self._state, Answer.PASSES]
             await self._server_send(final)
             if final["type"] == _CLOSE:
                 self._finish()
@@ -260,7 +261,7 @@ class WebSocketHandshake:
 
     async def _flush(self) -> None:
         """Send what the plugins let pass of the app's denial, or their own answer in its place."""
-        if self._chain.answered_locally and not self._ended_by_plugins:
+        if self._chain.answered_locally and self._state not in states.ENDED_BY_PLUGINS:
             await self._deny()
         while self._to_client.messages and not self._client.gone:
             await self._send_denial(self._to_client.messages.popleft())
@@ -270,7 +271,7 @@ class WebSocketHandshake:
 
     async def _deny(self) -> None:
         """Deny the handshake with the plugins' answer where the server can, else by closing, which it shows as 403."""
-        self._ended_by_plugins = True
+        self._state = HANDSHAKE[self._state, Answer.BY_PLUGIN]
         begun = self._denial is not ResponseState.IDLE and self._to_client.started
         to_client = self._to_client
         await self._client.until(lambda: to_client.complete or to_client.reset_reason is not None)
@@ -290,8 +291,8 @@ class WebSocketHandshake:
     def _changed(self) -> None:
         """Something reached a far end."""
         self._client.wake()
-        if self._settled and self._chain.answered_locally and not self._ended_by_plugins:
+        if self._state is HandshakeState.SETTLED and self._chain.answered_locally:
             # Too late to deny: all that can be done is to end it.
-            self._ended_by_plugins = True
+            self._state = HANDSHAKE[self._state, Answer.BY_PLUGIN]
             close = self._server_send({"type": _CLOSE, "code": _INTERNAL_ERROR, "reason": ""})
             self._closing = asyncio.ensure_future(close)

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 from asgi_wasm.asgi.lengths import said_by
 from asgi_wasm.asgi.sides import ResponseSide
 from asgi_wasm.asgi.states import (
+    ANSWERED_BY_APP,
+    ENDED_BY_PLUGINS,
     FROM_APP,
+    HANDSHAKE,
     HEARD,
     STARTED,
     TO_CLIENT,
+    Answer,
     ClientState,
+    HandshakeState,
     Heard,
     Part,
     ResponseState,
@@ -84,8 +89,25 @@ def test_an_app_says_one_head_then_a_body_then_trailers(state: ResponseState, pa
         assert after >= state
 
 
+@pytest.mark.parametrize("answer", Answer, ids=lambda answer: answer.name)
+@pytest.mark.parametrize("state", HandshakeState, ids=lambda state: state.name)
+def test_a_handshake_is_answered_once_by_the_app_or_by_plugins(state: HandshakeState, answer: Answer) -> None:
+    after = HANDSHAKE.get((state, answer))
+    if state in ENDED_BY_PLUGINS:
+        assert after is None
+    elif answer is Answer.BY_PLUGIN:
+        # They have the last word, before and after the app's.
+        assert after in ENDED_BY_PLUGINS
+        assert (after in ANSWERED_BY_APP) == (state in ANSWERED_BY_APP)
+    elif after is not None:
+        assert (after in ANSWERED_BY_APP) == (answer is Answer.PASSES)
+        # What nobody heard was no answer.
+        assert (after is HandshakeState.OPEN) == (answer is Answer.TO_NOBODY)
+
+
 def test_every_state_is_reached_where_it_has_a_meaning() -> None:
     assert reachable(HEARD, ClientState.ANNOUNCED) == set(ClientState)
+    assert reachable(HANDSHAKE, HandshakeState.OPEN) == set(HandshakeState)
     assert reachable(TO_CLIENT, ResponseState.IDLE) == set(ResponseState) - UNHEARD
     assert reachable(FROM_APP, ResponseState.IDLE) == set(ResponseState) - {
         ResponseState.HELD,
