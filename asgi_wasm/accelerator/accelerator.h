@@ -54,6 +54,7 @@ typedef struct {
     PyObject *fill;     /* Python's `fill`, for what was not lent here */
     PyObject *fail;     /* raises what an error and a trap of the engine mean */
     PyObject *headroom; /* raises RecursionError where a callback would find too few levels */
+    PyObject *realtime; /* tells nanoseconds since the epoch */
     const headers *lent[SLOTS];
     char lends; /* a Stream's crossing runs: what it does not lend, nobody does */
     char gives; /* bits by slot: the map is better given before the callback, which asks for it */

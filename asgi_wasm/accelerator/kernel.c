@@ -139,6 +139,17 @@ int may_enter(Kernel *kernel) {
     return has_headroom(kernel);
 }
 
+/* Lets the callback have the time without asking; where that cannot be told, the hostcall says why. */
+static void give_time(Kernel *kernel) {
+    PyObject *told = PyObject_CallObject(kernel->realtime, NULL);
+    unsigned long long now = told ? PyLong_AsUnsignedLongLong(told) : 0;
+    Py_XDECREF(told);
+    if (PyErr_Occurred()) now = 0;
+    PyErr_Clear();
+    kernel->w->now[0] = (uint32_t)now;
+    kernel->w->now[1] = (uint32_t)(now >> 32);
+}
+
 static int call_kernel(Kernel *kernel, int which, slot *slots, size_t count, uint32_t *news) {
     void *trap = NULL, *error;
     PyObject *owner = kernel->owner;
@@ -173,6 +184,7 @@ int cross(Kernel *kernel, const headers *request, const headers *response, int w
     kernel->lends = 1;
     if (which == REQUEST_CROSSING && kernel->gives & 1 << REQUEST_SLOT) give(kernel, request);
     if (which == RESPONSE_CROSSING && kernel->gives & 1 << RESPONSE_SLOT) give(kernel, response);
+    if (kernel->w->wants_time) give_time(kernel);
     int failed = call_kernel(kernel, which, slots, count, news);
     kernel->lent[REQUEST_SLOT] = before[0];
     kernel->lent[RESPONSE_SLOT] = before[1];
@@ -240,13 +252,13 @@ PyObject *local_of(Kernel *kernel) {
 
 /* --- the type */
 
-/* attach(call, store, entry, functions, window, address, thread, owner, vm, fill, fail, headroom) */
+/* attach(call, store, entry, functions, window, address, thread, owner, vm, fill, fail, headroom, realtime) */
 static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     Kernel *k = (Kernel *)self;
     unsigned long long call, store, entry, at, functions[CROSSINGS];
-    PyObject *owner, *vm, *fill, *fail, *headroom;
-    if (!PyArg_ParseTuple(arguments, "KKK(KKKKK)KIkOOOOO", &call, &store, &entry, functions, functions + 1, functions + 2,
-                          functions + 3, functions + 4, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom))
+    PyObject *owner, *vm, *fill, *fail, *headroom, *realtime;
+    if (!PyArg_ParseTuple(arguments, "KKK(KKKKK)KIkOOOOOO", &call, &store, &entry, functions, functions + 1, functions + 2,
+                          functions + 3, functions + 4, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
         return NULL;
     if (k->owner) {
         PyErr_SetString(PyExc_ValueError, "a kernel is attached once");
@@ -256,8 +268,8 @@ static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     k->store = (void *)(uintptr_t)store;
     k->entry = (uint64_t *)(uintptr_t)entry;
     k->w = (window *)(uintptr_t)at;
-    Py_INCREF(owner); Py_INCREF(vm); Py_INCREF(fill); Py_INCREF(fail); Py_INCREF(headroom);
-    k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom;
+    Py_INCREF(owner); Py_INCREF(vm); Py_INCREF(fill); Py_INCREF(fail); Py_INCREF(headroom); Py_INCREF(realtime);
+    k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom; k->realtime = realtime;
     k->call = (call_function)(uintptr_t)call;
     Py_RETURN_NONE;
 }
@@ -289,6 +301,7 @@ static int kernel_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(k->fill);
     Py_VISIT(k->fail);
     Py_VISIT(k->headroom);
+    Py_VISIT(k->realtime);
     return 0;
 }
 
@@ -307,6 +320,7 @@ static void kernel_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     kernel_clear(self);
     Py_CLEAR(((Kernel *)self)->fail);
+    Py_CLEAR(((Kernel *)self)->realtime);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }

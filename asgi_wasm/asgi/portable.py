@@ -13,7 +13,7 @@ from asgi_wasm.asgi.leaving import IDLE, REQUEST
 from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
-from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED
+from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED, WANTS_TIME
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.answers import Answer
@@ -98,6 +98,8 @@ class LentRequest(Lent):
             if post.takes_request:
                 if post.gives[REQUEST_SLOT]:
                     post.give([*pseudo, *_flatten(fields)])
+                if post.may_want_time and post.words[WANTS_TIME]:
+                    post.give_time()
                 self.index, self.phase = index, REQUEST
                 try:
                     news = post.request(context_id, post.root_id, len(pseudo) // 2 + len(fields), ends)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,41 @@ def test_a_log_callback_reads_the_headers_of_its_own_request(
     asyncio.run(main())
     told = [record.getMessage() for record in caplog.records if record.name.endswith(".p")]
     assert told == ["two", "app/second", "201", "one", "app/first", "201"], caplog.records
+
+
+ANSWERS_TIMES = """
+    (import "env" "proxy_get_current_time_nanoseconds" (func $time (param i32) (result i32)))
+    (import "env" "proxy_send_local_response"
+      (func $answer (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+      (i32.store (i32.const 80) (call $time (i32.const {where})))
+      (i32.store (i32.const 84) (call $time (i32.const 72)))
+      (drop (call $answer (i32.const 200) (i32.const 0) (i32.const 0) (i32.const 64) (i32.const 24)
+        (i32.const 0) (i32.const 0) (i32.const -1)))
+      (i32.const 1))
+"""
+
+
+@pytest.mark.parametrize("way", [{"resident": "off"}, {"accelerator": "off"}, {"accelerator": "auto"}])
+@pytest.mark.parametrize(("where", "status"), [(64, 0), (2 * 65536 - 7, 6), (0xFFFFFFF8, 6)])
+def test_the_time_is_now_and_goes_on_in_a_callback(
+    way: dict[str, Any], where: int, status: int, tmp_path: Path
+) -> None:
+    """Also from the second request on, when the kernel is told it before the callback."""
+    file = tmp_path / "guest.wasm"
+    file.write_bytes(wat2wasm(f"(module {ANSWERS_TIMES.format(where=where)})"))
+
+    async def main() -> None:
+        settings = {"plugins": [{"name": "p", "file": file}], **way}
+        async with WasmMiddleware(answer, settings=settings) as middleware:
+            for _ in range(3):
+                before = time.time_ns()
+                response = await request(middleware)
+                first, second, *statuses = struct.unpack("<QQII", response.body)
+                assert statuses == [status, 0]
+                assert before <= (first or second) <= second <= time.time_ns()
+
+    asyncio.run(main())

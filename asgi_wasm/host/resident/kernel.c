@@ -42,6 +42,7 @@ uint32_t IMPORT(slow_size)(uint32_t, uint32_t);
 uint32_t IMPORT(slow_add)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_replace)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_remove)(uint32_t, uint32_t, uint32_t);
+uint32_t IMPORT(slow_time)(uint32_t);
 uint32_t IMPORT(slow_respond)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 
 static uint32_t address_of(const void *p) { return (uint32_t)(uintptr_t)p; }
@@ -381,6 +382,20 @@ slow:
     return slow_respond(status, details, details_size, body, body_size, pairs, pairs_size, grpc_status);
 }
 
+/* Of the moment before the callback, and that once: who asks again wants to know how long something took. */
+uint32_t EXPORT(get_time)(uint32_t return_time) {
+    uint32_t low = w.now[0], high = w.now[1];
+    if (!(low | high)) {
+        if (w.active) w.wants_time = 1;
+        return slow_time(return_time);
+    }
+    w.now[0] = w.now[1] = 0;
+    if (!inside(return_time, 8)) return INVALID_MEMORY_ACCESS;
+    store_guest(return_time, low);
+    store_guest(return_time + 4, high);
+    return OK;
+}
+
 static int is_shown(uint32_t buffer) { return buffer < SLOTS && w.bodies >> buffer & 1; }
 
 uint32_t EXPORT(get_buffer)(uint32_t buffer, uint32_t start, uint32_t most, uint32_t data, uint32_t size) {
@@ -412,7 +427,7 @@ static void open(uint32_t id, uint32_t root) {
 }
 
 static uint32_t close(void) {
-    w.active = w.readable = w.writable = w.answerable = w.bodies = w.given = 0;
+    w.active = w.readable = w.writable = w.answerable = w.bodies = w.given = w.now[0] = w.now[1] = 0;
     /* After an answer, that the stream is paused says nothing more. */
     uint32_t odd = w.recalled || w.complex || (w.verdict && !w.answered) ? ODD : 0;
     uint32_t news = odd | (w.answered ? ANSWERED : 0) | w.changes << 8;

@@ -60,6 +60,8 @@ typedef struct {
     /* Pairs and bytes of the map of the next callback (0: the kernel asks for it), and whether a zero stands between its
        names and values, and their sizes are not told. */
     uint32_t given, given_size, joined;
+    /* The time for the first who asks for it in a callback, in nanoseconds (0: the hostcall tells); whether any has asked. */
+    uint32_t now[2], wants_time;
     uint32_t sizes[2 * MAX_PAIRS];
     pair pairs[SLOTS][MAX_PAIRS];
     uint32_t names[SLOTS]; /* how many */

@@ -34,6 +34,7 @@ class NativeKernel(Protocol):
         fill: Callable[[int], int],
         fail: Callable[[int, int], object],
         headroom: Callable[[], None],
+        realtime: Callable[[], int],
         /,
     ) -> None:
         """Tell it where all this is; once."""

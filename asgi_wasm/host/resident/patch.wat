@@ -1,10 +1,11 @@
 ;; Puts the kernel's hostcalls into the table of the trampolines, in their order.
 (module
+  (type $1 (func (param i32) (result i32)))
   (type $2 (func (param i32 i32) (result i32)))
   (type $3 (func (param i32 i32 i32) (result i32)))
   (type $5 (func (param i32 i32 i32 i32 i32) (result i32)))
   (type $8 (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "trampolines" "table" (table 9 9 funcref))
+  (import "trampolines" "table" (table 10 10 funcref))
   (import "kernel" "get" (func $get (type $5)))
   (import "kernel" "add" (func $add (type $5)))
   (import "kernel" "replace" (func $replace (type $5)))
@@ -14,4 +15,6 @@
   (import "kernel" "respond" (func $respond (type $8)))
   (import "kernel" "get_buffer" (func $get_buffer (type $5)))
   (import "kernel" "buffer_status" (func $buffer_status (type $3)))
-  (elem (i32.const 0) func $get $add $replace $remove $get_pairs $get_size $respond $get_buffer $buffer_status))
+  (import "kernel" "get_time" (func $get_time (type $1)))
+  (elem (i32.const 0) func
+    $get $add $replace $remove $get_pairs $get_size $respond $get_buffer $buffer_status $get_time))

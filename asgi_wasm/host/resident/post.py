@@ -24,9 +24,11 @@ class Post:
         "end",
         "finish",
         "give",
+        "give_time",
         "gives",
         "lent",
         "log",
+        "may_want_time",
         "most",
         "request",
         "resident",
@@ -49,7 +51,8 @@ class Post:
         self.most = vm.spec.limits.contexts
         self.words, self.gives, self.effects, self.lent = resident.words, resident.gives, vm.effects, vm.lent
         self.request, self.response = resident.request, resident.response
-        self.give, self.changed = resident.give, resident.changed
+        self.give, self.changed, self.give_time = resident.give, resident.changed, resident.give_time
+        self.may_want_time = resident.may_want_time
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None

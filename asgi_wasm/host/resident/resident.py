@@ -27,7 +27,8 @@ _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX
 _GIVE = struct.Struct("<3I").pack_into
 _CHANGE = struct.Struct("<4I").unpack_from
 _LOCAL = struct.Struct("<7I").unpack_from
-_LOCAL_AT = 4 * layout.LOCAL
+_LOCAL_AT, _NOW_AT = 4 * layout.LOCAL, 4 * layout.NOW
+_TIME = struct.Struct("<Q").pack_into
 _GIVEN_AT, _CHANGE_AT, _ARENA_AT = 4 * layout.GIVEN, 4 * layout.CHANGE, layout.ARENA_AT
 # What says that something is lent.
 _LENT = layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED, layout.BODIES
@@ -97,7 +98,9 @@ class Resident:
     `layout.ODD` and so on say. ``gives`` is, by slot, whether the map is better given before the callback.
     """
 
-    def __init__(self, vm: Neighbour, beside: Beside, native: NativeKernel | None = None) -> None:
+    def __init__(
+        self, vm: Neighbour, beside: Beside, realtime: Callable[[], int], native: NativeKernel | None = None
+    ) -> None:
         """``native`` is what enters the kernel without Python.
 
         Raises `LinkError` when the kernel is not the one that `layout` describes.
@@ -117,6 +120,9 @@ class Resident:
         # The same, of which slices are bytes.
         self.raw: Any = self.view.obj
         self.gives = [False] * layout.SLOTS
+        # Whether the plugin can ask for the time at all; `layout.WANTS_TIME` says whether it does.
+        self.may_want_time = True
+        self._realtime = realtime
         # The piece of a body that the callback is shown.
         self.piece = b""
         self._lent: dict[int, LentContext] = {}
@@ -130,10 +136,20 @@ class Resident:
         way = self._beside.native
         functions = tuple(way.function(name) for name in ("request", "response", "log", "finish", "end"))
         window = self._beside.address(self.window_address, layout.SIZE)
-        thread, vm = self._vm.thread, self._vm
         native.attach(
-            *(way.call, way.store, way.entry, functions, window, self.window_address),
-            *(thread, way, vm, self.fill, way.fail, way.headroom),
+            way.call,
+            way.store,
+            way.entry,
+            functions,
+            window,
+            self.window_address,
+            self._vm.thread,
+            way,
+            self._vm,
+            self.fill,
+            way.fail,
+            way.headroom,
+            self._realtime,
         )
 
     def tell_names(self, delicate: Iterable[bytes]) -> None:
@@ -187,6 +203,10 @@ class Resident:
             view = self.view
             view[_ARENA_AT : _ARENA_AT + size] = data
             _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 1)
+
+    def give_time(self) -> None:
+        """Let the next callback have the time."""
+        _TIME(self.view, _NOW_AT, self._realtime())
 
     # --- for hostcalls in Python
 

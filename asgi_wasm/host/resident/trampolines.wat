@@ -2,11 +2,12 @@
 ;; patch fills in once the kernel is there. Also the kernel's memory, and what stands in for callbacks and hostcalls that
 ;; a plugin has not.
 (module
+  (type $1 (func (param i32) (result i32)))
   (type $2 (func (param i32 i32) (result i32)))
   (type $3 (func (param i32 i32 i32) (result i32)))
   (type $5 (func (param i32 i32 i32 i32 i32) (result i32)))
   (type $8 (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (table (export "table") 9 9 funcref)
+  (table (export "table") 10 10 funcref)
   (memory (export "memory") 2 2)
   (func (export "get") (type $5)
     local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 0 call_indirect (type $5))
@@ -27,6 +28,7 @@
     local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 7 call_indirect (type $5))
   (func (export "buffer_status") (type $3)
     local.get 0 local.get 1 local.get 2 i32.const 8 call_indirect (type $3))
+  (func (export "get_time") (type $1) local.get 0 i32.const 9 call_indirect (type $1))
   ;; Hostcalls that the plugin does not import, which hence are never called.
   (func (export "slow_get") (type $5) unreachable)
   (func (export "slow_add") (type $5) unreachable)
@@ -34,6 +36,7 @@
   (func (export "slow_remove") (type $3) unreachable)
   (func (export "slow_pairs") (type $3) unreachable)
   (func (export "slow_size") (type $2) unreachable)
+  (func (export "slow_time") (type $1) unreachable)
   (func (export "slow_respond") (type $8) unreachable)
   (func (export "slow_get_buffer") (type $5) unreachable)
   (func (export "slow_buffer_status") (type $3) unreachable)

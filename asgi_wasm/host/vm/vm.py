@@ -59,6 +59,7 @@ class Asked:
 
 # Of the kernel: two pages, under the same limit as the plugin's memory.
 _LEAST_MEMORY = 2 * 65536
+_CLOCK = "proxy_get_current_time_nanoseconds"
 
 
 # What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
@@ -143,7 +144,8 @@ class WasmVM:
             fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
             own = {FILL: fill, GIVE_BODY: self._give_body}
             instance, beside = module.instantiate_beside({**functions, **own}, kit, **space, time_limit=limit)
-            self.resident = Resident(self, beside, native)
+            self.resident = Resident(self, beside, self.ports.clock.realtime, native)
+            self.resident.may_want_time = any(each.name == _CLOCK for each in module.imports)
             self.flags = cast("list[int]", self.resident.words)
         else:
             instance = module.instantiate(functions, **space, time_limit=limit)
