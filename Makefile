@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test streams conformance conformance-tables papers bench bench-quick test-libwasmer fuzz soak sanitize chaos check format clean
+.PHONY: help demo test streams conformance conformance-tables papers bench bench-quick test-libwasmer fuzz soak sanitize chaos increments check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -57,6 +57,9 @@ sanitize: $(VENV)/.check ## the accelerator's tests over a build that finds faul
 
 chaos: $(VENV)/.check ## kill, freeze and fill for at most ten minutes: a table of what was lost, doubled and held
 	$(BIN)/python -m tests.chaos
+
+increments: $(VENV)/.check ## 100,000 counts by compare-and-swap over LMDB and over Redis, while workers are killed
+	$(BIN)/python -m tests.chaos.increments
 
 check: $(VENV)/.check ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

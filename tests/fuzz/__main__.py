@@ -35,7 +35,9 @@ def modules(seed: int) -> str:
 
 def hostcalls(seed: int) -> str:
     """Guests that call at random (hypothesis), in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}", *_HOSTCALLS]
+    # What keeps a test from hanging is for a machine that does nothing else.
+    options = ("-q", "-p", "no:cacheprovider", "--timeout=1200", f"--hypothesis-seed={seed}")
+    command = [sys.executable, "-m", "pytest", *options, *_HOSTCALLS]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
     return done.stdout.strip().rpartition("\n")[2]
