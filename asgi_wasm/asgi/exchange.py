@@ -80,6 +80,12 @@ class HttpExchange:
         self._client = Client(environment, chain, receive, told, plan, self._to_app, self._outlet, attributes)
         self._app = AppResponse(chain, to_client, scope["method"], passage, may_change=plan.changes_body.response)
 
+    def __del__(self) -> None:
+        # Nobody can call `send` any more. What is left are cycles, with all that plugins wrote into headers.
+        chain: FilterChain | None = getattr(self, "_chain", None)
+        if chain is not None and chain.is_finished:
+            chain.release()
+
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
         try:

@@ -95,6 +95,12 @@ class Direction:
             stage.advance(Input.CLOSE)
             stage.held, stage.trailers = bytearray(), None
 
+    def release(self) -> None:
+        """After `close`: let go of all that may refer to it."""
+        self.stages = ()
+        self.headers_map = self.trailers_map = None
+        del self._sink, self._owner
+
     # --- what the far end asks (`stage.Way`)
 
     @property

@@ -137,6 +137,19 @@ class FilterChain:
         if self._host_metrics.enabled:
             self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether `finish` was called."""
+        return self._finished
+
+    def release(self) -> None:
+        """After `finish`: let go of what refers back to it, so that nothing waits for the garbage collector."""
+        self.request.release()
+        if self.response is not None:
+            self.response.release()
+        self.contexts = []
+        del self.attributes
+
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log` may read: Envoy offers no request trailers there."""
         if map_type is MapType.HTTP_REQUEST_HEADERS:

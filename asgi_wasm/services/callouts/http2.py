@@ -6,7 +6,6 @@ Followed: RFC 9113; Envoy `source/common/http/http2/codec_impl.cc`. Needs the ex
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import cast
 
 from h2.config import H2Configuration
@@ -15,26 +14,20 @@ from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
     Event,
-    InformationalResponseReceived,
     RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
     WindowUpdated,
 )
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
-from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.services.callouts.connector import Connection
+from asgi_wasm.services.callouts.http2_fields import fill, sent_headers
 from asgi_wasm.services.callouts.http2_frames import GOAWAY, BrokenFramesError, Frames, PlainEncoder
 from asgi_wasm.services.callouts.messages import (
     Answer,
     CalloutError,
     ConnectionLostError,
     Request,
-    StreamResetError,
     UpstreamProtocolError,
 )
 from asgi_wasm.services.callouts.turns import Turns
@@ -52,9 +45,6 @@ _MAX_UNSENT = 1 << 20
 _HIGH_WATER = 256 * 1024
 # Parsed in one turn; a frame takes some 50 microseconds.
 _TURN_FRAMES = 16
-
-_TOKEN = re.compile(TOKEN.encode())
-_VALUE = re.compile(FIELD_VALUE.encode())
 
 
 class _Stream:
@@ -96,6 +86,8 @@ class Http2Connection(Connection):
         self._is_reading = True
         self._in_turn = False
         self._goes_away = False
+        # The upstream takes no more for now.
+        self._is_blocked = False
         self._lost: CalloutError | None = None
         self.idle_since = 0.0
 
@@ -121,6 +113,16 @@ class Http2Connection(Connection):
         self._lost = ConnectionLostError("the upstream closed the connection")
         self._ask_for_turn()
         return False
+
+    def pause_writing(self) -> None:
+        """From asyncio: bodies wait, and what the upstream sends once too many replies to it wait as well."""
+        self._is_blocked = True
+
+    def resume_writing(self) -> None:
+        """From asyncio."""
+        self._is_blocked = False
+        self._room.set()
+        self._ask_for_turn()
 
     def connection_lost(self, error: Exception | None) -> None:
         """From asyncio."""
@@ -155,7 +157,7 @@ class Http2Connection(Connection):
         stream_id = self._h2.get_next_available_stream_id()
         self._streams[stream_id] = stream = _Stream(answer)
         try:
-            self._h2.send_headers(stream_id, _sent_headers(request), end_stream=not request.body)
+            self._h2.send_headers(stream_id, sent_headers(request), end_stream=not request.body)
             self._flush()
             await self._send_body(stream_id, stream, request.body)
             await stream.done
@@ -172,7 +174,7 @@ class Http2Connection(Connection):
             size = min(
                 self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, len(body) - sent
             )
-            if size <= 0:
+            if size <= 0 or self._is_blocked:
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -219,6 +221,8 @@ class Http2Connection(Connection):
     def _advance(self) -> None:
         """One turn."""
         self._in_turn = False
+        if self._is_clogged:
+            return
         try:
             goes_on = self._parse()
         except (H2Error, BrokenFramesError, CalloutError) as error:
@@ -234,6 +238,11 @@ class Http2Connection(Connection):
         elif not self._is_reading and self._transport is not None:
             self._is_reading = True
             self._transport.resume_reading()
+
+    @property
+    def _is_clogged(self) -> bool:
+        """Whether the upstream takes so little of what it makes us reply that nothing more of it is looked at."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > _MAX_UNSENT
 
     def _parse(self) -> bool:
         """Whether more is left for another turn. Raises h2's errors and `BrokenFramesError`."""
@@ -254,6 +263,7 @@ class Http2Connection(Connection):
         for stream_id, stream in self._streams.items():
             if stream_id > last_stream_id:
                 stream.fail(ConnectionLostError("the upstream goes away"))
+        self._room.set()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RemoteSettingsChanged):
@@ -271,57 +281,16 @@ class Http2Connection(Connection):
             stream = self._streams.get(stream_id or 0)
             if stream is not None and not stream.done.done():
                 try:
-                    _fill(stream, event)
+                    if fill(stream.answer, event):
+                        stream.done.set_result(None)
                 except CalloutError as error:
                     stream.fail(error)
+                if stream.done.done():
+                    # Perhaps it waits for room for its body.
+                    self._room.set()
 
     def _flush(self) -> None:
         data = self._h2.data_to_send()
         transport = self._transport
         if data and transport is not None:
             transport.write(data)
-            if not self._streams and transport.get_write_buffer_size() > _MAX_UNSENT:
-                self.abort()
-
-
-def _fill(stream: _Stream, event: Event) -> None:
-    """Do to a call's answer what the event says. Raises `CalloutError`."""
-    answer = stream.answer
-    if isinstance(event, DataReceived):
-        answer.append(event.data or b"")
-    elif isinstance(event, ResponseReceived):
-        status, headers = _received_headers(event.headers)
-        answer.begin(status, headers)
-    elif isinstance(event, InformationalResponseReceived):
-        answer.interim()
-    elif isinstance(event, TrailersReceived):
-        answer.end([pair for pair in _checked(event.headers) if not pair[0].startswith(b":")])
-    elif isinstance(event, StreamReset):
-        raise StreamResetError(f"the upstream reset the call (HTTP/2 error {int(event.error_code or 0)})")
-    elif isinstance(event, StreamEnded):
-        if answer.headers is None:
-            raise UpstreamProtocolError("it ended without headers")
-        stream.done.set_result(None)
-
-
-def _sent_headers(request: Request) -> list[tuple[bytes, bytes]]:
-    """With the pseudo-headers first, of which the host becomes one. h2 leaves out what belongs to a connection."""
-    (_, authority), *fields = request.headers
-    pseudo = [(b":method", request.method), (b":authority", authority), (b":scheme", request.scheme)]
-    return [*pseudo, (b":path", request.target), *fields]
-
-
-def _checked(headers: object) -> list[tuple[bytes, bytes]]:
-    pairs = cast("list[tuple[bytes, bytes]]", headers or [])
-    for name, value in pairs:
-        if not _TOKEN.fullmatch(name.lstrip(b":")) or name != name.lower() or not _VALUE.fullmatch(value):
-            raise UpstreamProtocolError("its headers have characters that no header can carry")
-    return [(bytes(name), bytes(value)) for name, value in pairs]
-
-
-def _received_headers(headers: object) -> tuple[int, list[tuple[bytes, bytes]]]:
-    pairs = _checked(headers)
-    status = dict(pairs).get(b":status", b"")
-    if not re.fullmatch(rb"[2-9][0-9][0-9]", status):
-        raise UpstreamProtocolError("it has no status")
-    return int(status), [pair for pair in pairs if not pair[0].startswith(b":")]

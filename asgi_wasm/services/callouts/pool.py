@@ -29,7 +29,6 @@ class Pool:
 
     async def exchange(self, request: Request, answer: Answer) -> None:
         """One call. Raises `CalloutError`."""
-        await self._turns.turn()
         connection = self._take()
         if connection is None:
             connection = await self._connector.connect(lambda: Http1Connection(self._turns))

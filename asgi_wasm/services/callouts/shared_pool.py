@@ -53,7 +53,6 @@ class SharedPool:
 
     async def exchange(self, request: Request, answer: Answer) -> None:
         """One call. Raises `CalloutError`."""
-        await self._turns.turn()
         connection = await self._find()
         await (self._http1 if connection is None else connection).exchange(request, answer)
 

@@ -58,6 +58,7 @@ class Upstream:
         if spec.http2 and find_spec("h2") is None:
             raise MissingExtraError(f"upstream {spec.name!r} wants http2: pip install 'asgi-wasm[http2]'")
         self.spec = spec
+        self._turns = turns
         self._under_way = 0
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._is_secure = httpx.URL(spec.url).scheme == "https"
@@ -77,6 +78,8 @@ class Upstream:
     async def exchange(self, call: HttpCall, answer: Answer) -> None:
         """Send it, and fill ``answer``. Raises `CalloutError`."""
         async with self._place():
+            # Before any work: a thousand are often asked for together.
+            await self._turns.turn()
             await self._carrier.exchange(self.request(call), answer)
 
     async def close(self) -> None:

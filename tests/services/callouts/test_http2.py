@@ -54,7 +54,12 @@ class Served(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):
             if isinstance(event, RequestReceived) and event.stream_id and event.headers:
-                self.paths[event.stream_id] = dict(event.headers)[b":path"]
+                self.paths[event.stream_id] = path = dict(event.headers)[b":path"]
+                if path.startswith(b"/early"):
+                    self.server.serve(self, event.stream_id, path)
+            elif isinstance(event, DataReceived) and self.paths[event.stream_id or 0].startswith(b"/early"):
+                # Neither read, nor made room for.
+                continue
             elif isinstance(event, DataReceived) and event.stream_id:
                 self.sizes[event.stream_id] = self.sizes.get(event.stream_id, 0) + len(event.data or b"")
                 self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
@@ -156,6 +161,67 @@ def test_bodies_larger_than_the_windows() -> None:
 
         async with Server(serve) as server:
             assert await server.get("/", bytes(3_000_000)) == b"3000000"
+
+    run(main)
+
+
+@pytest.mark.parametrize("end", ["answer", "reset", "goaway"])
+def test_a_call_that_ends_before_its_body_was_read_waits_for_no_window(end: str) -> None:
+    async def main() -> None:
+        def serve(served: Served, stream: int, path: bytes) -> None:
+            if path == b"/ok" or end == "answer":
+                asyncio.get_running_loop().call_later(0.05, served.answer, stream)
+            elif end == "reset":
+                asyncio.get_running_loop().call_later(0.05, reset, served, stream)
+            else:
+                served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + bytes(8))
+
+        def reset(served: Served, stream: int) -> None:
+            served.h2.reset_stream(stream, 7)
+            served.flush()
+
+        async with Server(serve) as server:
+            asked = server.get("/early", bytes(1_000_000))
+            if end == "answer":
+                assert await asyncio.wait_for(asked, 20) == b"ok"
+            else:
+                with pytest.raises(StreamResetError if end == "reset" else ConnectionLostError):
+                    await asyncio.wait_for(asked, 20)
+            assert await server.get("/ok") == b"ok"
+
+    run(main)
+
+
+def test_a_server_that_reads_no_replies_gets_few() -> None:
+    """Pings without end, each of which asks for one."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(bytes.fromhex("000000040000000000"))
+            while not writer.transport.is_closing():
+                writer.write(bytes.fromhex("0000080600000000000000000000000000") * 5000)
+                await asyncio.sleep(0)
+                await writer.drain()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        shared = pool(server.sockets[0].getsockname()[1])
+        asked = asyncio.ensure_future(call(shared))
+        connection = None
+        for _ in range(400):
+            await asyncio.sleep(0.005)
+            connection = next(iter(shared._shared), connection)
+            if connection is not None and connection._is_clogged:
+                break
+        assert connection is not None and connection._transport is not None
+        size = connection._transport.get_write_buffer_size()
+        await asyncio.sleep(0.1)
+        assert size == connection._transport.get_write_buffer_size() < 2 << 20
+        assert len(connection._unparsed) < 1 << 20
+        asked.cancel()
+        await asyncio.wait([asked])
+        await shared.close()
+        server.close()
 
     run(main)
 
