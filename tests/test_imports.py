@@ -173,16 +173,9 @@ def layers(arrows: Mapping[str, set[str]]) -> Iterator[list[str]]:
         yield sorted(layer)
 
 
-# Arrows, for types all of them, that close a circle of two files that stand side by side. May only shrink.
-_STILL_OPEN = (("asgi.leaving", "asgi.lent"),)
-
-
 def own_layers() -> list[list[str]]:
     """Those of the package."""
-    arrows = graph({name: path.read_text(encoding="utf-8") for name, path in modules().items()})
-    for low, high in _STILL_OPEN:
-        arrows[f"asgi_wasm.{low}"].remove(f"asgi_wasm.{high}")
-    return list(layers(arrows))
+    return list(layers(graph({name: path.read_text(encoding="utf-8") for name, path in modules().items()})))
 
 
 def drawn(found: list[list[str]]) -> str:

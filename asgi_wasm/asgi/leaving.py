@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.heads import pairs_of
+from asgi_wasm.asgi.lent_state import BODY, IDLE, LOG, REQUEST, RESPONSE, LentState
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.host import directions
 from asgi_wasm.host.codecs.wire import decode_pairs
@@ -21,14 +22,10 @@ from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.lent import Lent
     from asgi_wasm.asgi.service import Service
 
-# Which crossing of a `Lent` runs.
-IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH = range(6)
 
-
-def request_of(lane: Service, lent: Lent) -> Request:
+def request_of(lane: Service, lent: LentState) -> Request:
     """What goes on with a request that leaves. In the middle of a crossing, it takes over from the kernel."""
     request = Request(lane, lent.scope, lent.server_receive, lent.server_send, Told(lent.ends), lent.began)
     _make_contexts(request, lent)
@@ -39,7 +36,7 @@ def request_of(lane: Service, lent: Lent) -> Request:
     return request
 
 
-def _make_contexts(request: Request, lent: Lent) -> None:
+def _make_contexts(request: Request, lent: LentState) -> None:
     passage = request.passage
     if lent.properties is not None:
         passage.properties = lent.properties
@@ -51,7 +48,7 @@ def _make_contexts(request: Request, lent: Lent) -> None:
         passage.contexts.append(context)
 
 
-def _make_maps(request: Request, lent: Lent) -> None:
+def _make_maps(request: Request, lent: LentState) -> None:
     passage = request.passage
     if lent.changed:
         passage.request_headers = headers = RequestHeaderMap(pairs_of(lent.pseudo) + lent.fields)
@@ -69,7 +66,7 @@ def _make_maps(request: Request, lent: Lent) -> None:
         passage.answered_locally = True
 
 
-def _tell_progress(request: Request, lent: Lent) -> None:
+def _tell_progress(request: Request, lent: LentState) -> None:
     passage, progress = request.passage, request.progress
     progress.client_ended, progress.client_gone, progress.first = lent.client_ended, lent.client_gone, lent.first
     progress.app_is_reading = lent.app_is_reading
@@ -87,7 +84,7 @@ def _tell_progress(request: Request, lent: Lent) -> None:
         request.attributes.finished = passage.finished = True
 
 
-def _take_crossing(request: Request, lent: Lent) -> None:
+def _take_crossing(request: Request, lent: LentState) -> None:
     """Do what the callback that runs, or has just run, has done to the kernel's maps."""
     passage, post = request.passage, lent.posts[lent.index]
     context = passage.contexts[lent.index]
@@ -113,7 +110,7 @@ def _effect(context: StreamContext, local: Local) -> LocalResponse:
     return LocalResponse(context, local.status, local.details, local.body, decode_pairs(local.pairs), None)
 
 
-def left_at_end(request: Request, lent: Lent, step: int) -> None:
+def left_at_end(request: Request, lent: LentState, step: int) -> None:
     """The callback in which the request left, or its VM failed, was one of those at a stream's end."""
     passage, index = request.passage, lent.index
     context, log = passage.contexts[index], request.environment.log

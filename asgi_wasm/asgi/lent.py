@@ -13,73 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import leaving, pieces, translate
 from asgi_wasm.asgi.environment import share_scope
-from asgi_wasm.asgi.heads import Fields, status_of_start, trimmed
-from asgi_wasm.asgi.leaving import FINISH, IDLE, LOG, REQUEST, RESPONSE
+from asgi_wasm.asgi.heads import status_of_start, trimmed
+from asgi_wasm.asgi.lent_state import FINISH, IDLE, LOG, REQUEST, RESPONSE, LentState
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import CALLED, CREATING, ODD, REQUEST_SLOT, RESPONSE_SLOT, STEP, UNTRIMMED, VERDICT
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.answers import Answer
     from asgi_wasm.asgi.request import Request
-    from asgi_wasm.asgi.service import Service
-    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+    from asgi_wasm.asgi.types import Message
     from asgi_wasm.host.resident.post import Post
 
 _flatten = chain.from_iterable
 
 
-class Lent:
-    """One request (`resident.Lent`). ``phase`` says which crossing runs, or has just run, for the filter ``index``.
+class Lent(LentState):
+    """One request (`resident.Lent`)."""
 
-    ``fields`` and ``response_fields`` are the headers as plugins have left them so far, which a kernel is lent anew for
-    its log, since other requests were shown theirs meanwhile. ``request`` is what goes on instead, once this has left:
-    from the filter ``index``, whose callback answered ``verdict`` (None: it is yet to run, or it failed).
-    """
-
-    if not TYPE_CHECKING:  # mypy takes what is declared below for what must be in it
+    if not TYPE_CHECKING:  # mypy takes what is declared for what must be in it
         __slots__ = ()
-
-    lane: Service
-    posts: Sequence[Post]
-    scope: Scope
-    # The app's; None without a call of the app.
-    own: Scope | None
-    server_receive: Receive
-    server_send: Send
-    # Whether the headers are the whole request; whether all of it has been read.
-    ends: bool
-    client_ended: bool
-    client_gone: bool
-    app_is_reading: bool
-    complete: bool
-    # What the client said first, if it was asked; for the app.
-    first: Message | None
-    # The streams have ended, or are just ending.
-    over: bool
-    # By the monotonic clock.
-    began: int
-    ids: list[int]
-    phase: int
-    index: int
-    bytes_out: int
-    request_size: int
-    # See `heads.Head`.
-    pseudo: list[bytes]
-    fields: Fields
-    # Whether plugins have changed them.
-    changed: bool
-    message: Message | None
-    # None before the response's headers were shown.
-    response_fields: Fields | None
-    status: bytes | None
-    response_changed: bool
-    # The start message as plugins left it, while it waits for the first verdict on a body whose length it says.
-    held: Message | None
-    answer: Answer | None
-    request: Request | None
-    # None where no plugin can set any.
-    properties: dict[bytes, bytes] | None
-    verdict: int | None
 
     async def go_on(self) -> None:
         """What follows on headers that did not all pass."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from asgi_wasm.asgi.leaving import BODY, IDLE
+from asgi_wasm.asgi.lent_state import BODY, IDLE
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.directions import RESPONSE
 from asgi_wasm.host.streams.direction import PieceWay

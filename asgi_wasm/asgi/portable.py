@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.environment import guarded_scope
 from asgi_wasm.asgi.heads import trimmed
-from asgi_wasm.asgi.leaving import IDLE, REQUEST
 from asgi_wasm.asgi.lent import Lent
+from asgi_wasm.asgi.lent_state import IDLE, REQUEST
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED, WANTS_TIME
