@@ -22,9 +22,10 @@ from asgi_wasm.worker.workers import Workers
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.host.vm.vm import ForeignFunction
+    from asgi_wasm.services.traces.requests import TracedRequest
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.routing import Filters
-    from asgi_wasm.worker.status import Status
+    from asgi_wasm.worker.status import RunsHere, Status
     from asgi_wasm.worker.worker import Worker
 
 _NO_PROPERTIES = PluginProperties({})
@@ -175,6 +176,18 @@ class WasmMiddleware:
     def status(self) -> Status:
         """How the plugins of the running event loop are. Cheap; to be called in an event loop."""
         return self._workers.status()
+
+    def traces(self) -> tuple[TracedRequest, ...]:
+        """The last requests of the running event loop, the latest first: as many as the setting ``trace_requests``."""
+        return self._workers.traces()
+
+    def leave_out(self, scope: Scope) -> None:
+        """Keep no trace of the request that the app was called with by this scope: the status page's own, say."""
+        self._workers.leave_out(scope)
+
+    def running_on(self, method: str, url: str) -> tuple[RunsHere, ...] | None:
+        """The plugins that run on a request for ``url``, or a path; None when the settings refuse it."""
+        return self._workers.running_on(method, url)
 
     async def __aenter__(self) -> WasmMiddleware:
         """`start`; for an app mounted below another, whose lifespan does not reach it."""

@@ -294,4 +294,7 @@ class HostSpec:
     store: StoreSpec = StoreSpec()
     sources: tuple[Path, ...] = field(default=(), compare=False)
     watch: bool = False
+    # How many of the last requests are kept with all their calls, and whether these become spans.
+    trace_requests: int = 0
+    opentelemetry: bool = False
     drain_timeout: float = DEFAULT_DRAIN_TIMEOUT

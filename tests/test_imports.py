@@ -31,12 +31,12 @@ ARROWS = {
     "settings": ("bundled", "engines.ENGINES", "host.abi", "host.wasi", "http_syntax", "errors", "specs"),
     "foreign": ("host", "errors", "services.tasks"),
     "worker": ("accelerator", "asgi", "engines", "foreign", "host", "services", "errors", "logs", "specs"),
-    "middleware": ("asgi", "foreign", "host.vm.vm", "settings", "specs", "worker"),
+    "middleware": ("asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),
     "cli": (
         *("asgi.types", "bundled", "engines", "errors", "host", "logs", "middleware", "services"),
         *("settings", "specs", "testing", "worker"),
     ),
-    "status": ("errors", "logs", "specs", "worker.status"),
+    "status": ("engines.provenance", "errors", "logs", "services.traces.requests", "specs", "worker.status"),
     "testing": (
         *("asgi.properties", "asgi.types", "engines", "errors", "foreign", "host", "logs", "middleware", "services"),
         *("lazily", "specs", "worker.loading", "worker.services"),

@@ -1,23 +1,18 @@
-"""What can be said of a plugin without running it.
-
-Languages and SDKs leave no mark that is defined anywhere: what is told here are the traces that their compilers leave
-(the ``producers`` section, names of source files in panic messages), and "unknown" where those were stripped.
-"""
+"""What can be said of a plugin without running it. Language and SDK: `engines.provenance`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from asgi_wasm.engines.base import Import, Module
-from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, Reader, sections
+from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, sections
+from asgi_wasm.engines.provenance import language_of, producers_of
 from asgi_wasm.host.abi import SHORT_GRPC_TYPES, AbiVersion, callbacks, hostcalls
 from asgi_wasm.host.vm.linker import WASI_MODULES
 from asgi_wasm.host.wasi import preview1 as wasi
 
-_CUSTOM_SECTION, _MEMORY_SECTION = 0, 5
+_MEMORY_SECTION = 5
 _PAGE = 65536
 
 # What a callback that is exported, or a hostcall that is imported, lets a plugin do.
@@ -39,11 +34,6 @@ _ABILITIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("reads properties", ("proxy_get_property",)),
     ("calls foreign functions", ("proxy_call_foreign_function",)),
 )
-_RUST_SDK = re.compile(rb"/proxy-wasm-(\d+\.\d+\.\d+[\w.-]*)/src/")
-_GO_SDK = re.compile(rb"([\w./-]*/proxy-wasm-go-sdk)\t(v[\w.+-]+)")
-_GO_SDK_NAME = re.compile(rb"[\w./-]*/proxy-wasm-go-sdk(?=[/\t\0])")
-_RUST = re.compile(rb"library/(?:alloc|std|core)/src/\w+|panicked at ")
-_ASSEMBLYSCRIPT = "~lib/".encode("utf-16-le")
 
 
 @dataclass(frozen=True)
@@ -79,12 +69,12 @@ class Report:
 
 def inspect(file: Path, content: bytes, digest: str, module: Module, version: AbiVersion) -> Report:
     """The report of a module that the engine has compiled."""
-    producers = _producers(content)
+    producers = producers_of(content)
     known = callbacks(version)
     names = {item.name for item in module.imports} | {*module.exports}
     imports = [_import(item, version) for item in module.imports]
     memory = _memory(content)
-    language, sdk = _language(content, producers, module)
+    language, sdk = language_of(content, producers, {f"{item.module}.{item.name}" for item in module.imports})
     return Report(
         file=str(file),
         size=len(content),
@@ -126,27 +116,6 @@ def _import(item: Import, version: AbiVersion) -> ImportReport:
     return ImportReport(item.module, item.name, "hostcall", problem)
 
 
-def _custom(content: bytes, wanted: str) -> Iterable[Reader]:
-    for kind, reader in sections(content):
-        if kind == _CUSTOM_SECTION and reader.take() == wanted.encode():
-            yield reader
-
-
-def _producers(content: bytes) -> dict[str, list[str]]:
-    """The section of that name (tool-conventions `ProducersSection.md`): "language" and "processed-by"."""
-    found: dict[str, list[str]] = {}
-    try:
-        for reader in _custom(content, "producers"):
-            for _ in range(reader.number()):
-                name = reader.take().decode(errors="replace")
-                parts = [(reader.take(), reader.take()) for _ in range(reader.number())]
-                found[name] = [" ".join(part.decode(errors="replace") for part in pair if part) for pair in parts]
-    except IndexError:
-        # Anybody may write a custom section; engines do not look at it.
-        return {}
-    return found
-
-
 def _memory(content: bytes) -> tuple[int, int | None]:
     for kind, reader in sections(content):
         if kind == _MEMORY_SECTION and reader.number():
@@ -154,28 +123,3 @@ def _memory(content: bytes) -> tuple[int, int | None]:
             initial = reader.number() * _PAGE
             return initial, reader.number() * _PAGE if flags & LIMITS_HAVE_MAXIMUM else None
     return 0, None
-
-
-def _language(content: bytes, producers: dict[str, list[str]], module: Module) -> tuple[str, str]:
-    """Language and SDK, "unknown" and "" where nothing tells."""
-    builders = " ".join(producers.get("processed-by", []))
-    named = ", ".join(producers.get("language", []))
-    if rust := _RUST_SDK.search(content):
-        return "Rust", f"proxy-wasm {rust[1].decode()}"
-    if go := _GO_SDK.search(content):
-        return named or _go(builders), f"{go[1].decode()} {go[2].decode()}"
-    if go_name := _GO_SDK_NAME.search(content):
-        return named or _go(builders), go_name[0].decode()
-    if _ASSEMBLYSCRIPT in content or any(item.name == "abort" and item.module == "env" for item in module.imports):
-        return "AssemblyScript", ""
-    if named:
-        return named, ""
-    if _RUST.search(content):
-        return "Rust", ""
-    if "emscripten_notify_memory_growth" in {item.name for item in module.imports}:
-        return "C++ (emscripten)", ""
-    return "unknown", ""
-
-
-def _go(builders: str) -> str:
-    return "Go (TinyGo)" if "TinyGo" in builders or "Go cmd/compile" not in builders else "Go"

@@ -11,7 +11,7 @@ from asgi_wasm.cli import console
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.testing.rendering import line
+from asgi_wasm.services.traces.text import line
 
 _QUIET = ("malloc", "proxy_on_memory_allocate")
 _STYLES = {logging.DEBUG: "dim", logging.INFO: "", logging.WARNING: "yellow", logging.ERROR: "red"}

@@ -11,9 +11,9 @@ from typing import Any
 from asgi_wasm.cli import console, given
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.vm.trace import Call, Value
+from asgi_wasm.services.traces.text import line
 from asgi_wasm.testing.exchange import Exchange, NotAnsweredError
 from asgi_wasm.testing.plugin import WasmPlugin
-from asgi_wasm.testing.rendering import line
 
 _QUIET = ("malloc", "proxy_on_memory_allocate")
 

@@ -281,3 +281,5 @@ class Ports:
     may_send_grpc: Callable[[int], bool] = lambda _size: True
     thread: Callable[[], int] = lambda: 0
     is_home: Callable[[], bool] = lambda: True
+    # Where calls are told of, beside `log.trace`. Asked once a VM, when it is made.
+    sinks: Sequence[TraceSink] = ()

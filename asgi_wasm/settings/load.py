@@ -228,4 +228,7 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
 
 
 # What needs no translation.
-_SAME_IN_SPEC = "engine", "wasmer_library", "cache_dir", "pause_timeout", "watch", "drain_timeout"
+_SAME_IN_SPEC = (
+    *("engine", "wasmer_library", "cache_dir", "pause_timeout", "watch", "drain_timeout"),
+    *("trace_requests", "opentelemetry"),
+)

@@ -15,7 +15,7 @@ from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
 from asgi_wasm.host.wasi.preview1 import SIGNATURES
 from asgi_wasm.settings import names
 from asgi_wasm.settings.conf import Conf
-from asgi_wasm.settings.entry import Entry, Flag, Number, Seconds, boolean, texts
+from asgi_wasm.settings.entry import CountOrNone, Entry, Flag, Number, Seconds, boolean, texts
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, PluginLimits
 from asgi_wasm.settings.metrics import Metrics
@@ -210,6 +210,13 @@ class Settings(Entry):
     """`memory://`, `lmdb:///path`, `redis://host:port/0` or `rediss://…`: where shared data and queues are kept."""
     shared_metrics: Flag = False
     """Keep the plugins' metrics there too, so that each worker reads the sums of all."""
+    trace_requests: CountOrNone = 0
+    """How many of the last requests are kept with every callback, hostcall and callout, for the status page. Headers
+    are kept too, but for those that hold credentials. 0 keeps none and costs nothing; else each hostcall passes
+    Python."""
+    opentelemetry: Flag = False
+    """Spans of OpenTelemetry for each plugin and phase, and for callouts, which carry the trace on (extra
+    `opentelemetry`); each hostcall passes Python then."""
     watch: Flag = False
     """Reload when the settings' file or a plugin's file changes (extra `watch`)."""
     drain_timeout: Seconds = DEFAULT_DRAIN_TIMEOUT

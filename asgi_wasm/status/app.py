@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from asyncio import to_thread
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -11,15 +12,21 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from asgi_wasm.errors import AsgiWasmError
 from asgi_wasm.logs import escape
+from asgi_wasm.services.traces.requests import TracedRequest
 from asgi_wasm.specs import FailurePolicy
+from asgi_wasm.status import shown
 from asgi_wasm.status.guard import may_see
-from asgi_wasm.worker.status import PluginState, Status
+from asgi_wasm.worker.status import PluginState, RunsHere, Status
 
 _FILES = Path(__file__).resolve().parent
-_ASSETS = {"page.js": "text/javascript", "page.css": "text/css"}
+_ASSETS = {
+    **dict.fromkeys(("page.js", "show.js", "waterfall.js"), "text/javascript"),
+    "page.css": "text/css",
+}
 # Nothing from elsewhere, and nobody's frame.
 _HEADERS = {
     "content-security-policy": (
@@ -46,6 +53,12 @@ class Middleware(Protocol):
 
     async def reload(self) -> None: ...
 
+    def traces(self) -> Sequence[TracedRequest]: ...
+
+    def leave_out(self, scope: Scope) -> None: ...
+
+    def running_on(self, method: str, url: str) -> Sequence[RunsHere] | None: ...
+
 
 def make_app(middleware: Middleware, token: str | None) -> Starlette:
     """The app behind `asgi_wasm.status_app`, with Starlette, which is imported for it alone."""
@@ -54,12 +67,50 @@ def make_app(middleware: Middleware, token: str | None) -> Starlette:
 
     async def page(request: Request) -> Response:
         # It holds no data: the data are asked for by its script, with the token that is typed in.
+        middleware.leave_out(request.scope)
         return FileResponse(_FILES / "page.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
 
-    async def as_json(request: Request) -> Response:
-        if not may_see(request, token):
+    # By digest: of what a plugin is made is read from its file once.
+    languages: dict[str, tuple[str, str]] = {}
+
+    def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def asked(request: Request) -> Response:
+            # Who looks on every few seconds would soon see nothing else.
+            middleware.leave_out(request.scope)
+            if may_see(request, token):
+                return await answer(request)
             return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
-        return JSONResponse(asdict(middleware.status()), headers=_HEADERS)
+
+        return asked
+
+    async def as_json(request: Request) -> Response:
+        status = middleware.status()
+        for plugin in status.plugins:
+            if plugin.sha256 and plugin.sha256 not in languages:
+                languages[plugin.sha256] = await to_thread(shown.made_of, plugin.file, plugin.sha256)
+        return JSONResponse(shown.plugins(status, languages), headers=_HEADERS)
+
+    async def traces(request: Request) -> Response:
+        kept = middleware.traces()
+        listed = [shown.summary(trace) for trace in kept]
+        most = middleware.status().trace_requests
+        return JSONResponse({"kept": most, "requests": listed, "times": shown.times(kept)}, headers=_HEADERS)
+
+    async def trace(request: Request) -> Response:
+        number = request.path_params["number"]
+        found = next((each for each in middleware.traces() if each.number == number), None)
+        if found is None:
+            return PlainTextResponse(f"request {number} is not kept any more\n", 404, headers=_HEADERS)
+        return JSONResponse(shown.in_full(found), headers=_HEADERS)
+
+    async def running_on(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            found = middleware.running_on(asked.get("method", "GET"), asked.get("url", "/"))
+        except ValueError:
+            return PlainTextResponse("url is no URL: write https://host/path, or a path\n", 400, headers=_HEADERS)
+        runs = None if found is None else [asdict(plugin) for plugin in found]
+        return JSONResponse({"plugins": runs}, headers=_HEADERS)
 
     async def reload(request: Request) -> Response:
         if not may_see(request, token) or _MEANT not in request.headers:
@@ -77,16 +128,20 @@ def make_app(middleware: Middleware, token: str | None) -> Starlette:
     return Starlette(
         routes=[
             Route("/", page),
-            *(Route(f"/{name}", _asset(name)) for name in _ASSETS),
-            Route("/status.json", as_json),
+            *(Route(f"/{name}", _asset(name, middleware)) for name in _ASSETS),
+            Route("/status.json", guarded(as_json)),
+            Route("/traces.json", guarded(traces)),
+            Route("/traces/{number:int}.json", guarded(trace)),
+            Route("/plugins.json", guarded(running_on)),
             Route("/reload", reload, methods=["POST"]),
             Route("/health", health),
         ]
     )
 
 
-def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _asset(name: str, middleware: Middleware) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
+        middleware.leave_out(request.scope)
         return FileResponse(_FILES / name, media_type=_ASSETS[name], headers=_HEADERS)
 
     return answer

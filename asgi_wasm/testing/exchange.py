@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 from starlette.datastructures import Headers
 
 from asgi_wasm.asgi.types import ASGIApp, Scope
-from asgi_wasm.testing import rendering
+from asgi_wasm.services.traces import text as rendering
 from asgi_wasm.testing.connection import Connection, Response
 from asgi_wasm.testing.records import Calls, LogLine
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
-from asgi_wasm.testing.rendering import render
+from asgi_wasm.services.traces.text import render
 
 __all__ = ["Call", "Calls", "LogLine", "Recorder"]
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from starlette.datastructures import Headers
 
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectError, ConnectionLostError, Request
-from asgi_wasm.testing import rendering
+from asgi_wasm.services.traces import text as rendering
 from asgi_wasm.testing.exchange import GivenHeaders, encoded
 from asgi_wasm.testing.grpc import TestGrpc
 from asgi_wasm.testing.unexpected import UnexpectedCallError

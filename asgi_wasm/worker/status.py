@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.plugin import BrokenPlugin
+from asgi_wasm.host.ports import PortError
 from asgi_wasm.host.vm.vm import vm_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Log
+    from asgi_wasm.host.vm.vm import WasmVM
+    from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.loading import AnyPlugin, Plugins
 
 
@@ -55,6 +61,27 @@ class PluginStatus:
     streams: int = 0
     # What it logged last.
     last_lines: tuple[str, ...] = ()
+    # Its counters and gauges that its VM has defined.
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RouteStatus:
+    """A route of the settings; ``plugins`` are those that it names."""
+
+    uri: str
+    hosts: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunsHere:
+    """A plugin that runs on a request, and the digest of the configuration that it has there."""
+
+    name: str
+    priority: int
+    conf_sha256: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,9 @@ class Status:
     draining: int = 0
     # False before the first start, and after a stop.
     started: bool = False
+    routes: tuple[RouteStatus, ...] = ()
+    # How many of the last requests are kept (`WasmMiddleware.traces`).
+    trace_requests: int = 0
 
 
 def statuses(plugins: Plugins, log: Log) -> tuple[PluginStatus, ...]:
@@ -97,8 +127,58 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
         return replace(found, state=PluginState.UNUSED)
     found = replace(found, failures=recovery.failures, last_failure=recovery.last_failure)
     vm = vm_of(root)
+    found = replace(found, counters=_counters(vm))
     if vm.failure is None:
         streams = len(vm.contexts) - len(vm.roots()) + len(vm.lent)
         return replace(found, state=PluginState.RUNNING, memory=vm.instance.memory.size, streams=streams)
     seconds = recovery.seconds_left()
     return replace(found, state=PluginState.AWAY if seconds else PluginState.FAILED, next_try=seconds)
+
+
+# The low two bits of a metric's id (`host.hostcalls.metrics`).
+_TYPE_MASK = 3
+
+
+def _counters(vm: WasmVM) -> Mapping[str, int]:
+    """Histograms have no value that can be read."""
+    found: dict[str, int] = {}
+    for metric_id, name in vm.metric_names.items():
+        kind = MetricType(metric_id & _TYPE_MASK)
+        if kind is not MetricType.HISTOGRAM:
+            try:
+                found[name] = vm.ports.metrics.value(vm.spec.name, kind, name)
+            except PortError:
+                # The store is away, which the log tells.
+                return found
+    return found
+
+
+def routes_of(spec: HostSpec) -> tuple[RouteStatus, ...]:
+    """Those of the settings, in their order."""
+    return tuple(
+        RouteStatus(route.uri, tuple(route.hosts), tuple(sorted(route.methods)), tuple(route.plugins))
+        for route in spec.routes
+    )
+
+
+def running_on(plugins: Plugins, method: str, url: str) -> tuple[RunsHere, ...] | None:
+    """The plugins that run on a request for a URL, or for a path, in their order; None when it would be refused."""
+    parts = urlsplit(url if "//" in url.partition("?")[0] else f"//{_NOWHERE}/{url.lstrip('/')}")
+    path = parts.path or "/"
+    scope = {
+        "type": "http",
+        "method": method.upper(),
+        "scheme": parts.scheme or "http",
+        "path": unquote(path),
+        "raw_path": path.encode("utf-8"),
+        "query_string": parts.query.encode("utf-8"),
+        "root_path": "",
+        "headers": [(b"host", parts.netloc.encode("utf-8"))],
+    }
+    filters = plugins.router.filters(scope)
+    if filters is None:
+        return None
+    return tuple(RunsHere(each.spec.name, each.spec.priority, sha256(each.conf).hexdigest()) for each in filters)
+
+
+_NOWHERE = "localhost"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lane import Lane
+from asgi_wasm.asgi.properties import properties_of
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
 from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
@@ -30,12 +31,14 @@ from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.specs import EscapedSlashes
 from asgi_wasm.worker.loading import Loader, Plugins
 from asgi_wasm.worker.services import SYSTEM, Services
-from asgi_wasm.worker.status import PluginStatus, statuses
+from asgi_wasm.worker.status import PluginStatus, routes_of, statuses
 from asgi_wasm.worker.telemetry import Telemetry
+from asgi_wasm.worker.tracing import Tracing
 from asgi_wasm.worker.watch import require_watchfiles, states
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
+    from asgi_wasm.services.traces.requests import TracedRequest
     from asgi_wasm.specs import HostSpec
     from asgi_wasm.worker.routing import Filters
     from asgi_wasm.worker.shared import Shared
@@ -72,6 +75,8 @@ class Worker:
         clock = services.clock()
         self._telemetry = Telemetry(spec, clock, self._store, shared)
         self._grpc_calls = services.grpc_calls(spec.upstreams)
+        self._tracing = Tracing(spec)
+        self.routes, self.trace_requests = routes_of(spec), spec.trace_requests
         ports = Ports(
             log=log,
             clock=clock,
@@ -87,6 +92,7 @@ class Worker:
             may_send_grpc=self._grpc_calls.may_send,
             thread=get_ident,
             is_home=HomeLoop().runs_here,
+            sinks=self._tracing.sinks,
         )
         self._carriers = self._carriers_of_effects()
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
@@ -113,6 +119,7 @@ class Worker:
         }
 
     def _start_effect(self, effect: Effect) -> None:
+        effect = self._tracing.carried(effect)
         for carry_out in self._carriers[type(effect)]:
             carry_out(effect)
 
@@ -143,6 +150,16 @@ class Worker:
     def status(self) -> tuple[PluginStatus, ...]:
         """How each plugin is."""
         return statuses(self.plugins, self.environment.log)
+
+    def traces(self) -> tuple[TracedRequest, ...]:
+        """The last requests, the latest first; none, unless the settings want some."""
+        kept = self._tracing.requests
+        return () if kept is None else tuple(reversed(kept.kept))
+
+    def leave_out(self, scope: Scope) -> None:
+        """Keep no trace of the request that an app was called with."""
+        if self._tracing.requests is not None:
+            self._tracing.requests.leave_out(properties_of(scope))
 
     async def stop(self) -> None:
         """End every plugin, then free the VMs."""

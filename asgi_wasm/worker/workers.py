@@ -25,14 +25,15 @@ from asgi_wasm.logs import get_logger
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.shared import Shared
-from asgi_wasm.worker.status import Status
+from asgi_wasm.worker.status import RunsHere, Status, running_on
 from asgi_wasm.worker.watch import changes
 from asgi_wasm.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.types import ASGIApp
+    from asgi_wasm.asgi.types import ASGIApp, Scope
     from asgi_wasm.host.vm.vm import ForeignFunction
     from asgi_wasm.services.stores.memory import MemoryState
+    from asgi_wasm.services.traces.requests import TracedRequest
     from asgi_wasm.specs import HostSpec
 
     # What is read at each start. Raises `AsgiWasmError`.
@@ -83,7 +84,24 @@ class Workers:
         place = self._places.get(id(asyncio.get_running_loop()))
         if place is None or place.worker is None or not place.home.runs_here():
             return Status()
-        return Status(place.worker.status(), place.draining, started=True)
+        worker = place.worker
+        return Status(worker.status(), place.draining, True, worker.routes, worker.trace_requests)
+
+    def traces(self) -> tuple[TracedRequest, ...]:
+        """The last requests of the running loop, the latest first."""
+        worker = self.running()
+        return () if worker is None else worker.traces()
+
+    def leave_out(self, scope: Scope) -> None:
+        """Keep no trace of a request of the running loop."""
+        worker = self.running()
+        if worker is not None:
+            worker.leave_out(scope)
+
+    def running_on(self, method: str, url: str) -> tuple[RunsHere, ...] | None:
+        """Which plugins of the running loop a request for a URL would meet."""
+        worker = self.running()
+        return () if worker is None else running_on(worker.plugins, method, url)
 
     async def start(self) -> None:
         """Start the running loop's worker, strictly: see `WasmMiddleware.start`."""

@@ -5,7 +5,7 @@ What makes the records is `host.vm.tracing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -48,6 +48,8 @@ class Call:
     error: str = ""
     began: int = 0
     ended: int = 0
+    # Between whom and the host: tokens of callouts are each VM's own.
+    vm: object = None
 
     @property
     def answer(self) -> str:
@@ -81,6 +83,29 @@ class TraceSink(Protocol):
     def end(self, call: Call) -> None:
         """It is over."""
         ...
+
+
+class SeveralSinks:
+    """A `TraceSink` of several."""
+
+    def __init__(self, sinks: Sequence[TraceSink]) -> None:
+        self._sinks = sinks
+        self.reads_memory = any(sink.reads_memory for sink in sinks)
+
+    def begin(self, call: Call) -> None:
+        """Tell each."""
+        for sink in self._sinks:
+            sink.begin(call)
+
+    def end(self, call: Call) -> None:
+        """Tell each."""
+        for sink in self._sinks:
+            sink.end(call)
+
+
+def joined(sinks: Sequence[TraceSink]) -> TraceSink | None:
+    """One for all of them; None where there is none."""
+    return SeveralSinks(sinks) if len(sinks) > 1 else sinks[0] if sinks else None
 
 
 class TextTrace:

@@ -74,9 +74,11 @@ class Trace:
         args: tuple[int, ...],
     ) -> int | None:
         context = self._vm.context
-        stream = None if context is None or context.stream is None else context.stream.chain
+        # A request has one, whichever chain carries it on.
+        stream = None if context is None or context.stream is None else context.stream.chain.attributes
         number = 0 if context is None else context.id
         call = Call(name, is_callback, self._vm.plugin_name(), number, stream, self._depth, _arguments(row, args))
+        call.vm = self._vm
         decodes = self._sink.reads_memory and not is_callback and name.startswith("proxy_")
         if decodes:
             call.given = self._given(call)

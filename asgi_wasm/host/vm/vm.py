@@ -29,6 +29,7 @@ from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.host.vm.log_lines import LogLines
 from asgi_wasm.host.vm.memory import NO_MEMORY, GuestMemory
 from asgi_wasm.host.vm.slowness import time_limit
+from asgi_wasm.host.vm.trace import joined
 from asgi_wasm.host.vm.tracing import Trace
 from asgi_wasm.host.vm.watching import watched
 
@@ -119,7 +120,8 @@ class WasmVM:
         self._thread_here = ports.thread
         # The one that may enter it.
         self.thread = ports.thread()
-        sink = ports.log.trace()
+        told = ports.log.trace()
+        sink = joined([*(() if told is None else (told,)), *ports.sinks])
         self.trace = None if sink is None else Trace(sink, self)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
         self.instance = self._instantiate(module, link, kit)

@@ -1,0 +1,65 @@
+"""Of what a plugin was made, as far as its compilers left traces: language and SDK.
+
+They leave no mark that is defined anywhere: what is told here are the ``producers`` section and names of source files
+in panic messages, and "unknown" where those were stripped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from asgi_wasm.engines.binary import Reader, sections
+
+_CUSTOM_SECTION = 0
+_RUST_SDK = re.compile(rb"/proxy-wasm-(\d+\.\d+\.\d+[\w.-]*)/src/")
+_GO_SDK = re.compile(rb"([\w./-]*/proxy-wasm-go-sdk)\t(v[\w.+-]+)")
+_GO_SDK_NAME = re.compile(rb"[\w./-]*/proxy-wasm-go-sdk(?=[/\t\0])")
+_RUST = re.compile(rb"library/(?:alloc|std|core)/src/\w+|panicked at ")
+_ASSEMBLYSCRIPT = "~lib/".encode("utf-16-le")
+
+
+def _custom(content: bytes, wanted: str) -> Iterable[Reader]:
+    for kind, reader in sections(content):
+        if kind == _CUSTOM_SECTION and reader.take() == wanted.encode():
+            yield reader
+
+
+def producers_of(content: bytes) -> dict[str, list[str]]:
+    """The section of that name (tool-conventions `ProducersSection.md`): "language" and "processed-by"."""
+    found: dict[str, list[str]] = {}
+    try:
+        for reader in _custom(content, "producers"):
+            for _ in range(reader.number()):
+                name = reader.take().decode(errors="replace")
+                parts = [(reader.take(), reader.take()) for _ in range(reader.number())]
+                found[name] = [" ".join(part.decode(errors="replace") for part in pair if part) for pair in parts]
+    except IndexError:
+        # Anybody may write a custom section; engines do not look at it.
+        return {}
+    return found
+
+
+def language_of(content: bytes, producers: dict[str, list[str]], imports: Collection[str]) -> tuple[str, str]:
+    """Language and SDK, "unknown" and "" where nothing tells. ``imports`` are ``module.name``, if known."""
+    builders = " ".join(producers.get("processed-by", []))
+    named = ", ".join(producers.get("language", []))
+    if rust := _RUST_SDK.search(content):
+        return "Rust", f"proxy-wasm {rust[1].decode()}"
+    if go := _GO_SDK.search(content):
+        return named or _go(builders), f"{go[1].decode()} {go[2].decode()}"
+    if go_name := _GO_SDK_NAME.search(content):
+        return named or _go(builders), go_name[0].decode()
+    if _ASSEMBLYSCRIPT in content or "env.abort" in imports:
+        return "AssemblyScript", ""
+    if named:
+        return named, ""
+    if _RUST.search(content):
+        return "Rust", ""
+    if "env.emscripten_notify_memory_growth" in imports:
+        return "C++ (emscripten)", ""
+    return "unknown", ""
+
+
+def _go(builders: str) -> str:
+    return "Go (TinyGo)" if "TinyGo" in builders or "Go cmd/compile" not in builders else "Go"

@@ -1,0 +1,1 @@
+"""What becomes of traces of calls: text, the last requests, spans."""

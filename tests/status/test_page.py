@@ -1,0 +1,122 @@
+"""The status page in a real browser: what it shows, by mouse and by keyboard, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving import Server, serve
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve("tests.status.app:app") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        # A container has no sandbox of its own to give.
+        made = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterator[Any]:
+    made = browser.new_page(color_scheme=request.param, viewport={"width": 1300, "height": 1000})
+    mistakes: list[str] = []
+    made.on("pageerror", lambda error: mistakes.append(str(error)))
+    made.on("console", lambda told: mistakes.append(told.text) if told.type == "error" else None)
+    for path in ("/page?x=1", "/teapot", "/page?x=2"):
+        httpx.get(f"{server.url}{path}", headers={"x-request-id": "<b>id</b>"}, timeout=30)
+    made.goto(f"{server.url}/_wasm/")
+    made.wait_for_selector("#list li")
+    yield made
+    made.close()
+    assert mistakes == []
+
+
+def wait_until(page: Any, condition: Callable[[], bool]) -> None:
+    """The page's policy lets nothing be evaluated in it by `wait_for_function`."""
+    for _ in range(200):
+        if condition():
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(page.inner_text("body"))
+
+
+def background(page: Any) -> str:
+    shown: str = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return shown
+
+
+def test_plugins_and_requests_are_shown(page: Any, tmp_path: Path) -> None:
+    assert page.inner_text("#summary") == "2 of 2 run"
+    rows = page.locator("#plugins tbody tr")
+    assert rows.count() == 2
+    assert "running" in rows.nth(0).inner_text() and "Rust" in rows.nth(0).inner_text()
+    assert page.locator("#list li").count() >= 3 and "x=2" in page.locator("#list li").nth(0).inner_text()
+    assert page.locator("#times figure svg").count() == 2
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_a_waterfall_by_mouse_and_by_keyboard(page: Any) -> None:
+    page.locator("#list li", has_text="/teapot").first.click()
+    page.wait_for_selector(".fall")
+    text = page.inner_text("#trace")
+    # What a client sends is never read as HTML.
+    assert "request id <b>id</b>" in text
+    assert "418 by the plugin or host" in text and "send_local_response" in text and "fault on_request_headers" in text
+    assert page.locator(".fall rect.callback").count() and page.locator(".fall rect.hostcall").count()
+    assert page.locator("#list li[aria-selected=true]").inner_text().startswith("418")
+    page.focus("#list")
+    page.keyboard.press("ArrowDown")
+    wait_until(page, lambda: "/page?x=1" in page.inner_text("#trace"))
+    assert "the app" in page.inner_text("#trace")
+    page.keyboard.press("Home")
+    wait_until(page, lambda: "/page?x=2" in page.inner_text("#trace"))
+
+
+def test_which_plugins_run_for_a_url(page: Any) -> None:
+    page.fill("#url", "https://any.test/teapot?x")
+    page.press("#url", "Enter")
+    page.wait_for_selector("ol.plugins")
+    assert [item.strip() for item in page.locator("ol.plugins li").all_inner_texts()] == ["headers", "fault"]
+    page.fill("#url", "/page")
+    page.press("#url", "Enter")
+    wait_until(page, lambda: page.locator("ol.plugins li").count() == 1)
+
+
+def test_keys_theme_and_reload(page: Any) -> None:
+    before = background(page)
+    seen = set()
+    for _ in range(3):
+        page.keyboard.press("t")
+        seen.add(background(page))
+    assert len(seen) == 2 and before == background(page)
+    page.keyboard.press("p")
+    assert page.get_attribute("#live", "aria-pressed") == "false"
+    with page.expect_response(lambda response: response.url.endswith("/reload")) as told:
+        page.keyboard.press("r")
+    assert told.value.status == 200
+    # Everything that can be used is reached by Tab, in order.
+    page.evaluate("document.body.focus()")
+    reached = set()
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    assert {"live", "theme", "reload", "method", "url"} <= reached
