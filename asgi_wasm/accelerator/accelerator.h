@@ -29,7 +29,7 @@ typedef union {
 } slot;
 typedef void *(*call_function)(void *store, const void *function, slot *slots, size_t count, void **trap);
 
-enum { REQUEST_CROSSING, RESPONSE_CROSSING, LOG_CROSSING, FINISH_CROSSING, END_CROSSING, CROSSINGS };
+enum { REQUEST_CROSSING, RESPONSE_CROSSING, LOG_CROSSING, FINISH_CROSSING, END_CROSSING, RESPONSE_BODY_CROSSING, CROSSINGS };
 enum { REQUEST_SLOT, RESPONSE_SLOT };
 enum { MOST_PSEUDO = 4 };
 
@@ -55,6 +55,10 @@ typedef struct {
     PyObject *fail;     /* raises what an error and a trap of the engine mean */
     PyObject *headroom; /* raises RecursionError where a callback would find too few levels */
     PyObject *realtime; /* tells nanoseconds since the epoch */
+    PyObject *piece;    /* of a body, in bytes, that a callback is shown; NULL: none */
+    const char *piece_data;
+    uint64_t piece_size;
+    char *guest; /* where the plugin's memory begins */
     const headers *lent[SLOTS];
     char lends; /* a Stream's crossing runs: what it does not lend, nobody does */
     char gives; /* bits by slot: the map is better given before the callback, which asks for it */
@@ -77,7 +81,7 @@ typedef struct {
 } known_name;
 
 /* What a filter's callbacks are (`Post.takes_*`). */
-enum { TAKES_REQUEST = 1, TAKES_RESPONSE = 2, TAKES_LOG = 4, TAKES_END = 8 };
+enum { TAKES_REQUEST = 1, TAKES_RESPONSE = 2, TAKES_LOG = 4, TAKES_END = 8, TAKES_RESPONSE_BODY = 16 };
 typedef struct {
     Kernel *kernel;
     PyObject *post, *vm, *root, *lent, *contexts, *effects;
@@ -153,7 +157,7 @@ enum { CALL_APP, SEND_ANSWER, HAND_BACK, GONE, FIND_ANSWER };
 typedef struct {
     PyObject *headers, *method, *scheme, *raw_path, *query_string, *http_version, *type, *status, *body, *more_body,
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
-        *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
+        *check_thread, *app_receive, *send_portably, *answer_without_kernel, *piece_otherwise, *begin_otherwise, *close_otherwise,
         *app_raised, *answer_raised, *end_otherwise, *throw_, *close;
     PyObject *pseudo[MOST_PSEUDO], *status_name; /* bytes */
 } strings;
@@ -191,6 +195,8 @@ int is_here(Kernel *kernel);
 /* Calls the kernel, which is lent these; -1 with an exception. `news` is what it gives back (`layout.h`). */
 int cross(Kernel *kernel, const headers *request, const headers *response, int which, slot *slots, size_t count,
           uint32_t *news);
+/* Keeps the piece that the next callback is shown, or none. It must be bytes. */
+void keep_piece(Kernel *kernel, PyObject *piece);
 /* Repeats the last callback's changes on a list that is our own; -1 with an exception. */
 int repeat(Kernel *kernel, PyObject *fields);
 /* The place of an address of the kernel's, if ``size`` bytes there are inside of the window; else NULL. */

@@ -85,6 +85,27 @@ static void *fill(void *env, void *caller, slot *slots, size_t count) {
     return NULL;
 }
 
+/* The kernel's import `give_body`, which has found the address to be inside of the plugin's memory. */
+static void *give_body(void *env, void *caller, slot *slots, size_t count) {
+    const Kernel *kernel = env;
+    uint64_t start = slots[1].i32, size = slots[2].i32;
+    (void)caller;
+    (void)count;
+    /* Nothing of Python's is touched, nor is its lock held: the crossing keeps the bytes. */
+    if (kernel->piece_data && start + size <= kernel->piece_size)
+        memcpy(kernel->guest + slots[0].i32, kernel->piece_data + start, (size_t)size);
+    return NULL;
+}
+
+void keep_piece(Kernel *kernel, PyObject *piece) {
+    PyObject *old = kernel->piece;
+    Py_XINCREF(piece);
+    kernel->piece = piece;
+    kernel->piece_data = piece ? PyBytes_AsString(piece) : NULL;
+    kernel->piece_size = piece ? (uint64_t)PyBytes_Size(piece) : 0;
+    Py_XDECREF(old);
+}
+
 /* Lets the callback have this map without asking. Where it does not fit, it will ask in vain. */
 static void give(Kernel *kernel, const headers *lent) {
     uint32_t size;
@@ -252,13 +273,13 @@ PyObject *local_of(Kernel *kernel) {
 
 /* --- the type */
 
-/* attach(call, store, entry, functions, window, address, thread, owner, vm, fill, fail, headroom, realtime) */
+/* attach(call, store, entry, guest, functions, window, address, thread, owner, vm, fill, fail, headroom, realtime) */
 static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     Kernel *k = (Kernel *)self;
-    unsigned long long call, store, entry, at, functions[CROSSINGS];
+    unsigned long long call, store, entry, guest, at, functions[CROSSINGS];
     PyObject *owner, *vm, *fill, *fail, *headroom, *realtime;
-    if (!PyArg_ParseTuple(arguments, "KKK(KKKKK)KIkOOOOOO", &call, &store, &entry, functions, functions + 1, functions + 2,
-                          functions + 3, functions + 4, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
+    if (!PyArg_ParseTuple(arguments, "KKKK(KKKKKK)KIkOOOOOO", &call, &store, &entry, &guest, functions, functions + 1,
+                          functions + 2, functions + 3, functions + 4, functions + 5, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
         return NULL;
     if (k->owner) {
         PyErr_SetString(PyExc_ValueError, "a kernel is attached once");
@@ -267,6 +288,7 @@ static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     for (int i = 0; i < CROSSINGS; i++) k->functions[i] = (const void *)(uintptr_t)functions[i];
     k->store = (void *)(uintptr_t)store;
     k->entry = (uint64_t *)(uintptr_t)entry;
+    k->guest = (char *)(uintptr_t)guest;
     k->w = (window *)(uintptr_t)at;
     Py_INCREF(owner); Py_INCREF(vm); Py_INCREF(fill); Py_INCREF(fail); Py_INCREF(headroom); Py_INCREF(realtime);
     k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom; k->realtime = realtime;
@@ -291,6 +313,30 @@ static PyObject *kernel_fill(PyObject *self, void *unused) {
     (void)self;
     (void)unused;
     return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)fill);
+}
+
+static PyObject *kernel_give_body(PyObject *self, void *unused) {
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)give_body);
+}
+
+static PyObject *kernel_get_piece(PyObject *self, void *unused) {
+    Kernel *k = (Kernel *)self;
+    (void)unused;
+    if (!k->piece) return PyBytes_FromStringAndSize(NULL, 0);
+    Py_INCREF(k->piece);
+    return k->piece;
+}
+
+static int kernel_set_piece(PyObject *self, PyObject *piece, void *unused) {
+    (void)unused;
+    if (!piece || !PyBytes_CheckExact(piece)) {
+        PyErr_SetString(PyExc_TypeError, "a piece of a body is bytes");
+        return -1;
+    }
+    keep_piece((Kernel *)self, PyBytes_Size(piece) ? piece : NULL);
+    return 0;
 }
 
 static int kernel_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -319,6 +365,7 @@ static void kernel_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     kernel_clear(self);
+    keep_piece((Kernel *)self, NULL);
     Py_CLEAR(((Kernel *)self)->fail);
     Py_CLEAR(((Kernel *)self)->realtime);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -333,6 +380,8 @@ static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0,
                                 {NULL, 0, 0, 0, NULL}};
 static PyGetSetDef getters[] = {{"env", kernel_env, NULL, NULL, NULL},
                                 {"fill", kernel_fill, NULL, NULL, NULL},
+                                {"give_body", kernel_give_body, NULL, NULL, NULL},
+                                {"piece", kernel_get_piece, kernel_set_piece, NULL, NULL},
                                 {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot slots[] = {{Py_tp_methods, methods},
                               {Py_tp_members, members},

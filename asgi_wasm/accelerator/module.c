@@ -15,7 +15,7 @@ static const struct {
     {&text.asgi_wasm, "asgi_wasm"}, {&text.failure, "failure"}, {&text.deleted, "deleted"},
     {&text.values, "_values"}, {&text.next_context_id, "next_context_id"}, {&text.send, "send"}, {&text.perform, "perform"},
     {&text.check_thread, "check_thread"}, {&text.app_receive, "app_receive"}, {&text.send_portably, "send_portably"},
-    {&text.answer_without_kernel, "answer_without_kernel"}, {&text.begin_otherwise, "begin_otherwise"},
+    {&text.answer_without_kernel, "answer_without_kernel"}, {&text.piece_otherwise, "piece_otherwise"}, {&text.begin_otherwise, "begin_otherwise"},
     {&text.close_otherwise, "close_otherwise"}, {&text.app_raised, "app_raised"}, {&text.answer_raised, "answer_raised"},
     {&text.end_otherwise, "end_otherwise"}, {&text.throw_, "throw"}, {&text.close, "close"}};
 

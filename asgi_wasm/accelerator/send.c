@@ -137,6 +137,45 @@ static PyObject *send_body(Stream *s, PyObject *message) {
     return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
 }
 
+/* Shows a piece to each plugin that looks at bodies, the last first: `CALL_APP` when all let it pass unchanged. */
+static int show_piece(Stream *s, PyObject *piece, int end) {
+    const Course *c = s->course;
+    uint32_t size = (uint32_t)PyBytes_Size(piece);
+    for (Py_ssize_t i = s->opened - 1; i >= 0; i--) {
+        const filter *f = c->filters + i;
+        uint32_t news;
+        if (!(f->takes & TAKES_RESPONSE_BODY)) continue;
+        slot slots[4] = {{.i32 = s->ids[i]}, {.i32 = f->root_id}, {.i32 = size}, {.i32 = (uint32_t)end}};
+        s->index = (int)i;
+        s->phase = BODY;
+        keep_piece(f->kernel, piece);
+        if (cross(f->kernel, NULL, NULL, RESPONSE_BODY_CROSSING, slots, 4, &news)) return -1;
+        if (news || PyList_Size(f->effects)) return HAND_BACK;
+        keep_piece(f->kernel, NULL);
+    }
+    s->phase = IDLE;
+    return CALL_APP;
+}
+
+/* A piece of a body that plugins look at. What is not straight, and the first one of a body whose head is held, is
+ * Python's (`asgi_wasm.asgi.pieces`). */
+static PyObject *send_piece(Stream *s, PyObject *message) {
+    PyObject *body = PyDict_GetItemWithError(message, text.body), *more = PyDict_GetItemWithError(message, text.more_body);
+    int goes_on = more ? PyObject_IsTrue(more) : 0;
+    if (goes_on < 0 || PyErr_Occurred()) return NULL;
+    if (s->held || s->complete || !body || !PyBytes_CheckExact(body) || (goes_on && !PyBytes_Size(body)) ||
+        (uint64_t)PyBytes_Size(body) > UINT32_MAX)
+        return send_portably(s, message);
+    if (!may_enter(s->course->filters[0].kernel)) return NULL;
+    if (show_piece(s, body, !goes_on) != CALL_APP) {
+        PyObject *error = PyErr_Occurred() ? take_error() : NULL;
+        PyObject *result = PyObject_CallMethodObjArgs((PyObject *)s, text.piece_otherwise, message, error ? error : Py_None, NULL);
+        Py_XDECREF(error);
+        return result;
+    }
+    return send_body(s, message);
+}
+
 /* Whether there is an upper-case letter. */
 static int has_capitals(const char *data, Py_ssize_t size) {
     for (Py_ssize_t i = 0; i < size; i++)
@@ -228,7 +267,8 @@ PyObject *stream_send(PyObject *self, PyObject *message) {
     if (!PyDict_CheckExact(message)) return send_portably(s, message);
     PyObject *type = PyDict_GetItemWithError(message, text.type);
     if (!type && PyErr_Occurred()) return NULL;
-    if (s->message && is_text(type, text.body_type) && !(s->course->sees & SEES_RESPONSE_BODY)) return send_body(s, message);
+    if (s->message && is_text(type, text.body_type))
+        return s->course->sees & SEES_RESPONSE_BODY ? send_piece(s, message) : send_body(s, message);
     if (!s->message && is_text(type, text.start)) return send_start(s, message);
     return send_portably(s, message);
 }

@@ -99,7 +99,7 @@ def _take_crossing(request: Request, lent: LentState) -> None:
     elif lent.phase == RESPONSE:
         context.maps[RESPONSE_HEADERS] = passage.response_headers
     elif lent.phase == BODY:
-        context.show_body(directions.RESPONSE, Buffer(post.resident.piece), end_of_stream=bool(post.words[BODY_ENDS]))
+        context.show_body(directions.RESPONSE, Buffer(post.pieces.piece), end_of_stream=bool(post.words[BODY_ENDS]))
     elif lent.phase == LOG:
         context.logging = step == CALLING
     if local is not None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from asgi_wasm.asgi import translate
+from asgi_wasm.asgi import pieces, translate
 from asgi_wasm.asgi.environment import guarded_scope
 from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What `accelerator.h` calls so.
 HIDDEN, HOST, LENGTH, CODING, TYPE = (1 << bit for bit in range(5))
-_TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END = (1 << bit for bit in range(4))
+_TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END, _TAKES_RESPONSE_BODY = (1 << bit for bit in range(5))
 _SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY, _SETS_PROPERTIES = (1 << bit for bit in range(4))
 # What becomes of a request after a crossing: the third, it did what is not straight; the fourth, it has left before.
 _CALL_APP, _SEND_ANSWER, _HAND_BACK, _GONE, _FIND_ANSWER = range(5)
@@ -145,6 +145,18 @@ class NativeRequest(Lent):
         assert self.request is not None
         return self.request.go_on_responding(message, self.verdict)
 
+    def piece_otherwise(self, message: Message, error: BaseException | None) -> Awaitable[None]:
+        """The app's `send` for a piece of a body, after a callback that failed or did what is not straight."""
+        try:
+            if error is not None:
+                self._failed(error)
+            else:
+                self.leave_after_callback(self.posts[self.index])
+        finally:
+            del error
+        assert self.request is not None
+        return self.request.send_piece(message, pieces.way_from(self, self.index))
+
     def finish(self) -> None:
         """`Lent.finish`, entered by the accelerator."""
         try:
@@ -210,6 +222,7 @@ def _told(post: Post, kernel: object) -> tuple[object, ...]:
         | _TAKES_RESPONSE * post.takes_response
         | _TAKES_LOG * post.takes_log
         | _TAKES_END * post.takes_end
+        | _TAKES_RESPONSE_BODY * (post.response_body is not None)
     )
     return (
         kernel,

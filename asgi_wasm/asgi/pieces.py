@@ -78,26 +78,26 @@ def show(lent: Lent, data: bytes, end: bool) -> PieceWay | None:
         post = posts[index]
         if post.response_body is None:
             continue
-        resident = post.resident
-        resident.piece = data
+        keeper = post.pieces
+        keeper.piece = data
         lent.index, lent.phase = index, BODY
         try:
             news = post.response_body(lent.ids[index], post.root_id, len(data), end)
         except EngineError as error:
             lent.fail(post, error)
-            return _way_from(lent, index)
+            return way_from(lent, index)
         if news or post.effects:
             lent.leave_after_callback(post)
-            return _way_from(lent, index)
-        resident.piece = b""
+            return way_from(lent, index)
+        keeper.piece = b""
     lent.phase = IDLE
     return None
 
 
-def _way_from(lent: Lent, index: int) -> PieceWay:
+def way_from(lent: Lent, index: int) -> PieceWay:
     """From the filter whose callback was the last."""
     assert lent.request is not None
-    lent.posts[index].resident.piece = b""
+    lent.posts[index].pieces.piece = b""
     buffer = lent.request.passage.contexts[index].bodies[RESPONSE]
     return PieceWay(len(lent.ids) - 1 - index, lent.verdict, buffer)
 

@@ -162,11 +162,14 @@ class Native(Protocol):
     ``entry`` is that of two numbers of 64 bits, by which the time limit knows machine code's entries from each other.
     Before each call, add 1 to the first and write the function's address into the second; after it, whatever came of
     it, add 1 to the first again. And release the GIL meanwhile: the thread that watches the time needs it.
+
+    ``guest`` is where the plugin's memory begins, which never moves.
     """
 
     call: int
     store: int
     entry: int
+    guest: int
 
     def function(self, name: str) -> int:
         """The kernel's exported function."""

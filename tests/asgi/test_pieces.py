@@ -13,7 +13,7 @@ from asgi_wasm.asgi import pieces
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.driving import http_scope
-from tests.host.resident.test_same import HELLO, WAYS, Body, run_once
+from tests.host.resident.test_same import BODIES, HELLO, WAYS, Body, probe_without, run_once
 from tests.plugins.conftest import PLUGINS
 
 BODY = PLUGINS / "body" / "c.wasm"
@@ -45,8 +45,14 @@ DEEDS = (
 )
 
 
-async def _all_ways(script: str, count: int, body: Body, **more: Any) -> list[Any]:
-    return [await run_once(script, {**way, **more}, count, body=body) for way in WAYS]
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that looks at no request's body: the accelerator has its requests."""
+    return probe_without(tmp_path_factory.mktemp("probe") / "response.wasm", BODIES[:2])
+
+
+async def _all_ways(probe: Path, script: str, count: int, body: Body) -> list[Any]:
+    return [await run_once(script, way, count, probe, body) for way in WAYS]
 
 
 @pytest.mark.parametrize(
@@ -54,38 +60,38 @@ async def _all_ways(script: str, count: int, body: Body, **more: Any) -> list[An
     [*((point, body) for point in POINTS for body in (STREAM, SIZED)), ("response_end", WHOLE)],
 )
 @pytest.mark.parametrize("deed", DEEDS)
-def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(point: str, deed: str, body: Body) -> None:
+def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(probe: Path, point: str, deed: str, body: Body) -> None:
     looks = "get_buffer_bytes 1 0 99"
     script = f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nresponse_body: get_buffer_status 1\nlog: args"
-    first, *others = asyncio.run(_all_ways(script, 2, body))
+    first, *others = asyncio.run(_all_ways(probe, script, 2, body))
     for other in others:
         assert other == first
 
 
 @pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
 @pytest.mark.parametrize("leaves", ["", "request_headers: LEAVE", "response_headers: LEAVE", "answer"])
-def test_a_body_after_a_request_has_left(leaves: str, conf: str) -> None:
+def test_a_body_after_a_request_has_left(probe: Path, leaves: str, conf: str) -> None:
     """It did so for what is not answered by kernels, some callbacks earlier."""
     leave = "set_effective_context %self"
     answered = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_headers: {leave}'
     script = "\n".join([answered if leaves == "answer" else leaves.replace("LEAVE", leave), conf])
-    first, *others = asyncio.run(_all_ways(script, 2, (b"3", [b"abc"])))
+    first, *others = asyncio.run(_all_ways(probe, script, 2, (b"3", [b"abc"])))
     for other in others:
         assert other == first
 
 
 @pytest.mark.parametrize("body", [(None, [b"a", bytearray(b"b"), b"c"]), (b"2", [b"ab", b"c"]), (b"4", [b"abc"])])
 @pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
-def test_a_body_that_is_not_for_the_lane(conf: str, body: Body) -> None:
-    first, *others = asyncio.run(_all_ways(conf, 2, body))
+def test_a_body_that_is_not_for_the_lane(probe: Path, conf: str, body: Body) -> None:
+    first, *others = asyncio.run(_all_ways(probe, conf, 2, body))
     for other in others:
         assert other == first
 
 
 @pytest.mark.parametrize("deed", ["return 1", "trap", 'set_buffer_bytes 1 0 99 "changed"', "close_stream 1"])
-def test_a_plugins_own_answer_has_a_body_that_others_see(deed: str) -> None:
+def test_a_plugins_own_answer_has_a_body_that_others_see(probe: Path, deed: str) -> None:
     script = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_body: {deed}'
-    first, *others = asyncio.run(_all_ways(script, 2, HELLO))
+    first, *others = asyncio.run(_all_ways(probe, script, 2, HELLO))
     for other in others:
         assert other == first
 

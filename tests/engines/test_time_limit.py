@@ -266,7 +266,7 @@ class Native:
         externs = (ffi.wasmtime_extern_t * 1)()
         engine.linker.define(opened, module.imports[0], module.module.imports[0], host, externs[0])
         self.instance = RawInstance(engine.linker.invoke, opened, module, externs)
-        self.native = RawNative(engine.linker, opened, self.instance)
+        self.native = RawNative(engine.linker, opened, self.instance, guest=0)
         self.entry = NativeEntry.from_address(self.native.entry)
         self.invoke = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p)(self.native.call)
 

@@ -37,7 +37,9 @@ class RawNative:
 
     headroom = staticmethod(callback_headroom)
 
-    def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance) -> None:
+    def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance, guest: int) -> None:
+        """``guest`` is where the plugin's memory begins."""
+        self.guest = guest
         self.call = ctypes.cast(linker.invoke, c_void_p).value or 0
         self.store = opened.context.value or 0
         self.entry = ctypes.addressof(opened.context.entry)
@@ -69,18 +71,21 @@ class RawNative:
 class RawBeside:
     """`base.Beside`: the kernel and its memory in the guest's store."""
 
-    def __init__(self, linker: RawLinker, opened: Opened, kernel: RawInstance, memory: RawInstance) -> None:
+    def __init__(
+        self, linker: RawLinker, opened: Opened, kernel: RawInstance, memory: RawInstance, guest: RawInstance
+    ) -> None:
         self._linker = linker
         self._opened: Opened | None = opened
         self._kernel = kernel
         self._memory = memory.memory
+        self._guest = guest.memory
 
     @property
     def native(self) -> RawNative:
         """Raises `EngineError` once it is closed."""
         if self._opened is None:
             raise EngineError("the instance is closed")
-        return RawNative(self._linker, self._opened, self._kernel)
+        return RawNative(self._linker, self._opened, self._kernel, self._guest.address)
 
     def function(self, name: str) -> base.GuestFunction:
         """The kernel's exported function, whose time is told under the name of the callback that it enters."""
@@ -143,7 +148,7 @@ class _Linking:
             for item in companion.patch.imports
         ]
         self._instance(companion.patch, patched)
-        return guest, RawBeside(self._linker, self._opened, kernel, trampolines)
+        return guest, RawBeside(self._linker, self._opened, kernel, trampolines, guest)
 
     def _instance(self, module: base.Module | Compiled, given: Sequence[Any]) -> RawInstance:
         externs = (ffi.wasmtime_extern_t * len(given))(*given)

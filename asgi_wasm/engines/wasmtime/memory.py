@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from ctypes import byref, c_char, c_size_t
 from typing import Any
@@ -66,7 +65,7 @@ class RawMemory:
     @property
     def address(self) -> int:
         """Where it begins in this process."""
-        return ctypes.addressof(self._bytes)
+        return self._base
 
     def close(self) -> None:
         """Make every access fail: the memory is about to go."""

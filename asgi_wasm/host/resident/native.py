@@ -7,15 +7,19 @@ from typing import Any, Protocol
 
 
 class NativeKernel(Protocol):
-    """What enters one VM's kernel. ``fill`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it may be; it is
-    ``stale`` once the VM has failed, or a root context of it is gone.
+    """What enters one VM's kernel. ``fill``, ``give_body`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it
+    may be; it is ``stale`` once the VM has failed, or a root context of it is gone. ``piece``: see `Resident`.
     """
 
     thread: int
     stale: bool
+    piece: bytes
 
     @property
     def fill(self) -> int: ...
+
+    @property
+    def give_body(self) -> int: ...
 
     @property
     def env(self) -> int: ...
@@ -25,6 +29,7 @@ class NativeKernel(Protocol):
         call: int,
         store: int,
         entry: int,
+        guest: int,
         functions: tuple[int, ...],
         window: int,
         address: int,

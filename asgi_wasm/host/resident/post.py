@@ -30,6 +30,7 @@ class Post:
         "log",
         "may_want_time",
         "most",
+        "pieces",
         "request",
         "resident",
         "response",
@@ -57,6 +58,8 @@ class Post:
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None
         self.response_body = resident.response_body if vm.on_body[RESPONSE] is not None else None
+        # Where the piece of a body is kept that a callback is shown.
+        self.pieces = resident if resident.native is None else resident.native
         self.takes_log = vm.on_log is not None
         self.takes_end = vm.on_done is not None or vm.on_delete is not None
 

@@ -134,12 +134,14 @@ class Resident:
 
     def _attach(self, native: NativeKernel) -> None:
         way = self._beside.native
-        functions = tuple(way.function(name) for name in ("request", "response", "log", "finish", "end"))
+        names = ("request", "response", "log", "finish", "end", "response_body")
+        functions = tuple(way.function(name) for name in names)
         window = self._beside.address(self.window_address, layout.SIZE)
         native.attach(
             way.call,
             way.store,
             way.entry,
+            way.guest,
             functions,
             window,
             self.window_address,

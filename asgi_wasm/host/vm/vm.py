@@ -144,7 +144,8 @@ class WasmVM:
         ):
             native = kit.native_kernel()
             fill = self._fill if native is None else NativeFunction(native.fill, native.env, native)
-            own = {FILL: fill, GIVE_BODY: self._give_body}
+            body = self._give_body if native is None else NativeFunction(native.give_body, native.env, native)
+            own = {FILL: fill, GIVE_BODY: body}
             instance, beside = module.instantiate_beside({**functions, **own}, kit, **space, time_limit=limit)
             self.resident = Resident(self, beside, self.ports.clock.realtime, native)
             self.resident.may_want_time = any(each.name == _CLOCK for each in module.imports)

@@ -35,6 +35,7 @@ HOSTCALLS = {
     "proxy_send_local_response": "nbbbg",
     "proxy_get_buffer_bytes": "knnaa",
     "proxy_get_buffer_status": "kaa",
+    "proxy_get_current_time_nanoseconds": "a",
 }
 _PRODUCE = {
     "k": "(call $kind)",

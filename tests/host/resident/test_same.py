@@ -117,10 +117,15 @@ BODIES = [f"proxy_on_{way}_{part}" for way in ("request", "response") for part i
 
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One that sees everything, and one that sees headers."""
-    headers = tmp_path_factory.mktemp("probes") / "headers.wasm"
-    headers.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
-    return [PROBE, headers]
+    """One that sees everything, one that sees headers, and one that sees all of the response."""
+    folder = tmp_path_factory.mktemp("probes")
+    return [PROBE, probe_without(folder / "headers.wasm", BODIES), probe_without(folder / "response.wasm", BODIES[:2])]
+
+
+def probe_without(file: Path, names: list[str]) -> Path:
+    """The probe without these callbacks, written there."""
+    file.write_bytes(without_exports(PROBE.read_bytes(), names))
+    return file
 
 
 Body = tuple["bytes | None", "list[bytes | bytearray]"]
@@ -173,7 +178,7 @@ async def run_once(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
-@given(scripts, endings, st.integers(1, 2), st.integers(0, 1), bodies)
+@given(scripts, endings, st.integers(1, 2), st.integers(0, 2), bodies)
 def test_random_hostcalls(
     probes: list[Path], script: list[tuple[str, str]], ending: str, count: int, which: int, body: Body
 ) -> None:
