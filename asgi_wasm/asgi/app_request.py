@@ -59,9 +59,10 @@ class AppRequest:
         They may change it, and the app is then told its true length. Who asked for a 100 (Continue) is not given one
         for this (RFC 9110 10.1.1).
         """
-        if not self._plan.changes_body.request or translate.expects_continue(self._server_scope):
+        size = self._to_app.length.own
+        if not size or not self._plan.changes_body.request or translate.expects_continue(self._server_scope):
             return 0
-        return self._to_app.length.own or 0
+        return size
 
     def scope(self, headers: HeaderMap) -> dict[str, Any] | None:
         """The app's scope; None where plugins wrote a method, scheme or path that no request line can carry."""
