@@ -28,7 +28,8 @@ def read_plugin_file(spec: PluginSpec) -> tuple[bytes, str]:
     try:
         check_header(content)
     except InvalidModuleError as error:
-        raise _error(spec, str(error)) from None
+        # The key that named the file is the sentence's subject.
+        raise _error(spec, str(error).removeprefix("it ")) from None
     if spec.sha256 and digest != spec.sha256:
         raise _error(spec, f"its sha256 is {digest}, not the configured one: it is another file")
     return content, digest
