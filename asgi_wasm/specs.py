@@ -160,6 +160,8 @@ class PluginSpec:
     limits: PluginLimits = PluginLimits()
     sha256: str | None = None
     service: bool = False
+    # The lowest ABI level (`host.abi.LogLevel`) that is kept of what it logs.
+    log_level: int = 0
     # Seconds between two starts after failures.
     reload_interval: float = DEFAULT_RELOAD_INTERVAL
     # Source and key that name the file, for messages.

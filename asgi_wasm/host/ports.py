@@ -37,10 +37,22 @@ class LimitReachedError(PortError):
         self.most = most
 
 
+@dataclass(frozen=True)
+class LogOrigin:
+    """Where in a plugin a line was written: 0 for no context, and b"" for no request, or one without an id."""
+
+    vm_id: str = ""
+    context_id: int = 0
+    request_id: bytes = b""
+
+
+NO_ORIGIN = LogOrigin()
+
+
 class Log(Protocol):
     """Where plugins and the host write lines."""
 
-    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of a plugin's own words. ``message`` may hold anything."""
         ...
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
 from asgi_wasm.host.vm.trace import TextTrace, TraceSink
 from asgi_wasm.logs import escape, get_logger
 
@@ -29,6 +30,9 @@ _LAST_LINE_CHARACTERS = 1024
 class StandardLog:
     """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's.
 
+    Records say where they are from (`logging`'s ``extra``): ``plugin``; those of a plugin's words also ``vm_id``,
+    ``context_id`` and ``request_id``.
+
     ``asgi_wasm.trace`` has the call log. It is on when that logger keeps level 5: DEBUG for everything does not flood.
     """
 
@@ -37,18 +41,18 @@ class StandardLog:
         self._last: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
         self._host = get_logger("asgi_wasm.host")
 
-    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of a plugin's own words."""
         logger = self._logger(plugin)
         number = _LEVELS[level]
         if logger.isEnabledFor(number):
             text = escape(message)
             self._last[plugin].append(text[:_LAST_LINE_CHARACTERS])
-            logger.log(number, "%s", text)
+            logger.log(number, "%s", text, extra=_extra(plugin, origin))
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:
         """One line of the host about a plugin."""
-        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, message)
+        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, message, extra={"plugin": plugin})
 
     def level(self, plugin: str) -> LogLevel:
         """The lowest ABI level that the plugin's logger keeps."""
@@ -69,3 +73,9 @@ class StandardLog:
         if logger is None:
             logger = self._loggers[plugin] = get_logger(f"asgi_wasm.plugin.{plugin}")
         return logger
+
+
+def _extra(plugin: str, origin: LogOrigin) -> dict[str, str | int]:
+    # A client gives the id: it stays on its line, whatever formats it.
+    request_id = escape(origin.request_id)[:_LAST_LINE_CHARACTERS]
+    return {"plugin": plugin, "vm_id": origin.vm_id, "context_id": origin.context_id, "request_id": request_id}

@@ -17,7 +17,7 @@ from asgi_wasm.settings.limits import Limits, limits_of
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
 from asgi_wasm.settings.metrics import Metrics
 from asgi_wasm.settings.mistakes import Mistakes
-from asgi_wasm.settings.models import Plugin, Settings
+from asgi_wasm.settings.models import LEVELS, Plugin, Settings
 from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.sources import Source, read_all
 from asgi_wasm.settings.store_url import parse_store_url
@@ -124,6 +124,7 @@ class _Reader:
                 "allowed_capabilities": frozenset(plugin.allowed_capabilities),
                 "limits": limits_of(specs.PluginLimits, common, plugin.limits),
                 "vm_conf": plugin.vm_conf or b"",
+                "log_level": LEVELS.index(plugin.log_level),
                 "reload_interval": said.pop("reload_config").backoff.base_interval,
                 "named_by": f"{named_by.name}: plugins.{name}.file",
             }

@@ -54,13 +54,24 @@ def _seconds(value: object) -> object:
     return value[:-1] if isinstance(value, str) and value.endswith("s") else value
 
 
+LEVELS = ("trace", "debug", "info", "warn", "error", "critical")
+
+
+def _level(value: object) -> object:
+    """Any case, and Python's ``warning``."""
+    lower = _lower(value)
+    return "warn" if lower == "warning" else lower
+
+
 if TYPE_CHECKING:
+    Level = Literal["trace", "debug", "info", "warn", "warning", "error", "critical"]
     # What may be written; once checked it is an enumeration.
     Policy = FailurePolicy | Literal["fail_closed", "fail_open", "fail_reload"]
     Slashes = (
         EscapedSlashes | Literal["keep_unchanged", "reject_request", "unescape_and_redirect", "unescape_and_forward"]
     )
 else:
+    Level = Annotated[Literal[LEVELS], BeforeValidator(_level)]
     Policy = Annotated[FailurePolicy, BeforeValidator(_policy)]
     Slashes = Annotated[EscapedSlashes, BeforeValidator(_lower)]
 
@@ -110,6 +121,9 @@ class Plugin(Entry):
     """Whether body callbacks come while the plugin pauses on headers."""
     limits: PluginLimits = Field(default_factory=PluginLimits)
     """Limits of this plugin, in place of those of the top level."""
+    log_level: Level = "trace"
+    """The lowest level that is kept of what the plugin logs: `trace`, `debug`, `info`, `warn`, `error`, `critical`. Its
+    logger's own level counts as well."""
     sha256: str | None = None
     """Refuse any other file: 64 hexadecimal digits."""
     service: Flag = False

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.services.traces.text import render
@@ -56,7 +57,7 @@ class Recorder:
 
     # --- host.ports.Log
 
-    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of a plugin's own words."""
         if level >= self.lowest:
             self._add(LogLine(level.name, escape(message), plugin))

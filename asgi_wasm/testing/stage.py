@@ -12,7 +12,7 @@ from asgi_wasm.host.codecs.wire import PropertyValue
 from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
-from asgi_wasm.host.ports import Attributes, Effect, Ports
+from asgi_wasm.host.ports import NO_ORIGIN, Attributes, Effect, LogOrigin, Ports
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import lifecycle
@@ -51,9 +51,9 @@ class _Words(Recorder):
         """Itself, or nothing, where calls are to cost what they cost."""
         return self if self._is_traced else None
 
-    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of the plugin's own words."""
-        super().plugin(plugin, level, message)
+        super().plugin(plugin, level, message, origin)
         if level >= self.lowest:
             self.words.append(message)
 

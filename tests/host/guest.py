@@ -21,7 +21,7 @@ from asgi_wasm.host.abi import (
 )
 from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
-from asgi_wasm.host.ports import Effect, Ports
+from asgi_wasm.host.ports import NO_ORIGIN, Effect, LogOrigin, Ports
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.stage import Way
@@ -57,7 +57,7 @@ class RecordingLog:
     lines: list[str] | None = None
     sink: TraceSink | None = None
 
-    def plugin(self, plugin: str, level: LogLevel, message: bytes) -> None:
+    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         self.words.append((plugin, level, message))
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:

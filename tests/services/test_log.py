@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import LogOrigin
 from asgi_wasm.logs import escape
 from asgi_wasm.services.log import StandardLog
 
@@ -105,3 +106,14 @@ def test_any_bytes_stay_on_one_line(message: bytes) -> None:
     assert text == "" or text.isprintable()
     assert len(text.splitlines()) <= 1
     assert not re.search(r"[\x00-\x1f\x7f]", text)
+
+
+def test_records_say_where_they_are_from(caplog: pytest.LogCaptureFixture) -> None:
+    log = StandardLog()
+    with caplog.at_level(1):
+        log.plugin("waf", LogLevel.INFO, b"words", LogOrigin("vm", 7, b"id\n1"))
+        log.plugin("waf", LogLevel.INFO, b"words")
+        log.host("waf", LogLevel.WARN, "words")
+    keys = ("plugin", "vm_id", "context_id", "request_id")
+    told = [[record.__dict__.get(key) for key in keys] for record in caplog.records]
+    assert told == [["waf", "vm", 7, "id\\n1"], ["waf", "", 0, ""], ["waf", None, None, None]]

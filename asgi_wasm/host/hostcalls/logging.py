@@ -36,5 +36,5 @@ def get_log_level(vm: WasmVM, return_level: int) -> int | None:
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_log_level
     Follows: Envoy `Context::getLogLevel` (`source/extensions/common/wasm/context.cc`).
     """
-    vm.memory.write_u32(return_level, vm.ports.log.level(vm.plugin_name()))
+    vm.memory.write_u32(return_level, vm.log_level())
     return None

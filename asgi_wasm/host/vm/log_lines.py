@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.host.ports import LogOrigin, Ports
     from asgi_wasm.specs import PluginLimits
 
 _SECOND = 1_000_000_000
 
 
+class Writer(Protocol):
+    """What is asked of the VM whose lines they are."""
+
+    def log_level(self) -> LogLevel:
+        """The lowest level that is kept of the plugin that acts now."""
+        ...
+
+    def log_origin(self) -> LogOrigin:
+        """Where it is."""
+        ...
+
+
 class LogLines:
     """Those of one VM. A line that the logger does not keep costs nothing, and is not counted."""
 
-    def __init__(self, ports: Ports, limits: PluginLimits) -> None:
+    def __init__(self, ports: Ports, limits: PluginLimits, writer: Writer) -> None:
         self._ports = ports
+        self._writer = writer
         self._limits = limits
         self._began = 0
         self._lines = 0
@@ -25,12 +38,12 @@ class LogLines:
 
     def write(self, plugin: str, level: LogLevel, message: bytes, size: int) -> None:
         """One line; ``message`` is what was read of ``size`` bytes, no more than ``limits.log_line_bytes``."""
-        if level < self._ports.log.level(plugin) or not self._admits(plugin):
+        if level < self._writer.log_level() or not self._admits(plugin):
             return
         if size > len(message):
             self._ports.host_metrics.limit_reached(plugin, "log_line_bytes")
             message += b"... (%d bytes in all)" % size
-        self._ports.log.plugin(plugin, level, message)
+        self._ports.log.plugin(plugin, level, message, self._writer.log_origin())
 
     def host(self, plugin: str, level: LogLevel, sentence: str) -> None:
         """One line of the host about what a hostcall did: a plugin may make it again and again."""

@@ -21,9 +21,9 @@ from asgi_wasm.errors import EngineError, EventLoopError, LinkError
 from asgi_wasm.host import directions
 from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
 from asgi_wasm.host.effects import EndCallouts
-from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.ports import LimitReachedError, LogOrigin
 from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
-from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, RESTRICTED
+from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, REQUEST_SLOT, RESTRICTED
 from asgi_wasm.host.resident.resident import Lent, Resident
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.host.vm.log_lines import LogLines
@@ -61,6 +61,7 @@ class Asked:
 # Of the kernel: two pages, under the same limit as the plugin's memory.
 _LEAST_MEMORY = 2 * 65536
 _CLOCK = "proxy_get_current_time_nanoseconds"
+_REQUEST_ID = b"x-request-id"
 
 
 # What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
@@ -116,7 +117,7 @@ class WasmVM:
         self.metric_names: dict[int, str] = {}
         self.metric_counts = [0, 0, 0]
         self.metric_bytes = 0
-        self.log_lines = LogLines(ports, spec.limits)
+        self.log_lines = LogLines(ports, spec.limits, self)
         self._thread_here = ports.thread
         # The one that may enter it.
         self.thread = ports.thread()
@@ -446,6 +447,29 @@ class WasmVM:
     def _caller(self) -> str:
         """The plugin whose callback runs, whomever its hostcalls act for."""
         return (self.spec if self.current is None else self.current.root.spec).name
+
+    def log_level(self) -> LogLevel:
+        """The lowest level that is kept of the plugin that acts now: its logger's, or the settings' if that is more."""
+        context = self.context
+        spec = self.spec if context is None else context.root.spec
+        return max(self.ports.log.level(spec.name), LogLevel(spec.log_level))
+
+    def log_origin(self) -> LogOrigin:
+        """Where it is, for a line of the log."""
+        context = self.context
+        if context is None:
+            return LogOrigin(self.spec.vm_id)
+        stream_id = context.stream_id
+        return LogOrigin(context.root.spec.vm_id, stream_id or context.root.id, self._request_id(context, stream_id))
+
+    def _request_id(self, context: Context, stream_id: int) -> bytes:
+        """As the property ``request.id``; a kernel need not hand its request over for that."""
+        lent = self.lent.get(stream_id)
+        if lent is not None:
+            fields = lent.flat(REQUEST_SLOT)
+            return next((fields[at + 1] for at in range(0, len(fields), 2) if fields[at] == _REQUEST_ID), b"")
+        found = context.stream.chain.attributes.get((b"request", b"id")) if context.stream is not None else None
+        return found if isinstance(found, bytes) else b""
 
     def plugin_name(self) -> str:
         """Whose words a log line is."""
