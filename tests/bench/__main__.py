@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from tests.bench import calls, guests, in_process, memory, report, scenarios, wrk
+from tests.bench import calls, grpc_calls, guests, in_process, memory, report, scenarios, wrk
 from tests.bench.apps import Plugin, Setup, fault
 from tests.bench.in_process import Subject
 
@@ -48,6 +48,7 @@ def measure(made: Path, *, quick: bool, sockets: bool) -> report.Results:
     )
     results.hostcalls = asyncio.run(_hostcalls(made, rounds=3 if quick else 9))
     results.calls = asyncio.run(calls.measure(rounds=3 if quick else 9))
+    results.calls = {**results.calls, **asyncio.run(grpc_calls.measure(rounds=3 if quick else 9))}
     if not quick:
         for language in scenarios.LANGUAGES:
             setup = Setup(plugins=(fault(language),))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
-from tests.bench import calls, guests, in_process, report, runner, scenarios, wrk
+from tests.bench import calls, grpc_calls, guests, in_process, report, runner, scenarios, wrk
 from tests.bench.apps import APPS, BODY_CHANGED, BODY_READ, HEADERS, Plugin, Setup, fault, read_setup
 from tests.bench.in_process import Request, Subject, Timing, started
 from tests.driving import Response, request
@@ -163,3 +163,9 @@ def test_calls_are_measured_beside_httpx() -> None:
     assert list(found) == ["a plugin's HTTP call", "httpx's transport", "httpx's client"]
     assert all(found.values())
     assert "| httpx's client | " in report.markdown(report.Results(calls=found))
+
+
+def test_grpc_calls_are_measured_beside_grpcio() -> None:
+    found = asyncio.run(grpc_calls.measure(rounds=1, times=1))
+    assert min(found.values()) > 0
+    assert "| a plugin's gRPC call | " in report.markdown(report.Results(calls=found))

@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.chaos import grpc_upstream, upstream
 from tests.chaos.report import Row
-from tests.chaos.upstream import WAYS
 from tests.chaos.workers import Worker, workers
 from tests.plugins.conftest import PLUGINS
 from tests.serving import ROOT, free_port
@@ -23,19 +24,43 @@ _CALLS = 20
 _SETTLE_SECONDS = 6.0
 
 
-def _settings(folder: Path, ports: dict[str, int]) -> dict[str, Any]:
-    file = str(PLUGINS / "http_auth/rust.wasm")
-    milliseconds = int(_TIMEOUT_SECONDS * 1000)
+@dataclass(frozen=True)
+class Kind:
+    """Of upstreams: how they may behave, the module that does, and the plugin that calls it with a ``conf``."""
+
+    name: str
+    ways: Sequence[str]
+    good: str
+    module: str
+    plugin: str
+    conf: Callable[[str], dict[str, str]]
+
+
+HTTP = Kind(
+    "upstreams",
+    list(upstream.WAYS),
+    "good",
+    "tests.chaos.upstream",
+    "http_auth/rust",
+    lambda way: {"upstream": way, "path": f"/{way}"},
+)
+GRPC = Kind(
+    "gRPC servers",
+    grpc_upstream.WAYS,
+    grpc_upstream.GOOD,
+    "tests.chaos.grpc_upstream",
+    "grpc_auth/rust",
+    lambda way: {"upstream": way, "method": way},
+)
+
+
+def _settings(folder: Path, kind: Kind, ports: dict[str, int]) -> dict[str, Any]:
+    limit = {"timeout_ms": int(_TIMEOUT_SECONDS * 1000)}
     return {
-        "plugins": [{"name": "auth", "file": file}],
+        "plugins": [{"name": "auth", "file": str(PLUGINS / f"{kind.plugin}.wasm")}],
         "routes": [
-            {
-                "uri": f"/{way}",
-                "plugins": {
-                    "auth": {"conf": json.dumps({"upstream": way, "path": f"/{way}", "timeout_ms": milliseconds})}
-                },
-            }
-            for way in WAYS
+            {"uri": f"/{way}", "plugins": {"auth": {"conf": json.dumps({**kind.conf(way), **limit})}}}
+            for way in kind.ways
         ],
         "upstreams": {way: f"http://127.0.0.1:{port}" for way, port in ports.items()},
         "cache_dir": str(folder / "compiled"),
@@ -43,14 +68,14 @@ def _settings(folder: Path, ports: dict[str, int]) -> dict[str, Any]:
 
 
 @contextmanager
-def _upstreams() -> Iterator[dict[str, int]]:
+def _upstreams(kind: Kind) -> Iterator[dict[str, int]]:
     """A process for each, so that none keeps another from answering."""
-    ports = {way: free_port() for way in WAYS}
+    ports = {way: free_port() for way in kind.ways}
     running = []
     try:
         for port in ports.values():
-            command = [sys.executable, "-m", "tests.chaos.upstream", str(port)]
-            running.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
+            command = [sys.executable, "-m", kind.module, str(port)]
+            running.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
         for process in running:
             assert process.stdout is not None
             process.stdout.readline()
@@ -64,17 +89,22 @@ def _upstreams() -> Iterator[dict[str, int]]:
 
 
 async def run(folder: Path) -> list[Row]:
-    """Both."""
-    with _upstreams() as ports:
-        async with workers(_settings(folder, ports), folder, 1) as (worker,):
-            for way in WAYS:
-                await worker.get(f"/{way}")
-            single = await _measured(worker, "bad upstreams, one by one", [[way] for way in WAYS])
-            together = await _measured(worker, "bad upstreams, all at once", [list(WAYS)])
-    return [single, together]
+    """Both kinds, one by one and all at once."""
+    rows = []
+    for kind in (HTTP, GRPC):
+        place = folder / kind.name.replace(" ", "-")
+        place.mkdir()
+        with _upstreams(kind) as ports:
+            async with workers(_settings(place, kind, ports), place, 1) as (worker,):
+                for way in kind.ways:
+                    await worker.get(f"/{way}")
+                single = [[way] for way in kind.ways]
+                rows.append(await _measured(worker, kind, "one by one", single))
+                rows.append(await _measured(worker, kind, "all at once", [kind.ways]))
+    return rows
 
 
-async def _measured(worker: Worker, name: str, rounds: Sequence[Sequence[str]]) -> Row:
+async def _measured(worker: Worker, kind: Kind, how: str, rounds: Sequence[Sequence[str]]) -> Row:
     await worker.get("/_reset")
     before = await worker.figures()
     slowest, good, calls = 0.0, [], 0
@@ -82,12 +112,12 @@ async def _measured(worker: Worker, name: str, rounds: Sequence[Sequence[str]]) 
         times = await asyncio.gather(*(_timed(worker, way) for way in ways for _ in range(_CALLS)))
         calls += len(times)
         slowest = max(slowest, *(seconds for seconds, _, _ in times))
-        good += [status for _, way, status in times if way == "good"]
+        good += [status for _, way, status in times if way == kind.good]
     await asyncio.sleep(_SETTLE_SECONDS)
     after = await worker.figures()
     wrong = "a good upstream was not answered for" if set(good) != {b"200"} else ""
     return Row(
-        name,
+        f"bad {kind.name}, {how}",
         f"{calls} calls of at most {_TIMEOUT_SECONDS:g} s, the slowest request {slowest:.2f} s",
         gap=after["gap"],
         memory=(before["memory"], after["memory"]),
