@@ -36,6 +36,34 @@ def test_framework(tmp_path: Path, framework: str) -> None:
         assert (teapot.status_code, teapot.text) == (418, "I am a teapot")
 
 
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def in_readme(pattern: str) -> str:
+    """The first block of the README that begins so."""
+    found = re.search(rf"```\w+\n({pattern}.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_ten_lines(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(in_readme("from fastapi"), "utf-8")
+    with serve("main:app", cwd=tmp_path) as server:
+        answer = httpx.get(server.url)
+        assert (answer.status_code, answer.text) == (503, "try later")
+
+
+def test_ten_lines_of_settings(tmp_path: Path) -> None:
+    """In the middleware's own words: the route's conf is there, and a tenth of its requests get it."""
+    (tmp_path / "asgi-wasm.yaml").write_text(in_readme("plugins:"), "utf-8")
+    (tmp_path / "main.py").write_text(block("fastapi"), "utf-8")
+    with serve("main:app", cwd=tmp_path) as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/").status_code == 200
+        statuses = [client.get(f"/orders/{number}").status_code for number in range(200)]
+        # None of 200 by chance: once in 1.4 billion runs.
+        assert set(statuses) == {404, 503}
+
+
 @pytest.fixture(scope="module")
 def container() -> Iterator[Server]:
     with serve("main:app", cwd=CONTAINER) as server:
