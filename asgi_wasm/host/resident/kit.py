@@ -29,6 +29,7 @@ _HOT = {
     "proxy_get_buffer_bytes": ("get_buffer", "slow_get_buffer"),
     "proxy_get_buffer_status": ("buffer_status", "slow_buffer_status"),
     "proxy_get_current_time_nanoseconds": ("get_time", "slow_time"),
+    "proxy_get_property": ("get_property", "slow_property"),
 }
 _SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {"fill": FILL, "give_body": GIVE_BODY}
 _CALLBACKS = (

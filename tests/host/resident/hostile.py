@@ -23,7 +23,21 @@ from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
 CALLS = 100
 _PAGE = 65536
 _MEMORY = 3 * _PAGE
-NAMES = [b"x-a", b"X-B", b"host", b":path", b"accept", b"a b", b"\n", b"x" * 300]
+NAMES = [
+    b"x-a",
+    b"X-B",
+    b"host",
+    b":path",
+    b"accept",
+    b"a b",
+    b"\n",
+    b"x" * 300,
+    b"request\0path",
+    b"request\0headers\0x-a\0",
+    b"response\0code",
+    b"response\0headers\0",
+    b"request\0" + b"y" * 119,
+]
 # Hostcall -> what each parameter is: a map or buffer, bytes (two parameters), an address, any number.
 HOSTCALLS = {
     "proxy_get_header_map_value": "kbaa",
@@ -36,6 +50,7 @@ HOSTCALLS = {
     "proxy_get_buffer_bytes": "knnaa",
     "proxy_get_buffer_status": "kaa",
     "proxy_get_current_time_nanoseconds": "a",
+    "proxy_get_property": "baa",
 }
 _PRODUCE = {
     "k": "(call $kind)",
@@ -56,7 +71,7 @@ def hostile_plugin() -> bytes:
         imports.append(f'(import "env" "{name}" (func $h{index} (param {"i32 " * count}) (result i32)))')
         arguments = " ".join(_PRODUCE[part] for part in parts)
         calls.append(f"(if (i32.eq (local.get $which) (i32.const {index})) (then (drop (call $h{index} {arguments}))))")
-    at, table, data = 64, [], b""
+    at, table, data = 8 * len(NAMES), [], b""
     for known in NAMES:
         table.append((at + len(data), len(known)))
         data += known

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.host.resident.resident import Resident
 from tests.driving import http_scope
 from tests.plugins.conftest import PLUGINS
 from tests.wasm_exports import without_exports
@@ -62,6 +63,28 @@ def quoted(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return texts.map(lambda text: f'"{text}"')
 
 
+_PARTS = "path url_path query host scheme method referer useragent id headers size protocol"
+PROPERTIES = [
+    *(rf"request\x00{part}" for part in _PARTS.split()),
+    *(
+        rf"{way}\x00headers\x00{name}"
+        for way in ("request", "response")
+        for name in ("x-a", "X-A", "accept", "host", "vary")
+    ),
+    *(
+        "",
+        r"\x00",
+        "request",
+        r"request\x00",
+        r"request\x00path\x00",
+        r"request\x00path\x00\x00",
+        r"request\x00headers\x00",
+    ),
+    *(r"request\x00headers\x00x-a\x00b", r"request\x00headers\x00:path", r"response\x00headers\x00:status", "requestx"),
+    *(r"response\x00code", r"response\x00code\x00", r"response\x00size", "response", "plugin_name", "none"),
+]
+# Of a path's last part: not a header's that is there once.
+_ODD = {"x-a", "X-A", "headers", "size", "protocol", "", "b"}
 PAIRS = r"\x01\x00\x00\x00\x03\x00\x00\x00\x01\x00\x00\x00x-c\x00v\x00"
 hostcalls = st.one_of(
     call("get_header_map_value", maps, quoted(names)),
@@ -75,7 +98,12 @@ hostcalls = st.one_of(
     call("get_header_map_value", maps, st.just('"x-a"'), st.sampled_from(["0xfffffffe", "$0 0xffffffff"])),
     call("add_header_map_value", maps, st.just('"x-a" 0xfffffff0 99')),
     call("get_header_map_pairs", maps, st.just("0xfffffffe")),
-    call("get_property", quoted(st.sampled_from([r"request\x00path", r"response\x00code", "plugin_name", "none"]))),
+    call("get_property", quoted(st.sampled_from(PROPERTIES))),
+    call("get_property", quoted(st.sampled_from(PROPERTIES))),
+    call(
+        "get_property",
+        st.sampled_from([r'"request\x00path" 0xfffffffe', "0xffffff00 9", r'"request\x00id" $0 0xffffffff']),
+    ),
     call("set_property", quoted(names), quoted(values)),
     call("set_effective_context", st.sampled_from(["%self", "%root", "%stream", "99", "0"])),
     call("get_buffer_bytes", buffers, offsets, offsets),
@@ -203,3 +231,40 @@ def test_the_script_runs(way: dict[str, Any]) -> None:
     seen, lines = asyncio.run(run_once('request_headers: get_header_map_value 0 "x-a"', way, 1))
     assert len(seen) == 6
     assert lines == [f'request_headers: get_header_map_value 0 "x-a" = 0 -> "{value}"' for value in (1, 3)]
+
+
+PHASES = ["stream_create", "request_headers", "response_headers", "response_body", "log", "done", "delete"]
+# What no kernel answers, or only in some callback, is tried by the test above.
+ANSWERED = [path for path in PROPERTIES if path.startswith(r"request\x00") and path.rpartition("x00")[2] not in _ODD]
+
+
+@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "request_headers: args",
+        'request_headers: replace_header_map_value 0 "user-agent" "a"',
+        'request_headers: replace_header_map_value 0 ":path" "/p?a?b"',
+        'request_headers: replace_header_map_value 0 ":path" ""',
+        'request_headers: remove_header_map_value 0 ":path"',
+        'response_headers: replace_header_map_value 2 ":status" "99"',
+        'response_headers: replace_header_map_value 2 ":status" "20x"',
+        'response_headers: replace_header_map_value 2 ":status" "404"',
+    ],
+)
+def test_properties_that_kernels_answer(probes: list[Path], change: str, which: int) -> None:
+    lines = [change, *(f'{phase}: get_property "{path}"' for phase in PHASES for path in ANSWERED)]
+    lines += [f'log: get_property "response\\x00{part}"' for part in ("code", r"headers\x00vary", r"headers\x00no")]
+    first, *others = (asyncio.run(run_once("\n".join(lines), way, 1, probes[which])) for way in WAYS)
+    assert sum("= 0" in line for line in first[1]) > 10
+    for other in others:
+        assert other == first
+
+
+def test_such_properties_let_no_request_leave_its_kernels(probes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(Resident, "take_back", lambda *_: left.append(None))
+    lines = [f'{phase}: get_property "{path}"' for phase in PHASES for path in ANSWERED]
+    for way in WAYS[1:]:
+        _, told = asyncio.run(run_once("\n".join([*lines, r'log: get_property "response\x00code"']), way, 1, probes[1]))
+        assert len(told) == 2 * (len(lines) - len(ANSWERED) + 1) and not left
