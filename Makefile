@@ -3,10 +3,14 @@ PYTHON ?= python3
 PORT ?= 8000
 RUNS ?= 50000
 VENV := .venv
+# Nothing here compiles a plugin, starts a process or waits for a server.
+QUICK := tests/test_imports.py tests/test_house.py tests/test_logs.py tests/host/hostcalls tests/host/vm tests/host/streams \
+	tests/host/codecs tests/host/wasi tests/host/test_limits.py tests/engines/test_binary.py tests/engines/test_null.py \
+	tests/asgi/exchange tests/asgi/test_states.py tests/asgi/test_translate.py tests/services/stores/test_memory.py tests/settings/test_sources.py
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test streams conformance conformance-tables papers bench bench-quick test-libwasmer fuzz soak sanitize chaos increments check format clean
+.PHONY: help demo test test-quick streams conformance conformance-tables papers bench bench-quick test-libwasmer fuzz soak sanitize chaos increments check format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -24,6 +28,9 @@ test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer
 	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
 	.ci/second-interpreter
 	.ci/newer-pythons
+
+test-quick: $(VENV)/.check ## the rules of the house and the host's core in twenty seconds: what a change breaks first
+	$(BIN)/python -m pytest -q -x --hypothesis-profile=quick $(QUICK)
 
 streams: $(VENV)/.check ## play random streams, with plugins and bare (RUNS=50000)
 	ASGI_WASM_STREAMS=$(RUNS) $(BIN)/python -m pytest tests/streams

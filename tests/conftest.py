@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.extras import why_not
+
+# For `make test-quick`; a test that says how many it wants gets them.
+settings.register_profile("quick", max_examples=10)
 
 pytest_plugins = ["asgi_wasm.testing.pytest_plugin"]
 

@@ -1,0 +1,102 @@
+"""The house as it is to stay: files and functions that fit on a screen or six, and a test that can be found for each.
+
+What is in the lists of exceptions is to become less: an entry that is not needed any more fails here, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.test_imports import PACKAGE
+
+TESTS = Path(__file__).resolve().parent
+MOST_FILE_LINES = 300
+MOST_FUNCTION_LINES = 40
+
+LONG_FILES = {
+    "asgi/exchange.py",
+    "asgi/request.py",
+    "engines/base.py",
+    "engines/wasmer.py",
+    "host/abi.py",
+    "host/resident/resident.py",
+    "host/streams/direction.py",
+    "host/streams/filter_chain.py",
+    "host/vm/contexts.py",
+    "host/vm/vm.py",
+    "services/callouts/grpc/connection.py",
+    "services/metrics/exported.py",
+    "specs.py",
+    "testing/suite.py",
+}
+LONG_FUNCTIONS = {
+    "asgi/heads.py:read_head",
+    "cli/app.py:run",
+    "engines/wasmtime/calls.py:bind_guest_function",
+    "host/hostcalls/http_calls.py:http_call",
+    "host/vm/vm.py:__init__",
+    "middleware.py:__init__",
+    "status/app.py:make_app",
+    "testing/stage.py:__init__",
+    "worker/worker.py:__init__",
+}
+_HEADING = "## Modules without a test of their own name"
+# Its table: paths of modules, then the files or folders of tests, all in backquotes.
+_ROW = re.compile(r"^\| ((?:`[\w/]+\.py`(?:, )?)+) \| ((?:`[\w/.]+`(?:, )?)+)", re.MULTILINE)
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Path within the package, and text, of each module that has any code."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+
+
+def long_functions(name: str, source: str) -> set[str]:
+    """Those of a file, as ``FILE:NAME``."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return {f"{name}:{node.name}" for node in nodes if (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES}
+
+
+def test_files_are_short() -> None:
+    assert {name for name, source in sources() if len(source.splitlines()) > MOST_FILE_LINES} == LONG_FILES
+
+
+def test_functions_are_short() -> None:
+    assert {long for name, source in sources() for long in long_functions(name, source)} == LONG_FUNCTIONS
+
+
+def test_a_long_function_is_noticed() -> None:
+    function = "def f():\n" + "    x = 1\n" * (MOST_FUNCTION_LINES - 1)
+    assert long_functions("a.py", function) == set()
+    assert long_functions("a.py", function + "    x = 1\n") == {"a.py:f"}
+
+
+# --- the map of the tests
+
+
+def own_test(name: str) -> bool:
+    """Whether a module has a test file, or a folder of them, of its own name, or its folder has one."""
+    module = Path(name)
+    folder = TESTS / module.parent
+    places = [folder / f"test_{module.stem}.py", folder / module.stem, folder.parent / f"test_{folder.name}.py"]
+    return any(place.is_file() or place.is_dir() for place in places)
+
+
+def mapped() -> dict[str, list[str]]:
+    """Module -> where `README.md` says that it is tested."""
+    text = (TESTS / "README.md").read_text(encoding="utf-8").partition(_HEADING)[2].partition("\n## ")[0]
+    return {module: _QUOTED.findall(match[2]) for match in _ROW.finditer(text) for module in _QUOTED.findall(match[1])}
+
+
+def test_each_module_has_a_test_that_can_be_found() -> None:
+    """By its name, or by a line in `tests/README.md`."""
+    modules = {name for name, source in sources() if Path(name).name != "__init__.py"}
+    assert {name for name in modules if not own_test(name)} == mapped().keys()
+
+
+def test_the_map_leads_somewhere() -> None:
+    assert [place for places in mapped().values() for place in places if not (TESTS / place).exists()] == []
