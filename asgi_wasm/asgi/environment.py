@@ -12,6 +12,7 @@ from asgi_wasm.asgi.properties import PluginProperties, ScopeAttributes
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.filter_chain import FilterChain
+from asgi_wasm.host.streams.local_reply import PAUSED_TOO_LONG
 from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import StreamLimits
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = get_logger("asgi_wasm.host")
 
-_GATEWAY_TIMEOUT = 504
 _OWN_KEYS = frozenset({"asgi_wasm"})
 # Extensions by which an app sends bytes that no plugin would see.
 BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
@@ -85,7 +85,7 @@ def give_up(environment: Environment, chain: FilterChain) -> None:
         return
     plugin, seconds = holder.root.spec.name, environment.pause_timeout
     environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
-    chain.answer(_GATEWAY_TIMEOUT, b"", [], None, details=b"pause_timeout")
+    chain.refuse(PAUSED_TOO_LONG)
     if paused_by(chain) is not None:
         # It was an answer already, and has started: there is no second one.
         chain.reset(f"plugin {plugin!r} paused it for {seconds:g} s")

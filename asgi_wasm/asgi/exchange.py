@@ -28,6 +28,8 @@ from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import ClientState, ResponseState
+from asgi_wasm.host.streams.filter_chain import APP
+from asgi_wasm.host.streams.local_reply import BODY_TOO_SHORT, UNSENDABLE_TARGET
 from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -56,10 +58,8 @@ class HttpExchange:
         passage: Passage | None = None,
     ) -> None:
         """``passage`` is what has been done already; it is taken over."""
-        self._environment = environment
-        self._plan = plan
+        self._environment, self._plan, self._passage = environment, plan, passage
         self._server_scope = scope
-        self._passage = passage
         # Weakly: a cycle would keep the server's connection until the garbage collector comes.
         me, kind = weakref.proxy(self), type(self)
         wake = partial(kind._wake, me)
@@ -67,7 +67,7 @@ class HttpExchange:
         trailers = "http.response.trailers" in (scope.get("extensions") or {})
         ends, version = (wake, partial(headers_dropped, environment, plan.filters)), scope.get("http_version") or "1.1"
         self._to_client = to_client = ResponseSide(scope["method"], *ends, trailers=trailers, version=version)
-        self._outlet = Outlet(send, to_client.messages, partial(kind._client_went, me), partial(kind._went, me))
+        self._outlet = Outlet(send, to_client.messages, lambda: me._client.leaves(), partial(kind._went, me))
         # A passage of ours has no other attributes.
         attributes: Any = ScopeAttributes(scope) if passage is None else passage.attributes
         self._attributes: ScopeAttributes = attributes
@@ -113,18 +113,18 @@ class HttpExchange:
     @property
     def _is_over(self) -> bool:
         """Whether nothing that the app still says can reach the client."""
-        return self._chain.answered_locally or self._to_client.reset_reason is not None
+        return self._chain.answered_by is not APP or self._to_client.reset_reason is not None
 
     def _break_off(self, reason: str) -> None:
         """The app cannot have the whole body that it was promised."""
         logger.error("a request was broken off: %s", reason)
-        self._chain.break_off()
+        self._chain.refuse(BODY_TOO_SHORT)
 
     # --- the app
 
     async def _call_app(self, scope: dict[str, Any] | None) -> None:
         if scope is None:
-            self._chain.refuse_request()
+            self._chain.refuse(UNSENDABLE_TARGET)
             return
         self._app.method = scope["method"]
         self._client.reader = Reader.CHAIN if self._chain.request.reads_body else Reader.APP
@@ -139,11 +139,10 @@ class HttpExchange:
 
     def excuses(self, error: Exception) -> bool:
         """Whether what the app raised is of no account any more."""
-        if not self._is_over:
-            return False
-        # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
-        logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
-        return True
+        if self._is_over:
+            # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
+            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+        return self._is_over
 
     async def receive(self) -> Message:
         """The app's `receive`."""
@@ -221,9 +220,6 @@ class HttpExchange:
         """The server has been handed all there was."""
         if self._to_client.state is ResponseState.DONE and not self._to_client.messages:
             self.finish()
-
-    def _client_went(self) -> None:
-        self._client.leaves()
 
     # --- in the middle of a request
 

@@ -18,6 +18,7 @@ from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.lengths import Length, said_by
 from asgi_wasm.asgi.progress import Progress
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
+from asgi_wasm.host.streams.local_reply import UNSENDABLE_TARGET
 from asgi_wasm.host.streams.passage import Passage
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Request:
         scope = guarded_scope(self.scope, self.lane.plan, self.passage.properties)
         if headers.changed:
             if not rewriting.is_target_sendable(headers):
-                self.hand_over().refuse_request()
+                self.hand_over().refuse(UNSENDABLE_TARGET)
                 await self.conclude()
                 return
             self._tell_dropped(rewriting.apply_request_headers(scope, headers))

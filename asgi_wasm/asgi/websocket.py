@@ -25,6 +25,7 @@ from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import FROM_APP, HANDSHAKE, Answer, HandshakeState, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
+from asgi_wasm.host.streams.local_reply import UNSENDABLE_TARGET
 from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class WebSocketHandshake:
 
     async def _call_app(self, scope: Scope, headers: HeaderMap) -> None:
         if headers.changed and not rewriting.is_target_sendable(headers):
-            self._chain.refuse_request()
+            self._chain.refuse(UNSENDABLE_TARGET)
             await self._deny()
             return
         own = guarded_scope(self._server_scope, self._plan, self._chain.properties)

@@ -14,7 +14,7 @@ from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.direction import Direction, PieceWay
 from asgi_wasm.host.streams.header_map import HeaderMap
-from asgi_wasm.host.streams.local_reply import detail_words, local_reply
+from asgi_wasm.host.streams.local_reply import FAILED_CLOSED, OVER_LIMIT, HostAnswer, detail_words, local_reply
 from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
 from asgi_wasm.host.streams.stage import ResponseSink, Sink, Stage
 from asgi_wasm.host.vm import lifecycle
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Attributes, Effect, Log
     from asgi_wasm.host.vm.contexts import StreamContext
 
-_PAYLOAD_TOO_LARGE, _INTERNAL_SERVER_ERROR, _SERVICE_UNAVAILABLE = 413, 500, 503
+# Who answers: the app, until another does in its stead; as `HostMetrics.request_ended` is told.
+APP, PLUGIN, HOST, NOBODY = "app", "plugin", "host", "nobody"
 
 
 class FilterChain:
@@ -50,8 +51,7 @@ class FilterChain:
         self.properties: dict[bytes, bytes] = {}
         self.read_only_properties: set[bytes] = set()
         self.contexts: list[StreamContext] = []
-        # A plugin (or a failure policy) answered: whatever the app still says is not for the client.
-        self.answered_locally = False
+        self.answered_by = APP
         self.local_details = b""
         # The contexts are being logged and deleted: there is nobody left to answer.
         self._finished = False
@@ -68,7 +68,11 @@ class FilterChain:
         self._limits = limits
         self._log = log
         self._host_metrics = host_metrics
-        self._answered_by = "app"
+
+    @property
+    def answered_locally(self) -> bool:
+        """Whether whatever the app still says is not for the client."""
+        return self.answered_by is not APP
 
     def adopt(self, passage: Passage) -> None:
         """Take over the contexts of a request that has gone the straight way so far, and what its plugins set."""
@@ -135,7 +139,7 @@ class FilterChain:
         for context in self.contexts:
             end_context(context, lifecycle.finish_stream, self._log)
         if self._host_metrics.enabled:
-            self._host_metrics.request_ended("nobody" if self.response is None else self._answered_by)
+            self._host_metrics.request_ended(NOBODY if self.response is None else self.answered_by)
 
     @property
     def is_finished(self) -> bool:
@@ -159,7 +163,7 @@ class FilterChain:
         wants_headers = map_type is MapType.HTTP_RESPONSE_HEADERS
         return self.response.headers_map if wants_headers else self.response.trailers_map
 
-    # --- what directions ask (`stage.Owner`)
+    # --- what directions (`stage.Owner`), and contexts (`vm.contexts.Chain`), ask
 
     def open(self, stage: Stage) -> StreamContext | None:
         """Make the filter's context, right before its first callback as Envoy does."""
@@ -195,35 +199,23 @@ class FilterChain:
                 direction.resume(context)
 
     def overflow(self, direction: int) -> None:
-        """Envoy answers 413 to a request, and 500 to a response, whose held body is over the limit."""
-        status = _PAYLOAD_TOO_LARGE if direction == REQUEST else _INTERNAL_SERVER_ERROR
-        body = b"Payload Too Large" if direction == REQUEST else b"Internal Server Error"
-        self.answer(status, body, [], None, details=b"body_over_limit")
+        """A body that is held is over the limit."""
+        self.refuse(OVER_LIMIT[direction])
 
     def _apply_policy(self, policy: FailurePolicy, plugin: str) -> None:
         self._host_metrics.policy_applied(plugin, policy.value)
         if policy is not FailurePolicy.FAIL_OPEN:
-            # Envoy's `failStream`: an empty 503.
-            self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"wasm_fail_stream")
-
-    # --- effects
+            self.refuse(FAILED_CLOSED)
 
     def apply(self, effect: Effect) -> None:
         """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
         if not self._finished:
             APPLIED_BY[type(effect)](self, effect)
 
-    def _answer_by_plugin(self, effect: LocalResponse) -> None:
-        reply = effect.status_code, effect.body, effect.headers, effect.grpc_status
-        self.answer(*reply, details=effect.details, by="plugin")
-
     def _resume(self, effect: ContinueStream) -> None:
         direction = self.request if effect.stream_type is StreamType.HTTP_REQUEST else self.response
         if direction is not None:
             direction.resume(effect.context)
-
-    def _close_stream(self, effect: CloseStream) -> None:
-        self.reset(f"plugin {effect.context.root.spec.name!r} closed the stream")
 
     def answer(
         self,
@@ -233,7 +225,7 @@ class FilterChain:
         grpc_status: int | None,
         *,
         details: bytes,
-        by: str = "host",
+        by: str = HOST,
     ) -> None:
         """Answer in the app's stead, if that is still possible.
 
@@ -244,8 +236,7 @@ class FilterChain:
         response = self.response
         if self.answered_locally and (response is None or response.closed or self._response_sink.started):
             return
-        self.answered_locally = True
-        self._answered_by = by
+        self.answered_by = by
         self.local_details = detail_words(details)
         self.request.close()
         reply, content = local_reply(self.request.headers_map or HeaderMap(), status, body, headers, grpc_status)
@@ -279,25 +270,20 @@ class FilterChain:
     def adopt_answer(self, passage: Passage) -> None:
         """Take over a plugin's answer, at which a plugin has stopped on its way to the client."""
         assert passage.response_headers is not None and passage.reply is not None
-        self.answered_locally, self._answered_by = True, "plugin"
+        self.answered_by = PLUGIN
         self.local_details = passage.local_details
         self.request.headers_map = passage.request_headers
         self.request.close()
         headers, content = passage.response_headers, passage.reply
         self._answer_through(headers, content, passed=passage.passed, verdict=passage.verdict, way=passage.way)
 
-    def refuse_request(self) -> None:
-        """Answer 503 for a method, scheme or path that no request line can carry, as Envoy's codec does."""
-        self.answer(_SERVICE_UNAVAILABLE, b"", [], None, details=b"unsendable_request_target")
-
-    def break_off(self) -> None:
-        """Answer 500 for a request whose body plugins made shorter than the app was told."""
-        self.answer(_INTERNAL_SERVER_ERROR, b"Internal Server Error", [], None, details=b"request_body_too_short")
+    def refuse(self, answer: HostAnswer) -> None:
+        """Answer by the host itself."""
+        self.answer(answer.status, answer.body, [], None, details=answer.details)
 
     def reset(self, reason: str) -> None:
         """End both directions and the client's connection."""
-        self.answered_locally = True
-        self._answered_by = "nobody"
+        self.answered_by = NOBODY
         self.request.close()
         if self.response is not None:
             self.response.close()
@@ -306,7 +292,9 @@ class FilterChain:
 
 # Every effect on a stream, and how a chain carries it out.
 APPLIED_BY: Mapping[type[Effect], Callable[[FilterChain, Any], None]] = {
-    LocalResponse: FilterChain._answer_by_plugin,
+    LocalResponse: lambda chain, reply: chain.answer(
+        reply.status_code, reply.body, reply.headers, reply.grpc_status, details=reply.details, by=PLUGIN
+    ),
     ContinueStream: FilterChain._resume,
-    CloseStream: FilterChain._close_stream,
+    CloseStream: lambda chain, close: chain.reset(f"plugin {close.context.root.spec.name!r} closed the stream"),
 }

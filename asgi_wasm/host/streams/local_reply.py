@@ -6,6 +6,8 @@ Followed: Envoy `source/common/http/utility.cc` (`prepareLocalReply`, `encodeLoc
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from asgi_wasm.host.codecs.wire import Pairs
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import MAX_STATUS, MIN_STATUS
@@ -13,6 +15,28 @@ from asgi_wasm.http_syntax import MAX_STATUS, MIN_STATUS
 # HTTP status -> gRPC status; anything else is 2 UNKNOWN.
 _GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 _GRPC_UNKNOWN = 2
+
+
+class HostAnswer(NamedTuple):
+    """What the host answers by itself, to the client, and to who asks for `response.code_details`."""
+
+    status: int
+    body: bytes
+    details: bytes
+
+
+# A held body over the limit, as Envoy answers it: by direction.
+OVER_LIMIT = (
+    HostAnswer(413, b"Payload Too Large", b"body_over_limit"),
+    HostAnswer(500, b"Internal Server Error", b"body_over_limit"),
+)
+# Envoy's `failStream`.
+FAILED_CLOSED = HostAnswer(503, b"", b"wasm_fail_stream")
+# A method, scheme or path that no request line can carry, as Envoy's codec does.
+UNSENDABLE_TARGET = HostAnswer(503, b"", b"unsendable_request_target")
+# A request whose body plugins made shorter than the app was told.
+BODY_TOO_SHORT = HostAnswer(500, b"Internal Server Error", b"request_body_too_short")
+PAUSED_TOO_LONG = HostAnswer(504, b"", b"pause_timeout")
 
 
 def local_reply(

@@ -158,8 +158,12 @@ class Chain(Protocol):
     read_only_properties: set[bytes]
     # What the app, or a local response, had as `:status` before any plugin saw it.
     status: bytes
-    answered_locally: bool
     local_details: bytes
+
+    @property
+    def answered_locally(self) -> bool:
+        """Whether a plugin, or the host, has answered in the app's stead."""
+        ...
 
     def logged_map(self, map_type: MapType) -> HeaderMap | None:
         """What `proxy_on_log`, and attributes, may read."""
