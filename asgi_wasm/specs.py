@@ -233,9 +233,13 @@ class TagRule:
 
 @dataclass(frozen=True)
 class MetricsSpec:
-    """Whether and how metrics are exported. ``buckets`` are upper bounds of the plugins' histograms."""
+    """Whether and how metrics are exported: to Prometheus, or to OpenTelemetry.
+
+    ``buckets`` are upper bounds of the plugins' histograms.
+    """
 
     enabled: bool = False
+    opentelemetry: bool = False
     rules: tuple[TagRule, ...] = ()
     buckets: tuple[float, ...] = DEFAULT_BUCKETS
 

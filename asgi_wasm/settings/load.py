@@ -225,7 +225,7 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
         specs.TagRule(rule.tag, None if rule.regex is None else re.compile(rule.regex), rule.value)
         for rule in metrics.rules
     )
-    return specs.MetricsSpec(metrics.enabled, rules, tuple(metrics.buckets))
+    return specs.MetricsSpec(metrics.enabled, metrics.exporter == "opentelemetry", rules, tuple(metrics.buckets))
 
 
 # What needs no translation.

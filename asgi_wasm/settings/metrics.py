@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -70,6 +70,9 @@ class Metrics(Entry):
 
     enabled: bool = True
     """Whether metrics are exported."""
+    exporter: Literal["prometheus", "opentelemetry"] = "prometheus"
+    """Where they go: `metrics_app`, which Prometheus scrapes (extra `metrics`), or the meter provider of the app's
+    OpenTelemetry SDK (extra `opentelemetry`)."""
     rules: list[TagRule] = Field(default_factory=list)
     """Labels that are made from metrics' names."""
     buckets: list[float] = Field(default_factory=lambda: list(DEFAULT_BUCKETS))

@@ -26,6 +26,9 @@ class Telemetry:
         self._closing: list[Callable[[], None]] = []
         if not spec.metrics.enabled:
             return
+        if spec.metrics.opentelemetry:
+            self._tell_opentelemetry(spec, clock)
+            return
         _require_prometheus("the settings say 'metrics'")
         from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
         from asgi_wasm.services.metrics.registry import process_registry
@@ -37,6 +40,17 @@ class Telemetry:
             self._closing.append(exported.close)
         else:
             self.metrics = shared.exported(spec.metrics)
+
+    def _tell_opentelemetry(self, spec: HostSpec, clock: Clock) -> None:
+        if find_spec("opentelemetry") is None:
+            raise MissingExtraError(
+                "the settings say 'metrics.exporter: opentelemetry': pip install 'asgi-wasm[opentelemetry]'"
+            )
+        from asgi_wasm.services.metrics.opentelemetry import OtelHostMetrics, OtelMetrics
+
+        self.host_metrics = host_metrics = OtelHostMetrics(clock)
+        self._closing.append(host_metrics.close)
+        self.metrics = OtelMetrics(self.metrics, spec.metrics)
 
     def close(self) -> None:
         """Withdraw what describes the present: gauges."""
