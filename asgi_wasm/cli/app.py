@@ -122,10 +122,13 @@ def run(
         list[str] | None, typer.Option(help="An upstream that plugins may call, NAME=URL.", metavar="TEXT")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print every callback and hostcall.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Reload when a plugin's file changes.")] = False,
-    build: Annotated[
-        str | None, typer.Option(help="Run this when a source below this folder changes, then reload.", metavar="TEXT")
-    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Reload when a plugin's file changes; runs ./build, if there is one, when a source does."
+        ),
+    ] = False,
+    build: Annotated[str | None, typer.Option(help="Run this in place of ./build.", metavar="TEXT")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")] = 8000,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="NAME")] = "info",

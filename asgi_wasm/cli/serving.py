@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,6 +68,9 @@ def serve(run: Run) -> int:
         )
     if (run.watch or run.build) and find_spec("watchfiles") is None:
         raise MissingExtraError("--watch and --build need a package more: pip install 'asgi-wasm[watch]'")
+    if run.watch and not run.build and _is_program(Path("build")):
+        # What `asgi-wasm new` makes: who watches while writing a plugin wants it built.
+        run = replace(run, build="./build")
     # At once, since the server would tell the same in many lines.
     app = _app(run)
     kind = _Traced if run.trace else WasmMiddleware
@@ -82,6 +86,10 @@ def serve(run: Run) -> int:
     logger.setLevel(_level(run.log_level))
     announced = Announced(plugged, app)
     return asyncio.run(_serve(run, announced, made[0]))
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
 
 
 def _level(name: str) -> int:

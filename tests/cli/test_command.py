@@ -38,6 +38,15 @@ def test_the_paper_has_the_help_of_every_command(tmp_path: Path) -> None:
     assert paper == made
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("ins", ["inspect"]), ("re", ["request"]), ("test --to", ["--tolerance"])]
+)
+def test_a_shell_completes(tmp_path: Path, typed: str, offered: list[str]) -> None:
+    words = f"asgi-wasm {typed}"
+    asked = {"_ASGI_WASM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert run(cwd=tmp_path, **asked).out.split() == offered
+
+
 def test_every_command_has_an_example(tmp_path: Path) -> None:
     for name in commands(tmp_path):
         assert f"asgi-wasm {name}" in run(name, "--help", cwd=tmp_path).out.partition("Example")[2], name

@@ -126,14 +126,21 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
         until(server, 418)
 
 
-def test_a_source_that_changes_is_built(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--build", "--watch"])
+def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
+    """By the command that is given, or by ./build, which `asgi-wasm new` makes."""
     pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
     shutil.copy(HEADERS, tmp_path / "p.wasm")
     (tmp_path / "source.txt").write_text("before")
     copy = f"import shutil; shutil.copy({str(FAULT)!r}, 'p.wasm')"
     (tmp_path / "build.py").write_text(copy)
     build = f"{sys.executable} build.py"
-    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--build", build) as server:
+    given = ["--build", build]
+    if option == "--watch":
+        (tmp_path / "build").write_text(f"#!/bin/sh\nexec {build}\n")
+        (tmp_path / "build").chmod(0o755)
+        build, given = "./build", ["--watch"]
+    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, *given) as server:
         assert httpx.get(server.url).status_code == 200
         time.sleep(0.5)
         (tmp_path / "source.txt").write_text("after")
