@@ -21,6 +21,8 @@ _BELOW = re.compile(r"[a-z_]+/(?:[\w-]+/)*(?:[\w.-]+\.(?:py|md|c|h|yaml|json))?"
 _EXAMPLES = ("plugins/hello", "mysite/")
 _COMMAND = re.compile(r"^make ([a-z][a-z-]*)$")
 MOST_LINES = 200
+# Extras for those who work on it.
+_OURS = {"bench", "check", "conformance", "samples", "test"}
 
 
 def broken_links(paper: Paper) -> list[str]:
@@ -67,6 +69,15 @@ def test_targets_of_make_are_there(path: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len(README.read_text("utf-8").splitlines()) <= MOST_LINES
+
+
+def test_every_extra_is_told() -> None:
+    """Those for users, in the README's table."""
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^([a-z0-9-]+) = ", section, re.MULTILINE)) - _OURS
+    table = README.read_text("utf-8").partition("## Extras")[2].partition("\n## ")[0]
+    assert extras <= set(re.findall(r"`([a-z0-9-]+)`", table.replace(", ", " ")))
 
 
 def test_every_paper_is_led_to() -> None:
