@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
@@ -25,6 +25,12 @@ _LEVELS = {
 # What an error that a plugin did not start shows of its last words.
 _LAST_LINES = 5
 _LAST_LINE_CHARACTERS = 1024
+
+
+@cache
+def _level_of(effective: int) -> LogLevel:
+    """The lowest that a logger of this level keeps: asked for each line."""
+    return next((level for level, number in _LEVELS.items() if number >= effective), LogLevel.CRITICAL)
 
 
 class StandardLog:
@@ -56,8 +62,7 @@ class StandardLog:
 
     def level(self, plugin: str) -> LogLevel:
         """The lowest ABI level that the plugin's logger keeps."""
-        effective = self._logger(plugin).getEffectiveLevel()
-        return next((level for level, number in _LEVELS.items() if number >= effective), LogLevel.CRITICAL)
+        return _level_of(self._logger(plugin).getEffectiveLevel())
 
     def last_lines(self, plugin: str) -> Sequence[str]:
         """What the plugin logged last."""

@@ -25,6 +25,9 @@ def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | N
         return ProxyStatus.BAD_ARGUMENT
     # The whole range is looked at, so that one which leaves the memory is told; what would be cut is not copied.
     limits.check_range(vm, message_data, message_size)
+    if level < vm.log_level():
+        # By far the most lines of a plugin that tells of all it does.
+        return None
     message = vm.memory.read(message_data, min(message_size, vm.spec.limits.log_line_bytes))
     vm.log_lines.write(vm.plugin_name(), LogLevel(level), message, message_size)
     return None

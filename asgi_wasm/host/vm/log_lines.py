@@ -37,8 +37,10 @@ class LogLines:
         self._dropped = 0
 
     def write(self, plugin: str, level: LogLevel, message: bytes, size: int) -> None:
-        """One line; ``message`` is what was read of ``size`` bytes, no more than ``limits.log_line_bytes``."""
-        if level < self._writer.log_level() or not self._admits(plugin):
+        """One line, of a level that is kept; ``message`` is what was read of ``size`` bytes, at most
+        ``limits.log_line_bytes``.
+        """
+        if not self._admits(plugin):
             return
         if size > len(message):
             self._ports.host_metrics.limit_reached(plugin, "log_line_bytes")
