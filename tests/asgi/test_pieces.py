@@ -68,7 +68,15 @@ def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(probe: Path, poin
         assert other == first
 
 
-@pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
+@pytest.mark.parametrize(
+    "conf",
+    [
+        "response_body: get_buffer_bytes 1 0 9",
+        "response_body: return 1",
+        'response_body: get_header_map_value 2 "x-a"',
+        'response_body: get_header_map_value 0 "x-a"',
+    ],
+)
 @pytest.mark.parametrize("leaves", ["", "request_headers: LEAVE", "response_headers: LEAVE", "answer"])
 def test_a_body_after_a_request_has_left(probe: Path, leaves: str, conf: str) -> None:
     """It did so for what is not answered by kernels, some callbacks earlier."""

@@ -174,6 +174,8 @@ class Direction:
             self._owner.failed(context)
             return Input.HEADERS_CONTINUE
         if verdict == 0:
+            # Its window is closed by now, unless it answered before this direction had it.
+            context.maps[2 * self.kind] = None
             return Input.HEADERS_CONTINUE
         return headers_input(verdict, allow_stop_iteration=context.root.spec.allow_on_headers_stop_iteration)
 
