@@ -104,6 +104,7 @@ typedef struct {
     PyObject *type; /* of the requests, a subclass of Stream */
     PyObject *app, *lane, *posts;
     PyObject *otherwise; /* serves a request that is not the accelerator's */
+    PyObject *looked;    /* serves one of which the client has said something already that is more than an end */
     filter *filters;
     Py_ssize_t count;
     int sees, takes;
@@ -127,9 +128,9 @@ typedef struct {
     PyObject *inner;
     char step, is_running;
 } awaiting;
-/* What follows on a step that ended, or raised `error` (else NULL): 1 with `inner` set, 0 when that was all, -1 with an
- * exception. */
-typedef int (*next_step)(PyObject *self, PyObject *error);
+/* What follows on a step that gave `result`, or raised `error` (the other is NULL; both are before the first): 1 with
+ * `inner` set, 0 when that was all, -1 with an exception. */
+typedef int (*next_step)(PyObject *self, PyObject *result, PyObject *error);
 
 enum { FEW = 4 };
 /* See `asgi_wasm.asgi.lent.Lent`, whose fields these are. */
@@ -147,7 +148,7 @@ typedef struct {
     uint32_t *ids, few[FEW];
     int opened, phase, index;
     char client_gone, app_is_reading, complete, over, ends, client_ended, changed, response_changed;
-    char has_type, is_bodiless, keeps_fields;
+    char has_type, is_bodiless, keeps_fields, looks;
 } Stream;
 enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
 /* What becomes of a request after a crossing; `native.py` has the same. */
@@ -157,9 +158,10 @@ enum { CALL_APP, SEND_ANSWER, HAND_BACK, GONE, FIND_ANSWER };
 typedef struct {
     PyObject *headers, *method, *scheme, *raw_path, *query_string, *http_version, *type, *status, *body, *more_body,
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
-        *check_thread, *app_receive, *send_portably, *answer_without_kernel, *piece_otherwise, *begin_otherwise, *close_otherwise,
-        *app_raised, *answer_raised, *end_otherwise, *throw_, *close;
-    PyObject *pseudo[MOST_PSEUDO], *status_name; /* bytes */
+        *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
+        *app_raised, *answer_raised, *end_otherwise, *throw_, *close, *answer_otherwise, *answer_piece_otherwise,
+        *piece_otherwise, *piece_misfits, *request_type;
+    PyObject *pseudo[MOST_PSEUDO], *status_name, *empty; /* bytes */
 } strings;
 extern strings text;
 /* Whether the interpreter counts calls in C and in Python together. */
@@ -215,12 +217,16 @@ int trim(PyObject *fields);
 /* The last callback did what takes more than to repeat its changes: it is Python's. */
 int is_odd(const Stream *s, const filter *f, uint32_t news);
 int end_stream(Stream *s);
+/* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass unchanged. */
+int show_piece(Stream *s, PyObject *data, int ends);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
 int show_response(Stream *s, PyObject **fields);
 
 /* send.c */
 
 PyObject *app_send_of(Stream *s);
+/* Whether an object is this string. */
+int is_text(PyObject *object, PyObject *wanted);
 PyObject *stream_send(PyObject *self, PyObject *message);
 
 /* awaiting.c */

@@ -49,10 +49,11 @@ int await_next(awaiting *a, PyObject *awaitable, char step) {
 /* After `inner` has ended: what follows on it. As `PyIter_Send` answers. */
 static PySendResult follow(PyObject *self, awaiting *a, next_step next, PySendResult last, PyObject **result) {
     while (last != PYGEN_NEXT) {
-        PyObject *error = last == PYGEN_ERROR ? take_error() : NULL;
-        if (last == PYGEN_RETURN) Py_CLEAR(*result);
+        PyObject *error = last == PYGEN_ERROR ? take_error() : NULL, *given = last == PYGEN_RETURN ? *result : NULL;
+        *result = NULL;
         Py_CLEAR(a->inner);
-        int more = next(self, error);
+        int more = next(self, given, error);
+        Py_XDECREF(given);
         Py_XDECREF(error);
         if (more <= 0) {
             a->step = OVER;
@@ -122,8 +123,10 @@ PyObject *awaiting_throw(PyObject *self, awaiting *a, next_step next, PyObject *
         a->step = OVER;
     } else if (last == PYGEN_ERROR) {
         if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
-            PyErr_Clear();
-            last = PYGEN_RETURN;
+            PyObject *stop = take_error();
+            result = stop ? PyObject_GetAttrString(stop, "value") : NULL;
+            Py_XDECREF(stop);
+            if (result) last = PYGEN_RETURN;
         }
         last = follow(self, a, next, last, &result);
     }

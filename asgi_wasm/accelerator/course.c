@@ -163,10 +163,19 @@ static int take_properties(Course *c, Stream *s) {
     return s->properties != NULL;
 }
 
-static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int ends) {
+/* Whether a known method begins with one of these letters; no two that matter here begin alike. */
+static char is_one_of(PyObject *method, const char *letters) {
+    const char *name = PyBytes_AsString(method);
+    return name && *name && strchr(letters, *name) != NULL;
+}
+
+static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int ends, int looks) {
     PyObject *scope = arguments[0], *method = known_text(c, scope, text.method), *scheme = known_text(c, scope, text.scheme),
              *target, *name, *host;
-    if (!method || !scheme || !pair_of(s->host_field, &name, &host) || !(target = target_of(scope))) return NULL;
+    if (!method || !scheme || !pair_of(s->host_field, &name, &host)) return NULL;
+    /* Of GET, HEAD, OPTIONS, TRACE and CONNECT the client's first message is at hand: it says that there is no body. */
+    if (looks && !is_one_of(method, "GHOTC")) return NULL;
+    if (!(target = target_of(scope))) return NULL;
     PyTypeObject *type = (PyTypeObject *)c->type;
     Stream *stream = (Stream *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!stream) {
@@ -186,9 +195,8 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int e
     stream->ends = stream->client_ended = (char)ends;
     stream->has_type = (char)s->has_type;
     stream->keeps_fields = (char)s->keeps;
-    /* HEAD and CONNECT: no other method that is known begins so. */
-    const char *name_of_method = PyBytes_AsString(method);
-    stream->is_bodiless = name_of_method && (*name_of_method == 'H' || *name_of_method == 'C');
+    stream->is_bodiless = is_one_of(method, "HC"); /* HEAD, CONNECT */
+    stream->looks = (char)looks;
     stream->ids = c->count <= FEW ? stream->few : PyMem_Calloc((size_t)c->count, sizeof *stream->ids);
     if (!stream->ids) PyErr_NoMemory();
     if (!stream->ids || !take_properties(c, stream) || ((stream->began = now(c)) < 0 && PyErr_Occurred())) Py_CLEAR(stream);
@@ -204,8 +212,8 @@ static PyObject *open_stream(Course *c, PyObject *const *arguments) {
     if (all && PyList_CheckExact(all) && is_version_one(scope) > 0 && look_at(c, all, &s) > 0 && s.host_field) {
         int ends = ends_with_headers(&s);
         /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.first`). */
-        int is_told = s.length && ends;
-        if (ends >= 0 && (is_told || !(c->sees & SEES_REQUEST_BODY))) made = make_stream(c, arguments, &s, ends);
+        int looks = c->sees & SEES_REQUEST_BODY && !s.length;
+        if (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))) made = make_stream(c, arguments, &s, ends, looks);
     }
     Py_XDECREF(s.fields);
     return (PyObject *)made;
@@ -283,7 +291,7 @@ static int take_filters(Course *c, PyObject *told) {
     return 0;
 }
 
-/* Course(type, app, lane, posts, otherwise, filters, sees, names, texts, answers, properties, no_properties,
+/* Course(type, app, lane, posts, otherwise, looked, filters, sees, names, texts, answers, properties, no_properties,
  *        properties_of, guard, pairs, clock) */
 static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Course *c = (Course *)self;
@@ -293,10 +301,10 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
         PyErr_SetString(PyExc_TypeError, "a course is made once");
         return -1;
     }
-    PyObject *type, *app, *lane, *posts, *otherwise, *texts, *answers, *properties, *no_properties, *properties_of, *guard,
+    PyObject *type, *app, *lane, *posts, *otherwise, *looked, *texts, *answers, *properties, *no_properties, *properties_of, *guard,
         *pairs, *clock;
-    if (!PyArg_ParseTuple(arguments, "O!OOO!OO!iO!O!O!O!OOOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts,
-                          &otherwise, &PyTuple_Type, &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts,
+    if (!PyArg_ParseTuple(arguments, "O!OOO!OOO!iO!O!O!O!OOOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts,
+                          &otherwise, &looked, &PyTuple_Type, &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts,
                           &PyDict_Type, &answers, &PyType_Type, &properties, &no_properties, &properties_of, &guard, &pairs,
                           &clock))
         return -1;
@@ -309,6 +317,7 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
     c->lane = keep(lane);
     c->posts = keep(posts);
     c->otherwise = keep(otherwise);
+    c->looked = keep(looked);
     c->texts = keep(texts);
     c->answers = keep(answers);
     c->properties = keep(properties);
@@ -328,6 +337,7 @@ static int course_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(c->lane);
     Py_VISIT(c->posts);
     Py_VISIT(c->otherwise);
+    Py_VISIT(c->looked);
     Py_VISIT(c->texts);
     Py_VISIT(c->answers);
     Py_VISIT(c->properties);
@@ -355,6 +365,7 @@ static int course_clear(PyObject *self) {
     Course *c = (Course *)self;
     Py_CLEAR(c->lane);
     Py_CLEAR(c->otherwise);
+    Py_CLEAR(c->looked);
     return 0;
 }
 
@@ -370,7 +381,7 @@ static void course_dealloc(PyObject *self) {
     PyMem_Free(c->filters);
     PyMem_Free(c->names);
     Py_CLEAR(c->type); Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
-    Py_CLEAR(c->otherwise); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
+    Py_CLEAR(c->otherwise); Py_CLEAR(c->looked); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
     PyMem_Free(c->last.bytes);
     Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);

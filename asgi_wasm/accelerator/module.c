@@ -17,7 +17,10 @@ static const struct {
     {&text.check_thread, "check_thread"}, {&text.app_receive, "app_receive"}, {&text.send_portably, "send_portably"},
     {&text.answer_without_kernel, "answer_without_kernel"}, {&text.piece_otherwise, "piece_otherwise"}, {&text.begin_otherwise, "begin_otherwise"},
     {&text.close_otherwise, "close_otherwise"}, {&text.app_raised, "app_raised"}, {&text.answer_raised, "answer_raised"},
-    {&text.end_otherwise, "end_otherwise"}, {&text.throw_, "throw"}, {&text.close, "close"}};
+    {&text.end_otherwise, "end_otherwise"}, {&text.throw_, "throw"}, {&text.close, "close"},
+    {&text.answer_otherwise, "answer_otherwise"},
+    {&text.answer_piece_otherwise, "answer_piece_otherwise"},
+    {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"}};
 
 static int make_texts(void) {
     static const char *const pseudo[MOST_PSEUDO] = {":authority", ":path", ":method", ":scheme"};
@@ -25,6 +28,7 @@ static int make_texts(void) {
         if (!*texts[i].to && !(*texts[i].to = PyUnicode_InternFromString(texts[i].from))) return -1;
     for (int i = 0; i < MOST_PSEUDO; i++)
         if (!text.pseudo[i] && !(text.pseudo[i] = PyBytes_FromString(pseudo[i]))) return -1;
+    if (!text.empty && !(text.empty = PyBytes_FromStringAndSize(NULL, 0))) return -1;
     return text.status_name || (text.status_name = PyBytes_FromString(":status")) ? 0 : -1;
 }
 

@@ -2,28 +2,24 @@
 
 #include <string.h>
 
-/* --- the last piece of a body: the server's awaitable, and then the end of the stream */
+/* --- pieces that are sent one after the other, and the end of the stream after the last */
 
 typedef struct {
     PyObject_HEAD
     awaiting awaits;
     Stream *stream;
-    PyObject *message;
+    PyObject *start, *message; /* either may be NULL */
+    char ends;
 } Sending;
-enum { WITH_SERVER = STEPS };
+enum { SENDING_START = STEPS, SENDING_PIECE };
 
-static int next(PyObject *self, PyObject *error) {
-    Sending *sending = (Sending *)self;
-    Stream *s = sending->stream;
-    if (error) {
-        raise_again(error);
-        return -1;
-    }
-    if (sending->awaits.step == FRESH) {
-        PyObject *awaitable = PyObject_CallFunctionObjArgs(s->server_send, sending->message, NULL);
-        return await_next(&sending->awaits, awaitable, WITH_SERVER) ? 1 : -1;
-    }
-    /* What the app does afterwards is nothing to plugins. */
+static int send_next(Sending *sending, PyObject *message, char step) {
+    PyObject *awaitable = PyObject_CallFunctionObjArgs(sending->stream->server_send, message, NULL);
+    return await_next(&sending->awaits, awaitable, step) ? 1 : -1;
+}
+
+/* What the app does after the last is nothing to plugins. */
+static int end_after(Stream *s) {
     int then = end_stream(s);
     if (then == CALL_APP) return 0;
     PyObject *failure = then < 0 ? take_error() : NULL, *number = PyLong_FromLong(then);
@@ -36,11 +32,33 @@ static int next(PyObject *self, PyObject *error) {
     return done ? 0 : -1;
 }
 
-static PyObject *send_last(Stream *s, PyObject *message) {
+static int next(PyObject *self, PyObject *result, PyObject *error) {
+    Sending *sending = (Sending *)self;
+    char step = sending->awaits.step;
+    (void)result;
+    if (error) {
+        raise_again(error);
+        return -1;
+    }
+    if (step == FRESH && sending->start) {
+        Stream *s = sending->stream;
+        PyObject *body = PyDict_GetItemWithError(sending->message, text.body);
+        put(&s->held, NULL);
+        s->bytes_out += body ? PyBytes_Size(body) : 0;
+        s->complete = sending->ends;
+        return send_next(sending, sending->start, SENDING_START);
+    }
+    if (step != SENDING_PIECE && sending->message) return send_next(sending, sending->message, SENDING_PIECE);
+    return sending->ends ? end_after(sending->stream) : 0;
+}
+
+static PyObject *make_sending(Stream *s, PyObject *start, PyObject *message, int ends) {
     Sending *made = (Sending *)((allocfunc)PyType_GetSlot(sending_type, Py_tp_alloc))(sending_type, 0);
     if (!made) return NULL;
     made->stream = (Stream *)keep((PyObject *)s);
+    made->start = keep(start);
     made->message = keep(message);
+    made->ends = (char)ends;
     return (PyObject *)made;
 }
 
@@ -65,12 +83,14 @@ static int sending_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(sending->awaits.inner);
     Py_VISIT((PyObject *)sending->stream);
+    Py_VISIT(sending->start);
     Py_VISIT(sending->message);
     return 0;
 }
 
 static int sending_clear(PyObject *self) {
     Py_CLEAR(((Sending *)self)->awaits.inner);
+    Py_CLEAR(((Sending *)self)->start);
     Py_CLEAR(((Sending *)self)->message);
     return 0;
 }
@@ -114,7 +134,7 @@ PyTypeObject *make_sending_type(void) { return (PyTypeObject *)PyType_FromSpec(&
 
 /* --- the app's send */
 
-static int is_text(PyObject *object, PyObject *wanted) {
+int is_text(PyObject *object, PyObject *wanted) {
     return object == wanted || (object && PyUnicode_CheckExact(object) && PyUnicode_Compare(object, wanted) == 0);
 }
 
@@ -132,48 +152,73 @@ static PyObject *send_body(Stream *s, PyObject *message) {
         if (!goes_on && !is_here(s->course->filters[0].kernel)) return NULL;
         s->bytes_out += size;
         s->complete = !goes_on;
-        if (!goes_on) return send_last(s, message);
+        if (!goes_on) return make_sending(s, NULL, message, 1);
     }
     return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
 }
 
-/* Shows a piece to each plugin that looks at bodies, the last first: `CALL_APP` when all let it pass unchanged. */
-static int show_piece(Stream *s, PyObject *piece, int end) {
-    const Course *c = s->course;
-    uint32_t size = (uint32_t)PyBytes_Size(piece);
-    for (Py_ssize_t i = s->opened - 1; i >= 0; i--) {
-        const filter *f = c->filters + i;
-        uint32_t news;
-        if (!(f->takes & TAKES_RESPONSE_BODY)) continue;
-        slot slots[4] = {{.i32 = s->ids[i]}, {.i32 = f->root_id}, {.i32 = size}, {.i32 = (uint32_t)end}};
-        s->index = (int)i;
-        s->phase = BODY;
-        keep_piece(f->kernel, piece);
-        if (cross(f->kernel, NULL, NULL, RESPONSE_BODY_CROSSING, slots, 4, &news)) return -1;
-        if (news || PyList_Size(f->effects)) return HAND_BACK;
-        keep_piece(f->kernel, NULL);
+/* What a head announces of its body, -1 for nothing; -2 where that, or a field, is not to be sent as it is, or with an
+ * exception (`pieces.length_of`). */
+static long long length_of(Stream *s, PyObject *fields) {
+    const Kernel *kernel = s->course->filters[0].kernel;
+    if (!kernel->call) return -2;
+    const uint8_t *classes = kernel->w->classes;
+    long long length = -1;
+    Py_ssize_t count = PyList_Size(fields);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name, *value;
+        char *n, *v;
+        Py_ssize_t name_size, size;
+        if (!pair_of(PyList_GetItem(fields, i), &name, &value) || PyBytes_AsStringAndSize(name, &n, &name_size) ||
+            PyBytes_AsStringAndSize(value, &v, &size) || !name_size)
+            return -2;
+        for (Py_ssize_t k = 0; k < name_size; k++)
+            if (!(classes[(uint8_t)n[k]] & IN_NAME)) return -2;
+        for (Py_ssize_t k = 0; k < size; k++)
+            if (!(classes[(uint8_t)v[k]] & IN_VALUE)) return -2;
+        if (size && (*v == ' ' || *v == '\t' || v[size - 1] == ' ' || v[size - 1] == '\t')) return -2;
+        if (!(meaning_of(s->course, n, name_size) & LENGTH)) continue;
+        if (!size || size > 18 || (*v == '0' && size > 1)) return -2;
+        length = 0;
+        for (Py_ssize_t k = 0; k < size; k++) {
+            if (v[k] < '0' || v[k] > '9') return -2;
+            length = 10 * length + v[k] - '0';
+        }
     }
-    s->phase = IDLE;
-    return CALL_APP;
+    return length;
 }
 
-/* A piece of a body that plugins look at. What is not straight, and the first one of a body whose head is held, is
- * Python's (`asgi_wasm.asgi.pieces`). */
+/* After a piece that not every plugin let pass unchanged. */
+static PyObject *piece_otherwise(Stream *s, PyObject *message) {
+    PyObject *error = PyErr_Occurred() ? take_error() : NULL;
+    PyObject *result = PyObject_CallMethodObjArgs((PyObject *)s, text.piece_otherwise, message, error ? error : Py_None, NULL);
+    Py_XDECREF(error);
+    return result;
+}
+
+/* A piece of a body that some plugin looks at (`pieces.send`). */
 static PyObject *send_piece(Stream *s, PyObject *message) {
-    PyObject *body = PyDict_GetItemWithError(message, text.body), *more = PyDict_GetItemWithError(message, text.more_body);
+    if (s->complete) return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
+    PyObject *data = PyDict_GetItemWithError(message, text.body), *more = PyDict_GetItemWithError(message, text.more_body);
+    if (PyErr_Occurred()) return NULL;
+    if (!data) data = text.empty;
     int goes_on = more ? PyObject_IsTrue(more) : 0;
-    if (goes_on < 0 || PyErr_Occurred()) return NULL;
-    if (s->held || s->complete || !body || !PyBytes_CheckExact(body) || (goes_on && !PyBytes_Size(body)) ||
-        (uint64_t)PyBytes_Size(body) > UINT32_MAX)
-        return send_portably(s, message);
-    if (!may_enter(s->course->filters[0].kernel)) return NULL;
-    if (show_piece(s, body, !goes_on) != CALL_APP) {
-        PyObject *error = PyErr_Occurred() ? take_error() : NULL;
-        PyObject *result = PyObject_CallMethodObjArgs((PyObject *)s, text.piece_otherwise, message, error ? error : Py_None, NULL);
-        Py_XDECREF(error);
-        return result;
+    if (goes_on < 0) return NULL;
+    Kernel *first = s->course->filters[0].kernel;
+    Py_ssize_t size = PyBytes_CheckExact(data) ? PyBytes_Size(data) : -1;
+    if (size < 0 || (uint64_t)size > UINT32_MAX || !first->call) return send_portably(s, message);
+    if (!may_enter(first)) return NULL;
+    if ((size || !goes_on) && show_piece(s, data, !goes_on) != CALL_APP) return piece_otherwise(s, message);
+    if (s->held) {
+        PyObject *fields = goes_on ? NULL : PyDict_GetItemWithError(s->held, text.headers);
+        if (fields && length_of(s, fields) != size)
+            return PyErr_Occurred() ? NULL : PyObject_CallMethodObjArgs((PyObject *)s, text.piece_misfits, message, NULL);
+        return size || !goes_on ? make_sending(s, s->held, message, !goes_on) : make_sending(s, NULL, NULL, 0);
     }
-    return send_body(s, message);
+    s->bytes_out += size;
+    s->complete = !goes_on;
+    if (!goes_on) return make_sending(s, NULL, message, 1);
+    return size ? PyObject_CallFunctionObjArgs(s->server_send, message, NULL) : make_sending(s, NULL, NULL, 0);
 }
 
 /* Whether there is an upper-case letter. */
@@ -213,6 +258,8 @@ static PyObject *ordinary_status(Stream *s, PyObject *message, PyObject **fields
  * `s->message` is not set, else after the callback of `s->index`. */
 static PyObject *shown_start(Stream *s, PyObject *message) {
     PyObject *fields, *status = ordinary_status(s, message, &fields), *made = NULL;
+    if (status && s->course->sees & SEES_RESPONSE_BODY && length_of(s, fields) < -1)
+        Py_CLEAR(status);
     if (!status) return NULL;
     /* Before anything is done: the app may call from anywhere. */
     if (s->course->filters[0].kernel->call && !may_enter(s->course->filters[0].kernel)) {
@@ -244,8 +291,7 @@ static PyObject *answer_without_kernel(Stream *s, PyObject *message) {
 
 static PyObject *send_start(Stream *s, PyObject *message) {
     const Course *c = s->course;
-    if (c->sees & SEES_RESPONSE_BODY) return send_portably(s, message);
-    if (!(c->sees & SEES_RESPONSE)) {
+    if (!(c->sees & (SEES_RESPONSE | SEES_RESPONSE_BODY))) {
         if (PyDict_GetItemWithError(message, text.trailers)) return send_portably(s, message);
         put(&s->message, keep(message));
         return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
@@ -255,7 +301,14 @@ static PyObject *send_start(Stream *s, PyObject *message) {
         if (s->message) return answer_without_kernel(s, message);
         return PyErr_Occurred() ? NULL : send_portably(s, message);
     }
-    PyObject *result = PyObject_CallFunctionObjArgs(s->server_send, shown, NULL);
+    PyObject *fields = c->sees & SEES_RESPONSE_BODY ? PyDict_GetItemWithError(message, text.headers) : NULL, *result;
+    if (fields && length_of(s, fields) >= 0) {
+        /* It waits for the first verdict on the body, so that its length can be made true. */
+        put(&s->held, keep(shown));
+        result = make_sending(s, NULL, NULL, 0);
+    } else {
+        result = PyObject_CallFunctionObjArgs(s->server_send, shown, NULL);
+    }
     Py_DECREF(shown);
     return result;
 }

@@ -257,6 +257,24 @@ int show_response(Stream *s, PyObject **fields) {
     return CALL_APP;
 }
 
+int show_piece(Stream *s, PyObject *data, int ends) {
+    Course *c = s->course;
+    for (Py_ssize_t i = s->opened - 1; i >= 0; i--) {
+        filter *f = c->filters + i;
+        uint32_t news;
+        if (!(f->takes & TAKES_RESPONSE_BODY)) continue;
+        s->index = (int)i;
+        s->phase = BODY;
+        slot slots[4] = {{.i32 = s->ids[i]}, {.i32 = f->root_id}, {.i32 = (uint32_t)PyBytes_Size(data)}, {.i32 = (uint32_t)ends}};
+        keep_piece(f->kernel, data);
+        if (cross(f->kernel, NULL, NULL, RESPONSE_BODY_CROSSING, slots, 4, &news)) return -1;
+        if (news || PyList_Size(f->effects)) return HAND_BACK;
+        keep_piece(f->kernel, NULL);
+    }
+    s->phase = IDLE;
+    return CALL_APP;
+}
+
 /* --- the end */
 
 /* What logs may read of a response that no plugin has seen. */
@@ -339,7 +357,7 @@ static PyObject *stream_end(PyObject *self, PyObject *unused) {
 
 /* --- the whole of it, step by step: what is awaited */
 
-enum { IN_APP = STEPS, SENDING_START, SENDING_BODY, IN_PYTHON };
+enum { LOOKING = STEPS, IN_APP, SENDING_START, SENDING_BODY, IN_PYTHON };
 
 /* A coroutine of Python's goes on: self.name(then, error), either of which may be None. */
 static int in_python(Stream *s, PyObject *name, int then, PyObject *error) {
@@ -379,25 +397,86 @@ static PyObject *make_body(PyObject *content) {
     return made;
 }
 
-/* Sends the answer that was found, as `Lent._send_answer` does. */
-static int send_answer(Stream *s) {
-    if (s->course->takes & TAKES_RESPONSE || s->course->sees & SEES_RESPONSE_BODY)
-        return in_python(s, text.begin_otherwise, SEND_ANSWER, NULL);
-    PyObject *start = copy_start(s->answer), *content = start ? PyTuple_GetItem(s->answer, 1) : NULL;
-    s->phase = IDLE;
-    put(&s->message, start);
-    put(&s->body, content ? make_body(content) : NULL);
-    if (!s->body) return in_python_after_error(s, text.answer_raised);
-    s->bytes_out = PyObject_Size(content);
-    return send_part(s, start, SENDING_START);
+/* After a callback for an answer that was not straight: -1 for an exception. */
+static int answer_otherwise(Stream *s, PyObject *name, int then) {
+    return then < 0 ? in_python_after_error(s, name) : in_python(s, name, then, NULL);
 }
 
-static int start(Stream *s) {
+/* Sends the answer that was found, as `Lent._send_answer` does. */
+static int send_answer(Stream *s) {
+    PyObject *start = copy_start(s->answer), *content = start ? PyTuple_GetItem(s->answer, 1) : NULL,
+             *status = content ? PyDict_GetItemWithError(start, text.status) : NULL,
+             *fields = status ? PyDict_GetItemWithError(start, text.headers) : NULL;
+    long code = fields ? PyLong_AsLong(status) : 0;
+    s->phase = IDLE;
+    put(&s->message, start);
+    put(&s->body, fields ? make_body(content) : NULL);
+    if (!s->body) return in_python_after_error(s, text.answer_raised);
+    if (s->course->sees & SEES_RESPONSE) {
+        put(&s->status, PyBytes_FromFormat("%ld", code));
+        Py_INCREF(fields);
+        int then = s->status ? show_response(s, &fields) : -1;
+        /* It is our own; what plugins are shown later is another list. */
+        if (then == CALL_APP && s->response_changed) {
+            start = PyDict_Copy(start);
+            if (!start || PyDict_SetItem(start, text.headers, fields)) Py_CLEAR(start);
+            if (!start) then = -1;
+        } else {
+            Py_INCREF(start);
+        }
+        Py_XDECREF(fields);
+        if (then != CALL_APP) {
+            Py_XDECREF(start);
+            return answer_otherwise(s, text.answer_otherwise, then);
+        }
+    } else {
+        Py_INCREF(start);
+    }
+    if (s->course->sees & SEES_RESPONSE_BODY) {
+        put(&s->held, keep(start));
+        int then = show_piece(s, content, 1);
+        if (then != CALL_APP) {
+            Py_DECREF(start);
+            return answer_otherwise(s, text.answer_piece_otherwise, then);
+        }
+        put(&s->held, NULL);
+    }
+    s->bytes_out = PyBytes_Size(content);
+    int more = send_part(s, start, SENDING_START);
+    Py_DECREF(start);
+    return more;
+}
+
+static int serve(Stream *s) {
     int then = begin(s);
     if (then < 0) return in_python_after_error(s, text.begin_otherwise);
     if (then == SEND_ANSWER) return send_answer(s);
     if (then != CALL_APP) return in_python(s, text.begin_otherwise, then, NULL);
     return await_next(&s->awaits, call_app(s), IN_APP) ? 1 : in_python_after_error(s, text.app_raised);
+}
+
+/* Whether a client's message says that a request has no body. */
+static int is_end(PyObject *message) {
+    if (!PyDict_CheckExact(message) || !is_text(PyDict_GetItemWithError(message, text.type), text.request_type)) return 0;
+    PyObject *body = PyDict_GetItemWithError(message, text.body), *more = PyDict_GetItemWithError(message, text.more_body);
+    return (!body || (PyBytes_CheckExact(body) && !PyBytes_Size(body))) && (!more || more == Py_False);
+}
+
+/* After the client's first message (`asgi.first`). */
+static int look(Stream *s, PyObject *message) {
+    if (!message) return -1;
+    if (is_end(message)) {
+        put(&s->first, keep(message));
+        return serve(s);
+    }
+    PyErr_Clear();
+    PyObject *served = PyObject_CallFunctionObjArgs(s->course->looked, s->scope, s->server_receive, s->server_send, message, NULL);
+    return await_next(&s->awaits, served, IN_PYTHON) ? 1 : -1;
+}
+
+static int start(Stream *s) {
+    if (!s->looks) return serve(s);
+    return await_next(&s->awaits, PyObject_CallObject(s->server_receive, NULL), LOOKING) ? 1 : -1;
 }
 
 static int conclude(Stream *s) {
@@ -406,10 +485,13 @@ static int conclude(Stream *s) {
     return then < 0 ? in_python_after_error(s, text.close_otherwise) : in_python(s, text.close_otherwise, then, NULL);
 }
 
-static int next(PyObject *self, PyObject *error) {
+static int next(PyObject *self, PyObject *result, PyObject *error) {
     Stream *s = (Stream *)self;
     switch (s->awaits.step) {
         case FRESH: return start(s);
+        case LOOKING:
+            if (error) raise_again(error);
+            return look(s, result);
         case IN_APP: return error ? in_python(s, text.app_raised, -1, error) : conclude(s);
         case SENDING_START:
             return error ? in_python(s, text.answer_raised, -1, error) : send_part(s, s->body, SENDING_BODY);

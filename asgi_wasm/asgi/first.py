@@ -35,13 +35,15 @@ class Told(NamedTuple):
 ENDS, GOES_ON = Told(ends=True), Told(ends=False)
 
 
-async def look_ahead(scope: Scope, receive: Receive) -> Told:
-    """Find out whether there is a body, without delaying an app that streams."""
+async def look_ahead(scope: Scope, receive: Receive, known: Message | None = None) -> Told:
+    """Find out whether there is a body, without delaying an app that streams. ``known`` is its first message, if that
+    was read, which it may be of a request without a stream.
+    """
     waits = translate.is_without_stream(scope)
     for _ in range(_EMPTY_PIECES):
         if waits:
             # At hand: no task is needed.
-            message = await receive()
+            message, known = known or await receive(), None
         else:
             reading = await begin_reading(receive)
             if not reading.done():

@@ -25,7 +25,7 @@ from asgi_wasm.asgi.service import Service
 from asgi_wasm.host.resident.post import Post, posts_of
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.types import Receive, Scope, Send
+    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.plugin import Filter
 
 
@@ -64,14 +64,15 @@ class Lane(Service):
                     return LentRequest(self, posts, scope, receive, send, head, ends).run()
         return self._run_portably(scope, receive, send)
 
-    async def _run_portably(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run_portably(self, scope: Scope, receive: Receive, send: Send, message: Message | None = None) -> None:
+        """``message`` is what the client has said already."""
         plan = self.plan
         # Whatever becomes of the request: a dead VM is let go of, with all its memory.
         posts = self._living_posts()
         if type(scope.get("headers")) is not list:
             translate.settle_headers(scope)
         ends = translate.request_ends_with_headers(scope, guesses=self._guesses)
-        told = await look_ahead(scope, receive) if ends is None else ENDS if ends else GOES_ON
+        told = await look_ahead(scope, receive, message) if ends is None else ENDS if ends else GOES_ON
         if plan.is_straight and (told.ends or self._guesses):
             if posts:
                 head = read_head(scope, guesses=self._guesses)
@@ -103,7 +104,7 @@ class Lane(Service):
                 break
         if not posts and self.plan.may_lend:
             self._posts = posts_of(self.filters, translate.FRAMING)
-            self._course = course_of(self, self._posts, self.run_otherwise)
+            self._course = course_of(self, self._posts, self.run_otherwise, self._run_portably)
             self._made += 1
             if self._course is not None:
                 self.run = self._course.run

@@ -129,33 +129,46 @@ class NativeRequest(Lent):
         if self.request is not None:
             self.request.finish()
 
+    async def answer_otherwise(self, then: int | None, error: BaseException | None) -> None:
+        """After the response's headers of an answer that did not all pass."""
+        self._leave_crossing(error)
+        assert self.request is not None
+        await self.request.go_on_answering(self.verdict)
+
+    async def answer_piece_otherwise(self, then: int | None, error: BaseException | None) -> None:
+        """After the body of an answer that did not all pass."""
+        self._leave_crossing(error)
+        assert self.request is not None
+        await self.request.answer_piece(pieces.way_from(self, self.index))
+
+    def piece_otherwise(self, message: Message, error: BaseException | None) -> Awaitable[None]:
+        """The app's `send`, after a callback for a piece of a body that was not straight."""
+        self._leave_crossing(error)
+        assert self.request is not None
+        return self.request.send_piece(message, pieces.way_from(self, self.index))
+
+    def piece_misfits(self, message: Message) -> Awaitable[None]:
+        """The app's `send` for a whole body that is not as long as its head says."""
+        return pieces.send_misfit(self, message)
+
+    def _leave_crossing(self, error: BaseException | None) -> None:
+        try:
+            if error is not None:
+                self._failed(error)
+            else:
+                self.leave_after_callback(self.posts[self.index])
+        finally:
+            del error
+
     def send_portably(self, message: Message) -> Awaitable[None]:
         """The app's `send`, for a message that no plugin has seen."""
         return Lent.app_send(self, message)
 
     def answer_without_kernel(self, message: Message, error: BaseException | None) -> Awaitable[None]:
         """The app's `send`, after a callback that failed or did what is not straight."""
-        try:
-            if error is not None:
-                self._failed(error)
-            else:
-                self.leave_after_callback(self.posts[self.index])
-        finally:
-            del error
+        self._leave_crossing(error)
         assert self.request is not None
         return self.request.go_on_responding(message, self.verdict)
-
-    def piece_otherwise(self, message: Message, error: BaseException | None) -> Awaitable[None]:
-        """The app's `send` for a piece of a body, after a callback that failed or did what is not straight."""
-        try:
-            if error is not None:
-                self._failed(error)
-            else:
-                self.leave_after_callback(self.posts[self.index])
-        finally:
-            del error
-        assert self.request is not None
-        return self.request.send_piece(message, pieces.way_from(self, self.index))
 
     def finish(self) -> None:
         """`Lent.finish`, entered by the accelerator."""
@@ -188,7 +201,9 @@ def request_type(accelerator: Accelerator) -> type[NativeRequest]:
     return cast("type[NativeRequest]", type("NativeRequest", (accelerator.Stream, NativeRequest), {"__slots__": ()}))
 
 
-def course_of(lane: Service, posts: Sequence[Post], otherwise: Serve) -> Course | None:
+def course_of(
+    lane: Service, posts: Sequence[Post], otherwise: Serve, looked: Callable[..., Awaitable[None]]
+) -> Course | None:
     """What makes requests for these filters; None where there is no accelerator."""
     kernels = [post.resident.native for post in posts]
     accelerator = lane.plan.accelerator
@@ -208,7 +223,7 @@ def course_of(lane: Service, posts: Sequence[Post], otherwise: Serve) -> Course 
     return cast(
         "Course",
         accelerator.Course(
-            *(request_type(accelerator), lane.app, lane, list(posts), otherwise),
+            *(request_type(accelerator), lane.app, lane, list(posts), otherwise, looked),
             tuple(_told(post, kernel) for post, kernel in zip(posts, kernels, strict=True)),
             *(sees, _meanings(), _TEXTS, lane.answers.known, PluginProperties, NO_PROPERTIES, properties_of, guard),
             *(translate.header_pairs, monotonic_ns),

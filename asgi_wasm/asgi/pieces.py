@@ -117,14 +117,18 @@ def send(lent: Lent, message: Message) -> Awaitable[None]:
             return lent.request.send_piece(message, way)
     if lent.held is not None:
         if end and length_of(lent.held) != len(data):
-            # All of them have seen it: what the head is to say is not for the lane to judge.
-            return lent.leave().send_piece(message, PieceWay(len(lent.ids), None, None))
+            return send_misfit(lent, message)
         return _send_held(lent, message) if data or end else nothing()
     lent.bytes_out += len(data)
     if end:
         lent.complete = True
         return lent.send_last(message)
     return lent.server_send(message) if data else nothing()
+
+
+def send_misfit(lent: Lent, message: Message) -> Awaitable[None]:
+    """All of them have seen it: what the head is to say is not for the lane to judge."""
+    return lent.leave().send_piece(message, PieceWay(len(lent.ids), None, None))
 
 
 async def _send_held(lent: Lent, message: Message) -> None:

@@ -284,7 +284,7 @@ def test_its_types_are_not_to_be_misused() -> None:
     with pytest.raises(TypeError):
         module.Course()
     with pytest.raises(TypeError, match="subclass of Stream"):
-        module.Course(int, None, None, [], None, (), 0, {}, {}, {}, int, None, None, None, None, None)
+        module.Course(int, None, None, [], None, None, (), 0, {}, {}, {}, int, None, None, None, None, None)
     kernel = module.Kernel()
     with pytest.raises(TypeError):
         kernel.attach(1)

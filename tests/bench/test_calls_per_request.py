@@ -22,6 +22,7 @@ MOST = {
     "header plugin": 30,
     "two header plugins": 52,
     "fault injection": 24,
+    "fault injection in Rust": 39,
     "a response body that is read": 43,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.
@@ -31,6 +32,7 @@ MOST_ACCELERATED = {
     "header plugin": 3 + 2 * _ASKED,
     "two header plugins": 3 + 2 * _ASKED,
     "fault injection": 1 + _ASKED,
+    "fault injection in Rust": 1 + _ASKED,
 }
 
 
@@ -40,6 +42,8 @@ def setup_of(name: str, folder: Path, accelerator: str) -> Setup:
         "header plugin": Setup(plugins=(HEADERS,)),
         "two header plugins": Setup(plugins=(HEADERS, HEADERS)),
         "fault injection": Setup(plugins=(fault("c"),)),
+        # As all that are made with a kit, it has a callback for everything.
+        "fault injection in Rust": Setup(plugins=(fault("rust"),)),
         "a response body that is read": Setup(plugins=(BODY_READ,)),
     }[name]
     return replace(setup, settings={"accelerator": accelerator})
