@@ -30,7 +30,8 @@ class Telemetry:
             self._tell_opentelemetry(spec, clock)
             return
         _require_prometheus("the settings say 'metrics'")
-        from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
+        from asgi_wasm.services.metrics.exported import ExportedMetrics
+        from asgi_wasm.services.metrics.host import PrometheusHostMetrics
         from asgi_wasm.services.metrics.registry import process_registry
 
         self.host_metrics = host_metrics = PrometheusHostMetrics(process_registry(), clock)

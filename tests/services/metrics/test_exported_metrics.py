@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.metrics import exported as metrics_module
-from asgi_wasm.services.metrics.exported import ExportedMetrics, PrometheusHostMetrics
+from asgi_wasm.services.metrics.exported import ExportedMetrics
+from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
 from asgi_wasm.services.stores.memory import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec, TagRule

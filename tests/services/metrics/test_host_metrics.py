@@ -18,7 +18,7 @@ from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.vm.watching import watched
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.metrics.exported import PrometheusHostMetrics
+from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import MetricRegistry
 from asgi_wasm.specs import StreamLimits
 from tests.driving import answering, http_scope, request, run
@@ -184,7 +184,7 @@ def test_memory_without_a_scrape(
 ) -> None:
     """In multi-process mode another process answers the scrape: it finds what was measured while requests ended."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr("asgi_wasm.services.metrics.exported._MEMORY_PERIOD", period)
+    monkeypatch.setattr("asgi_wasm.services.metrics.host._MEMORY_PERIOD", period)
 
     async def main() -> None:
         app = wrapped(answering(b"app"), plugin("probe", probe))

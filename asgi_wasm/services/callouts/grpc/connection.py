@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import cast
 
 from h2.errors import ErrorCodes
@@ -30,7 +29,7 @@ from asgi_wasm.services.callouts import connector
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.fields import fault
-from asgi_wasm.services.callouts.grpc.http2 import Turns, bound_table, open_h2
+from asgi_wasm.services.callouts.grpc.http2 import Stream, Turns, bound_table, open_h2
 from asgi_wasm.services.callouts.http2_frames import GOAWAY, Frames
 from asgi_wasm.services.callouts.slices import run_in_slices
 
@@ -39,21 +38,10 @@ FIRST_STREAMS = 100
 # Bytes that came and wait their turn, and replies that the server does not take, until nothing more is read.
 _MAX_UNREAD = 64 * 1024
 _MAX_UNTAKEN = 1024 * 1024
-# Of a message, in one frame: streams take turns.
-_SENT_BYTES = 16 * 1024
 # Frames until replies to them are sent.
 _REPLY_FRAMES = 64
 
 logger = get_logger("asgi_wasm.host")
-
-
-@dataclass
-class _Stream:
-    """A conversation, and which sides of its stream are closed."""
-
-    conversation: Conversation
-    is_sent: bool = False
-    is_received: bool = False
 
 
 class Connection(connector.Connection):
@@ -67,7 +55,7 @@ class Connection(connector.Connection):
         self._transport: asyncio.Transport | None = None
         self._frames = Frames()
         self._h2 = open_h2()
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._ids: dict[Conversation, int] = {}
         self._turns = Turns()
         self._knows_settings = False
@@ -140,10 +128,10 @@ class Connection(connector.Connection):
         except H2Error:
             # After a billion streams, or if h2 counts them otherwise.
             self._is_leaving = True
-            self._work_soon()
+            self._work(soon=True)
             conversation.break_off(grpc_status.REFUSED)
             return
-        self._streams[stream_id] = _Stream(conversation)
+        self._streams[stream_id] = Stream(conversation)
         self._ids[conversation] = stream_id
         conversation.carrier = self
         self.send(conversation)
@@ -151,7 +139,7 @@ class Connection(connector.Connection):
     def send(self, conversation: Conversation) -> None:
         """It has something to send, together with what others have when the loop comes to it."""
         self._turns.add(self._ids[conversation])
-        self._work_soon()
+        self._work(soon=True)
 
     def drop(self, conversation: Conversation) -> None:
         """It is over: reset its stream unless both sides have ended it."""
@@ -161,7 +149,7 @@ class Connection(connector.Connection):
         if self._end is None and not (stream.is_sent and stream.is_received):
             with suppress(H2Error):
                 self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
-            self._work_soon()
+            self._work(soon=True)
         self._on_room()
 
     def abort(self) -> None:
@@ -170,16 +158,15 @@ class Connection(connector.Connection):
 
     # --- what it does, in short steps
 
-    def _work_soon(self) -> None:
+    def _work(self, *, soon: bool = False) -> None:
+        """What there is to do: for a slice now, or in the loop's next turn."""
         self._has_news = True
-        if not self._is_working:
-            self._is_working = True
+        if self._is_working:
+            return
+        self._is_working = True
+        if soon:
             asyncio.get_running_loop().call_soon(run_in_slices, self._steps())
-
-    def _work(self) -> None:
-        self._has_news = True
-        if not self._is_working:
-            self._is_working = True
+        else:
             run_in_slices(self._steps())
 
     def _steps(self) -> Iterator[None]:
@@ -287,23 +274,11 @@ class Connection(connector.Connection):
                 return
             stream = self._streams[stream_id]
             try:
-                self._send_some(stream_id, stream)
+                stream.send(stream_id, self._h2, self._turns)
             except H2Error:
                 stream.conversation.break_off(grpc_status.REMOTE_RESET)
             self._flush()
             yield
-
-    def _send_some(self, stream_id: int, stream: _Stream) -> None:
-        outgoing = stream.conversation.outgoing
-        window = self._h2.local_flow_control_window(stream_id)
-        if outgoing.needs_window and window <= 0:
-            self._turns.stall(stream_id)
-        elif outgoing.has_more:
-            most = max(0, min(window, self._h2.max_outbound_frame_size, _SENT_BYTES))
-            data, stream.is_sent = outgoing.take(most)
-            self._h2.send_data(stream_id, data, end_stream=stream.is_sent)
-            if outgoing.has_more:
-                self._turns.add(stream_id)
 
     def _flush(self) -> None:
         data = self._h2.data_to_send()

@@ -1,13 +1,15 @@
-"""h2 as the gRPC client uses it, and whose turn it is to send."""
+"""h2 as the gRPC client uses it, its streams, and whose turn it is to send."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
+from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.fields import MAX_FIELD_BYTES
 from asgi_wasm.services.callouts.http2_frames import MAX_BLOCK_BYTES, PlainEncoder
 
@@ -15,6 +17,8 @@ from asgi_wasm.services.callouts.http2_frames import MAX_BLOCK_BYTES, PlainEncod
 # these are 25 and 100 MB/s.
 STREAM_WINDOW = 256 * 1024
 CONNECTION_WINDOW = 1024 * 1024
+# Of a message, in one frame: streams take turns.
+_SENT_BYTES = 16 * 1024
 # HPACK's own default: a server may not make us remember more.
 _TABLE_BYTES = 4096
 
@@ -86,3 +90,25 @@ class Turns:
             stream_id = next(iter(self._ready))
             del self._ready[stream_id]
             yield stream_id
+
+
+@dataclass
+class Stream:
+    """A conversation, and which sides of its stream are closed."""
+
+    conversation: Conversation
+    is_sent: bool = False
+    is_received: bool = False
+
+    def send(self, stream_id: int, h2: H2Connection, turns: Turns) -> None:
+        """A piece of what it has to send; if there is more, it has another turn. Raises `H2Error`."""
+        outgoing = self.conversation.outgoing
+        window = h2.local_flow_control_window(stream_id)
+        if outgoing.needs_window and window <= 0:
+            turns.stall(stream_id)
+        elif outgoing.has_more:
+            most = max(0, min(window, h2.max_outbound_frame_size, _SENT_BYTES))
+            data, self.is_sent = outgoing.take(most)
+            h2.send_data(stream_id, data, end_stream=self.is_sent)
+            if outgoing.has_more:
+                turns.add(stream_id)
