@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, cast
 
 from asgi_wasm.engines.base import (
     CompanionModule,
-    Export,
     GuestFunction,
     HostFunction,
     Instance,
     Module,
     NativeFunction,
 )
-from asgi_wasm.errors import EngineError, EventLoopError, LinkError
+from asgi_wasm.errors import EngineError, EventLoopError
 from asgi_wasm.host import directions
-from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature, callbacks, parameters
+from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature
 from asgi_wasm.host.effects import EndCallouts
 from asgi_wasm.host.ports import LimitReachedError, LogOrigin
 from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
 from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, REQUEST_SLOT, RESTRICTED
 from asgi_wasm.host.resident.resident import Lent, Resident
+from asgi_wasm.host.vm.callbacks import allocator, is_sound, resolve, with_end_of_stream
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.host.vm.log_lines import LogLines
 from asgi_wasm.host.vm.memory import NO_MEMORY, GuestMemory
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Effect, Ports
     from asgi_wasm.host.vm.contexts import Context, RootContext
     from asgi_wasm.specs import PluginSpec
-
-# Entry points of WASI: those of a reactor, and that of a command. Like the allocator, never restricted by capabilities.
-_REACTOR = (
-    Signature("_initialize", (), None),
-    Signature("main", parameters("argc argv"), "i32"),
-    Signature("__main_void", (), "i32"),
-)
-_COMMAND = (Signature("_start", (), None),)
-_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
 
 
 class Asked:
@@ -139,7 +130,7 @@ class WasmVM:
         space = {"memory_limit": limits.memory, "table_limit": limits.table_elements}
         if (
             kit is not None
-            and self._is_sound(module)
+            and is_sound(module, self.version)
             and isinstance(module, CompanionModule)
             and self._may_lend(module)
         ):
@@ -178,14 +169,6 @@ class WasmVM:
             and min(limits.header_bytes, limits.local_reply_bytes) >= ARENA
         )
 
-    def _is_sound(self, module: Module) -> bool:
-        """Whether it exports what it should; what is wrong with another is told where it is instantiated alone."""
-        exports = module.exports
-        if "memory" not in exports or not any(name in exports for name in _ALLOCATORS):
-            return False
-        rows = callbacks(self.version).values()
-        return all(row.name not in exports or exports[row.name].type == row.type for row in rows)
-
     @property
     def restricted(self) -> bool:
         """See ``flags``."""
@@ -196,43 +179,24 @@ class WasmVM:
         self.flags[RESTRICTED] = int(value)
 
     def _resolve(self, module: Module) -> None:
-        allowed = self.spec.allowed_capabilities
-        entry_points = _REACTOR if "_initialize" in module.exports else _COMMAND
-        self._functions: dict[str, GuestFunction] = {}
-        for row in (*callbacks(self.version).values(), *entry_points):
-            export = module.exports.get(row.name)
-            may_be_denied = row not in entry_points and row.name not in _ALLOCATORS
-            if export is not None and not (may_be_denied and allowed and row.name not in allowed):
-                self._functions[row.name] = self._callback(row, export)
-        allocator = self.function("malloc") or self.function("proxy_on_memory_allocate")
-        if allocator is None:
-            raise LinkError("it exports neither malloc nor proxy_on_memory_allocate, so the host cannot hand it data")
-        self._allocator = allocator
+        found = resolve(module, self.instance, self.version, self.spec.allowed_capabilities, self._wrapped)
+        self._functions = found
+        self._allocator = allocator(found)
         # Looked up once, because they are on every request's way; indexed by direction.
-        self.on_context_create = self.function("proxy_on_context_create")
-        self.on_headers = [self._headers_function(f"proxy_on_{way}_headers") for way in directions.NAMES]
-        self.on_body = [self.function(f"proxy_on_{way}_body") for way in directions.NAMES]
-        self.on_trailers = [self.function(f"proxy_on_{way}_trailers") for way in directions.NAMES]
-        self.on_log = self.function("proxy_on_log")
-        self.on_done = self.function("proxy_on_done")
-        self.on_delete = self.function("proxy_on_delete")
+        self.on_context_create = found.get("proxy_on_context_create")
+        self.on_headers = [
+            with_end_of_stream(found.get(f"proxy_on_{way}_headers"), self.version) for way in directions.NAMES
+        ]
+        self.on_body = [found.get(f"proxy_on_{way}_body") for way in directions.NAMES]
+        self.on_trailers = [found.get(f"proxy_on_{way}_trailers") for way in directions.NAMES]
+        self.on_log = found.get("proxy_on_log")
+        self.on_done = found.get("proxy_on_done")
+        self.on_delete = found.get("proxy_on_delete")
 
-    def _callback(self, row: Signature, export: Export) -> GuestFunction:
-        function = self.instance.function(row.name)
-        if function is None:
-            raise LinkError(f"its export {row.name} is a {export.kind}, but ABI {self.version} has a function there")
-        if export.type != row.type:
-            raise LinkError(f"its callback {row.name} has type {export.type}, but ABI {self.version} wants {row.type}")
+    def _wrapped(self, row: Signature, function: GuestFunction) -> GuestFunction:
         if self.trace is not None:
             function = self.trace.callback(row, function)
         return watched(self.ports, row.name, function, self._caller, self.effects)
-
-    def _headers_function(self, name: str) -> GuestFunction | None:
-        function = self.function(name)
-        if function is None or self.version > AbiVersion.V0_1_0:
-            return function
-        # 0.1.0 has no end_of_stream parameter.
-        return lambda context_id, count, _end_of_stream: function(context_id, count)
 
     def function(self, name: str) -> GuestFunction | None:
         """The callback of this name, if the module exports it and may be called by it."""
