@@ -7,20 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.errors import MissingExtraError
-from asgi_wasm.host.ports import Metrics
 from asgi_wasm.services.stores.memory import MemoryState, MemoryStore
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import SharedData, SharedQueues
+    from asgi_wasm.host.ports import Metrics, SharedData, SharedQueues
     from asgi_wasm.specs import StoreSpec
-
-
-class ReadableMetrics(Metrics, Protocol):
-    """Metrics that the host itself can read whole."""
-
-    def histogram(self, plugin: str, name: str) -> tuple[int, int]:
-        """Count and sum of what was observed, each modulo 2^64."""
-        ...
 
 
 class Store(Protocol):
@@ -33,7 +24,7 @@ class Store(Protocol):
     def queues(self) -> SharedQueues: ...
 
     @property
-    def metrics(self) -> ReadableMetrics: ...
+    def metrics(self) -> Metrics: ...
 
     async def start(self) -> None:
         """Open or connect it. Raises `SettingsError` for a place that cannot be used."""
