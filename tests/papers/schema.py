@@ -33,7 +33,7 @@ _DEFAULT_ROUTE: Schema = {"enum": ["allow", "deny"]}
 
 
 def settings_schema() -> Schema:
-    """Draft 2020-12. It takes whatever a start takes of one file; not all that it takes is right."""
+    """Draft 7, which editors know best. It takes whatever a start takes of one file; not all that it takes is right."""
     whole: Schema = _plain(Settings.model_json_schema())
     parts: Schema = whole["$defs"]
     for model in _MODELS:
@@ -44,7 +44,7 @@ def settings_schema() -> Schema:
         properties.update({other: properties[ours] for other, ours in aliases.items()})
     _loosen(parts, whole["properties"])
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "asgi-wasm.yaml",
         "description": "Settings of asgi-wasm; made from the models by `make papers`.",
         "type": "object",
