@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from asgi_wasm.host.ports import Attributes
-from asgi_wasm.host.vm.trace import Call
+from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.logs import escape
 from asgi_wasm.services.traces.text import answer, arguments
 
@@ -130,10 +130,10 @@ class RequestTraces:
         request, zero = self._request_of(call, now)
         if request is None or made is None:
             return
-        self._hide(call)
         made.took = (now - zero) / 1000 - made.began
-        made.arguments = _cut(arguments(call))
-        made.answer, made.error = _cut(answer(call).removeprefix(" = ")), _cut(escape(call.error))
+        shown = _without_secrets(call)
+        made.arguments = _cut(arguments(shown))
+        made.answer, made.error = _cut(answer(shown).removeprefix(" = ")), _cut(escape(call.error))
         if call.name in _ASKING and call.answer == "OK":
             self._asked(call, request, zero, now)
         elif call.is_callback and call.stream is not None:
@@ -187,16 +187,22 @@ class RequestTraces:
             callout.outcome = _outcome(call)
         return request, zero
 
-    def _hide(self, call: Call) -> None:
-        """What is nobody's who looks on."""
-        key = call.given.get("key")
-        is_secret = isinstance(key, bytes) and key.lower() in _SECRET
-        for values in (call.given, call.returned):
-            for name, value in values.items():
-                if isinstance(value, list):
-                    values[name] = [(each, _HIDDEN if each.lower() in _SECRET else text) for each, text in value]
-                elif is_secret and name != "key" and isinstance(value, bytes):
-                    values[name] = _HIDDEN
+
+def _without_secrets(call: Call) -> Call:
+    """With what is nobody's who looks on left out; other sinks have the call as it is."""
+    key = call.given.get("key")
+    is_secret = isinstance(key, bytes) and key.lower() in _SECRET
+    given, returned = (
+        {name: value if name == "key" else _shown(value, is_secret) for name, value in values.items()}
+        for values in (call.given, call.returned)
+    )
+    return replace(call, given=given, returned=returned)
+
+
+def _shown(value: Value, is_secret: bool) -> Value:
+    if isinstance(value, list):
+        return [(name, _HIDDEN if name.lower() in _SECRET else text) for name, text in value]
+    return _HIDDEN if is_secret and isinstance(value, bytes) else value
 
 
 def _settle(request: TracedRequest, call: Call) -> None:
