@@ -7,7 +7,6 @@ is not called. Otherwise than there: names of headers are in lower case, as in e
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,9 @@ from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import PluginError, SettingsError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
-from asgi_wasm.logs import escape
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.benchmarks import Benchmark, Step, measure
+from asgi_wasm.testing.expectations import failures, shown
 from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
 from asgi_wasm.testing.textpb import read_suite
 from asgi_wasm.worker.loading import compile_plugin
@@ -212,69 +211,9 @@ class _Run:
             joined[name] = joined[name] + b", " + header.value if joined.get(name) else header.value
         return list(joined.items())
 
-    # --- expectations
-
     def _check(self, expected: Any, result: PhaseResult, *, is_phase: bool = True) -> None:
-        for matcher in expected.log:
-            self._match("log", matcher, result.logs)
-        if not is_phase:
-            return
-        headers: dict[bytes, bytes] = {}
-        for name, value in result.headers:
-            headers[name.lower()] = headers[name.lower()] + b", " + value if name.lower() in headers else value
-        for header in expected.has_header:
-            found = headers.get(header.key.lower().encode())
-            if found is None:
-                self._fail(f"missing header {header.key!r}")
-            elif found != header.value:
-                self._fail(f"header {header.key!r} is {_shown(found)}, expected {_shown(header.value)}")
-        for header in expected.no_header:
-            if header.key.lower().encode() in headers:
-                self._fail(f"header {header.key!r} is {_shown(headers[header.key.lower().encode()])}, expected none")
-        for matcher in expected.headers:
-            self._match("header", matcher, [name + b": " + value for name, value in headers.items()])
-        for matcher in expected.body:
-            self._match("body", matcher, [result.body])
-        self._check_immediate(expected, result)
-
-    def _check_immediate(self, expected: Any, result: PhaseResult) -> None:
-        found = result.immediate
-        if expected.HasField("immediate") != (found is not None):
-            self._fail("expected an immediate response" if found is None else "expected no immediate response")
-        if found is None:
-            return
-        grpc_status = 0xFFFF_FFFF if found.grpc_status is None else found.grpc_status
-        got = {
-            "http_status": found.status_code,
-            "grpc_status": grpc_status,
-            "details": found.details.decode("utf-8", "replace"),
-        }
-        for name, value in got.items():
-            wanted = getattr(expected.immediate, name)
-            if expected.immediate.HasField(name) and wanted != value:
-                self._fail(f"{name} is {value!r}, expected {wanted!r}")
-
-    def _match(self, what: str, matcher: Any, texts: Sequence[bytes]) -> None:
-        if matcher.HasField("regex"):
-            try:
-                pattern = re.compile(matcher.regex.encode())
-            except re.error as error:
-                self._fail(f"bad regex {matcher.regex!r}: {error}")
-                return
-            is_there, words = any(pattern.fullmatch(text) for text in texts), f"regex {matcher.regex!r}"
-        elif matcher.HasField("exact") or matcher.HasField("file"):
-            exact = matcher.exact if matcher.HasField("exact") else _read(self._path, matcher.file)
-            is_there, words = exact in texts, _shown(exact)
-        else:
-            self._fail(f"a matcher of {what} says neither exact nor regex nor file")
-            return
-        if is_there == matcher.invert:
-            found = ", ".join(map(_shown, texts)) or "nothing"
-            self._fail(f"{what}: expected {'no ' if matcher.invert else ''}{words}, found {found}")
-
-
-def _shown(text: bytes) -> str:
-    return f"'{escape(text)}'"
+        for problem in failures(expected, result, partial(_read, self._path), is_phase=is_phase):
+            self._fail(problem)
 
 
 def _parsed(content: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
@@ -282,13 +221,13 @@ def _parsed(content: bytes, *, is_request: bool) -> list[tuple[bytes, bytes]]:
     first, *lines = content.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
     parts = first.split(b" ", 2)
     if len(parts) < 2:
-        raise SettingsError(f"the content {_shown(first)} is no head of an HTTP message")
+        raise SettingsError(f"the content {shown(first)} is no head of an HTTP message")
     pairs = [(b":method", parts[0]), *_target(parts[1])] if is_request else [(b":status", parts[1])]
     named = any(name == b":authority" for name, _ in pairs)
     for line in filter(None, lines):
         name, colon, value = line.partition(b":")
         if not colon:
-            raise SettingsError(f"the content has the line {_shown(line)}, which is no header")
+            raise SettingsError(f"the content has the line {shown(line)}, which is no header")
         key = name.strip().lower()
         if is_request and key == b"host":
             # That of the target counts, where it is a whole URL (RFC 9112 3.2.2).
