@@ -199,7 +199,7 @@ class Settings(Entry):
     """libwasmer's file, for `engine: wasmer`. Without it, it is looked for."""
     resident: Literal["auto", "off"] = "auto"
     """Whether hostcalls about headers are answered by WebAssembly beside each plugin; `off` narrows down a bug. Only
-    with wasmtime, not for a plugin of ABI 0.1.0 or with `allowed_capabilities`, nor while a call log or `metrics` are
+    with wasmtime, not for a plugin of ABI 0.1.0 or with `allowed_capabilities`, nor while a trace or `metrics` are
     on."""
     accelerator: Literal["auto", "off", "required"] = "auto"
     """Whether the way to that WebAssembly is a C extension's: `auto` (where it was built), `off`, or `required` (a
