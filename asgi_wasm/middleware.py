@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
-from asgi_wasm.asgi.environment import share_scope
 from asgi_wasm.asgi.lifespan import Lifespan
+from asgi_wasm.asgi.own_scope import share_scope
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
 from asgi_wasm.asgi.translate import settle_headers

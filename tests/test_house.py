@@ -25,7 +25,6 @@ LONG_FILES = {
     "host/vm/contexts.py",
     "host/vm/vm.py",
     "services/callouts/grpc/connection.py",
-    "services/metrics/exported.py",
     "specs.py",
     "testing/suite.py",
 }

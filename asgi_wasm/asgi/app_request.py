@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import rewriting, translate
-from asgi_wasm.asgi.environment import Environment, guarded_scope, headers_dropped
+from asgi_wasm.asgi.endings import headers_dropped
+from asgi_wasm.asgi.environment import Environment
 from asgi_wasm.asgi.lengths import said_by
+from asgi_wasm.asgi.own_scope import guarded_scope
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.environment import BYPASSING_EXTENSIONS
+from asgi_wasm.asgi.own_scope import BYPASSING_EXTENSIONS
 from asgi_wasm.asgi.states import FROM_APP, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap
 

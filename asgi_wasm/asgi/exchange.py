@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi.app_request import AppRequest
 from asgi_wasm.asgi.app_response import BODY_MESSAGES, AppResponse
 from asgi_wasm.asgi.client import Client, Reader
-from asgi_wasm.asgi.environment import (
-    BYPASSING_EXTENSIONS,
-    Environment,
-    has_left,
-    headers_dropped,
-    make_chain,
-    share_scope,
-    tell_cut,
-)
+from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut
+from asgi_wasm.asgi.environment import Environment, make_chain
 from asgi_wasm.asgi.outlet import Outlet
+from asgi_wasm.asgi.own_scope import BYPASSING_EXTENSIONS, share_scope
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import ClientState, ResponseState

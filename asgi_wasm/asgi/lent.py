@@ -12,9 +12,9 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi import leaving, pieces, translate
-from asgi_wasm.asgi.environment import share_scope
 from asgi_wasm.asgi.heads import status_of_start, trimmed
 from asgi_wasm.asgi.lent_state import FINISH, IDLE, LOG, REQUEST, RESPONSE, LentState
+from asgi_wasm.asgi.own_scope import share_scope
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import CALLED, CREATING, ODD, REQUEST_SLOT, RESPONSE_SLOT, STEP, UNTRIMMED, VERDICT
 

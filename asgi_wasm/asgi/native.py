@@ -11,8 +11,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from asgi_wasm.asgi import pieces, translate
-from asgi_wasm.asgi.environment import guarded_scope
 from asgi_wasm.asgi.lent import Lent
+from asgi_wasm.asgi.own_scope import guarded_scope
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
 

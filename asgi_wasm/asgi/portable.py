@@ -7,10 +7,10 @@ from itertools import chain
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi.environment import guarded_scope
 from asgi_wasm.asgi.heads import trimmed
 from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.lent_state import IDLE, REQUEST
+from asgi_wasm.asgi.own_scope import guarded_scope
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED, WANTS_TIME

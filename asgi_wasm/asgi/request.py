@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.app_response import SECOND_START
-from asgi_wasm.asgi.environment import guarded_scope, has_left, headers_dropped, share_scope
+from asgi_wasm.asgi.endings import has_left, headers_dropped
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.lengths import Length, said_by
+from asgi_wasm.asgi.own_scope import guarded_scope, share_scope
 from asgi_wasm.asgi.progress import Progress
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.host.streams.local_reply import UNSENDABLE_TARGET

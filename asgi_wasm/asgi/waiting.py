@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi.environment import give_up, paused_by
+from asgi_wasm.asgi.pauses import give_up, paused_by
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment

@@ -12,15 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import accept, rewriting, states, translate
-from asgi_wasm.asgi.environment import (
-    Environment,
-    guarded_scope,
-    has_left,
-    headers_dropped,
-    make_chain,
-    tell_cut,
-)
+from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut
+from asgi_wasm.asgi.environment import Environment, make_chain
 from asgi_wasm.asgi.listening import Listening
+from asgi_wasm.asgi.own_scope import guarded_scope
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import FROM_APP, HANDSHAKE, Answer, HandshakeState, Part, ResponseState
