@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from asgi_wasm.foreign import python
+from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.effects import ForeignCall
-from asgi_wasm.services.tasks import Tasks
+from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.services.tasks import Shares, Tasks
 
 
 class ForeignCalls:
@@ -12,10 +14,22 @@ class ForeignCalls:
 
     def __init__(self) -> None:
         self._tasks = Tasks()
+        self._shares = Shares()
 
     def start(self, call: ForeignCall) -> None:
         """Run it; its answer, or its failure, is delivered to the root context later, once."""
-        self._tasks.start(_run(call))
+        self._tasks.start(self._run(call))
+
+    async def _run(self, call: ForeignCall) -> None:
+        try:
+            with self._shares.taken(call.root, len(call.arguments)):
+                result = python.result_bytes(await call.function(call.arguments))
+        except LimitReachedError:
+            python.deliver(call, b"", (ProxyStatus.INTERNAL_FAILURE, b"overflow"))
+        except Exception as error:
+            python.deliver(call, b"", python.failure_of(call.root, call.name, error))
+        else:
+            python.deliver(call, result)
 
     @property
     def under_way(self) -> bool:
@@ -29,12 +43,3 @@ class ForeignCalls:
     def abandon(self) -> None:
         """`close` for a worker whose event loop is closed."""
         self._tasks.abandon()
-
-
-async def _run(call: ForeignCall) -> None:
-    try:
-        result = python.result_bytes(await call.function(call.arguments))
-    except Exception as error:
-        python.deliver(call, b"", python.failure_of(call.root, call.name, error))
-    else:
-        python.deliver(call, result)

@@ -1,11 +1,14 @@
-"""Tasks that end with the service that started them."""
+"""Tasks that end with the service that started them, and how many a plugin may have."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.logs import get_logger
 
 # Seconds that a cancelled task may take to clean up before the server's stop goes on without it.
@@ -63,3 +66,35 @@ class Tasks:
         """`close` when the event loop is closed: what is under way never goes on."""
         self._closed = True
         self._running.clear()
+
+
+class Shares:
+    """Calls of one kind in one worker, and their bytes, by root context: no plugin takes what others need too."""
+
+    def __init__(self) -> None:
+        self._taken: dict[RootContext, tuple[int, int]] = {}
+
+    @contextmanager
+    def taken(self, root: RootContext, size: int) -> Iterator[None]:
+        """One call more of so many bytes, for as long as the context lasts.
+
+        Raises `LimitReachedError`, and counts that: ``calls_under_way``, or ``callback_call_bytes`` unless it is the
+        only one.
+        """
+        limits = root.spec.limits
+        count, total = self._taken.get(root, (0, 0))
+        if count >= limits.calls_under_way:
+            self._refuse(root, "calls_under_way", limits.calls_under_way)
+        if count and total + size > limits.callback_call_bytes:
+            self._refuse(root, "callback_call_bytes", limits.callback_call_bytes)
+        self._taken[root] = count + 1, total + size
+        try:
+            yield
+        finally:
+            count, total = self._taken.pop(root)
+            if count > 1:
+                self._taken[root] = count - 1, total - size
+
+    def _refuse(self, root: RootContext, limit: str, most: int) -> None:
+        root.vm.ports.host_metrics.limit_reached(root.spec.name, limit)
+        raise LimitReachedError(limit, most)

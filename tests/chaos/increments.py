@@ -28,7 +28,7 @@ from tests.serving import ROOT, serve
 _WORKERS = 4
 _CLIENTS = 16
 # Between two kills, once the killed one has a follower that answers or may.
-_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS = 2.0
 _REQUEST = b"GET /count HTTP/1.1\r\nhost: a\r\n\r\n"
 _HEAD_END = b"\r\n\r\n"
 
@@ -153,9 +153,12 @@ def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.increments", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="increments to be acknowledged by each store")
+    parser.add_argument("--store", choices=["LMDB", "Redis"], help="only this one")
     given = parser.parse_args()
     failed = False
     for name, missing in (("LMDB", LMDB_MISSING), ("Redis", "" if BINARY else MISSING)):
+        if given.store not in (None, name):
+            continue
         if missing:
             print(f"{name}: {missing}", file=sys.stderr)
             continue

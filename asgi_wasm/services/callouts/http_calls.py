@@ -13,7 +13,7 @@ from collections.abc import Iterable, KeysView
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, HttpCall
-from asgi_wasm.host.ports import NANOSECOND
+from asgi_wasm.host.ports import NANOSECOND, LimitReachedError
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.logs import get_logger
@@ -31,7 +31,7 @@ from asgi_wasm.services.callouts.messages import (
 )
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
-from asgi_wasm.services.tasks import Tasks
+from asgi_wasm.services.tasks import Shares, Tasks
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _RESET = b"upstream connect error or disconnect/reset before headers. reset reas
 # The first row that fits.
 _LOCAL_ANSWERS: tuple[tuple[type[Exception], int, bytes], ...] = (
     (OverflowingError, _SERVICE_UNAVAILABLE, _RESET + b"overflow"),
+    (LimitReachedError, _SERVICE_UNAVAILABLE, _RESET + b"overflow"),
     (asyncio.TimeoutError, _GATEWAY_TIMEOUT, b"upstream request timeout"),
     (ConnectTimeoutError, _SERVICE_UNAVAILABLE, _RESET + b"connection timeout"),
     (ConnectError, _SERVICE_UNAVAILABLE, _RESET + b"remote connection failure"),
@@ -71,6 +72,7 @@ class HttpCalls:
         self._max_response = max_response
         self._call_later = call_later
         self._tasks = Tasks()
+        self._shares = Shares()
         # By VM and stream context, for those that one asked for.
         self._of_stream: dict[tuple[Vm, int], set[Deadline]] = {}
 
@@ -121,7 +123,7 @@ class HttpCalls:
 
         answer = Answer(self._max_response)
         try:
-            with deadline:
+            with deadline, self._shares.taken(call.root, len(call.body)):
                 await upstream.exchange(call, answer)
             ended("response")
         except Exception as error:
