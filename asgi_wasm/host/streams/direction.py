@@ -185,7 +185,8 @@ class Direction:
         made: HeaderMap | None = None
         made_at = 0
         for stage in self.stages[index:]:
-            self._take_back(stage)
+            if stage.buffering:
+                self._take_back(stage)
             stage.taken += len(data)
             action = stage.advance(Input.DATA_ARRIVES)
             if action is Action.HOLD:
@@ -240,7 +241,7 @@ class Direction:
         before_headers = not stage.headers_passed
         action = stage.advance(event)
         if action is Action.PASS:
-            stage.given += len(buffer)
+            stage.given += len(buffer.data)
             self._settle(stage)
             return True
         if action is Action.RELEASE:

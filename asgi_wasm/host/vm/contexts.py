@@ -252,9 +252,12 @@ class StreamContext:
         callback = self.vm.on_body[direction]
         if callback is None:
             return 0
-        self.show_body(direction, buffer, end_of_stream=end_of_stream)
+        # As `show_body` and `hide_body`, which are a call each for every piece of a body.
+        self.bodies[direction] = buffer
+        self._may_make_trailers = TRAILERS_MAPS[direction] if end_of_stream else 0
         verdict = self.vm.call(self, callback, self.id, len(buffer.data), int(end_of_stream))
-        self.hide_body(direction)
+        self._may_make_trailers = 0
+        self.bodies[direction] = None
         return verdict
 
     def show_body(self, direction: int, buffer: Buffer, *, end_of_stream: bool) -> None:
