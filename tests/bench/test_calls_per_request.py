@@ -33,6 +33,7 @@ MOST_ACCELERATED = {
     "two header plugins": 3 + 2 * _ASKED,
     "fault injection": 1 + _ASKED,
     "fault injection in Rust": 1 + _ASKED,
+    "a response body that is read": 3 + 3 * _ASKED,
 }
 
 
