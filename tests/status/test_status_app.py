@@ -150,3 +150,18 @@ def test_health_of_a_plugin_that_is_broken(policy: str, status: int) -> None:
         await middleware.stop()
 
     run(main)
+
+
+def test_who_looks_on_is_not_among_the_last_requests() -> None:
+    plugin = {"name": "p", "file": FAULT, "conf": {"http_status": 418, "percentage": 0}}
+
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        await http.get("/")
+        for name in ("", "page.js", "page.css", "status.json", "plugins.json?url=/", "traces.json", "traces/1.json"):
+            assert (await http.get(f"/_wasm/{name}")).status_code == 200, name
+        shown = (await http.get("/_wasm/traces.json")).json()
+        assert (shown["kept"], [each["target"] for each in shown["requests"]]) == (20, ["/"])
+        assert {each["plugin"] for each in shown["times"]} == {"p"}
+        assert (await http.get("/_wasm/traces/99.json")).status_code == 404
+
+    serve(body, {"plugins": [plugin], "trace_requests": 20})

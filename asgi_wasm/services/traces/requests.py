@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.ports import Attributes
 from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.logs import escape
@@ -190,13 +191,24 @@ class RequestTraces:
 
 def _without_secrets(call: Call) -> Call:
     """With what is nobody's who looks on left out; other sinks have the call as it is."""
-    key = call.given.get("key")
-    is_secret = isinstance(key, bytes) and key.lower() in _SECRET
+    is_secret = _names_secret(call.given.get("key")) or _leads_to_secret(call.given.get("path"))
+    if call.name == "proxy_get_header_map_pairs" and isinstance(data := call.returned.get("data"), bytes):
+        call = replace(call, returned={"pairs": decode_pairs(data)})
     given, returned = (
-        {name: value if name == "key" else _shown(value, is_secret) for name, value in values.items()}
+        {name: value if name in ("key", "path") else _shown(value, is_secret) for name, value in values.items()}
         for values in (call.given, call.returned)
     )
     return replace(call, given=given, returned=returned)
+
+
+def _names_secret(name: object) -> bool:
+    return isinstance(name, bytes) and name.lower() in _SECRET
+
+
+def _leads_to_secret(path: object) -> bool:
+    """A property that is such a header, or all of them."""
+    parts = path.split(b"\0") if isinstance(path, bytes) else []
+    return len(parts) > 1 and parts[1] == b"headers" and (len(parts) == 2 or _names_secret(parts[2]))
 
 
 def _shown(value: Value, is_secret: bool) -> Value:
