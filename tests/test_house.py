@@ -26,7 +26,6 @@ LONG_FILES = {
     "host/vm/vm.py",
     "services/callouts/grpc/connection.py",
     "specs.py",
-    "testing/suite.py",
 }
 LONG_FUNCTIONS = {
     "asgi/heads.py:read_head",
