@@ -134,6 +134,9 @@ class Stage:
             if "headers" in message:
                 # Pairs are lists or tuples as the app made them, or tuples where they were written anew.
                 message = {**message, "headers": [tuple(pair) for pair in message["headers"]]}
+            if message["type"] == "http.response.body":
+                # What a message leaves out is written where it was made anew.
+                message = {"body": b"", "more_body": False, **message}
             self.seen.append((path, message))
 
         assert self.middleware is not None
