@@ -116,6 +116,11 @@ class Client(Waiter):
         self._hear(message)
         self.notify()
 
+    def hear_nothing(self) -> None:
+        """That app has ceased to listen."""
+        self.app_is_reading = False
+        self.notify()
+
     def _hear(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
             self.state = HEARD[self.state, Heard.LEAVES]

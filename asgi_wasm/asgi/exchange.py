@@ -235,6 +235,10 @@ class HttpExchange:
         """What the client said to an app that began to listen before the request was taken over."""
         self._client.hear(message)
 
+    def hear_nothing(self) -> None:
+        """The app has ceased to listen, and began before the request was taken over."""
+        self._client.hear_nothing()
+
     # --- the end
 
     async def conclude(self) -> None:

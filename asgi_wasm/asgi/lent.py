@@ -86,8 +86,12 @@ class Lent(LentState):
         self.app_is_reading = True
         try:
             message = await self.server_receive()
-        finally:
+        except BaseException:
             self.app_is_reading = False
+            if self.request is not None:
+                self.request.heard_nothing()
+            raise
+        self.app_is_reading = False
         if self.request is not None:
             return await self.request.heard(message)
         if message["type"] == "http.disconnect":

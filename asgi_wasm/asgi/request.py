@@ -204,8 +204,9 @@ class Request:
         self.progress.app_is_reading = True
         try:
             message = await self.server_receive()
-        finally:
-            self.progress.app_is_reading = False
+        except BaseException:
+            self.heard_nothing()
+            raise
         return await self.heard(message)
 
     async def heard(self, message: Message) -> Message:
@@ -225,6 +226,12 @@ class Request:
             progress.client_ended = not message.get("more_body", False)
             self.attributes.request_size += len(message.get("body", b""))
         return message
+
+    def heard_nothing(self) -> None:
+        """The app's `receive` ended without a message, cancelled above all: an exchange need not wait for it."""
+        self.progress.app_is_reading = False
+        if self.exchange is not None:
+            self.exchange.hear_nothing()
 
     def _is_unannounced(self, message: Message) -> bool:
         """Whether this is a body that plugins were told would not come (HTTP/2), and that one of them should see."""

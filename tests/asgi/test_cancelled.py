@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from asgi_wasm.asgi.types import Message
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer
 from tests.driving import answering, http_scope, run, until
 from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
+from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
 
 
 @pytest.mark.parametrize("how", ["once", "twice", "by a scope"])
@@ -68,3 +71,51 @@ def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool) -> N
             assert asyncio.all_tasks() == before and sent == []
 
     run(main)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["python", "kernel", "accelerator"])
+@pytest.mark.parametrize("leaves", ["nowhere", "response_headers", "response_body@1", "response_body@2"])
+@pytest.mark.parametrize("reads_requests", [True, False])
+def test_who_gave_up_reading_and_sends_at_once_is_told_later_that_the_client_goes(
+    tmp_path: Path, way: dict[str, Any], leaves: str, reads_requests: bool
+) -> None:
+    """As an app does that waits for an event or for its client, whichever comes first."""
+    gone = asyncio.Event()
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        for message in (
+            {"type": "http.response.start", "status": 200, "headers": []},
+            {"type": "http.response.body", "body": b"a", "more_body": True},
+            {"type": "http.response.body", "body": b"b", "more_body": True},
+        ):
+            reading = asyncio.ensure_future(receive())
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            reading.cancel()
+            await send(message)
+        gone.set()
+        heard.append(await receive())
+
+    first = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if first:
+            return first.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    async def main() -> None:
+        probe = PROBE if reads_requests else probe_without(tmp_path / "probe.wasm", BODIES[:2])
+        plugin = {"name": "p", "file": probe, "conf": f"{leaves}: set_effective_context %self"}
+        if leaves == "nowhere":
+            plugin["conf"] = "response_body: get_buffer_bytes 1 0 9"
+        async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
+            await asyncio.wait_for(middleware(http_scope(), receive, send), 10)
+
+    run(main)
+    assert heard == [{"type": "http.disconnect"}]
