@@ -327,6 +327,66 @@ def test_reloads_at_once_are_one_after_another(wrap_guests: Wrap) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("first", ["startup", "request"])
+def test_reloads_while_plugins_start(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """They come after it, one after another; whoever asked for the start has it."""
+    versions = Versions()
+    start, starting, may_start = Worker.start, asyncio.Event(), asyncio.Event()
+
+    async def slowly(worker: Worker, spec: Any) -> None:
+        starting.set()
+        await may_start.wait()
+        await start(worker, spec)
+
+    monkeypatch.setattr(Worker, "start", slowly)
+
+    async def main() -> None:
+        app = wrap_guests(answering(b"app"), versions.guest)
+        begun = asyncio.ensure_future(app.start() if first == "startup" else request(app))
+        await starting.wait()
+        reloading = [asyncio.ensure_future(app.reload()) for _ in range(2)]
+        asked = asyncio.ensure_future(request(app))
+        await asyncio.sleep(0)
+        assert (versions.starts, asked.done()) == (0, False)
+        may_start.set()
+        assert (await asked).body == b"app"
+        await asyncio.gather(begun, *reloading)
+        assert versions.starts == 3
+        assert (await request(app)).header(b"x-version") == b"3"
+        await until(lambda: versions.ended == [1, 2])
+        await app.stop()
+        assert versions.ended == [1, 2, 3]
+
+    run(main)
+
+
+def test_a_stop_while_a_reload_starts_plugins(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends those as well."""
+    versions = Versions()
+    start, starting, may_start = Worker.start, asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        app = wrap_guests(answering(b"app"), versions.guest)
+        await app.start()
+
+        async def slowly(worker: Worker, spec: Any) -> None:
+            starting.set()
+            await may_start.wait()
+            await start(worker, spec)
+
+        monkeypatch.setattr(Worker, "start", slowly)
+        reloading = asyncio.ensure_future(app.reload())
+        await starting.wait()
+        stopping = asyncio.ensure_future(app.stop())
+        await asyncio.sleep(0)
+        may_start.set()
+        await asyncio.gather(reloading, stopping)
+        assert (versions.starts, versions.ended) == (2, [1, 2])
+        assert not app.status().started
+
+    run(main)
+
+
 def test_other_loops_follow(wrap_guests: Wrap) -> None:
     versions = Versions()
     asked, reloaded = threading.Event(), threading.Event()
