@@ -91,7 +91,9 @@ def test_in_process_scenarios_run(tmp_path: Path) -> None:
     assert timings["bare app"].calls == 2
     for name, subject in subjects.items():
         assert report.base_of(name) in subjects
-        assert timings[name].calls > 2 or not subject.setup.plugins
+        # The middleware alone where a plugin answers; the app's two functions as well where it does not.
+        least = 1 if name.startswith("fault injection") else 3
+        assert timings[name].calls >= least or not subject.setup.plugins
 
 
 @pytest.mark.parametrize("hostcall", guests.HOSTCALLS)

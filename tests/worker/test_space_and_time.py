@@ -45,7 +45,7 @@ def starts(app: WasmMiddleware) -> None:
     run(main)
 
 
-@pytest.mark.parametrize(("elements", "fits"), [(11, True), (10, True), (9, False)])
+@pytest.mark.parametrize(("elements", "fits"), [(11, True), (10, True), (9, False), (4, False)])
 @pytest.mark.parametrize("resident", ["auto", "off"])
 def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident: str) -> None:
     """With the host's own tables beside it, too."""
@@ -55,6 +55,13 @@ def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident
     else:
         with pytest.raises(PluginStartError, match="on_configure answered false"):
             starts(app)
+
+
+@pytest.mark.parametrize("resident", ["auto", "off"])
+def test_one_element_and_one_page(tmp_path: Path, resident: str) -> None:
+    """The host's own table and memory are larger than what the plugin may have."""
+    starts(wrap(tmp_path, wat(PLUGIN.format("(table 1 1 funcref)")), {"table_elements": 1}, resident))
+    starts(wrap(tmp_path, wat(PLUGIN.format("")), {"memory": 65536}, resident))
 
 
 def test_a_plugin_has_one_memory(tmp_path: Path) -> None:

@@ -230,8 +230,8 @@ class WasmtimeModule(Compiled):
         check_stack(self.engine.stack_limit)
         linker = self.engine.linker
         assert isinstance(linker, RawLinker)
-        opened = linker.open(self, SpaceLimits(memory_limit, table_limit), time_limit, companion=True)
-        return link_beside(linker, self, functions, companion, opened)
+        limits = SpaceLimits(memory_limit, table_limit)
+        return link_beside(linker, self, functions, companion, limits, time_limit)
 
     def serialize(self) -> bytes:
         """Wasmtime's own format, which holds its version and flags."""

@@ -14,6 +14,7 @@ from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime.calls import callback_headroom
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
+from asgi_wasm.engines.wasmtime.space import OF_COMPANION, SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -120,10 +121,16 @@ class RawBeside:
 
 
 def link_beside(
-    linker: RawLinker, guest: Compiled, functions: Functions, companion: base.Companion, opened: Opened
+    linker: RawLinker,
+    guest: Compiled,
+    functions: Functions,
+    companion: base.Companion,
+    limits: SpaceLimits,
+    time_limit: base.TimeLimit | None,
 ) -> tuple[RawInstance, RawBeside]:
     """The instance and what stands beside it, in the order that `base.Companion` says."""
-    return _Linking(linker, functions, companion, opened).link(guest)
+    opened = linker.open(guest, OF_COMPANION, time_limit, companion=True)
+    return _Linking(linker, functions, companion, opened).link(guest, limits)
 
 
 class _Linking:
@@ -135,9 +142,10 @@ class _Linking:
         self._companion = companion
         self._opened = opened
 
-    def link(self, module: Compiled) -> tuple[RawInstance, RawBeside]:
+    def link(self, module: Compiled, limits: SpaceLimits) -> tuple[RawInstance, RawBeside]:
         companion = self._companion
         trampolines = self._instance(companion.trampolines, [])
+        limits.apply(self._opened.context.store, companion=True)
         guest = self._guest(module, trampolines)
         if "memory" not in module.exports:
             raise LinkError('the module exports no memory named "memory"')

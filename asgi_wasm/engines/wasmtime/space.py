@@ -10,7 +10,7 @@ from asgi_wasm.engines.base import DEFAULT_TABLE_LIMIT
 
 # A guest has one memory and one table, or with a language's references to the host some more.
 _TABLES = 16
-# Beside it are four instances of the host's, with a memory and a table of their own.
+# Beside it are four instances of the host's; the first has a memory and a table.
 _COMPANIONS = 4
 
 
@@ -31,3 +31,7 @@ class SpaceLimits:
             tables=_TABLES + beside,
             memories=1 + beside,
         )
+
+
+#: What the first of the host's own instances may have: it is made before the guest, whose limits are not for it.
+OF_COMPANION = SpaceLimits(memory=1 << 20, table=100)
