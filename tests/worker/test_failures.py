@@ -25,6 +25,8 @@ IN_THE_REQUEST = [
         "malloc",
     ),
 ]
+# When some of the response is out, so that no other can take its place: at the second piece of the body, at trailers.
+UNDER_WAY = ["on_response_body@2", "on_response_trailers"]
 # After the response, which nothing can change any more.
 AFTERWARDS = ["on_log", "on_done", "on_delete"]
 # Of the root context, while another request is paused.
@@ -53,6 +55,8 @@ class Faulty:
         self.asked = False
         self.calls_nobody = False
         self.streams: set[int] = set()
+        # Of the response's body, by stream.
+        self.pieces: dict[int, int] = {}
 
     def trap(self, name: str, context: int | None = None) -> None:
         if self.armed and name == self.phase and (context is None or context in self.streams):
@@ -102,6 +106,7 @@ class Faulty:
         def on_configure(api: Api, *_: int) -> int:
             faulty.starts += 1
             faulty.streams.clear()
+            faulty.pieces.clear()
             faulty.trap("on_configure")
             api.tick(2)
             api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
@@ -140,6 +145,12 @@ class Faulty:
 
             return callback
 
+        def on_response_body(_: Api, context: int, *__: int) -> int:
+            faulty.pieces[context] = faulty.pieces.get(context, 0) + 1
+            faulty.trap("on_response_body")
+            faulty.trap(f"on_response_body@{faulty.pieces[context]}")
+            return CONTINUE
+
         def on_vm_start(*_: Any) -> int:
             faulty.trap("on_vm_start")
             return 1
@@ -159,7 +170,8 @@ class Faulty:
             on_tick=on_tick,
             on_request_body=simple("on_request_body"),
             on_response_headers=simple("on_response_headers"),
-            on_response_body=simple("on_response_body"),
+            on_response_body=on_response_body,
+            on_response_trailers=simple("on_response_trailers"),
             on_http_call_response=simple("on_http_call_response"),
             **{name: simple(name) for name in OF_A_GRPC_STREAM},
             on_vm_start=on_vm_start,
@@ -175,12 +187,12 @@ async def soon(argument: bytes) -> bytes:
     return b""
 
 
-def served(wrap_guests: Wrap, faulty: Faulty, policy: str, **upstreams: str) -> Any:
+def served(wrap_guests: Wrap, faulty: Faulty, policy: str, app: Any = None, **upstreams: str) -> Any:
     entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": "0.01s"}}}
     # Nobody listens there.
     upstreams["dead"] = "http://127.0.0.1:1"
     # Its length is declared, so that its head waits for the first verdict on the body.
-    app = answering(b"app", headers=[(b"content-length", b"3")])
+    app = app or answering(b"app", headers=[(b"content-length", b"3")])
     return wrap_guests(app, faulty.guest, entries=[entry], foreign_functions={"soon": soon}, upstreams=upstreams)
 
 
@@ -213,6 +225,39 @@ def test_in_the_request(wrap_guests: Wrap, phase: str, policy: str) -> None:
             await comes_back(app, faulty)
 
     run(main)
+
+
+async def in_pieces(scope: Any, receive: Any, send: Any) -> None:
+    """It answers ``app`` in two pieces, and trailers."""
+    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await send({"type": "http.response.body", "body": b"pp"})
+    await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("phase", UNDER_WAY)
+def test_when_the_response_has_started(
+    wrap_guests: Wrap, phase: str, policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is cut off, so that no client takes it for whole; only `fail_open` lets the rest pass."""
+    faulty = Faulty(phase)
+
+    async def main() -> None:
+        async with served(wrap_guests, faulty, policy, in_pieces) as app:
+            faulty.armed = True
+            response = await request(app, extensions={"http.response.trailers": {}})
+            faulty.armed = False
+            assert (faulty.traps, response.status) == (1, 200)
+            if policy == "fail_open":
+                assert (response.body, response.trailers) == (b"app", [(b"x-sum", b"1")])
+            else:
+                assert response.body == (b"a" if phase == "on_response_body@2" else b"app")
+                assert (response.trailers, response.complete) == ([], False)
+            await comes_back(app, faulty)
+
+    run(main)
+    assert ("a response was cut off" in caplog.text) is (policy != "fail_open")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
