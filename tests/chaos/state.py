@@ -148,7 +148,7 @@ async def _run(name: str, folder: Path, url: str, seconds: float, treatment: Tre
 
 
 async def _final(worker: Worker) -> int:
-    """What is stored, which the plugin tells by adding one: what it tells without a store never grows."""
+    """What is stored, which the plugin tells by adding one."""
     last = 0
     while True:
         told = int(_header((await worker.get("/count")).headers, b"x-count"))
@@ -184,7 +184,7 @@ async def _ask(client: int, made: Sequence[Worker], tally: Tally) -> None:
             if client % 2:
                 answer = await worker.get("/count")
                 counted = int(_header(answer.headers, b"x-count"))
-                tally.refused += counted in tally.counts or counted == 1
+                tally.refused += counted in tally.counts or counted <= 1
                 if counted > 1:
                     tally.counts.add(counted)
             else:

@@ -11,6 +11,8 @@ import pytest
 
 from asgi_wasm import PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.host.ports import PortError
+from asgi_wasm.services.stores.memory import MemorySharedData
 from tests.driving import Response, answering, request, run, until
 from tests.plugins.conftest import Wrap
 
@@ -194,6 +196,33 @@ def test_counter(wrap: Wrap) -> None:
 
     run(main)
     assert users == [b"nobody", b"alice", b"bob"]
+
+
+@pytest.mark.parametrize("refused", ["get", "set"])
+def test_a_count_outlasts_a_store_that_refuses(
+    wrap: Wrap, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read that is refused is no missing key: the count does not start again, and what is not kept is not told."""
+
+    def refusing(*_: Any) -> Any:
+        raise PortError("the store is away")
+
+    async def main() -> None:
+        middleware = wrap(answering(b""), "counter/assemblyscript", root_id="counter")
+        await middleware.start()
+        counts = [(await request(middleware)).header(b"x-count") for _ in range(2)]
+        with monkeypatch.context() as away:
+            away.setattr(MemorySharedData, refused, refusing)
+            response = await request(middleware)
+            assert (response.status, response.header(b"x-count-user")) == (200, b"nobody")
+            counts.append(response.header(b"x-count"))
+        counts.append((await request(middleware)).header(b"x-count"))
+        assert counts == [b"1", b"2", None, b"3"]
+        await middleware.stop()
+
+    run(main)
+    verb = "read" if refused == "get" else "written"
+    assert f"counter: the count cannot be {verb}: status 10" in caplog.text
 
 
 # --- queue, in Rust

@@ -11,6 +11,7 @@ import {
   FilterHeadersStatusValues,
   Gauge,
   Histogram,
+  LogLevelValues,
   RootContext,
   WasmResultValues,
   get_buffer_bytes,
@@ -21,6 +22,8 @@ import {
   set_shared_data,
   stream_context,
 } from "@gcoredev/proxy-wasm-sdk-as/assembly";
+// The SDK's own log() prints to standard output; a host has levels.
+import { proxy_log } from "@gcoredev/proxy-wasm-sdk-as/assembly/imports";
 import { deleteContext, getBaseContext, getRootContext } from "@gcoredev/proxy-wasm-sdk-as/assembly/runtime";
 
 class Root extends RootContext {
@@ -44,22 +47,39 @@ class Root extends RootContext {
   }
 }
 
-/** Adds one; somebody else may have done so in between, then once more. */
+/**
+ * Adds one; somebody else may have done so in between, then once more. 0 when it cannot be read or written now:
+ * a count that starts again at 1 because a store was away would be lost.
+ */
 function count(key: string): u32 {
   while (true) {
     const read = get_shared_data(key);
+    if (read.result != WasmResultValues.Ok && read.result != WasmResultValues.NotFound) {
+      return refused("read", read.result);
+    }
     const value = read.value;
     const counted: u32 = value == null ? 1 : <u32>parseInt(String.UTF8.decode(value)) + 1;
     const cas = read.result == WasmResultValues.Ok ? read.cas : 0;
-    if (set_shared_data(key, String.UTF8.encode(counted.toString()), cas) != WasmResultValues.CasMismatch) {
+    const written = set_shared_data(key, String.UTF8.encode(counted.toString()), cas);
+    if (written == WasmResultValues.Ok) {
       return counted;
     }
+    if (written != WasmResultValues.CasMismatch) {
+      return refused("written", written);
+    }
   }
+}
+
+function refused(what: string, status: WasmResultValues): u32 {
+  const line = String.UTF8.encode("counter: the count cannot be " + what + ": status " + (<u32>status).toString());
+  proxy_log(LogLevelValues.error, changetype<usize>(line), line.byteLength);
+  return 0;
 }
 
 class Stream extends Context {
   private root: Root;
   private counted: u32 = 0;
+  private begun: bool = false;
 
   constructor(id: u32, root: Root) {
     super(id, root);
@@ -74,6 +94,7 @@ class Stream extends Context {
     const histogram = this.root.pathLength!;
     this.root.requests!.increment(1);
     this.root.inFlight!.increment(1);
+    this.begun = true;
     histogram.record(histogram.metric_id, path.length);
 
     const user = stream_context.headers.request.get("x-user");
@@ -82,13 +103,15 @@ class Stream extends Context {
   }
 
   onResponseHeaders(headers: u32, end_of_stream: bool): FilterHeadersStatusValues {
-    stream_context.headers.response.add("x-count", this.counted.toString());
+    if (this.counted > 0) {
+      stream_context.headers.response.add("x-count", this.counted.toString());
+    }
     stream_context.headers.response.add("x-count-user", String.UTF8.decode(get_property("user")));
     return FilterHeadersStatusValues.Continue;
   }
 
   onLog(): void {
-    if (this.counted > 0) {
+    if (this.begun) {
       this.root.inFlight!.increment(-1);
     }
   }
