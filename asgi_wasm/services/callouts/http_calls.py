@@ -17,7 +17,7 @@ from asgi_wasm.host.ports import NANOSECOND, LimitReachedError
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.logs import get_logger
-from asgi_wasm.services.callouts.blocks import map_large_blocks
+from asgi_wasm.services.callouts.blocks import LARGE, map_large_blocks
 from asgi_wasm.services.callouts.deadline import CallLater, Deadline
 from asgi_wasm.services.callouts.messages import (
     Answer,
@@ -71,8 +71,6 @@ class HttpCalls:
         self._turns = turns = Turns()
         self._upstreams = {upstream.name: Upstream(upstream, turns) for upstream in upstreams}
         self._max_response = max_response
-        if self._upstreams:
-            map_large_blocks()
         self._call_later = call_later
         self._tasks = Tasks()
         self._shares = Shares()
@@ -162,6 +160,8 @@ class HttpCalls:
 
 
 def _deliver(call: HttpCall, answer: Answer) -> None:
+    if len(answer.body) >= LARGE:
+        map_large_blocks()
     headers, body = answer.headers or HeaderMap(), bytes(answer.body)
     delivery.deliver_http_response(call.root, call.token, headers, body, answer.trailers)
 
