@@ -11,6 +11,7 @@ import pytest
 from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.host.effects import ForeignCall, HttpCall
 from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.services.callouts import messages
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.messages import Answer, Request
 from asgi_wasm.services.callouts.turns import Turns
@@ -46,7 +47,8 @@ def plugin(**limits: int) -> tuple[RootContext, list[Any], CountingMetrics]:
     world.ports = replace(world.ports, host_metrics=metrics)
 
     def on_http_call_response(calls: Calls, *_: int) -> None:
-        answers.append(calls("proxy_get_buffer_bytes", 4, 0, 1000)[1])
+        # A failure has none.
+        answers.append((*calls("proxy_get_buffer_bytes", 4, 0, 1000), None)[1])
 
     def on_foreign_function(calls: Calls, *_: int) -> None:
         answers.append(calls("proxy_get_status")[1:])
@@ -104,6 +106,50 @@ def test_bytes_of_http_calls(size: int, overflowing: int) -> None:
         await calls.close()
 
     run(main)
+
+
+class Telling(Mute):
+    """`Carrier` whose answers have the body of their request, and wait with it."""
+
+    async def exchange(self, request: Request, answer: Answer) -> None:
+        answer.begin(200, [])
+        for at in range(0, len(request.body), 2):
+            answer.append(request.body[at : at + 2])
+        self.asked += 1
+        await self.go.wait()
+
+
+@pytest.mark.parametrize(("size", "failing"), [(4, 0), (5, 0), (6, 1)])
+def test_bytes_of_answers(
+    size: int, failing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of all plugins together, until each has been handed over; what fails makes room as well."""
+    monkeypatch.setattr(messages, "MAX_HELD_BYTES", 10)
+
+    async def main() -> None:
+        carrier, calls = Telling(), HttpCalls([], max_response=10)
+        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+        (root, answers, metrics), (other, other_answers, other_metrics) = plugin(), plugin()
+        calls.start(http_call(other, 4, b"12345"))
+        await until(lambda: carrier.asked == 1)
+        calls.start(http_call(root, 4, bytes(size)))
+        await until(lambda: carrier.asked == 2 - failing and len(answers) == failing)
+        assert metrics.reached == [("guest", "call_responses")] * failing
+        assert answers == [None] * failing
+        assert calls._memory.held == 5 + size * (not failing)
+        carrier.go.set()
+        await until(lambda: len(answers) == len(other_answers) == 1)
+        await until(lambda: not calls.under_way)
+        # There is room again.
+        calls.start(http_call(root, 8, bytes(10)))
+        await until(lambda: len(answers) == 2)
+        assert (answers[-1], other_answers, other_metrics.reached) == (bytes(10), [b"12345"], [])
+        await calls.close()
+        assert calls._memory.held == 0
+
+    run(main)
+    told = "the answers of all HTTP calls under way in this worker are over 10 bytes"
+    assert caplog.text.count(told) == failing
 
 
 @pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0), (4, 0)])

@@ -21,6 +21,8 @@ from asgi_wasm.services.callouts.blocks import LARGE, map_large_blocks
 from asgi_wasm.services.callouts.deadline import CallLater, Deadline
 from asgi_wasm.services.callouts.messages import (
     Answer,
+    AnswerMemory,
+    AnswersTooLargeError,
     ClientLeftError,
     ConnectError,
     ConnectionLostError,
@@ -71,6 +73,7 @@ class HttpCalls:
         self._turns = turns = Turns()
         self._upstreams = {upstream.name: Upstream(upstream, turns) for upstream in upstreams}
         self._max_response = max_response
+        self._memory = AnswerMemory()
         self._call_later = call_later
         self._tasks = Tasks()
         self._shares = Shares()
@@ -103,9 +106,11 @@ class HttpCalls:
             deadline.end(ClientLeftError("the client has gone"))
 
     async def _run(self, call: HttpCall, deadline: Deadline) -> None:
+        answer = Answer(self._max_response, memory=self._memory)
         try:
-            await self._call(call, deadline)
+            await self._call(call, deadline, answer)
         finally:
+            answer.release()
             key = call.root.vm, call.stream_id
             under_way = self._of_stream.get(key)
             if under_way is not None:
@@ -113,7 +118,7 @@ class HttpCalls:
                 if not under_way:
                     del self._of_stream[key]
 
-    async def _call(self, call: HttpCall, deadline: Deadline) -> None:
+    async def _call(self, call: HttpCall, deadline: Deadline, answer: Answer) -> None:
         upstream = self._upstreams[call.upstream]
         ports = call.root.vm.ports
         began = ports.clock.monotonic()
@@ -122,7 +127,6 @@ class HttpCalls:
             took = (ports.clock.monotonic() - began) * NANOSECOND
             ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
 
-        answer = Answer(self._max_response)
         try:
             with deadline, self._shares.taken(call.root, len(call.body)):
                 await upstream.exchange(call, answer)
@@ -130,6 +134,8 @@ class HttpCalls:
         except Exception as error:
             # Whatever it was: the plugin's token must be answered, once.
             ended(_outcome(error))
+            if isinstance(error, AnswersTooLargeError):
+                ports.host_metrics.limit_reached(call.root.spec.name, "call_responses")
             local = None if answer.headers is not None else _local_answer(error)
             reason = str(error) or "it took too long"
             told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {reason}"

@@ -14,6 +14,8 @@ MAX_FIELDS = 100
 # work far more than it tells it.
 _FREE_PIECES = 10_000
 _BYTES_PER_PIECE = 64
+# Of the bodies that a worker has read, or is reading, and has not handed to plugins yet; or as many as one may have.
+MAX_HELD_BYTES = 256 * 1024 * 1024
 
 
 class CalloutError(Exception):
@@ -63,6 +65,20 @@ class AnswerTooLargeError(CalloutError):
         super().__init__(f"its answer is over limits.call_response, {limit} bytes")
 
 
+class AnswersTooLargeError(CalloutError):
+    """Raised while reading an answer that has no room beside those that a worker holds."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answers of all HTTP calls under way in this worker are over {most} bytes")
+
+
+class AnswerMemory:
+    """Bytes of bodies that a worker holds for its plugins."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 @dataclass(frozen=True)
 class Request:
     """A request as it is sent. ``headers`` begin with the ``host``, and tell how long the body is, if there is one."""
@@ -78,15 +94,18 @@ class Request:
 class Answer:
     """What has come of a call so far.
 
-    ``headers`` is None until they are there; ``limit`` is the most bytes that a body may have.
+    ``headers`` is None until they are there; ``limit`` is the most bytes that a body may have. What it has is counted
+    in ``memory`` until `release`.
     """
 
     limit: int = 0
     headers: HeaderMap | None = None
     body: bytearray = field(default_factory=bytearray)
     trailers: HeaderMap | None = None
+    memory: AnswerMemory = field(default_factory=AnswerMemory)
     _interim: int = 0
     _pieces: int = 0
+    _held: int = 0
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The final status and headers."""
@@ -103,10 +122,20 @@ class Answer:
             raise UpstreamProtocolError(f"more than {_MAX_INTERIM} interim answers came before the final one")
 
     def append(self, data: bytes | bytearray, *, begins_piece: bool = True) -> None:
-        """More of the body. Raises `AnswerTooLargeError`, `UpstreamProtocolError`."""
+        """More of the body. Raises `AnswerTooLargeError`, `AnswersTooLargeError`, `UpstreamProtocolError`."""
+        most = max(MAX_HELD_BYTES, self.limit)
+        if self.memory.held + len(data) > most:
+            raise AnswersTooLargeError(most)
         self.body += data
+        self.memory.held += len(data)
+        self._held += len(data)
         self._pieces += begins_piece
         if len(self.body) > self.limit:
             raise AnswerTooLargeError(self.limit)
         if self._pieces > _FREE_PIECES + len(self.body) // _BYTES_PER_PIECE:
             raise UpstreamProtocolError(f"{len(self.body)} bytes of its body came in {self._pieces} pieces")
+
+    def release(self) -> None:
+        """Nothing of it is held any more."""
+        self.memory.held -= self._held
+        self._held = 0
