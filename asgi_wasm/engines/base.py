@@ -203,6 +203,10 @@ class Beside(Protocol):
         """Bytes of the kernel's memory, to be read and written in place."""
         ...
 
+    def characters(self, address: int, size: int) -> Sequence[bytes]:
+        """The same bytes; what is sliced out of them is a copy, as bytes."""
+        ...
+
     @property
     def native(self) -> Native:
         """A new way in for machine code. It keeps the store while it lives."""

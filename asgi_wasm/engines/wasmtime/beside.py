@@ -106,8 +106,12 @@ class RawBeside:
 
     def view(self, address: int, size: int) -> memoryview:
         """Of the memory itself. Raises `LinkError` for what is not inside it."""
+        return memoryview(self.characters(address, size)).cast("B")
+
+    def characters(self, address: int, size: int) -> Any:
+        """A ctypes array over the memory itself. Raises `LinkError` for what is not inside it."""
         self._check(address, size)
-        return memoryview((c_char * size).from_address(self._memory.address + address)).cast("B")
+        return (c_char * size).from_address(self._memory.address + address)
 
     def close(self) -> None:
         """Close kernel and memory; the store is the guest's."""

@@ -117,8 +117,7 @@ class Resident:
             raise LinkError("the kernel's window has another layout")
         self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
         self.view = beside.view(self.window_address, layout.SIZE)
-        # The same, of which slices are bytes.
-        self.raw: Any = self.view.obj
+        self.raw: Any = beside.characters(self.window_address, layout.SIZE)
         self.gives = [False] * layout.SLOTS
         # Whether the plugin can ask for the time at all; `layout.WANTS_TIME` says whether it does.
         self.may_want_time = True
