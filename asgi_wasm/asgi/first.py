@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from asgi_wasm.asgi import translate
+from asgi_wasm.asgi.waits import wait
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope
@@ -72,6 +73,6 @@ async def begin_reading(receive: Receive) -> asyncio.Future[Message]:
                 break
     except BaseException:
         reading.cancel()
-        await asyncio.wait([reading])
+        await wait([reading])
         raise
     return reading

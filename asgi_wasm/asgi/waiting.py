@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.pauses import give_up, paused_by
+from asgi_wasm.asgi.waits import wait
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
@@ -66,7 +67,7 @@ class Waiter:
             waiting.add(self.reading)
         if paused_by(self._chain) is not None:
             self.watch_pause()
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await wait(waiting, asyncio.FIRST_COMPLETED)
         self.take_reading()
 
     def take_reading(self) -> bool:
@@ -106,7 +107,7 @@ class Waiter:
                 task.cancel()
                 running.append(task)
         if running:
-            await asyncio.wait(running)
+            await wait(running)
 
     # --- pauses
 
