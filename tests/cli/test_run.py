@@ -137,7 +137,7 @@ def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
     build = f"{sys.executable} build.py"
     given = ["--build", build]
     if option == "--watch":
-        (tmp_path / "build").write_text(f"#!/bin/sh\nexec {build}\n")
+        (tmp_path / "build").write_text(f"#!{sys.executable}\n{copy}\n")
         (tmp_path / "build").chmod(0o755)
         build, given = "./build", ["--watch"]
     with serving(tmp_path, "p.wasm", "--conf", TEAPOT, *given) as server:
