@@ -121,8 +121,12 @@ class ResponseSide:
         assert progress.response is not None
         self.begin(progress.response, headers, may_change=may_change)
         self.bytes_out = progress.bytes_out
-        if progress.held:
+        if progress.held and may_change:
             self.state, self._head = ResponseState.HELD, headers
+            return
+        if progress.held:
+            # What comes next may be nothing that plugins see (pathsend).
+            self.headers(headers, end_of_stream=False)
             return
         self.state = ResponseState.DONE if progress.complete else ResponseState.BODY
         if may_change:

@@ -177,3 +177,32 @@ def test_pieces_that_pass_are_the_apps_own() -> None:
 )
 def test_what_a_head_announces(headers: list[tuple[bytes, bytes]], length: int | None) -> None:
     assert pieces.length_of({"type": "http.response.start", "status": 200, "headers": headers}) == length
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["python", "kernel", "accelerator"])
+def test_a_file_is_sent_where_plugins_look_at_trailers_only(tmp_path: Path, way: dict[str, Any]) -> None:
+    """The head that says its length waits for nobody's verdict on a body that no plugin sees."""
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+    file = {"type": "http.response.pathsend", "path": "/etc/hostname"}
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert "http.response.pathsend" in scope["extensions"]
+        await send(start)
+        await send(file)
+
+    async def send(message: Message) -> None:
+        got.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def main() -> None:
+        probe = probe_without(tmp_path / "trailers.wasm", ["proxy_on_request_body", "proxy_on_response_body"])
+        plugin = {"name": "p", "file": probe, "conf": "response_headers: args"}
+        async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
+            scope = http_scope(headers=[(b"host", b"h")], extensions={"http.response.pathsend": {}})
+            await asyncio.wait_for(middleware(scope, receive, send), 10)
+
+    asyncio.run(main())
+    assert got == [start, file]
