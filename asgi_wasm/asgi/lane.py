@@ -1,7 +1,7 @@
 """The lane: the short way through server, plugins and app for requests on which nothing unusual happens.
 
-It knows no rule. A request is ordinary while every plugin lets headers pass at once and looks at no body; whatever
-else happens, what has been done so far is taken over:
+It knows no rule. A request is ordinary while every plugin lets headers, and what it is shown of the response's body,
+pass at once; whatever else happens, what has been done so far is taken over:
 
     LentRequest   kernels answer the plugins' hostcalls; there is no context and no header map
     Request       the same way in Python, with contexts and header maps (`Lent.leave`)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LENGTH = b"content-length"
 _CANONICAL = re.compile(rb"0|[1-9][0-9]{0,17}")
-# Fields that are sent as they are, one after the other: `translate._sendable` would leave out or trim others.
+# Fields that are sent as they are, one after the other: `translate.response_start` would leave out or trim others.
 _VALUE = rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
 _FIELDS = re.compile(rb"(?:" + TOKEN.encode() + rb"\n" + _VALUE + rb"\n)*")
 

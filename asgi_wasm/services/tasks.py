@@ -1,15 +1,20 @@
-"""Tasks that end with the service that started them, and how many a plugin may have."""
+"""Tasks that end with the service that started them, how many a plugin may have, and which stream asked for them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.logs import get_logger
+
+if TYPE_CHECKING:
+    from asgi_wasm.host.vm.contexts import Vm
+
+T = TypeVar("T")
 
 # Seconds that a cancelled task may take to clean up before the server's stop goes on without it.
 STOP_SECONDS = 5.0
@@ -98,3 +103,32 @@ class Shares:
     def _refuse(self, root: RootContext, limit: str, most: int) -> None:
         root.vm.ports.host_metrics.limit_reached(root.spec.name, limit)
         raise LimitReachedError(limit, most)
+
+
+class ByStream(Generic[T]):
+    """What is under way, by VM and stream context that asked for it."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Vm, int], set[T]] = {}
+
+    def add(self, root: RootContext, stream_id: int, item: T) -> None:
+        """Keep it until `discard`. Nothing for a ``stream_id`` of 0: no stream asked for it."""
+        if stream_id:
+            self._found.setdefault((root.vm, stream_id), set()).add(item)
+
+    def discard(self, root: RootContext, stream_id: int, item: T) -> None:
+        """It is over, if it was there."""
+        key = root.vm, stream_id
+        found = self._found.get(key)
+        if found is not None:
+            found.discard(item)
+            if not found:
+                del self._found[key]
+
+    def of(self, root: RootContext, stream_id: int) -> list[T]:
+        """What this stream asked for and is under way."""
+        return list(self._found.get((root.vm, stream_id), ()))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._found.clear()

@@ -246,7 +246,7 @@ class TestGrpc:
                 f" say plugin.upstream({self.name!r}).grpc.respond(...), .grpc.on(...).respond(...) or .grpc.fail()"
             )
 
-    # --- services.grpc_calls.Way
+    # --- services.callouts.grpc.calls.Way
 
     def open(self, conversation: Conversation, timeout: float | None) -> None:
         """Begin it as soon as the callback that asked for it is over."""

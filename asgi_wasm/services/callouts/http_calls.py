@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, KeysView
-from typing import TYPE_CHECKING
 
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, HttpCall
 from asgi_wasm.host.ports import NANOSECOND, LimitReachedError
@@ -34,11 +33,8 @@ from asgi_wasm.services.callouts.messages import (
 )
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
-from asgi_wasm.services.tasks import Shares, Tasks
+from asgi_wasm.services.tasks import ByStream, Shares, Tasks
 from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
-
-if TYPE_CHECKING:
-    from asgi_wasm.host.vm.contexts import Vm
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
@@ -77,8 +73,7 @@ class HttpCalls:
         self._call_later = call_later
         self._tasks = Tasks()
         self._shares = Shares()
-        # By VM and stream context, for those that one asked for.
-        self._of_stream: dict[tuple[Vm, int], set[Deadline]] = {}
+        self._by_stream: ByStream[Deadline] = ByStream()
 
     @property
     def names(self) -> KeysView[str]:
@@ -93,8 +88,8 @@ class HttpCalls:
         """Send it; its answer, or its failure, is delivered to the root context later, once."""
         seconds = self._upstreams[call.upstream].spec.timeout_of(call.timeout_milliseconds)
         deadline = Deadline(seconds, self._call_later)
-        if self._tasks.start(self._run(call, deadline), call.root) is not None and call.stream_id:
-            self._of_stream.setdefault((call.root.vm, call.stream_id), set()).add(deadline)
+        if self._tasks.start(self._run(call, deadline), call.root) is not None:
+            self._by_stream.add(call.root, call.stream_id, deadline)
 
     def end(self, effect: EndCallouts) -> None:
         """Cancel the calls of a root context that is gone."""
@@ -102,7 +97,7 @@ class HttpCalls:
 
     def leave(self, effect: EndStreamCallouts) -> None:
         """End the calls of a stream whose client has gone; each is a failure to its plugin."""
-        for deadline in self._of_stream.pop((effect.root.vm, effect.stream_id), ()):
+        for deadline in self._by_stream.of(effect.root, effect.stream_id):
             deadline.end(ClientLeftError("the client has gone"))
 
     async def _run(self, call: HttpCall, deadline: Deadline) -> None:
@@ -111,12 +106,7 @@ class HttpCalls:
             await self._call(call, deadline, answer)
         finally:
             answer.release()
-            key = call.root.vm, call.stream_id
-            under_way = self._of_stream.get(key)
-            if under_way is not None:
-                under_way.discard(deadline)
-                if not under_way:
-                    del self._of_stream[key]
+            self._by_stream.discard(call.root, call.stream_id, deadline)
 
     async def _call(self, call: HttpCall, deadline: Deadline, answer: Answer) -> None:
         upstream = self._upstreams[call.upstream]

@@ -456,9 +456,9 @@ def test_a_client_that_leaves_ends_what_its_request_asked_for_and_nothing_else()
             assert await setup.ended(101) == ("close", 1)
             await until(lambda: ("close", 102, 1) in setup.guest.seen)
             await until(lambda: setup.server.reset == 2)
-            assert len(setup.calls._conversations) == 3 and len(setup.calls._of_stream) == 1
+            assert len(setup.calls._conversations) == 3 and len(setup.calls._by_stream._found) == 1
             assert not {token for name, token, _ in setup.guest.seen if name == "close"} & {*tokens, 105}
-        assert setup.calls._of_stream == {}
+        assert setup.calls._by_stream._found == {}
 
     run(main)
 

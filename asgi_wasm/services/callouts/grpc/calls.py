@@ -1,6 +1,6 @@
 """gRPC calls and streams of plugins: which are under way, and how many may be.
 
-What comes of one is `grpc_conversation`'s, the way to its upstream `grpc_channel`'s.
+What comes of one is `conversation`'s, the way to its upstream `channel`'s.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from asgi_wasm.host.effects import (
     EndCallouts,
@@ -29,10 +29,8 @@ from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.channel import Channel
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.messages import Memory
+from asgi_wasm.services.tasks import ByStream
 from asgi_wasm.specs import UpstreamSpec
-
-if TYPE_CHECKING:
-    from asgi_wasm.host.vm.contexts import Vm
 
 # Envoy's circuit breaker: `max_requests` of a cluster.
 MAX_CALLS = 1024
@@ -66,8 +64,7 @@ class GrpcCalls:
         for upstream in upstreams:
             self.add(upstream, Channel(upstream))
         self._conversations: dict[tuple[RootContext, int], Conversation] = {}
-        # By VM and stream context, for those that one asked for.
-        self._of_stream: dict[tuple[Vm, int], set[Conversation]] = {}
+        self._by_stream: ByStream[Conversation] = ByStream()
         self._memory = Memory()
         self._told_what_is_missing = False
         self._is_closed = False
@@ -101,7 +98,7 @@ class GrpcCalls:
 
         In Envoy they are the root context's, and go on. A stream without a timeout would do so for ever.
         """
-        for conversation in self._of_stream.get((effect.root.vm, effect.stream_id), ()):
+        for conversation in self._by_stream.of(effect.root, effect.stream_id):
             # Not at once: a callback of the plugin may be what tells of it.
             asyncio.get_running_loop().call_soon(conversation.leave)
 
@@ -122,8 +119,7 @@ class GrpcCalls:
             return
         conversation = Conversation(effect, upstream.message_limit, self._memory, self._on_end)
         self._conversations[effect.root, effect.token] = conversation
-        if effect.stream_id:
-            self._of_stream.setdefault((effect.root.vm, effect.stream_id), set()).add(conversation)
+        self._by_stream.add(effect.root, effect.stream_id, conversation)
         self._under_way[effect.upstream] += 1
         if isinstance(effect, GrpcCall):
             conversation.send(effect.message, is_last=True)
@@ -157,19 +153,11 @@ class GrpcCalls:
         effect = conversation.effect
         del self._conversations[effect.root, effect.token]
         self._under_way[effect.upstream] -= 1
-        self._forget_stream(conversation)
+        self._by_stream.discard(effect.root, effect.stream_id, conversation)
         if outcome is not None:
             ports = effect.root.vm.ports
             took = (ports.clock.monotonic() - conversation.began) * NANOSECOND
             ports.host_metrics.callout_ended(effect.root.spec.name, effect.upstream, outcome, took)
-
-    def _forget_stream(self, conversation: Conversation) -> None:
-        key = conversation.effect.root.vm, conversation.effect.stream_id
-        of_stream = self._of_stream.get(key)
-        if of_stream is not None:
-            of_stream.discard(conversation)
-            if not of_stream:
-                del self._of_stream[key]
 
     @property
     def under_way(self) -> bool:
@@ -187,7 +175,7 @@ class GrpcCalls:
         """`close` for a worker whose event loop is closed, and its connections with it."""
         self._is_closed = True
         self._conversations.clear()
-        self._of_stream.clear()
+        self._by_stream.clear()
         self._channels.clear()
 
 
