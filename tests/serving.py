@@ -33,8 +33,9 @@ class Server:
 
     def log(self) -> str:
         """Everything that it has printed so far."""
-        self._output.seek(0)
-        return self._output.read().decode("utf-8", "replace")
+        # Not by seek and read: the process writes where this file's one position is, which it shares.
+        output = self._output.fileno()
+        return os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -31,3 +32,25 @@ def test_serves_and_stops(tmp_path: Path) -> None:
 def test_server_that_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Could not import module"), serve("absent:app", cwd=tmp_path):
         pass
+
+
+TALKING = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan here")
+    for line in range(20_000):
+        print(f"line {line}", flush=True)
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+"""
+
+
+def test_log_that_is_read_while_it_is_written(tmp_path: Path) -> None:
+    """The reader moves no position that the server writes at: no line is written over another."""
+    (tmp_path / "talking.py").write_text(TALKING)
+    with serve("talking:app", cwd=tmp_path) as server, ThreadPoolExecutor() as threads:
+        answer = threads.submit(httpx.get, server.url, timeout=60)
+        while not answer.done():
+            server.log()
+        lines = [line for line in server.log().splitlines() if line.startswith("line ")]
+    assert lines == [f"line {line}" for line in range(20_000)]
