@@ -14,8 +14,9 @@ from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.engines.base import FuncType, GuestFunction, Import
 from asgi_wasm.engines.null import PREFIX, GuestTrap, NullEngine, NullHost, declare
-from asgi_wasm.host.abi import AbiVersion, callbacks, hostcalls
+from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.codecs.wire import Pairs, decode_pairs, encode_pairs
+from asgi_wasm.host.signatures import callbacks, hostcalls
 
 WASM_HEAD = b"\0asm\1\0\0\0"
 CONTINUE, PAUSE = 0, 1

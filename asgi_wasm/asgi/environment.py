@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.filter_chain import FilterChain
-from asgi_wasm.specs import StreamLimits
+from asgi_wasm.limits import StreamLimits
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide, ResponseSide

@@ -8,7 +8,8 @@ from pathlib import Path
 from asgi_wasm.engines.base import Import, Module
 from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, sections
 from asgi_wasm.engines.provenance import language_of, producers_of
-from asgi_wasm.host.abi import SHORT_GRPC_TYPES, AbiVersion, callbacks, hostcalls
+from asgi_wasm.host.abi import AbiVersion
+from asgi_wasm.host.signatures import SHORT_GRPC_TYPES, callbacks, hostcalls
 from asgi_wasm.host.vm.linker import WASI_MODULES
 from asgi_wasm.host.wasi import preview1 as wasi
 

@@ -1,4 +1,4 @@
-"""What a plugin may make the host keep or do: each check of `specs.PluginLimits` that a hostcall makes.
+"""What a plugin may make the host keep or do: each check of `limits.PluginLimits` that a hostcall makes.
 
 Neither the spec nor Envoy bounds most of these. A check raises `LimitReachedError` before anything is done; the
 linker counts it, says it once a VM, and answers INTERNAL_FAILURE. An SDK that takes no such status aborts its VM, and

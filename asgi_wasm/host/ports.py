@@ -28,7 +28,7 @@ class PortError(Exception):
 class LimitReachedError(PortError):
     """Raised by a hostcall, or by a port, that would go beyond a limit: it has done nothing.
 
-    ``limit`` is its name in the settings (a field of `specs.PluginLimits` or `StoreLimits`), ``most`` its value.
+    ``limit`` is its name in the settings (a field of `limits.PluginLimits` or `StoreLimits`), ``most`` its value.
     """
 
     def __init__(self, limit: str, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What the settings may say of limits; what each bounds is told where it is kept (`specs.PluginLimits`)."""
+"""What the settings may say of limits; what each bounds is told where it is kept (`asgi_wasm.limits`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from asgi_wasm import specs
+from asgi_wasm import limits as bounds
 from asgi_wasm.settings.entry import Count, CountOrNone, Entry, Number
 
 # Less runs no plugin of Go's; more than this is no thread's.
 Stack = Annotated[Number, Field(ge=64 * 1024, le=2 * 1024 * 1024)]
-_Limits = TypeVar("_Limits", specs.PluginLimits, specs.StoreLimits, specs.StreamLimits)
+_Limits = TypeVar("_Limits", bounds.PluginLimits, bounds.StoreLimits, bounds.StreamLimits)
 
 
 class PluginLimits(Entry):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from asgi_wasm import bundled, specs
+from asgi_wasm import limits as bounds
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, limits_of
@@ -100,11 +101,11 @@ class _Reader:
             upstreams=upstreams,
             resident=top.resident == "auto",
             accelerator=specs.Wish(top.accelerator),
-            limits=limits_of(specs.StreamLimits, limits),
-            call_response_limit=limits.call_response or specs.DEFAULT_CALL_RESPONSE_LIMIT,
-            stack_limit=limits.stack or specs.DEFAULT_STACK_LIMIT,
+            limits=limits_of(bounds.StreamLimits, limits),
+            call_response_limit=limits.call_response or bounds.DEFAULT_CALL_RESPONSE_LIMIT,
+            stack_limit=limits.stack or bounds.DEFAULT_STACK_LIMIT,
             metrics=_metrics_spec(metrics),
-            store=replace(store, metrics=top.shared_metrics, limits=limits_of(specs.StoreLimits, limits)),
+            store=replace(store, metrics=top.shared_metrics, limits=limits_of(bounds.StoreLimits, limits)),
             sources=self._files,
             **{key: getattr(top, key) for key in _SAME_IN_SPEC},
         )
@@ -122,7 +123,7 @@ class _Reader:
                 "file": self._path(named_by, f"plugins.{name}.file", plugin.file),
                 "env": tuple(plugin.env.items()),
                 "allowed_capabilities": frozenset(plugin.allowed_capabilities),
-                "limits": limits_of(specs.PluginLimits, common, plugin.limits),
+                "limits": limits_of(bounds.PluginLimits, common, plugin.limits),
                 "vm_conf": plugin.vm_conf or b"",
                 "log_level": LEVELS.index(plugin.log_level),
                 "reload_interval": said.pop("reload_config").backoff.base_interval,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asgi_wasm.engines import ENGINES
-from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS
+from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS
 from asgi_wasm.host.wasi.preview1 import SIGNATURES
 from asgi_wasm.settings import names
 from asgi_wasm.settings.conf import Conf

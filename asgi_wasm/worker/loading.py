@@ -12,8 +12,9 @@ from threading import Lock
 
 from asgi_wasm.accelerator import AcceleratorError, load
 from asgi_wasm.engines import create_engine
-from asgi_wasm.engines.base import CompanionModule, Engine, Module
+from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
+from asgi_wasm.engines.companion import CompanionModule
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
@@ -21,8 +22,9 @@ from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
+from asgi_wasm.limits import DEFAULT_MEMORY_LIMIT
 from asgi_wasm.logs import get_logger
-from asgi_wasm.specs import DEFAULT_MEMORY_LIMIT, FailurePolicy, HostSpec, PluginSpec, Wish
+from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, Wish
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 from asgi_wasm.worker.threads import in_thread

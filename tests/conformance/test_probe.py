@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from asgi_wasm.host.abi import HOSTCALLS
+from asgi_wasm.host.signatures import HOSTCALLS
 from tests.conformance.probe import tables
 from tests.conformance.probe.compare import Difference, differing, normal, unlisted
 from tests.conformance.probe.differences import DIFFERENCES

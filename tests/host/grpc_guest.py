@@ -7,19 +7,21 @@ from pathlib import Path
 
 from asgi_wasm.engines.base import FuncType, GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost, NullInstance
-from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, MapType
+from asgi_wasm.host.abi import AbiVersion, MapType
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, GrpcEffect
 from asgi_wasm.host.ports import NO_HOST_METRICS, Effect, HostMetrics, Ports
+from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.linker import link
 from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
-from asgi_wasm.specs import PluginLimits, PluginSpec
+from asgi_wasm.specs import PluginSpec
 
 TYPES = {row.name: row.type for row in HOSTCALLS}
 IMPORTS = ("proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel")

@@ -9,19 +9,11 @@ from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction, Import, Module
 from asgi_wasm.engines.null import NullEngine, NullHost, declare
-from asgi_wasm.host.abi import (
-    HOSTCALLS,
-    MARKERS,
-    AbiVersion,
-    LogLevel,
-    ProxyStatus,
-    Signature,
-    callbacks,
-    hostcalls,
-)
+from asgi_wasm.host.abi import MARKERS, AbiVersion, LogLevel, ProxyStatus
 from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import NO_ORIGIN, Effect, LogOrigin, Ports
+from asgi_wasm.host.signatures import HOSTCALLS, Signature, callbacks, hostcalls
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.stage import Way
@@ -31,8 +23,9 @@ from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.trace import TextTrace, TraceSink
 from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.host.wasi import preview1 as wasi
+from asgi_wasm.limits import StreamLimits
 from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
-from asgi_wasm.specs import PluginSpec, StreamLimits
+from asgi_wasm.specs import PluginSpec
 
 V010, V020, V021 = AbiVersion
 OK, NOT_FOUND, BAD_ARGUMENT = ProxyStatus.OK, ProxyStatus.NOT_FOUND, ProxyStatus.BAD_ARGUMENT

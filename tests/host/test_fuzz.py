@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_wasm.engines.base import FuncType
-from asgi_wasm.host.abi import AbiVersion, ProxyStatus, Signature, hostcalls
+from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.host.signatures import Signature, hostcalls
 from asgi_wasm.host.wasi import preview1 as wasi
 from tests.host.guest import MARKER, STREAM_PHASES, Calls, Exchange, World, plugin
 

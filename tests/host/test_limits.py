@@ -12,8 +12,8 @@ from asgi_wasm.host.abi import LogLevel, MapType, MetricType, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall, SetTickPeriod
 from asgi_wasm.host.ports import LimitReachedError, NoHostMetrics
+from asgi_wasm.limits import PluginLimits, StoreLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
-from asgi_wasm.specs import PluginLimits, StoreLimits
 from tests.host.guest import NOT_FOUND, OK, OUTSIDE, REQUEST_HEADERS, Calls, Exchange, World, in_phase, plugin
 
 INTERNAL_FAILURE, INVALID_MEMORY_ACCESS = ProxyStatus.INTERNAL_FAILURE, ProxyStatus.INVALID_MEMORY_ACCESS

@@ -9,8 +9,9 @@ import pytest
 
 from asgi_wasm.engines.base import GuestFunction, Import
 from asgi_wasm.engines.null import NullEngine, NullHost
-from asgi_wasm.host.abi import AbiVersion, MetricType, ProxyStatus, hostcalls
+from asgi_wasm.host.abi import AbiVersion, MetricType, ProxyStatus
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
+from asgi_wasm.host.signatures import hostcalls
 from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.specs import PluginSpec

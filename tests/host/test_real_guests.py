@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.errors import PluginStartError
-from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus, Signature, hostcalls
+from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
+from asgi_wasm.host.signatures import Signature, hostcalls
 from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 from asgi_wasm.host.wasi import preview1 as wasi
-from asgi_wasm.specs import PluginLimits
+from asgi_wasm.limits import PluginLimits
 from tests.engines.conftest import ENGINES
 from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec, vm_of
 from tests.host.test_fuzz import NUMBERS, numbers_of

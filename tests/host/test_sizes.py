@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from asgi_wasm.engines.null import NullMemory
-from asgi_wasm.host.abi import AbiVersion, MapType, ProxyStatus, Signature, hostcalls
-from asgi_wasm.specs import PluginLimits
+from asgi_wasm.host.abi import AbiVersion, MapType, ProxyStatus
+from asgi_wasm.host.signatures import Signature, hostcalls
+from asgi_wasm.limits import PluginLimits
 from tests.host.guest import (
     BAD_ARGUMENT,
     INTERNAL_FAILURE,

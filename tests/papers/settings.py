@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from asgi_wasm import specs
+from asgi_wasm import limits as bounds
 from asgi_wasm.settings import Limits, Metrics, Plugin, PluginLimits, Route, RoutePlugin, Settings, TagRule, Upstream
 from asgi_wasm.settings.models import Backoff
 from tests.papers.blocks import SETTINGS, table
@@ -71,10 +71,10 @@ def own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
 def defaults() -> dict[str, Any]:
     """Of limits, which are None in the models: what the specs have."""
     found = {field.name: field.default for spec in _LIMIT_SPECS for field in fields(spec)}
-    return {**found, "call_response": specs.DEFAULT_CALL_RESPONSE_LIMIT, "stack": specs.DEFAULT_STACK_LIMIT}
+    return {**found, "call_response": bounds.DEFAULT_CALL_RESPONSE_LIMIT, "stack": bounds.DEFAULT_STACK_LIMIT}
 
 
-_LIMIT_SPECS = (specs.PluginLimits, specs.StoreLimits, specs.StreamLimits)
+_LIMIT_SPECS = (bounds.PluginLimits, bounds.StoreLimits, bounds.StreamLimits)
 
 
 def rows(name: str) -> Iterator[list[str]]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS, AbiVersion, Signature
+from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.hostcalls import IMPLEMENTATIONS
+from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS, Signature
 from tests.serving import ROOT
 
 # One commit of the spec, so that its lines stay what they are.

@@ -11,12 +11,13 @@ import pytest
 from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.host.effects import ForeignCall, HttpCall
 from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts import messages
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.messages import Answer, Request
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
-from asgi_wasm.specs import PluginLimits, UpstreamSpec
+from asgi_wasm.specs import UpstreamSpec
 from tests.driving import run, until
 from tests.host.guest import Calls, World, start
 from tests.host.test_limits import CountingMetrics

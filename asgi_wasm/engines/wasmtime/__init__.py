@@ -21,6 +21,7 @@ import wasmtime
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
+from asgi_wasm.engines.companion import Beside, Companion, NativeFunction
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
 from asgi_wasm.engines.wasmtime.compiled import Compiled
@@ -216,14 +217,14 @@ class WasmtimeModule(Compiled):
 
     def instantiate_beside(
         self,
-        functions: Mapping[tuple[str, str], base.HostFunction | base.NativeFunction],
-        companion: base.Companion,
+        functions: Mapping[tuple[str, str], base.HostFunction | NativeFunction],
+        companion: Companion,
         *,
         memory_limit: int,
         table_limit: int = base.DEFAULT_TABLE_LIMIT,
         time_limit: base.TimeLimit | None = None,
-    ) -> tuple[base.Instance, base.Beside]:
-        """`base.CompanionModule.instantiate_beside`, in one store, over the C API."""
+    ) -> tuple[base.Instance, Beside]:
+        """`CompanionModule.instantiate_beside`, in one store, over the C API."""
         from asgi_wasm.engines.wasmtime.beside import link_beside
         from asgi_wasm.engines.wasmtime.raw import RawLinker
 

@@ -1,4 +1,4 @@
-"""A guest with the host's kernel beside it, in one store (`base.Companion`)."""
+"""A guest with the host's kernel beside it, in one store (`Companion`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
+from asgi_wasm.engines.companion import Companion, NativeFunction
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime.calls import callback_headroom
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
@@ -30,11 +31,11 @@ _TOLD_AS = {
     "finish": "proxy_on_done",
     "end": "proxy_on_log",
 }
-Functions = Mapping[tuple[str, str], "base.HostFunction | base.NativeFunction"]
+Functions = Mapping[tuple[str, str], "base.HostFunction | NativeFunction"]
 
 
 class RawNative:
-    """`base.Native`: addresses of wasmtime's call, of the store and of the kernel's functions."""
+    """`Native`: addresses of wasmtime's call, of the store and of the kernel's functions."""
 
     headroom = staticmethod(callback_headroom)
 
@@ -60,7 +61,7 @@ class RawNative:
         return address
 
     def fail(self, error: int, trap: int) -> NoReturn:
-        """`base.Native.fail`, in wasmtime's words, or with what a host function raised."""
+        """`Native.fail`, in wasmtime's words, or with what a host function raised."""
         if not error and not trap:
             raise EngineError("the instance is closed")
         text = report(error or None, c_void_p(trap))
@@ -70,7 +71,7 @@ class RawNative:
 
 
 class RawBeside:
-    """`base.Beside`: the kernel and its memory in the guest's store."""
+    """`Beside`: the kernel and its memory in the guest's store."""
 
     def __init__(
         self, linker: RawLinker, opened: Opened, kernel: RawInstance, memory: RawInstance, guest: RawInstance
@@ -128,11 +129,11 @@ def link_beside(
     linker: RawLinker,
     guest: Compiled,
     functions: Functions,
-    companion: base.Companion,
+    companion: Companion,
     limits: SpaceLimits,
     time_limit: base.TimeLimit | None,
 ) -> tuple[RawInstance, RawBeside]:
-    """The instance and what stands beside it, in the order that `base.Companion` says."""
+    """The instance and what stands beside it, in the order that `Companion` says."""
     opened = linker.open(guest, OF_COMPANION, time_limit, companion=True)
     return _Linking(linker, functions, companion, opened).link(guest, limits)
 
@@ -140,7 +141,7 @@ def link_beside(
 class _Linking:
     """One guest's linking, step by step."""
 
-    def __init__(self, linker: RawLinker, functions: Functions, companion: base.Companion, opened: Opened) -> None:
+    def __init__(self, linker: RawLinker, functions: Functions, companion: Companion, opened: Opened) -> None:
         self._linker = linker
         self._functions = functions
         self._companion = companion
@@ -182,7 +183,7 @@ class _Linking:
                 given.append(trampolines.export(trampoline))
         return self._instance(module, given)
 
-    def _define(self, item: base.Import, c_import: Any, function: base.HostFunction | base.NativeFunction) -> Any:
+    def _define(self, item: base.Import, c_import: Any, function: base.HostFunction | NativeFunction) -> Any:
         extern = ffi.wasmtime_extern_t()
         self._linker.define(self._opened, item, c_import, function, extern)
         return extern

@@ -41,7 +41,7 @@ def make_config(*, memory_may_move: bool, stack_limit: int = DEFAULT_STACK_LIMIT
         ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
     ffi.wasmtime_config_max_wasm_stack_set(pointer, stack_limit)
     ffi.wasmtime_config_wasm_memory64_set(pointer, False)
-    # The host's own shim sees two memories (`base.Companion`).
+    # The host's own shim sees two memories (`companion.Companion`).
     ffi.wasmtime_config_wasm_multi_memory_set(pointer, True)
     # The C API aborts the process when asked about functions that take or return typed references.
     ffi.wasmtime_config_wasm_function_references_set(pointer, False)

@@ -60,7 +60,7 @@ def codes_in(function: Callable[..., Any]) -> frozenset[CodeType]:
 
 
 class NativeEntry(Structure):
-    """What machine code tells of its entries into one store (`base.Native.entry`)."""
+    """What machine code tells of its entries into one store (`companion.Native.entry`)."""
 
     _fields_ = (("count", c_uint64), ("function", c_uint64))
 

@@ -13,6 +13,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
+from asgi_wasm.engines.companion import NativeFunction
 from asgi_wasm.engines.traps import CALL_DEPTH, headroom
 from asgi_wasm.engines.wasmtime.calls import (
     SLOT,
@@ -107,13 +108,13 @@ class RawLinker:
         opened: Opened,
         imported: base.Import,
         c_import: wasmtime.ImportType,
-        function: base.HostFunction | base.NativeFunction,
+        function: base.HostFunction | NativeFunction,
         extern: Any,
     ) -> None:
         """Make the host function that ``extern`` is to hold."""
         env = None
         callback: Any
-        if isinstance(function, base.NativeFunction):
+        if isinstance(function, NativeFunction):
             callback, env = c_void_p(function.address), c_void_p(function.env)
         else:
             callback = bind_host_function(imported, function, opened.failure)

@@ -2,7 +2,8 @@
 
 The shape is always the same: read arguments, check enumerations, act, write results, and return None for OK or
 another `ProxyStatus`. A function may raise `HostcallError` or let `MemoryAccessError` pass; `host.vm.linker` turns
-both into a status. Arguments come as the guest gave them, as unsigned ints, in the order of `host.abi.HOSTCALLS`.
+both into a status. Arguments come as the guest gave them, as unsigned ints, in the order of
+`host.signatures.HOSTCALLS`.
 """
 
 from __future__ import annotations

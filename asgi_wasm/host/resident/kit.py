@@ -1,4 +1,4 @@
-"""The resident half's modules, and how they are put beside a plugin (`engines.base.Companion`)."""
+"""The resident half's modules, and how they are put beside a plugin (`engines.companion.Companion`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from asgi_wasm.engines.base import Beside
+from asgi_wasm.engines.companion import Beside
 from asgi_wasm.errors import LinkError
 from asgi_wasm.host.resident import layout
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap

@@ -18,7 +18,8 @@ from asgi_wasm.host.streams.local_reply import FAILED_CLOSED, OVER_LIMIT, HostAn
 from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
 from asgi_wasm.host.streams.stage import ResponseSink, Sink, Stage
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.specs import FailurePolicy, StreamLimits
+from asgi_wasm.limits import StreamLimits
+from asgi_wasm.specs import FailurePolicy
 
 if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import Pairs
@@ -53,8 +54,8 @@ class FilterChain:
         self.contexts: list[StreamContext] = []
         self.answered_by = APP
         self.local_details = b""
-        # The contexts are being logged and deleted: there is nobody left to answer.
-        self._finished = False
+        # `finish` was called: the contexts are being logged and deleted, and there is nobody left to answer.
+        self.is_finished = False
         self.request = Direction(
             REQUEST, [Stage(index) for index in range(len(filters))], request_sink, limits.request_body, self
         )
@@ -125,9 +126,9 @@ class FilterChain:
 
         Plugins that the request did not get to are told of its end too (Envoy `Context::log`).
         """
-        if self._finished:
+        if self.is_finished:
             return
-        self._finished = True
+        self.is_finished = True
         self.request.close()
         if self.response is not None:
             self.response.close()
@@ -140,11 +141,6 @@ class FilterChain:
             end_context(context, lifecycle.finish_stream, self._log)
         if self._host_metrics.enabled:
             self._host_metrics.request_ended(NOBODY if self.response is None else self.answered_by)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether `finish` was called."""
-        return self._finished
 
     def release(self) -> None:
         """After `finish`: let go of what refers back to it, so that nothing waits for the garbage collector."""
@@ -209,7 +205,7 @@ class FilterChain:
 
     def apply(self, effect: Effect) -> None:
         """Carry out what a plugin asked for on this stream. Nothing once the stream is over (`on_log` and later)."""
-        if not self._finished:
+        if not self.is_finished:
             APPLIED_BY[type(effect)](self, effect)
 
     def _resume(self, effect: ContinueStream) -> None:

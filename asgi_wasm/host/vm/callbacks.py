@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from asgi_wasm.engines.base import GuestFunction, Instance, Module
 from asgi_wasm.errors import LinkError
-from asgi_wasm.host.abi import AbiVersion, Signature, callbacks, parameters
+from asgi_wasm.host.abi import AbiVersion
+from asgi_wasm.host.signatures import Signature, callbacks, parameters
 
 # Entry points of WASI: those of a reactor, and that of a command. Like the allocator, never restricted by capabilities.
 _REACTOR = (

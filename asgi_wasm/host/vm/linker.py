@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import FuncType, HostFunction, Import, Module
 from asgi_wasm.errors import LinkError, MemoryAccessError, TrapError
-from asgi_wasm.host.abi import (
-    GRPC_METADATA_AT,
-    SHORT_GRPC_TYPES,
-    HostcallError,
-    LogLevel,
-    ProxyStatus,
-    Signature,
-    hostcalls,
-)
+from asgi_wasm.host.abi import HostcallError, LogLevel, ProxyStatus
 from asgi_wasm.host.hostcalls import IMPLEMENTATIONS
 from asgi_wasm.host.ports import LimitReachedError, PortError
 from asgi_wasm.host.resident.layout import RESTRICTED
+from asgi_wasm.host.signatures import GRPC_METADATA_AT, SHORT_GRPC_TYPES, Signature, hostcalls
 from asgi_wasm.host.wasi import preview1 as wasi
 
 if TYPE_CHECKING:

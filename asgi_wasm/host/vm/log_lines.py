@@ -8,7 +8,7 @@ from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import LogOrigin, Ports
-    from asgi_wasm.specs import PluginLimits
+    from asgi_wasm.limits import PluginLimits
 
 _SECOND = 1_000_000_000
 

@@ -13,7 +13,7 @@ from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
-    from asgi_wasm.specs import PluginLimits
+    from asgi_wasm.limits import PluginLimits
 
 # A plugin that is always slow is told of so often.
 _QUIET_NANOSECONDS = 60_000_000_000

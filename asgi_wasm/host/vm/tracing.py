@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.engines.base import GuestFunction, HostFunction
 from asgi_wasm.errors import MemoryAccessError
-from asgi_wasm.host.abi import ProxyStatus, Signature
+from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.codecs import wire
+from asgi_wasm.host.signatures import Signature
 from asgi_wasm.host.vm.memory import GuestMemory
 from asgi_wasm.host.vm.trace import Call, TraceSink, Value
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from asgi_wasm.engines.base import (
-    CompanionModule,
-    GuestFunction,
-    HostFunction,
-    Instance,
-    Module,
-    NativeFunction,
-)
+from asgi_wasm.engines.base import GuestFunction, HostFunction, Instance, Module
+from asgi_wasm.engines.companion import CompanionModule, NativeFunction
 from asgi_wasm.errors import EngineError, EventLoopError
 from asgi_wasm.host import directions
-from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel, Signature
+from asgi_wasm.host.abi import AbiVersion, CalloutType, LogLevel
 from asgi_wasm.host.effects import EndCallouts
 from asgi_wasm.host.ports import LimitReachedError, LogOrigin
 from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
 from asgi_wasm.host.resident.layout import ARENA, LAST_ID, MAX_PAIRS, REQUEST_SLOT, RESTRICTED
 from asgi_wasm.host.resident.resident import Lent, Resident
+from asgi_wasm.host.signatures import Signature
 from asgi_wasm.host.vm.callbacks import allocator, is_sound, resolve, with_end_of_stream
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.host.vm.log_lines import LogLines

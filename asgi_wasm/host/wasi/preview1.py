@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from asgi_wasm.engines.base import FuncType
-from asgi_wasm.host.abi import LogLevel, Signature, parameters
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.signatures import Signature, parameters
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm.vm import WasmVM

@@ -15,6 +15,7 @@ from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, HttpCall
 from asgi_wasm.host.ports import NANOSECOND, LimitReachedError
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
+from asgi_wasm.limits import DEFAULT_CALL_RESPONSE_LIMIT
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.blocks import LARGE, map_large_blocks
 from asgi_wasm.services.callouts.deadline import CallLater, Deadline
@@ -34,7 +35,7 @@ from asgi_wasm.services.callouts.messages import (
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
 from asgi_wasm.services.tasks import ByStream, Shares, Tasks
-from asgi_wasm.specs import DEFAULT_CALL_RESPONSE_LIMIT, UpstreamSpec
+from asgi_wasm.specs import UpstreamSpec
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "

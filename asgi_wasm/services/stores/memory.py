@@ -15,8 +15,8 @@ from threading import Lock
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import LimitReachedError, QueueOwner
+from asgi_wasm.limits import DEFAULT_STORE_LIMITS, StoreLimits
 from asgi_wasm.services.home import HomeLoop
-from asgi_wasm.specs import DEFAULT_STORE_LIMITS, StoreLimits
 
 _Post = Callable[[Callable[[], None]], object]
 _U32 = 0xFFFF_FFFF

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from asgi_wasm.host.abi import CALLBACKS, HOSTCALLS, Signature
+from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS, Signature
 from tests.conformance.probe.compare import Difference
 from tests.conformance.probe.scripts.properties import ATTRIBUTES
 from tests.papers.blocks import table

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.host.abi import AbiVersion, BufferType, hostcalls
+from asgi_wasm.host.abi import AbiVersion, BufferType
+from asgi_wasm.host.signatures import hostcalls
 from asgi_wasm.host.streams.buffer import Buffer
 from tests.host.guest import (
     BAD_ARGUMENT,

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.host.abi import AbiVersion, LogLevel, hostcalls
+from asgi_wasm.host.abi import AbiVersion, LogLevel
 from asgi_wasm.host.plugin import VmPool
+from asgi_wasm.host.signatures import hostcalls
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,

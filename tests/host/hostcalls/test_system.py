@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from asgi_wasm.errors import PluginStartError
-from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, hostcalls
+from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.effects import SetTickPeriod
+from asgi_wasm.host.signatures import HOSTCALLS, hostcalls
 from asgi_wasm.host.vm import delivery
 from tests.host.guest import (
     BAD_ARGUMENT,

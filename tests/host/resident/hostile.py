@@ -14,7 +14,7 @@ from typing import Any
 
 from wasmtime import wat2wasm
 
-from asgi_wasm.engines.base import CompanionModule
+from asgi_wasm.engines.companion import CompanionModule
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
 from asgi_wasm.host.resident import kit as kits
 from asgi_wasm.host.resident import layout

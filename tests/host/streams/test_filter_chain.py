@@ -12,7 +12,8 @@ from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.host.abi import LogLevel, StreamType
 from asgi_wasm.host.effects import ContinueStream, LocalResponse
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin, VmPool
-from asgi_wasm.specs import FailurePolicy, StreamLimits
+from asgi_wasm.limits import StreamLimits
+from asgi_wasm.specs import FailurePolicy
 from tests.host.guest import STREAM_PHASES, Callback, Calls, Exchange, World, plugin, spec
 
 NO_GRPC_STATUS = 0xFFFF_FFFF

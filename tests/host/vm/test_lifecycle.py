@@ -14,7 +14,8 @@ from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm.contexts import VmFailedError
-from asgi_wasm.specs import FailurePolicy, PluginLimits
+from asgi_wasm.limits import PluginLimits
+from asgi_wasm.specs import FailurePolicy
 from tests.host.guest import V010, V020, V021, Callback, Calls, Exchange, World, live, plugin, spec, vm_of
 
 PAGE = 65536

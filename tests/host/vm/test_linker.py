@@ -6,7 +6,8 @@ import pytest
 
 from asgi_wasm.engines.base import FuncType, Import
 from asgi_wasm.errors import PluginLoadError, PluginStartError
-from asgi_wasm.host.abi import HOSTCALLS, AbiVersion, LogLevel, ProxyStatus
+from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
+from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.specs import FailurePolicy
 from tests.host.guest import (
     INTERNAL_FAILURE,

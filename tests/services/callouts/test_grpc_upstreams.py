@@ -20,13 +20,14 @@ from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import EndStreamCallouts, GrpcCall, GrpcStream
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.grpc_tokens import GrpcState, cost
+from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts.grpc import calls as grpc_calls
 from asgi_wasm.services.callouts.grpc import conversation as grpc_conversation
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.callouts.grpc.channel import Channel
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.fields import request_fields
-from asgi_wasm.specs import PluginLimits, UpstreamSpec
+from asgi_wasm.specs import UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.driving import run, settled, until
 from tests.host.grpc_guest import Guest, carried_out_by

@@ -16,11 +16,11 @@ from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.host.ports import NO_HOST_METRICS
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.vm.watching import watched
+from asgi_wasm.limits import StreamLimits
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import MetricRegistry
-from asgi_wasm.specs import StreamLimits
 from tests.driving import answering, http_scope, request, run
 from tests.plugins.conftest import PLUGINS
 from tests.plugins.test_http_auth import OK
