@@ -5,7 +5,7 @@ Followed: proxy-wasm-cpp-host `src/wasm.cc` (`createWasm`, `getOrCreateThreadLoc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,7 +17,7 @@ from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.vm import lifecycle
-from asgi_wasm.host.vm.contexts import RootContext, VmFailedError
+from asgi_wasm.host.vm.contexts import RootContext, Vm, VmFailedError
 from asgi_wasm.host.vm.linker import link
 from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.specs import PluginSpec
@@ -61,6 +61,14 @@ class Filter:
     def root(self) -> RootContext:
         """The root context to make stream contexts in. Raises `PluginError`."""
         return self.plugin.root(self.conf)
+
+    def failed_with(self, vms: Iterable[Vm]) -> str | None:
+        """Why its VM failed, if it is one of these, which a request has been in; None when it runs, or is another.
+
+        No other takes its place in that request: as in Envoy, where a request has all its VMs from the start.
+        """
+        root = self.plugin.present(self.conf)
+        return root.vm.failure if root is not None and any(vm is root.vm for vm in vms) else None
 
 
 @dataclass
@@ -214,6 +222,9 @@ class BrokenPlugin:
     def root(self, conf: bytes) -> RootContext:
         """Raises the `PluginError` that loading it raised."""
         raise self.error
+
+    def present(self, conf: bytes) -> None:
+        """None: it has never been started."""
 
     def stop(self) -> None:
         """Nothing to stop."""

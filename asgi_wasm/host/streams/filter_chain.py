@@ -15,7 +15,7 @@ from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.direction import Direction, PieceWay
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.local_reply import FAILED_CLOSED, OVER_LIMIT, HostAnswer, detail_words, local_reply
-from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_context, tell_refusal
+from asgi_wasm.host.streams.passage import Passage, Refusal, end_context, log_failure, open_later, tell_refusal, vms_of
 from asgi_wasm.host.streams.stage import ResponseSink, Sink, Stage
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.limits import StreamLimits
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Attributes, Effect, Log
-    from asgi_wasm.host.vm.contexts import StreamContext
+    from asgi_wasm.host.vm.contexts import StreamContext, Vm
 
 # Who answers: the app, until another does in its stead; as `HostMetrics.request_ended` is told.
 APP, PLUGIN, HOST, NOBODY = "app", "plugin", "host", "nobody"
@@ -62,6 +62,8 @@ class FilterChain:
         self.response: Direction | None = None
         # A filter that the passage before this chain could not open a context for.
         self._refusal: Refusal | None = None
+        # Those that the request has been in.
+        self._vms: list[Vm] = []
         # What the app, or a local response, had as `:status` before any plugin saw it.
         self.status = b""
         self._filters = filters
@@ -79,6 +81,7 @@ class FilterChain:
         """Take over the contexts of a request that has gone the straight way so far, and what its plugins set."""
         self.properties, self.read_only_properties = passage.properties, passage.read_only_properties
         self.contexts, self._refusal = passage.contexts, passage.refusal
+        self._vms = vms_of(passage)
         for stage, context in zip(self.request.stages, self.contexts):  # noqa: B905  # some may be without a context
             stage.context = context
             context.chain = self
@@ -133,7 +136,7 @@ class FilterChain:
         if self.response is not None:
             self.response.close()
         for stage in self.request.stages:
-            if stage.context is None and not stage.skipped:
+            if stage.context is None and not (stage.skipped or self._filters[stage.index].failed_with(self._vms)):
                 self._open(stage)
             if stage.context is not None:
                 end_context(stage.context, lifecycle.log_stream, self._log)
@@ -171,7 +174,7 @@ class FilterChain:
 
     def _open(self, stage: Stage) -> None:
         plugin_filter = self._filters[stage.index]
-        opened, self._refusal = self._refusal or open_context(plugin_filter, self), None
+        opened, self._refusal = self._refusal or open_later(plugin_filter, self, self._vms), None
         if isinstance(opened, Refusal):
             stage.skipped = True
             tell_refusal(plugin_filter, opened, self._log)
@@ -214,14 +217,7 @@ class FilterChain:
             direction.resume(effect.context)
 
     def answer(
-        self,
-        status: int,
-        body: bytes,
-        headers: Pairs,
-        grpc_status: int | None,
-        *,
-        details: bytes,
-        by: str = HOST,
+        self, status: int, body: bytes, headers: Pairs, grpc_status: int | None, *, details: bytes, by: str = HOST
     ) -> None:
         """Answer in the app's stead, if that is still possible.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Attributes, Effect, Log
     from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.header_map import HeaderMap
-    from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext
+    from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext, Vm
 
 _BODILESS = 204, 304
 
@@ -47,6 +47,25 @@ def open_context(plugin_filter: Filter, chain: Chain) -> StreamContext | Refusal
         return Refusal(error, None)
     except (PluginError, VmFailedError) as error:
         return Refusal(error, root)
+
+
+def open_later(plugin_filter: Filter, chain: Chain, vms: list[Vm]) -> StreamContext | Refusal:
+    """`open_context` where something may have failed: ``vms`` are those that the request has been in, and grow."""
+    reason = plugin_filter.failed_with(vms)
+    if reason is not None:
+        return Refusal(VmFailedError(reason), None)
+    opened = open_context(plugin_filter, chain)
+    if not isinstance(opened, Refusal):
+        vms.append(opened.vm)
+    elif opened.root is not None:
+        vms.append(opened.root.vm)
+    return opened
+
+
+def vms_of(passage: Passage) -> list[Vm]:
+    """The VMs that a request has been in on its straight way."""
+    failed = passage.refusal.root if passage.refusal is not None else None
+    return [*(context.vm for context in passage.contexts), *([failed.vm] if failed is not None else [])]
 
 
 def tell_refusal(plugin_filter: Filter, refusal: Refusal, log: Log) -> None:
@@ -217,19 +236,23 @@ class Passage:
         self.finished = True
         for context in self.contexts[self.logged :]:
             end_context(context, lifecycle.log_stream, log)
-        for plugin_filter in self.filters[len(self.contexts) :]:
-            self._log_only(plugin_filter, log)
+        if len(self.contexts) < len(self.filters):
+            self._log_others(log)
         for context in self.contexts[self.deleted :]:
             end_context(context, lifecycle.finish_stream, log)
 
-    def _log_only(self, plugin_filter: Filter, log: Log) -> None:
-        """A plugin that the request did not get to is told of its end too (Envoy `Context::log`)."""
-        context = open_context(plugin_filter, self)
-        if isinstance(context, Refusal):
-            tell_refusal(plugin_filter, context, log)
-        else:
-            self.contexts.append(context)
-            end_context(context, lifecycle.log_stream, log)
+    def _log_others(self, log: Log) -> None:
+        """Plugins that the request did not get to are told of its end too (Envoy `Context::log`)."""
+        vms = vms_of(self)
+        for plugin_filter in self.filters[len(self.contexts) :]:
+            if plugin_filter.failed_with(vms) is not None:
+                continue
+            context = open_later(plugin_filter, self, vms)
+            if isinstance(context, Refusal):
+                tell_refusal(plugin_filter, context, log)
+            else:
+                self.contexts.append(context)
+                end_context(context, lifecycle.log_stream, log)
 
     # --- `contexts.Chain`
 

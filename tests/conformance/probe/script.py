@@ -37,6 +37,8 @@ class Script:
     requests: Sequence[Request] = (POST,)
     abi: str = "0_2_1"
     others: Sequence[str] = ()
+    # That of the others: one of their own puts them into another VM.
+    others_abi: str = ""
     early: str = ""
     vm_conf: str = "vm conf"
     failure_policy: str = "fail_closed"
@@ -52,18 +54,19 @@ class Script:
         """How both hosts run it."""
         texts = [self.text, *self.others]
         names = [self.name, *(f"{self.name}.{number}" for number in range(2, len(texts) + 1))]
+        abis = [self.abi, *(self.others_abi or self.abi for _ in self.others)]
         env = {**({"PROBE": self.early} if self.early else {}), **self.env}
         entries = [
             PluginEntry(
                 name,
-                f"probe/abi_{self.abi}",
+                f"probe/abi_{abi}",
                 conf=text,
                 vm_conf=self.vm_conf,
                 env=env,
                 failure_policy=self.failure_policy,
                 allow_on_headers_stop_iteration=self.allow_on_headers_stop_iteration,
             )
-            for name, text in zip(names, texts, strict=True)
+            for name, text, abi in zip(names, texts, abis, strict=True)
         ]
         return Chain(self.name, tuple(entries))
 

@@ -6,6 +6,7 @@ from tests.conformance.probe.script import POST, Request, Script, in_phase, pair
 
 _REPLY = f'send_local_response 418 "my details" "body" {pairs((b"x-reply", b"1"), (b"X-Reply", b"2"))} -1'
 _OTHER = 'send_local_response 403 "other" "other" "" -1'
+_NOTHING = 'send_local_response 401 "details" "" "" -1'
 # What the plugin sees of its own answer.
 _WATCH = (
     "stream_create: args\n"
@@ -15,6 +16,7 @@ _WATCH = (
     'response_headers: get_header_map_value 2 "content-length"\n'
     "response_body@1: get_buffer_bytes 1 0 100\n"
     'log: get_header_map_value 2 ":status"\n'
+    'log: get_header_map_value 2 "content-length"\n'
     "done: args\n"
     "delete: args\n"
 )
@@ -145,6 +147,26 @@ SCRIPTS = [
             ),
             ("details-space", '200 "a b\\x0ac" "b" "" -1', POST),
         )
+    ),
+    # Of what the host adds for HTTP/1's sake, such as the length of nothing, plugins see nothing.
+    *(
+        Script(f"reply-nothing-in-{phase}", _WATCH + in_phase(f"{phase}@1", f"{_NOTHING}\nreturn 1"), others=[_WATCH])
+        for phase in ("request_headers", "request_body", "request_end", "response_headers")
+    ),
+    *(
+        Script(f"trap-in-{phase}-watched", in_phase(phase, "trap"), others=[_WATCH], others_abi="0_2_0")
+        for phase in ("request_headers", "request_body", "response_headers")
+    ),
+    # A VM that fails is not replaced within a request, for whatever plugin.
+    *(
+        Script(
+            f"trap-in-{phase}-of-first-{policy}".replace("_", "-"),
+            in_phase(f"{phase}@1", "trap") + in_phase("request_headers", "args"),
+            others=[_WATCH + in_phase("request_headers", "args")],
+            failure_policy=policy,
+        )
+        for phase in ("stream_create", "request_headers", "response_headers", "log")
+        for policy in ("fail_closed", "fail_open", "fail_reload")
     ),
     Script(
         "reply-bad-memory",
