@@ -20,16 +20,12 @@ LONG_FILES = {
     "asgi/request.py",
     "host/resident/resident.py",
     "host/streams/direction.py",
-    "host/vm/contexts.py",
-    "host/vm/vm.py",
     "services/callouts/grpc/connection.py",
 }
 LONG_FUNCTIONS = {
     "asgi/heads.py:read_head",
     "cli/app.py:run",
     "engines/wasmtime/calls.py:bind_guest_function",
-    "host/hostcalls/http_calls.py:http_call",
-    "host/vm/vm.py:__init__",
     "middleware.py:__init__",
     "status/app.py:make_app",
     "testing/stage.py:__init__",

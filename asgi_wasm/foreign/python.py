@@ -15,7 +15,7 @@ from asgi_wasm.host.effects import ForeignCall
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.vm.contexts import RootContext
-from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
+from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM, vm_of
 
 SyncFunction = Callable[[bytes], "bytes | None"]
 AsyncFunction = Callable[[bytes], Awaitable["bytes | None"]]
@@ -43,7 +43,7 @@ def asynchronous(name: str, function: AsyncFunction) -> ForeignFunction:
 
     def call(vm: WasmVM, arguments: bytes) -> bytes:
         root = acting_context(vm).root
-        function_id = vm.next_function_id()
+        function_id = vm.calls.next_function_id()
         limits.ask(vm, ForeignCall(root, function_id, name, function, arguments), len(arguments))
         return function_id.to_bytes(4, "little")
 
@@ -68,7 +68,7 @@ def failure_of(root: RootContext, name: str, error: Exception) -> tuple[ProxySta
             status = ProxyStatus.INTERNAL_FAILURE
         return status or ProxyStatus.INTERNAL_FAILURE, error.message.encode("utf-8", "replace")
     line = f"foreign function {name!r} raised {type(error).__name__}: {error}"
-    root.vm.log_lines.host(root.spec.name, LogLevel.ERROR, line)
+    vm_of(root).log_lines.host(root.spec.name, LogLevel.ERROR, line)
     return ProxyStatus.INTERNAL_FAILURE, b""
 
 

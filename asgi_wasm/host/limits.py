@@ -78,7 +78,7 @@ def read_name(vm: WasmVM, address: int, size: int, unknown: ProxyStatus | None =
     except LimitReachedError as error:
         if unknown is None:
             raise
-        vm.limit_reached(error)
+        vm.notices.limit_reached(vm.plugin_name(), error)
         raise HostcallError(unknown) from None
 
 
@@ -108,18 +108,18 @@ def check_range(vm: WasmVM, address: int, size: int) -> None:
 def ask(vm: WasmVM, effect: HttpCall | ForeignCall | GrpcCall | GrpcStream, size: int) -> None:
     """Leave a call for after this callback; ``size`` is that of all its bytes."""
     most = vm.spec.limits.callback_calls
-    if vm.asked.count >= most:
+    if vm.calls.count >= most:
         raise LimitReachedError("callback_calls", most)
     leave(vm, effect, size)
-    vm.asked.count += 1
+    vm.calls.count += 1
 
 
 def leave(vm: WasmVM, effect: Effect, size: int = 0) -> None:
     """Leave something to be done after this callback, which keeps so many bytes until then."""
-    limits, asked = vm.spec.limits, vm.asked
+    limits, calls = vm.spec.limits, vm.calls
     if len(vm.effects) >= limits.callback_effects:
         raise LimitReachedError("callback_effects", limits.callback_effects)
-    if asked.size + size > limits.callback_call_bytes:
+    if calls.size + size > limits.callback_call_bytes:
         raise LimitReachedError("callback_call_bytes", limits.callback_call_bytes)
-    asked.size += size
+    calls.size += size
     vm.effects.append(effect)

@@ -96,7 +96,7 @@ class VmPool:
                 # As in `Plugin.root`.
                 vm = None
             vm = WasmVM(code.module, code.version, spec, self.ports, link, self.foreign_functions, code.kit)
-            vm.start()
+            lifecycle.start_module(vm)
             self._vms[key] = vm
             self.ports.host_metrics.vm_started(vm)
         return vm

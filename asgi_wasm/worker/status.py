@@ -142,7 +142,7 @@ _TYPE_MASK = 3
 def _counters(vm: WasmVM) -> Mapping[str, int]:
     """Histograms have no value that can be read."""
     found: dict[str, int] = {}
-    for metric_id, name in vm.metric_names.items():
+    for metric_id, name in vm.metric_ids:
         kind = MetricType(metric_id & _TYPE_MASK)
         if kind is not MetricType.HISTOGRAM:
             try:

@@ -65,7 +65,7 @@ def grpc_call(
     root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
     message = _read_message(vm, root, message_data, message_size)
     limits.check_range(vm, return_token, _TOKEN_BYTES)
-    token = vm.next_callout_token(CalloutType.GRPC_CALL)
+    token = vm.calls.next_token(CalloutType.GRPC_CALL)
     timeout = timeout_milliseconds or service.timeout_milliseconds
     stream_id = acting_context(vm).stream_id
     call = GrpcCall(root, token, service.upstream, path, metadata, message, timeout, stream_id)
@@ -98,7 +98,7 @@ def grpc_stream(
     texts = ((upstream_data, upstream_size), (service_data, service_size), (method_data, method_size))
     root, service, path, metadata = _read_request(vm, texts, (metadata_data, metadata_size))
     limits.check_range(vm, return_token, _TOKEN_BYTES)
-    token = vm.next_callout_token(CalloutType.GRPC_STREAM)
+    token = vm.calls.next_token(CalloutType.GRPC_STREAM)
     stream = GrpcStream(root, token, service.upstream, path, metadata, acting_context(vm).stream_id)
     limits.ask(vm, stream, metadata_size)
     vm.memory.write_u32(return_token, token)

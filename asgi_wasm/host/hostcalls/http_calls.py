@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
-from asgi_wasm.host.abi import CalloutType, LogLevel, ProxyStatus
+from asgi_wasm.host.abi import CalloutType, HostcallError, ProxyStatus
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.host.hostcalls.system import acting_context
 from asgi_wasm.host.streams.header_map import RequestHeaderMap
@@ -51,16 +51,11 @@ def http_call(
     trailers = limits.read_pairs(vm, trailers_data, trailers_size)
     # Written in any case, as cpp-host does; 0 is no token.
     vm.memory.write_u32(return_token, 0)
-    upstream = limits.read_name(vm, upstream_data, upstream_size, ProxyStatus.BAD_ARGUMENT).decode("utf-8", "replace")
-    if upstream not in vm.ports.upstreams:
-        _tell_of(upstream, vm)
-        return ProxyStatus.BAD_ARGUMENT
-    if any(headers.get(name) is None for name in _NEEDED_HEADERS):
-        return ProxyStatus.BAD_ARGUMENT
-    if timeout_milliseconds > _MAX_TIMEOUT:
+    upstream = _read_upstream(vm, upstream_data, upstream_size)
+    if timeout_milliseconds > _MAX_TIMEOUT or any(headers.get(name) is None for name in _NEEDED_HEADERS):
         return ProxyStatus.BAD_ARGUMENT
     body = limits.read(vm, "callback_call_bytes", body_data, body_size)
-    token = vm.next_callout_token(CalloutType.HTTP_CALL)
+    token = vm.calls.next_token(CalloutType.HTTP_CALL)
     context = acting_context(vm)
     request = headers.pairs, body, trailers, timeout_milliseconds
     call = HttpCall(context.root, token, upstream, *request, context.stream_id)
@@ -69,10 +64,10 @@ def http_call(
     return None
 
 
-def _tell_of(upstream: str, vm: WasmVM) -> None:
-    """Say once that an upstream is unknown: the plugin gets a status alone."""
-    if not vm.told_of_upstream:
-        vm.told_of_upstream = True
-        known = ", ".join(sorted(vm.ports.upstreams)) or "none"
-        problem = f"it calls the upstream {upstream!r}, which the settings do not name (they name: {known})"
-        vm.ports.log.host(vm.plugin_name(), LogLevel.WARN, problem)
+def _read_upstream(vm: WasmVM, address: int, size: int) -> str:
+    """The name of an upstream that the settings name too; else BAD_ARGUMENT, and the log is told."""
+    upstream = limits.read_name(vm, address, size, ProxyStatus.BAD_ARGUMENT).decode("utf-8", "replace")
+    if upstream not in vm.ports.upstreams:
+        vm.notices.unknown_upstream(vm.plugin_name(), upstream)
+        raise HostcallError(ProxyStatus.BAD_ARGUMENT)
+    return upstream

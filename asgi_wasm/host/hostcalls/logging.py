@@ -25,7 +25,7 @@ def log(vm: WasmVM, level: int, message_data: int, message_size: int) -> int | N
         return ProxyStatus.BAD_ARGUMENT
     # The whole range is looked at, so that one which leaves the memory is told; what would be cut is not copied.
     limits.check_range(vm, message_data, message_size)
-    if level < vm.log_level():
+    if level < vm.log_lines.lowest():
         # By far the most lines of a plugin that tells of all it does.
         return None
     message = vm.memory.read(message_data, min(message_size, vm.spec.limits.log_line_bytes))
@@ -39,5 +39,5 @@ def get_log_level(vm: WasmVM, return_level: int) -> int | None:
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_log_level
     Follows: Envoy `Context::getLogLevel` (`source/extensions/common/wasm/context.cc`).
     """
-    vm.memory.write_u32(return_level, vm.log_level())
+    vm.memory.write_u32(return_level, vm.log_lines.lowest())
     return None

@@ -1,8 +1,4 @@
-"""Spec chapter "Metrics".
-
-Followed: Envoy `source/extensions/common/wasm/context.cc` (`defineMetric` and after): the low two bits of an id are
-the metric's type, and each definition gets a new id, also for a name that was defined before.
-"""
+"""Spec chapter "Metrics"."""
 
 from __future__ import annotations
 
@@ -10,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host import limits
 from asgi_wasm.host.abi import HostcallError, MetricType, ProxyStatus
-from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.vm.metric_ids import type_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm.vm import WasmVM
 
 __all__ = ["define_metric", "get_metric", "increment_metric", "record_metric"]
 
-_TYPE_MASK = 3
-_ID_STEP = 4
 _SIGN = 1 << 63
 
 
@@ -32,31 +26,12 @@ def define_metric(vm: WasmVM, metric_type: int, name_data: int, name_size: int, 
     name = limits.read_name(vm, name_data, name_size).decode("utf-8", "replace")
     if metric_type > MetricType.HISTOGRAM:
         return ProxyStatus.BAD_ARGUMENT
-    vm.memory.write_u32(return_metric_id, _id_of(vm, metric_type, name))
+    vm.memory.write_u32(return_metric_id, vm.metric_ids.define(metric_type, name))
     return None
 
 
-def _id_of(vm: WasmVM, metric_type: int, name: str) -> int:
-    """A new id, while there are few. A plugin that defines its metrics in each request gets those it has after that."""
-    bounds = vm.spec.limits
-    if len(vm.metric_names) >= bounds.metrics:
-        reached = LimitReachedError("metrics", bounds.metrics)
-    elif vm.metric_bytes + len(name) > bounds.metric_bytes:
-        reached = LimitReachedError("metric_bytes", bounds.metric_bytes)
-    else:
-        vm.metric_bytes += len(name)
-        vm.metric_counts[metric_type] += 1
-        metric_id = _ID_STEP * vm.metric_counts[metric_type] + metric_type
-        vm.metric_names[metric_id] = name
-        return metric_id
-    for metric_id, known in vm.metric_names.items():
-        if known == name and metric_id & _TYPE_MASK == metric_type:
-            return metric_id
-    raise reached
-
-
 def _name(vm: WasmVM, metric_id: int) -> str:
-    name = vm.metric_names.get(metric_id)
+    name = vm.metric_ids.name(metric_id)
     if name is None:
         raise HostcallError(ProxyStatus.NOT_FOUND)
     return name
@@ -68,7 +43,7 @@ def increment_metric(vm: WasmVM, metric_id: int, offset: int) -> int | None:
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_increment_metric
     Follows: Envoy `Context::incrementMetric` (`source/extensions/common/wasm/context.cc`).
     """
-    kind = metric_id & _TYPE_MASK
+    kind = type_of(metric_id)
     if kind > MetricType.GAUGE:
         return ProxyStatus.BAD_ARGUMENT
     name, delta = _name(vm, metric_id), offset - 2 * (offset & _SIGN)
@@ -87,7 +62,7 @@ def record_metric(vm: WasmVM, metric_id: int, value: int) -> int | None:
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_record_metric
     Follows: Envoy `Context::recordMetric` (`source/extensions/common/wasm/context.cc`).
     """
-    name, kind = _name(vm, metric_id), metric_id & _TYPE_MASK
+    name, kind = _name(vm, metric_id), type_of(metric_id)
     metrics, plugin = vm.ports.metrics, vm.plugin_name()
     act = (metrics.counter_add, metrics.gauge_set, metrics.observe)[kind]
     act(plugin, name, value)
@@ -100,7 +75,7 @@ def get_metric(vm: WasmVM, metric_id: int, return_value: int) -> int | None:
     Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#proxy_get_metric
     Follows: Envoy `Context::getMetric` (`source/extensions/common/wasm/context.cc`).
     """
-    kind = metric_id & _TYPE_MASK
+    kind = type_of(metric_id)
     if kind > MetricType.GAUGE:
         return ProxyStatus.BAD_ARGUMENT
     value = vm.ports.metrics.value(vm.plugin_name(), MetricType(kind), _name(vm, metric_id))

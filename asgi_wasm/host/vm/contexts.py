@@ -14,11 +14,11 @@ from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
+from asgi_wasm.host.vm.windows import Windows
 
 if TYPE_CHECKING:
     from asgi_wasm.engines.base import GuestFunction
     from asgi_wasm.host.ports import Attributes, Effect, Ports
-    from asgi_wasm.host.vm.log_lines import LogLines
     from asgi_wasm.specs import PluginSpec
 
 
@@ -35,7 +35,6 @@ class Vm(Protocol):
 
     ports: Ports
     failure: str | None
-    log_lines: LogLines
     # What callbacks have left to be carried out after them.
     effects: list[Effect]
     contexts: dict[int, Context]
@@ -178,34 +177,18 @@ class Chain(Protocol):
         ...
 
 
-class StreamContext:
-    """One filter's part in one request and its response.
+class StreamContext(Windows):
+    """One filter's part in one request and its response."""
 
-    ``maps`` and ``bodies`` hold what this filter may touch at this moment, None what it may not: they are
-    filled before a callback and emptied when it answers Continue, as Envoy drops its pointers then.
-    """
-
-    __slots__ = (
-        "_may_make_trailers",
-        "bodies",
-        "chain",
-        "declared_properties",
-        "deleted",
-        "failed",
-        "id",
-        "logging",
-        "maps",
-        "root",
-        "vm",
-    )
+    __slots__ = ("chain", "declared_properties", "deleted", "failed", "id", "logging", "root", "vm")
 
     def __init__(self, context_id: int, root: RootContext, chain: Chain) -> None:
         self.id = context_id
         self.root = root
         self.vm = root.vm
         self.chain = chain
-        self.maps: list[HeaderMap | None] = [None, None, None, None]
-        self.bodies: list[Buffer | None] = [None, None]
+        self.maps = [None, None, None, None]
+        self.bodies = [None, None]
         self._may_make_trailers = 0
         self.failed = False
         self.logging = False
@@ -260,22 +243,6 @@ class StreamContext:
         self.bodies[direction] = None
         return verdict
 
-    def show_body(self, direction: int, buffer: Buffer, *, end_of_stream: bool) -> None:
-        """Open the window of a body callback."""
-        self.bodies[direction] = buffer
-        self._may_make_trailers = TRAILERS_MAPS[direction] if end_of_stream else 0
-
-    def hide_body(self, direction: int) -> None:
-        """Close it: the callback is over."""
-        self._may_make_trailers = 0
-        self.bodies[direction] = None
-
-    def take_made_trailers(self, direction: int) -> HeaderMap | None:
-        """The trailers that the last body callback made, once."""
-        window = TRAILERS_MAPS[direction]
-        made, self.maps[window] = self.maps[window], None
-        return made
-
     def trailers(self, direction: int, trailers: HeaderMap) -> int:
         """Run `on_request_trailers` or `on_response_trailers`; the raw verdict.
 
@@ -303,13 +270,6 @@ class StreamContext:
         if self.logging:
             return self.chain.logged_map(MapType(map_type))
         return self.maps[map_type]
-
-    def writable(self, map_type: int) -> HeaderMap | None:
-        """The map that may be changed now. Envoy makes trailers when a body's last callback first writes to them."""
-        found = self.maps[map_type]
-        if found is None and map_type == self._may_make_trailers != 0:
-            found = self.maps[map_type] = HeaderMap()
-        return found
 
 
 Context = RootContext | StreamContext

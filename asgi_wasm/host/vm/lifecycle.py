@@ -1,4 +1,4 @@
-"""The life of contexts: create, start, configure, done, log, delete.
+"""The life of a module and its contexts: its entry point, create, start, configure, done, log, delete.
 
 Followed: proxy-wasm-cpp-host `src/wasm.cc` (`start`, `configure`, `finishShutdown`) and `src/context.cc`; the order
 at a stream's end is Envoy's (`Context::log`, then `onDestroy`): log, done, delete. The spec has done, log, delete.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.effects import EndStreamCallouts
+from asgi_wasm.host.resident.layout import RESTRICTED
 from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext, VmFailedError
 
 if TYPE_CHECKING:
@@ -19,6 +20,26 @@ if TYPE_CHECKING:
 
 class StartRefusedError(Exception):
     """Raised when `on_vm_start` or `on_configure` answered false."""
+
+
+def start_module(vm: WasmVM) -> None:
+    """Run the module's own entry point: `_initialize` (then its main), else `_start`.
+
+    Raises `VmFailedError`. A module may also have none of these, or only a start section.
+
+    Follows: proxy-wasm-cpp-host `WasmBase::startVm` (`src/wasm.cc`).
+    """
+    vm.flags[RESTRICTED] = 1
+    initialize = vm.function("_initialize")
+    if initialize is not None:
+        vm.call(None, initialize)
+        if (main := vm.function("main")) is not None:
+            vm.call(None, main, 0, 0)
+        elif (main := vm.function("__main_void")) is not None:
+            vm.call(None, main)
+    elif (start := vm.function("_start")) is not None:
+        vm.call(None, start)
+    vm.flags[RESTRICTED] = 0
 
 
 def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:

@@ -86,7 +86,7 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
         except MemoryAccessError:
             status = ProxyStatus.INVALID_MEMORY_ACCESS
         except LimitReachedError as error:
-            vm.limit_reached(error)
+            vm.notices.limit_reached(vm.plugin_name(), error)
             status = ProxyStatus.INTERNAL_FAILURE
         except PortError:
             status = ProxyStatus.INTERNAL_FAILURE
