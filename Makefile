@@ -56,7 +56,8 @@ test-libwasmer: $(VENV)/.check ## build libwasmer (cargo, ten minutes the first 
 fuzz: $(VENV)/.check ## other hostile modules, hostcalls and clients each time, for five minutes
 	$(BIN)/python -m tests.fuzz --seconds 300
 
-soak: $(VENV)/.check ## a million requests through four plugins, with reloads: nothing may be kept (half an hour or more)
+soak: $(VENV)/.check ## each limit gone over 20,000 times, then a million requests with reloads: nothing may be kept (an hour)
+	$(BIN)/python -m tests.soak.limits
 	$(BIN)/python -m tests.soak
 
 sanitize: $(VENV)/.check ## the accelerator's tests over a build that finds faults of memory (needs gcc)

@@ -81,7 +81,7 @@ for file in sys.argv[2:]:
     with open(file, "rb") as stream:
         module = engine.compile(stream.read())
     functions = {(each.module, each.name): lambda *_: 0 for each in module.imports}
-    instances.append(module.instantiate(functions, memory_limit=1 << 30))
+    instances += [module.instantiate(functions, memory_limit=1 << 30) for _ in range(2)]
 print([instance.memory.read(0, 1) for instance in instances], engine.uses_raw_api)
 """
 
@@ -90,7 +90,7 @@ print([instance.memory.read(0, 1) for instance in instances], engine.uses_raw_ap
 @pytest.mark.parametrize("gigabytes", [2, 8])
 def test_few_addresses_are_enough_for_many_memories(gigabytes: int) -> None:
     """As under ulimit -v, in a sandbox or on a small machine: one sentence says what it costs."""
-    files = [str(ROOT / f"plugins/fault_injection/{name}.wasm") for name in ("rust", "go", "c", "assemblyscript")] * 2
+    files = [str(ROOT / f"plugins/fault_injection/{name}.wasm") for name in ("rust", "go", "c", "assemblyscript")]
     command = [sys.executable, "-c", FEW_ADDRESSES, str(gigabytes << 30), *files]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=110)
     said, result = done.stdout.splitlines()

@@ -1,0 +1,66 @@
+"""A few turns of each case, so that `make soak` itself does not rot: what is refused leaves no object behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+
+import pytest
+
+from asgi_wasm.settings.limits import Limits
+from tests.soak.limits.__main__ import ALL
+from tests.soak.limits.case import Case, Seen, at_rest
+from tests.soak.limits.taken import LOOKS, Taken, blocks
+
+TIMES = 60
+# Not what a request meets, but what keeps a plugin from starting (`tests/worker/test_space_and_time.py`), or a sentence
+# of the log alone.
+ELSEWHERE = {"compile_ms", "slow_callback_ms"}
+
+
+async def kept(case: Case, times: int) -> float:
+    """Python's blocks for each time over the limit: the middle of three spans, for caches fill and empty meanwhile."""
+    async with case.served() as app:
+        found = []
+        for enough in (times, 2 * times, 3 * times, 4 * times):
+            while case.seen.times < enough:
+                await case.ask(app, case.seen)
+            await at_rest(app)
+            gc.collect()
+            found.append(blocks())
+        return median(after - before for before, after in pairwise(found)) / times
+
+
+@pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="this interpreter does not tell what it has")
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+def test_nothing_is_kept_of_what_is_refused(case: Case) -> None:
+    assert asyncio.run(kept(case, int(TIMES * max(case.share, 0.25)))) < 0.5
+
+
+@pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="this interpreter does not tell what it has")
+def test_what_is_kept_is_noticed() -> None:
+    things: list[object] = []
+
+    async def ask(app: object, seen: Seen) -> None:
+        await ALL[0].ask(app, ALL[0].seen)  # type: ignore[arg-type]
+        things.append(object())
+        seen.times += 1
+
+    assert asyncio.run(kept(replace(ALL[0], ask=ask, seen=Seen()), TIMES)) > 0.5
+
+
+def test_each_limit_has_its_case() -> None:
+    named = {case.name.partition(",")[0] for case in ALL} | {"memory"} | ELSEWHERE
+    assert set(Limits.model_fields) - named == set()
+
+
+def test_a_slope_is_per_thousand_times() -> None:
+    taken = Taken()
+    for index in range(LOOKS + 1):
+        taken.times[index], taken.rss[index] = 100 * index, 5 * 100 * index + 7
+    assert taken.slope(taken.rss) == pytest.approx(5000)
+    assert taken.slope(taken.blocks) == 0
