@@ -47,6 +47,13 @@ class FailurePolicy(str, Enum):
     FAIL_RELOAD = "fail_reload"
 
 
+class Mode(str, Enum):
+    """Whether what a plugin decides is done, or only told."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
 class EscapedSlashes(str, Enum):
     """What becomes of a request whose path has %2F or %5C. Envoy: ``path_with_escaped_slashes_action``."""
 
@@ -74,6 +81,7 @@ class PluginSpec:
     limits: PluginLimits = DEFAULT_PLUGIN_LIMITS
     sha256: str | None = None
     service: bool = False
+    mode: Mode = Mode.ENFORCE
     # The lowest ABI level (`host.abi.LogLevel`) that is kept of what it logs.
     log_level: int = 0
     # Seconds between two starts after failures.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.filter_chain import FilterChain
+from asgi_wasm.host.streams.observing import ObservingChain
 from asgi_wasm.limits import StreamLimits
+from asgi_wasm.specs import Mode
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.sides import RequestSide, ResponseSide
@@ -39,5 +41,6 @@ def make_chain(
 ) -> FilterChain:
     """The chain between the two far ends; ``attributes`` are read from it."""
     shared = environment.limits, environment.log, environment.host_metrics
-    attributes.chain = chain = FilterChain(filters, to_app, to_client, attributes, *shared)
+    kind = ObservingChain if any(each.spec.mode is Mode.OBSERVE for each in filters) else FilterChain
+    attributes.chain = chain = kind(filters, to_app, to_client, attributes, *shared)
     return chain

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.host import directions
 from asgi_wasm.host.directions import InBoth
 from asgi_wasm.host.plugin import Plugin
+from asgi_wasm.specs import Mode
 
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
@@ -24,8 +25,8 @@ class Plan:
     """Which callbacks some plugin of the chain has: what nobody has is never prepared.
 
     ``sees_body`` is true where there is one for the body or the trailers, ``changes_body`` where for the body.
-    ``is_straight`` is false when a plugin of the chain could not be loaded; ``may_lend`` is true when each may have a
-    kernel beside it, which ``accelerator`` may enter.
+    ``is_straight`` is false when a plugin of the chain could not be loaded, or observes; ``may_lend`` is true when each
+    may have a kernel beside it, which ``accelerator`` may enter.
     """
 
     filters: Sequence[Filter]
@@ -45,15 +46,19 @@ class Plan:
         callbacks = {name for plugin in plugins for name in plugin.callbacks}
         imports = {each.name for plugin in plugins for each in plugin.code.module.imports}
         body, trailers = ([f"proxy_on_{way}_{part}" in callbacks for way in directions.NAMES] for part in _PARTS)
+        # Who observes changes nothing, and is as odd as one that is missing.
+        enforcing = [plugin for plugin in plugins if plugin.spec.mode is Mode.ENFORCE]
+        deciding = {name for plugin in enforcing for name in plugin.callbacks}
+        is_straight = len(enforcing) == len(filters)
         kits = [plugin.code.kit for plugin in plugins]
         return cls(
             filters,
-            is_straight=len(plugins) == len(filters),
+            is_straight=is_straight,
             sees_body=InBoth(*(either or other for either, other in zip(body, trailers, strict=True))),
-            changes_body=InBoth(*body),
+            changes_body=InBoth(*(f"proxy_on_{way}_body" in deciding for way in directions.NAMES)),
             sees_response="proxy_on_response_headers" in callbacks,
             sees_log="proxy_on_log" in callbacks,
             may_set_properties=bool(imports & _SETTERS),
-            may_lend=None not in kits and len(plugins) == len(filters),
+            may_lend=None not in kits and is_straight,
             accelerator=next((kit.accelerator for kit in kits if kit is not None), None),
         )

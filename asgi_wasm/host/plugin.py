@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from asgi_wasm.engines.base import Module
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError, PluginStartError
@@ -44,6 +45,14 @@ class Code:
     digest: str
     # What may stand beside its instances.
     kit: Kit | None = None
+
+
+class Late(Protocol):
+    """What a plugin observes of a request that is over."""
+
+    def give_up(self) -> None:
+        """End it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,9 @@ class Plugin:
     pool: VmPool
     _roots: dict[bytes, RootContext] = field(default_factory=dict)
     _recoveries: dict[bytes, Recovery] = field(default_factory=dict)
+    # In `mode: observe`, by verdict, how often it would have done that; and the requests that it still waits for.
+    observed: dict[str, int] = field(default_factory=dict)
+    late: dict[int, Late] = field(default_factory=dict)
 
     def root(self, conf: bytes) -> RootContext:
         """The root context of this configuration; started now when there is none, or when its VM failed.
@@ -208,6 +220,8 @@ class Plugin:
 
     def stop(self) -> None:
         """End every root context."""
+        for late in list(self.late.values()):
+            late.give_up()
         for root in self._roots.values():
             lifecycle.shut_down_root(root)
 
@@ -218,6 +232,9 @@ class BrokenPlugin:
 
     spec: PluginSpec
     error: PluginError
+    # As a plugin's.
+    observed: dict[str, int] = field(default_factory=dict, compare=False)
+    late: dict[int, Late] = field(default_factory=dict, compare=False)
 
     def root(self, conf: bytes) -> RootContext:
         """Raises the `PluginError` that loading it raised."""

@@ -135,10 +135,7 @@ class SharedQueues(Protocol):
 
 
 class Metrics(Protocol):
-    """Where the plugins' metrics are kept. One object may serve many VMs; ids are each VM's own.
-
-    May raise `PortError`.
-    """
+    """Where the plugins' metrics are kept. It may serve many VMs; ids are each VM's own. May raise `PortError`."""
 
     def counter_add(self, plugin: str, name: str, value: int) -> None: ...
 
@@ -193,6 +190,10 @@ class HostMetrics(Protocol):
         """A request met a failed plugin and got this failure policy."""
         ...
 
+    def observed(self, plugin: str, verdict: str) -> None:
+        """A plugin in `mode: observe` would have done this to a request (`host.streams.observed`)."""
+        ...
+
     def limit_reached(self, plugin: str, limit: str) -> None:
         """Something that a plugin asked for was refused or cut, because of this limit of its own."""
         ...
@@ -202,10 +203,7 @@ class HostMetrics(Protocol):
         ...
 
     def callout_ended(self, plugin: str, upstream: str, outcome: str, seconds: float) -> None:
-        """A call to an upstream is over, after so many ``seconds``.
-
-        ``outcome`` is "response", "timeout", "connection_failure" or "failure".
-        """
+        """A call is over after so many ``seconds``: "response", "timeout", "connection_failure" or "failure"."""
         ...
 
 
@@ -236,6 +234,9 @@ class NoHostMetrics:
         """Nothing."""
 
     def policy_applied(self, plugin: str, policy: str) -> None:
+        """Nothing."""
+
+    def observed(self, plugin: str, verdict: str) -> None:
         """Nothing."""
 
     def limit_reached(self, plugin: str, limit: str) -> None:

@@ -124,6 +124,7 @@ class _Reader:
                 "env": tuple(plugin.env.items()),
                 "allowed_capabilities": frozenset(plugin.allowed_capabilities),
                 "limits": limits_of(bounds.PluginLimits, common, plugin.limits),
+                "mode": specs.Mode(plugin.mode),
                 "vm_conf": plugin.vm_conf or b"",
                 "log_level": LEVELS.index(plugin.log_level),
                 "reload_interval": said.pop("reload_config").backoff.base_interval,

@@ -28,6 +28,7 @@ from asgi_wasm.specs import (
     DEFAULT_RELOAD_INTERVAL,
     EscapedSlashes,
     FailurePolicy,
+    Mode,
 )
 
 # A plugin's name becomes part of a logger's name and of settings' keys.
@@ -66,12 +67,14 @@ def _level(value: object) -> object:
 if TYPE_CHECKING:
     Level = Literal["trace", "debug", "info", "warn", "warning", "error", "critical"]
     # What may be written; once checked it is an enumeration.
+    PluginMode = Mode | Literal["enforce", "observe"]
     Policy = FailurePolicy | Literal["fail_closed", "fail_open", "fail_reload"]
     Slashes = (
         EscapedSlashes | Literal["keep_unchanged", "reject_request", "unescape_and_redirect", "unescape_and_forward"]
     )
 else:
     Level = Annotated[Literal[LEVELS], BeforeValidator(_level)]
+    PluginMode = Annotated[Mode, BeforeValidator(_lower)]
     Policy = Annotated[FailurePolicy, BeforeValidator(_policy)]
     Slashes = Annotated[EscapedSlashes, BeforeValidator(_lower)]
 
@@ -128,6 +131,9 @@ class Plugin(Entry):
     """Refuse any other file: 64 hexadecimal digits."""
     service: Flag = False
     """A plugin without requests: only its root context runs (ticks, queues)."""
+    mode: PluginMode = Mode.ENFORCE
+    """`enforce`, or `observe`: the plugin runs on copies; what it would have answered, changed, held back or broken off
+    is logged and counted, never done."""
 
     @model_validator(mode="before")
     @classmethod

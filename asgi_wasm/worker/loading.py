@@ -24,7 +24,7 @@ from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.limits import DEFAULT_MEMORY_LIMIT
 from asgi_wasm.logs import get_logger
-from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec, Wish
+from asgi_wasm.specs import FailurePolicy, HostSpec, Mode, PluginSpec, Wish
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 from asgi_wasm.worker.threads import in_thread
@@ -75,7 +75,7 @@ class Plugins:
     def first_error(self) -> PluginError | None:
         """Why the middleware should not start: the first plugin that is broken and does not fail open."""
         for plugin in self._plugins:
-            if isinstance(plugin, BrokenPlugin) and plugin.spec.failure_policy is not FailurePolicy.FAIL_OPEN:
+            if isinstance(plugin, BrokenPlugin) and not _may_be_missing(plugin.spec):
                 return plugin.error
         return None
 
@@ -87,6 +87,10 @@ class Plugins:
         """End every plugin."""
         for plugin in self._plugins:
             plugin.stop()
+
+
+def _may_be_missing(spec: PluginSpec) -> bool:
+    return spec.failure_policy is FailurePolicy.FAIL_OPEN or spec.mode is Mode.OBSERVE
 
 
 class Loader:

@@ -52,6 +52,9 @@ class PluginStatus:
     priority: int = 0
     failure_policy: str = ""
     service: bool = False
+    # `enforce`, or `observe`: then what it would have done, and how often.
+    mode: str = ""
+    observed: Mapping[str, int] = field(default_factory=dict)
     # Hex digests; no configuration is shown, since it may hold secrets. "" for what was not loaded.
     sha256: str = ""
     conf_sha256: str = ""
@@ -115,6 +118,8 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
         priority=spec.priority,
         failure_policy=spec.failure_policy.value,
         service=spec.service,
+        mode=spec.mode.value,
+        observed=dict(plugin.observed),
         conf_sha256=sha256(conf).hexdigest(),
         last_lines=last_lines,
     )

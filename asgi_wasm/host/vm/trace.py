@@ -50,6 +50,8 @@ class Call:
     ended: int = 0
     # Between whom and the host: tokens of callouts are each VM's own.
     vm: object = None
+    # Of a plugin that only observes: nothing comes of its verdict.
+    observed: bool = False
 
     @property
     def answer(self) -> str:

@@ -16,6 +16,7 @@ from asgi_wasm.host.codecs import wire
 from asgi_wasm.host.signatures import Signature
 from asgi_wasm.host.vm.memory import GuestMemory
 from asgi_wasm.host.vm.trace import Call, TraceSink, Value
+from asgi_wasm.specs import Mode
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm.contexts import Context
@@ -80,6 +81,7 @@ class Trace:
         number = 0 if context is None else context.id
         call = Call(name, is_callback, self._vm.plugin_name(), number, stream, self._depth, _arguments(row, args))
         call.vm = self._vm
+        call.observed = is_callback and context is not None and context.root.spec.mode is Mode.OBSERVE
         decodes = self._sink.reads_memory and not is_callback and name.startswith("proxy_")
         if decodes:
             call.given = self._given(call)

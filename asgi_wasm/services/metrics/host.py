@@ -37,6 +37,9 @@ class PrometheusHostMetrics:
         self._traps = family("asgi_wasm_traps", COUNTER, "VMs that failed while they acted for this plugin.")
         self._policies = family("asgi_wasm_failures", COUNTER, "Requests that met a failed plugin, by what they got.")
         self._limits = family("asgi_wasm_limits_reached", COUNTER, "What was refused or cut, by the plugin's limit.")
+        self._observed = family(
+            "asgi_wasm_observed", COUNTER, "Requests to which plugins that only observe would have done something."
+        )
         self._callouts = family(
             "asgi_wasm_callout_seconds", HISTOGRAM, "Seconds that plugins' calls to upstreams took.", CALLOUT_BUCKETS
         )
@@ -84,6 +87,10 @@ class PrometheusHostMetrics:
     def policy_applied(self, plugin: str, policy: str) -> None:
         """Count it."""
         self._policies.counter((("plugin", plugin), ("policy", policy))).inc()
+
+    def observed(self, plugin: str, verdict: str) -> None:
+        """Count it."""
+        self._observed.counter((("plugin", plugin), ("verdict", verdict))).inc()
 
     def limit_reached(self, plugin: str, limit: str) -> None:
         """Count it."""

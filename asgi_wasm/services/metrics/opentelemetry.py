@@ -102,6 +102,7 @@ class OtelHostMetrics:
         self._traps = meter.create_counter("asgi_wasm.traps", description="VMs that failed.")
         self._policies = meter.create_counter("asgi_wasm.failures", description="Requests that met a failed plugin.")
         self._limits = meter.create_counter("asgi_wasm.limits_reached", description="What was refused or cut.")
+        self._observed = meter.create_counter("asgi_wasm.observed", description="What observers would have done.")
         self._callouts = meter.create_histogram("asgi_wasm.callout.duration", "s", "What calls to upstreams took.")
         self._starts = meter.create_counter("asgi_wasm.vm.starts", description="VMs started.")
         self._away = meter.create_up_down_counter("asgi_wasm.plugins_away", description="Plugins that wait.")
@@ -147,6 +148,10 @@ class OtelHostMetrics:
     def policy_applied(self, plugin: str, policy: str) -> None:
         """Count it."""
         self._policies.add(1, {"plugin": plugin, "policy": policy})
+
+    def observed(self, plugin: str, verdict: str) -> None:
+        """Count it."""
+        self._observed.add(1, {"plugin": plugin, "verdict": verdict})
 
     def limit_reached(self, plugin: str, limit: str) -> None:
         """Count it."""
