@@ -61,19 +61,15 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
             path = path + b"?" + query
         pseudo = [b":authority", host, b":path", path, b":method", _METHODS[method], b":scheme", _SCHEMES[scheme]]
     else:
-        pairs = translate.pseudo_headers(scope)
-        pseudo = [part for pair in pairs for part in pair]
+        pseudo = [part for pair in translate.pseudo_headers(scope) for part in pair]
         if host is not None:
-            kept.insert(0, (HOST, pairs[0][1]))
-        if not simple:
-            fields = translate.shown_fields(scope)
+            kept.insert(0, (HOST, pseudo[1]))
+        fields = fields if simple else translate.shown_fields(scope)
     if coded:
         return pseudo, fields, kept, False
     if length is not None:
         return pseudo, fields, kept, length.strip() == b"0"
-    if not guesses:
-        return pseudo, fields, kept, None
-    return pseudo, fields, kept, simple or translate.is_likely_to_end(scope)
+    return pseudo, fields, kept, (simple or translate.is_likely_to_end(scope)) if guesses else None
 
 
 def status_of_start(method: str, message: Message) -> bytes | None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from asgi_wasm.cli import options
 from asgi_wasm.cli.options import Conf, Data, Engine, Headers, Json, Method, PluginFile, RootId, SettingsFile
 from asgi_wasm.logs import get_logger
 
@@ -108,30 +109,19 @@ def request(
 
 @app.command()
 def run(
-    plugins: Annotated[list[str] | None, typer.Argument(help="Plugins' .wasm files; the first runs first.")] = None,
-    conf: Annotated[
-        list[str] | None, typer.Option("--conf", help="A plugin's configuration, in their order.", metavar="TEXT")
-    ] = None,
-    root_id: Annotated[
-        list[str] | None, typer.Option(help="A plugin's root id, in their order.", metavar="NAME")
-    ] = None,
-    settings: Annotated[Path | None, typer.Option(help="A settings file; else none is read.", metavar="FILE")] = None,
-    app: Annotated[str | None, typer.Option(help="An ASGI app to serve, as module:app.", metavar="TEXT")] = None,
-    upstream: Annotated[str | None, typer.Option(help="An HTTP server to pass requests on to.", metavar="URL")] = None,
-    callout: Annotated[
-        list[str] | None, typer.Option(help="An upstream that plugins may call, NAME=URL.", metavar="TEXT")
-    ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Print every callback and hostcall.")] = False,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch", help="Reload when a plugin's file changes; runs ./build, if there is one, when a source does."
-        ),
-    ] = False,
-    build: Annotated[str | None, typer.Option(help="Run this in place of ./build.", metavar="TEXT")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")] = 8000,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="NAME")] = "info",
+    plugins: options.PluginFiles = None,
+    conf: options.Confs = None,
+    root_id: options.RootIds = None,
+    settings: options.RunSettings = None,
+    app: options.App = None,
+    upstream: options.Upstream = None,
+    callout: options.Callouts = None,
+    trace: options.Trace = False,
+    watch: options.Watch = False,
+    build: options.Build = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    log_level: options.Level = "info",
     engine: Engine = "auto",
 ) -> None:
     """Serve plugins before an app, an HTTP server or an echo.

@@ -21,3 +21,28 @@ RootId = Annotated[str, typer.Option(help="Which root context inside the module.
 Method = Annotated[str, typer.Option("-X", "--method", help="Else GET; POST where there is a body.", metavar="NAME")]
 Headers = Annotated[list[str] | None, typer.Option("-H", "--header", help="'name: value'", metavar="TEXT")]
 Data = Annotated[str | None, typer.Option("-d", "--data", help="The body; @FILE reads it.", metavar="TEXT")]
+
+# --- of `run`
+
+PluginFiles = Annotated[list[str] | None, typer.Argument(help="Plugins' .wasm files; the first runs first.")]
+Confs = Annotated[
+    list[str] | None, typer.Option("--conf", help="A plugin's configuration, in their order.", metavar="TEXT")
+]
+RootIds = Annotated[list[str] | None, typer.Option(help="A plugin's root id, in their order.", metavar="NAME")]
+RunSettings = Annotated[Path | None, typer.Option(help="A settings file; else none is read.", metavar="FILE")]
+App = Annotated[str | None, typer.Option(help="An ASGI app to serve, as module:app.", metavar="TEXT")]
+Upstream = Annotated[str | None, typer.Option(help="An HTTP server to pass requests on to.", metavar="URL")]
+Callouts = Annotated[
+    list[str] | None, typer.Option(help="An upstream that plugins may call, NAME=URL.", metavar="TEXT")
+]
+Trace = Annotated[bool, typer.Option("--trace", help="Print every callback and hostcall.")]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Reload when a plugin's file changes; runs ./build, if there is one, when a source does."
+    ),
+]
+Build = Annotated[str | None, typer.Option(help="Run this in place of ./build.", metavar="TEXT")]
+Host = Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")]
+Level = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="NAME")]

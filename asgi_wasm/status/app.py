@@ -46,6 +46,9 @@ _REFUSED = (
 _BAD = (PluginState.BROKEN, PluginState.AWAY)
 
 
+Answer = Callable[[Request], Awaitable[Response]]
+
+
 class Middleware(Protocol):
     """What is shown: a `WasmMiddleware`."""
 
@@ -60,91 +63,102 @@ class Middleware(Protocol):
     def running_on(self, method: str, url: str) -> Sequence[RunsHere] | None: ...
 
 
-def make_app(middleware: Middleware, token: str | None) -> Starlette:
-    """The app behind `asgi_wasm.status_app`, with Starlette, which is imported for it alone."""
-    if token is not None and not token.strip():
-        raise ValueError("token is empty: give a secret, or leave it out for clients on this machine only")
+class _Answers:
+    """What the app answers to each of its paths."""
 
-    async def page(request: Request) -> Response:
-        # It holds no data: the data are asked for by its script, with the token that is typed in.
-        middleware.leave_out(request.scope)
-        return FileResponse(_FILES / "page.html", media_type="text/html; charset=utf-8", headers=_HEADERS)
+    def __init__(self, middleware: Middleware, token: str | None) -> None:
+        self._middleware = middleware
+        self._token = token
+        # By digest: of what a plugin is made is read from its file once.
+        self._languages: dict[str, tuple[str, str]] = {}
 
-    # By digest: of what a plugin is made is read from its file once.
-    languages: dict[str, tuple[str, str]] = {}
+    def file(self, name: str, media_type: str) -> Answer:
+        """A part of the page. It holds no data: its script asks for them, with the token that is typed in."""
 
-    def guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            self._middleware.leave_out(request.scope)
+            return FileResponse(_FILES / name, media_type=media_type, headers=_HEADERS)
+
+        return answer
+
+    def guarded(self, answer: Answer) -> Answer:
+        """The same, for those who may see it."""
+
         async def asked(request: Request) -> Response:
             # Who looks on every few seconds would soon see nothing else.
-            middleware.leave_out(request.scope)
-            if may_see(request, token):
+            self._middleware.leave_out(request.scope)
+            if may_see(request, self._token):
                 return await answer(request)
             return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
 
         return asked
 
-    async def as_json(request: Request) -> Response:
-        status = middleware.status()
+    async def as_json(self, request: Request) -> Response:
+        """What the page shows of plugins and routes."""
+        status = self._middleware.status()
         for plugin in status.plugins:
-            if plugin.sha256 and plugin.sha256 not in languages:
-                languages[plugin.sha256] = await to_thread(shown.made_of, plugin.file, plugin.sha256)
-        return JSONResponse(shown.plugins(status, languages), headers=_HEADERS)
+            if plugin.sha256 and plugin.sha256 not in self._languages:
+                self._languages[plugin.sha256] = await to_thread(shown.made_of, plugin.file, plugin.sha256)
+        return JSONResponse(shown.plugins(status, self._languages), headers=_HEADERS)
 
-    async def traces(request: Request) -> Response:
-        kept = middleware.traces()
+    async def traces(self, request: Request) -> Response:
+        """The last requests, in a line each."""
+        kept = self._middleware.traces()
         listed = [shown.summary(trace) for trace in kept]
-        most = middleware.status().trace_requests
+        most = self._middleware.status().trace_requests
         return JSONResponse({"kept": most, "requests": listed, "times": shown.times(kept)}, headers=_HEADERS)
 
-    async def trace(request: Request) -> Response:
+    async def trace(self, request: Request) -> Response:
+        """One of them, with all its calls."""
         number = request.path_params["number"]
-        found = next((each for each in middleware.traces() if each.number == number), None)
+        found = next((each for each in self._middleware.traces() if each.number == number), None)
         if found is None:
             return PlainTextResponse(f"request {number} is not kept any more\n", 404, headers=_HEADERS)
         return JSONResponse(shown.in_full(found), headers=_HEADERS)
 
-    async def running_on(request: Request) -> Response:
+    async def running_on(self, request: Request) -> Response:
+        """Which plugins a method and URL would meet."""
         asked = request.query_params
         try:
-            found = middleware.running_on(asked.get("method", "GET"), asked.get("url", "/"))
+            found = self._middleware.running_on(asked.get("method", "GET"), asked.get("url", "/"))
         except ValueError:
             return PlainTextResponse("url is no URL: write https://host/path, or a path\n", 400, headers=_HEADERS)
         runs = None if found is None else [asdict(plugin) for plugin in found]
         return JSONResponse({"plugins": runs}, headers=_HEADERS)
 
-    async def reload(request: Request) -> Response:
-        if not may_see(request, token) or _MEANT not in request.headers:
+    async def reload(self, request: Request) -> Response:
+        """Read the settings anew."""
+        if not may_see(request, self._token) or _MEANT not in request.headers:
             return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
         try:
-            await middleware.reload()
+            await self._middleware.reload()
         except AsgiWasmError as error:
             return PlainTextResponse(f"{escape(str(error))}\n", 409, headers=_HEADERS)
         return PlainTextResponse("reloaded\n", headers=_HEADERS)
 
-    async def health(request: Request) -> Response:
-        ready = is_ready(middleware.status())
+    async def health(self, request: Request) -> Response:
+        """For probes, and for everybody."""
+        ready = is_ready(self._middleware.status())
         return PlainTextResponse("ok\n" if ready else "not ready\n", 200 if ready else 503, headers=_HEADERS)
 
+
+def make_app(middleware: Middleware, token: str | None) -> Starlette:
+    """The app behind `asgi_wasm.status_app`, with Starlette, which is imported for it alone."""
+    if token is not None and not token.strip():
+        raise ValueError("token is empty: give a secret, or leave it out for clients on this machine only")
+    answers = _Answers(middleware, token)
     return Starlette(
         routes=[
-            Route("/", page),
-            *(Route(f"/{name}", _asset(name, middleware)) for name in _ASSETS),
-            Route("/status.json", guarded(as_json)),
-            Route("/traces.json", guarded(traces)),
-            Route("/traces/{number:int}.json", guarded(trace)),
-            Route("/plugins.json", guarded(running_on)),
-            Route("/reload", reload, methods=["POST"]),
-            Route("/health", health),
+            Route("/", answers.file("page.html", "text/html; charset=utf-8")),
+            *(Route(f"/{name}", answers.file(name, media_type)) for name, media_type in _ASSETS.items()),
+            Route("/status.json", answers.guarded(answers.as_json)),
+            Route("/traces.json", answers.guarded(answers.traces)),
+            Route("/traces/{number:int}.json", answers.guarded(answers.trace)),
+            Route("/plugins.json", answers.guarded(answers.running_on)),
+            Route("/reload", answers.reload, methods=["POST"]),
+            Route("/health", answers.health),
         ]
     )
-
-
-def _asset(name: str, middleware: Middleware) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        middleware.leave_out(request.scope)
-        return FileResponse(_FILES / name, media_type=_ASSETS[name], headers=_HEADERS)
-
-    return answer
 
 
 def is_ready(status: Status) -> bool:

@@ -85,21 +85,9 @@ class Stage:
         """
         self.log = _Words(is_traced)
         self.log.lowest = level
-        clock = ManualClock()
-        # Never zero: Go's runtime refuses that.
-        clock.now = seconds * 1_000_000_000 or 1_000_000
         # As in the tester: a plugin that separates a path's parts by dots instead of NUL gets it as well.
         self._values = {path.encode(): value for path, value in properties.items()}
-        ports = Ports(
-            log=self.log,
-            clock=clock,
-            random=os.urandom,
-            shared_data=MemorySharedData(),
-            queues=MemoryQueues(lambda wake: wake()),
-            metrics=MemoryMetrics(),
-            start=self._start,
-        )
-        self._pool = VmPool(ports, ENVOY_FUNCTIONS)
+        self._pool = VmPool(self._ports(seconds), ENVOY_FUNCTIONS)
         self._plugin = Plugin(spec, code, self._pool)
         self._root = self._plugin.root(spec.conf or b"")
         self._stream: StreamContext | None = None
@@ -111,6 +99,20 @@ class Stage:
         self.status = b""
         self.answered_locally = False
         self.local_details = b""
+
+    def _ports(self, seconds: int) -> Ports:
+        clock = ManualClock()
+        # Never zero: Go's runtime refuses that.
+        clock.now = seconds * 1_000_000_000 or 1_000_000
+        return Ports(
+            log=self.log,
+            clock=clock,
+            random=os.urandom,
+            shared_data=MemorySharedData(),
+            queues=MemoryQueues(lambda wake: wake()),
+            metrics=MemoryMetrics(),
+            start=self._start,
+        )
 
     # --- what the stream asks
 

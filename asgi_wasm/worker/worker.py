@@ -22,7 +22,7 @@ from asgi_wasm.host.effects import (
     SetTickPeriod,
     StartAgain,
 )
-from asgi_wasm.host.ports import Effect, Ports
+from asgi_wasm.host.ports import Clock, Effect, Log, Ports
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.services.callouts.grpc.calls import STARTED_BY
 from asgi_wasm.services.home import HomeLoop
@@ -77,7 +77,22 @@ class Worker:
         self._grpc_calls = services.grpc_calls(spec.upstreams)
         self._tracing = Tracing(spec)
         self.routes, self.trace_requests = routes_of(spec), spec.trace_requests
-        ports = Ports(
+        ports = self._ports(log, clock)
+        self._carriers = self._carriers_of_effects()
+        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
+        self._loader = Loader(ports, {**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions})
+        self.plugins = Plugins()
+        self._escaped_slashes = spec.paths.escaped_slashes
+        # Whether `admit` is to be asked at all.
+        self.is_strict = spec.deny_unrouted or self._escaped_slashes is not EscapedSlashes.KEEP_UNCHANGED
+        # By the identity of their filters, which each lane keeps alive.
+        self._lanes: dict[int, Lane] = {}
+        # That of all HTTP requests, where no settings tell them apart.
+        self.sole_lane: Lane | None = None
+
+    def _ports(self, log: Log, clock: Clock) -> Ports:
+        """What plugins are answered by at once, and where their effects go."""
+        return Ports(
             log=log,
             clock=clock,
             random=os.urandom,
@@ -94,17 +109,6 @@ class Worker:
             is_home=HomeLoop().runs_here,
             sinks=self._tracing.sinks,
         )
-        self._carriers = self._carriers_of_effects()
-        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
-        self._loader = Loader(ports, {**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions})
-        self.plugins = Plugins()
-        self._escaped_slashes = spec.paths.escaped_slashes
-        # Whether `admit` is to be asked at all.
-        self.is_strict = spec.deny_unrouted or self._escaped_slashes is not EscapedSlashes.KEEP_UNCHANGED
-        # By the identity of their filters, which each lane keeps alive.
-        self._lanes: dict[int, Lane] = {}
-        # That of all HTTP requests, where no settings tell them apart.
-        self.sole_lane: Lane | None = None
 
     def _carriers_of_effects(self) -> dict[type[Effect], tuple[Callable[[Any], None], ...]]:
         """Every effect for a root context, and who carries it out, in this order."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
 from asgi_wasm.engines.traps import Failure
-from asgi_wasm.engines.wasmtime.interruption import NativeEntry
+from asgi_wasm.engines.wasmtime.interruption import NativeEntry, codes_in
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.errors import EngineError
 
@@ -148,23 +148,33 @@ def _mask(type_: str) -> int:
     return 0xFFFFFFFFFFFFFFFF if type_ in WIDE else 0xFFFFFFFF
 
 
-def bind_guest_function(
-    invoke: Any, context: Context, extern: Any, type_: base.FuncType, failure: RawFailure
-) -> tuple[base.GuestFunction, Callable[[], None]]:
-    """The callable for an exported function, and what makes it unusable.
+class _Crossing(NamedTuple):
+    """All that a call of one exported function needs, in the form that the C API takes.
 
     One set of slots serves re-entrant calls too: wasmtime reads the arguments before the guest runs, and writes the
     results after it has run, with no Python in between.
     """
+
+    invoke: Any
+    store: Context
+    slots: Any
+    # Of `invoke`, after the store: function, slots, their count, trap.
+    rest: tuple[Any, Any, Any, Any]
+    trap: c_void_p
+    # Its first item is the result.
+    result: Any
+    fail: Callable[[int | None], NoReturn]
+
+
+Bound = tuple[base.GuestFunction, Callable[[], None]]
+
+
+def bind_guest_function(invoke: Any, context: Context, extern: Any, type_: base.FuncType, failure: RawFailure) -> Bound:
+    """The callable for an exported function, and what makes it unusable."""
     arity = len(type_.params)
     count = max(arity, len(type_.results))
     slots = (c_uint64 * (2 * max(count, 1)))()
     trap = c_void_p()
-    # Longer than the body below needs them, since each attribute or global costs as much as a slot.
-    run: Any = invoke
-    store: Context | None = context
-    function, slots_at, size, trap_at = byref(extern.of.func), byref(slots), c_size_t(count), byref(trap)
-    result: Any = _result(slots, type_)
 
     def fail(error: int | None) -> NoReturn:
         text = report(error, trap)  # first of all: it needs no more levels than `callback_headroom` has seen
@@ -172,7 +182,19 @@ def bind_guest_function(
         failure.restock()
         raise trap_from_report(text, kept, failure.source)
 
-    def finish() -> int | None:
+    rest = byref(extern.of.func), byref(slots), c_size_t(count), byref(trap)
+    crossing = _Crossing(invoke, context, slots, rest, trap, _result(slots, type_), fail)
+    return _bind_few(crossing, arity) if arity <= 2 else _bind_many(crossing, arity)
+
+
+# What is written out below for each number of arguments would be one call more for each call, if it were a function.
+# Local names, since each attribute or global costs as much as a slot. Few are at most two parameters.
+
+
+def _bind_few(crossing: _Crossing, arity: int) -> Bound:
+    run, store, slots, (function, slots_at, size, trap_at), trap, result, fail = crossing
+
+    def call0() -> int | None:
         callback_headroom()
         error = run(store, function, slots_at, size, trap_at)
         if error or trap:
@@ -195,6 +217,16 @@ def bind_guest_function(
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
+
+    def close() -> None:
+        nonlocal run, store
+        run, store = _closed, None  # type: ignore[assignment]  # what the context keeps alive goes with it
+
+    return (call0, call1, call2)[arity], close
+
+
+def _bind_many(crossing: _Crossing, arity: int) -> Bound:
+    run, store, slots, (function, slots_at, size, trap_at), trap, result, fail = crossing
 
     def call3(a: int, b: int, c: int) -> int | None:
         slots[0] = a
@@ -222,14 +254,21 @@ def bind_guest_function(
             raise TypeError(f"the guest's function takes {arity} arguments, not {len(arguments)}")
         for index, argument in enumerate(arguments):
             slots[2 * index] = argument
-        return finish()
+        callback_headroom()
+        error = run(store, function, slots_at, size, trap_at)
+        if error or trap:
+            fail(error)
+        return result[0]  # type: ignore[no-any-return]
 
     def close() -> None:
         nonlocal run, store
-        run, store = _closed, None
+        run, store = _closed, None  # type: ignore[assignment]  # likewise
 
-    calls: tuple[base.GuestFunction, ...] = (finish, call1, call2, call3, call4)
-    return (calls[arity] if arity < len(calls) else call_any), close
+    return call3 if arity == 3 else call4 if arity == 4 else call_any, close
+
+
+# What enters a guest, its start section aside.
+ENTERING = codes_in(_bind_few) | codes_in(_bind_many)
 
 
 def _result(slots: Any, type_: base.FuncType) -> Any:

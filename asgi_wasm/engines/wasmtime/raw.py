@@ -16,6 +16,7 @@ from asgi_wasm.engines import base
 from asgi_wasm.engines.companion import NativeFunction
 from asgi_wasm.engines.traps import CALL_DEPTH, headroom
 from asgi_wasm.engines.wasmtime.calls import (
+    ENTERING,
     SLOT,
     Context,
     RawFailure,
@@ -24,7 +25,7 @@ from asgi_wasm.engines.wasmtime.calls import (
     store_context,
     store_is_open,
 )
-from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, codes_in, guard
+from asgi_wasm.engines.wasmtime.interruption import INTERRUPTED, Guard, NativeEntry, guard
 from asgi_wasm.engines.wasmtime.memory import MovingMemory, RawMemory
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
@@ -43,10 +44,6 @@ ARITIES = {
     "wasmtime_memory_data_size": 2,
     "wasmtime_trap_new": 2,
 }
-
-
-# What enters a guest: the start section aside, the functions made here.
-_ENTERING = codes_in(bind_guest_function)
 
 
 class RawLinker:
@@ -100,7 +97,7 @@ class RawLinker:
         context.callbacks = []
         context.entry = NativeEntry()
         failure = RawFailure(self._new_trap)
-        made = guard(store, time_limit, failure, module.engine, _ENTERING, context.entry)
+        made = guard(store, time_limit, failure, module.engine, ENTERING, context.entry)
         return Opened(context, failure, self._memory_type, made)
 
     def define(

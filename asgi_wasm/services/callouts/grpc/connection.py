@@ -28,7 +28,6 @@ from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts import connector
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
-from asgi_wasm.services.callouts.grpc.fields import fault
 from asgi_wasm.services.callouts.grpc.http2 import Stream, Turns, bound_table, open_h2
 from asgi_wasm.services.callouts.http2_frames import GOAWAY, Frames
 from asgi_wasm.services.callouts.slices import run_in_slices
@@ -238,28 +237,9 @@ class Connection(connector.Connection):
                     stream.is_received = True
                     stream.conversation.receive_end()
         elif isinstance(event, (ResponseReceived, TrailersReceived, StreamReset)):
-            self._on_stream_event(event)
-
-    def _on_stream_event(self, event: ResponseReceived | TrailersReceived | StreamReset) -> None:
-        stream = self._streams.get(event.stream_id or 0)
-        if stream is None:
-            return
-        conversation = stream.conversation
-        if isinstance(event, StreamReset):
-            stream.is_sent = stream.is_received = True
-            is_refused = event.error_code == ErrorCodes.REFUSED_STREAM
-            conversation.break_off(grpc_status.REFUSED if is_refused else grpc_status.REMOTE_RESET)
-            return
-        stream.is_received = event.stream_ended is not None
-        fields = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
-        are_trailers = isinstance(event, TrailersReceived)
-        reason = fault(fields, are_trailers=are_trailers)
-        if reason is not None:
-            conversation.break_off(reason)
-        elif are_trailers:
-            conversation.receive_trailers(fields)
-        else:
-            conversation.receive_headers(fields, is_last=stream.is_received)
+            stream = self._streams.get(event.stream_id or 0)
+            if stream is not None:
+                stream.receive(event)
 
     def _on_settings(self) -> None:
         self._knows_settings = True

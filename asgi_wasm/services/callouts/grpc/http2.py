@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ResponseReceived, StreamReset, TrailersReceived
 from h2.settings import SettingCodes, Settings
 
+from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.grpc.conversation import Conversation
-from asgi_wasm.services.callouts.grpc.fields import MAX_FIELD_BYTES
+from asgi_wasm.services.callouts.grpc.fields import MAX_FIELD_BYTES, fault
 from asgi_wasm.services.callouts.http2_frames import MAX_BLOCK_BYTES, PlainEncoder
 
 # What a server may send before it is told that it was read: of one stream, and of all. At ten milliseconds' distance
@@ -112,3 +115,22 @@ class Stream:
             h2.send_data(stream_id, data, end_stream=self.is_sent)
             if outgoing.has_more:
                 turns.add(stream_id)
+
+    def receive(self, event: ResponseReceived | TrailersReceived | StreamReset) -> None:
+        """What the server said beside messages: hand it to the conversation, or break that off."""
+        conversation = self.conversation
+        if isinstance(event, StreamReset):
+            self.is_sent = self.is_received = True
+            is_refused = event.error_code == ErrorCodes.REFUSED_STREAM
+            conversation.break_off(grpc_status.REFUSED if is_refused else grpc_status.REMOTE_RESET)
+            return
+        self.is_received = event.stream_ended is not None
+        fields = [(bytes(name), bytes(value)) for name, value in event.headers or ()]
+        are_trailers = isinstance(event, TrailersReceived)
+        reason = fault(fields, are_trailers=are_trailers)
+        if reason is not None:
+            conversation.break_off(reason)
+        elif are_trailers:
+            conversation.receive_trailers(fields)
+        else:
+            conversation.receive_headers(fields, is_last=self.is_received)
