@@ -179,7 +179,8 @@ class DeleteRoot(Effect):
 
 @dataclass(frozen=True)
 class StartAgain(RootEffect):
-    """Put another in the place of a service's ``root``, whose VM failed: no request asks for it.
+    """Put another in the place of a ``root`` whose VM failed: of a service, which no request asks for, or of the owner
+    of a queue, which others fill.
 
     Not before its ``recovery`` allows it; ``start`` raises `PluginError`.
     """

@@ -146,6 +146,8 @@ class Plugin:
     # In `mode: observe`, by verdict, how often it would have done that; and the requests that it still waits for.
     observed: dict[str, int] = field(default_factory=dict)
     late: dict[int, Late] = field(default_factory=dict)
+    # When a port last refused a hostcall of a start that failed, by `Clock.monotonic`.
+    _refused_at: int = 0
 
     def root(self, conf: bytes) -> RootContext:
         """The root context of this configuration; started now when there is none, or when its VM failed.
@@ -174,14 +176,14 @@ class Plugin:
         try:
             return self._start(conf)
         except PluginError as error:
-            recovery.failed(error.problem)
+            recovery.failed(error.problem, self._refused_at)
             raise
 
     def _failed(self, conf: bytes) -> None:
         """Its VM failed just now."""
         root = self._roots[conf]
-        self._recoveries[conf].failed(root.vm.failure or "")
-        if self.spec.service:
+        self._recoveries[conf].failed(root.vm.failure or "", root.vm.refused_at)
+        if self.spec.service or root.has_queue:
             self.pool.ports.start(StartAgain(root, self._recoveries[conf], partial(self.root, conf)))
 
     def present(self, conf: bytes) -> RootContext | None:
@@ -202,8 +204,10 @@ class Plugin:
         try:
             return lifecycle.start_root(vm, self.spec, conf)
         except VmFailedError as error:
+            self._refused_at = vm.refused_at
             raise self._start_error(f"it trapped while starting: {error}") from error
         except lifecycle.StartRefusedError as error:
+            self._refused_at = vm.refused_at
             raise self._start_error(str(error)) from error
 
     def _start_error(self, problem: str) -> PluginStartError:

@@ -22,6 +22,10 @@ _SECOND = 1_000_000_000
 _AT_ONCE = 3
 # Nanoseconds. The longest time between two starts, and how long a VM must have lived for its failures to be forgotten.
 _LONGEST = 60 * _SECOND
+# Instead, where a store had refused one of its hostcalls less than so long ago: the fault is not the plugin's, and the
+# store is asked again as often.
+_LONGEST_REFUSED = 5 * _SECOND
+_REFUSED = _SECOND
 
 
 class Recovery:
@@ -48,15 +52,16 @@ class Recovery:
         self._failed = False
         self._set_away(False)
 
-    def failed(self, reason: str) -> None:
-        """It failed just now. Nothing more is heard until it `starts` again."""
+    def failed(self, reason: str, refused_at: int = 0) -> None:
+        """It failed just now; a port refused it something at ``refused_at``. Nothing more until it `starts` again."""
         if self._failed:
             return
         now = self._ports.clock.monotonic()
         self._failed = True
         self.failures += 1
         self.last_failure = reason
-        self._next_try = self._when(now)
+        was_refused = refused_at and now - refused_at < _REFUSED
+        self._next_try = self._when(now, _LONGEST_REFUSED if was_refused else _LONGEST)
         if now < self._next_try:
             self._set_away(True)
             self._ports.log.host(self._spec.name, LogLevel.WARN, self._told((self._next_try - now) / _SECOND))
@@ -79,7 +84,7 @@ class Recovery:
             return again
         return f"{again} at the earliest; until then its requests get {self._spec.failure_policy.value}"
 
-    def _when(self, now: int) -> int:
+    def _when(self, now: int, longest: int) -> int:
         if self._spec.failure_policy is FailurePolicy.FAIL_RELOAD:
             return self._started + self._jittered(self._interval)
         if now - self._started > _LONGEST:
@@ -88,7 +93,7 @@ class Recovery:
         doubled = self._in_a_row - _AT_ONCE - 1
         if doubled < 0:
             return now
-        return now + min(self._jittered(self._interval << min(doubled, 32)), _LONGEST)
+        return now + min(self._jittered(self._interval << min(doubled, 32)), longest)
 
     def _jittered(self, interval: int) -> int:
         return interval + int.from_bytes(self._ports.random(8), "big") % max(interval // 2, 1)

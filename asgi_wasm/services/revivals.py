@@ -1,4 +1,4 @@
-"""Starts service plugins again whose VMs failed: requests do that for others, and none asks for a service."""
+"""Starts plugins again whose VMs failed and that may not wait for a request to do it: services, owners of queues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = get_logger("asgi_wasm.host")
 
 
 class Revivals:
-    """One timer for each service that is away."""
+    """One timer for each that is away."""
 
     def __init__(self) -> None:
         self._timers: dict[StartAgain, asyncio.TimerHandle] = {}

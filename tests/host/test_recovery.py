@@ -51,10 +51,13 @@ class Case:
         self.recovery = Recovery(spec, ports)
         self.recovery.starts()
 
-    def waits(self) -> float:
-        """Seconds from a failure now until a start is allowed, found by trying."""
+    def waits(self, refused: float | None = None) -> float:
+        """Seconds from a failure now until a start is allowed, found by trying.
+
+        A store refused it something so many seconds before.
+        """
         begun = self.clock.now
-        self.recovery.failed("it trapped")
+        self.recovery.failed("it trapped", 0 if refused is None else int(begun - refused * SECOND))
         while True:
             try:
                 self.recovery.check()
@@ -72,6 +75,14 @@ class Case:
 def test_what_goes_on_failing_is_started_less_and_less(policy: FailurePolicy) -> None:
     case = Case(policy)
     assert [case.waits() for _ in range(11)] == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("policy", [FAIL_CLOSED, FAIL_OPEN])
+def test_what_fails_over_a_store_is_started_as_often_as_the_store_is_tried(policy: FailurePolicy) -> None:
+    case = Case(policy)
+    case.lives(10)
+    assert [case.waits(refused=0.5) for _ in range(9)] == [0, 0, 0, 1, 2, 4, 5, 5, 5]
+    assert case.waits(refused=5) == 60
 
 
 @pytest.mark.parametrize("policy", [FAIL_CLOSED, FAIL_OPEN])

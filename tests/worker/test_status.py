@@ -199,3 +199,35 @@ def test_a_service_that_is_away_is_not_started_after_the_stop(wrap_guests: Wrap)
         assert frail.starts == 1
 
     run(main)
+
+
+def test_the_owner_of_a_queue_is_started_again_by_itself(wrap_guests: Wrap) -> None:
+    """Whatever it failed over: what waits in the queue waits for no request."""
+    starts, taken = [], []
+
+    def on_configure(api: Api, *_: int) -> int:
+        starts.append(api)
+        api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
+        return CONTINUE + 1
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        for value in (b"1", b"2", b"3"):
+            api.ok("enqueue_shared_queue", 1, *api.host.store(value))
+        return CONTINUE
+
+    def on_queue_ready(api: Api, _: int, token: int) -> None:
+        if len(starts) < 3:
+            raise GuestTrap("not yet")
+        taken.append(api.asked("dequeue_shared_queue", token))
+
+    guest = Guest(on_configure=on_configure, on_request_headers=on_request_headers, on_queue_ready=on_queue_ready)
+    app = wrap_guests(answering(b"app"), guest)
+
+    async def main() -> None:
+        await app.start()
+        await request(app)
+        await until(lambda: taken == [b"1", b"2", b"3"])
+        await app.stop()
+
+    run(main)
+    assert len(starts) == 3

@@ -21,7 +21,9 @@ def register_shared_queue(vm: WasmVM, name_data: int, name_size: int, return_tok
     Follows: proxy-wasm-cpp-host `SharedQueue::registerQueue` (`src/shared_queue.cc`).
     """
     name = limits.read_name(vm, name_data, name_size)
-    token = vm.ports.queues.register(vm.spec.vm_id, name, acting_context(vm).root)
+    root = acting_context(vm).root
+    root.has_queue = True
+    token = vm.ports.queues.register(vm.spec.vm_id, name, root)
     vm.memory.write_u32(return_token, token)
     return None
 

@@ -35,6 +35,8 @@ class Vm(Protocol):
 
     ports: Ports
     failure: str | None
+    # When a port last refused a hostcall, by `Clock.monotonic`.
+    refused_at: int
     # What callbacks have left to be carried out after them.
     effects: list[Effect]
     contexts: dict[int, Context]
@@ -94,6 +96,8 @@ class RootContext:
     status: tuple[int, bytes] = (0, b"")
     # Something outside may be under way for it: a callout, a timer.
     has_asked: bool = False
+    # It registered a queue: what it is told of comes without a request.
+    has_queue: bool = False
     # The gRPC calls and streams that it waits for.
     grpc_tokens: GrpcTokens = field(default_factory=GrpcTokens)
     # Maps 4 to 7 and buffers 4, 5 and 8: there while a callout's or foreign function's callback runs.

@@ -89,6 +89,7 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
             vm.notices.limit_reached(vm.plugin_name(), error)
             status = ProxyStatus.INTERNAL_FAILURE
         except PortError:
+            vm.refused_at = vm.ports.clock.monotonic()
             status = ProxyStatus.INTERNAL_FAILURE
         except (TrapError, GuestAbortError):
             # The allocator trapped inside us: the outer call must end too.

@@ -65,6 +65,7 @@ class WasmVM(ContextTable):
         self.version = version
         self.foreign_functions = foreign_functions
         self.failure: str | None = None
+        self.refused_at = 0
         self.effects: list[Effect] = []
         # The calls among `effects`.
         self.calls = Calls()

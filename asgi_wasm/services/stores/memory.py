@@ -131,7 +131,8 @@ class MemoryQueues:
         with self._kept.lock:
             token = self._kept.named(vm_id, name)
             queue = self._kept.queues[token]
-            is_told = not queue.values or any(not root.is_gone for _, root in queue.owners)
+            told = [*queue.owners[:1], *(other for other in queue.owners if other[0] is self)]
+            is_told = not queue.values or (bool(told) and not any(root.is_gone for _, root in told))
             untold = 0 if is_told else len(queue.values)
             queue.owners = [(self, owner), *(other for other in queue.owners if other[0] is not self)]
         self._tell(token, untold)
@@ -159,12 +160,16 @@ class MemoryQueues:
 
     def close(self) -> None:
         """Own nothing any more. Who owned a queue before is told of what is in it."""
-        for token, queue in list(self._kept.queues.items()):
-            with self._kept.lock:
-                left = [owner for owner in queue.owners if owner[0] is not self]
-                untold = len(queue.values) if left and queue.owners[0][0] is self else 0
-                queue.owners = left
-            self._tell(token, untold)
+        for token in list(self._kept.queues):
+            self._resign(token)
+
+    def _resign(self, token: int) -> None:
+        queue = self._kept.queues[token]
+        with self._kept.lock:
+            left = [owner for owner in queue.owners if owner[0] is not self]
+            untold = len(queue.values) if left and queue.owners[0][0] is self else 0
+            queue.owners = left
+        self._tell(token, untold)
 
     def _tell(self, token: int, times: int = 1) -> None:
         """Tell the owner, or, where its event loop was closed without a word, the one before."""
@@ -190,7 +195,11 @@ class MemoryQueues:
             # It changed hands in the meantime.
             self._tell(token)
         elif owners:
-            owners[0][1].queue_ready(token)
+            root = owners[0][1]
+            root.queue_ready(token)
+            if root.is_gone:
+                # It is started again; until then, or for good, the one before it owns.
+                self._resign(token)
 
 
 class MemoryMetrics:

@@ -8,7 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -22,6 +25,9 @@ from tests.driving import run, until
 from tests.extras import LMDB_MISSING
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
+
+if TYPE_CHECKING:
+    from asgi_wasm.services.stores.lmdb.store import LmdbStore
 
 pytestmark = pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)
 
@@ -161,7 +167,7 @@ def test_a_fifo_that_was_read_sleeps(tmp_path: Path) -> None:
                 reads.append(file)
                 super()._read(file)
 
-        listening = Watched(tmp_path, b"w", lambda token: None)
+        listening = Watched(tmp_path, b"w", lambda token: None, lambda: None)
         listening.open()
         assert fifo.ring(tmp_path, b"w", 1)
         await asyncio.sleep(0.1)
@@ -174,12 +180,14 @@ def test_a_fifo_that_was_read_sleeps(tmp_path: Path) -> None:
 def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> None:
     async def main() -> None:
         heard: list[int] = []
-        listening = fifo.WakeFifo(tmp_path, b"w", heard.append)
+        missed: list[bool] = []
+        listening = fifo.WakeFifo(tmp_path, b"w", heard.append, lambda: missed.append(True))
         listening.open()
         for token in range(1, 20_000):
             assert fifo.ring(tmp_path, b"w", token)
         await until(lambda: len(heard) >= 16_384)
         assert heard == list(range(1, len(heard) + 1))
+        assert missed == [True]
         listening._read(listening._file or 0)
         listening.close()
         assert not fifo.ring(tmp_path, b"w", 1)
@@ -306,22 +314,33 @@ def test_the_smallest_map_holds_something(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_writer_that_is_stopped_holds_nobody_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As by SIGSTOP in the middle of a transaction: it has the lock, and goes on to have it."""
-    program = """
+# Holds the writer's lock of the database in the folder that it is told of.
+_STOPPED = """
 import fcntl, sys
-file = open(sys.argv[1], "r+b")
+file = open(sys.argv[1] + "/writer.lock", "r+b")
 fcntl.lockf(file, fcntl.LOCK_EX)
 print("has it", flush=True)
 sys.stdin.read()
 """
 
+
+@contextmanager
+def stopped_writer(folder: Path) -> Iterator[None]:
+    """As by SIGSTOP in the middle of a transaction: it has the lock, and goes on to have it."""
+    command = [sys.executable, "-c", _STOPPED, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stopped:
+        assert stopped.stdout is not None and stopped.stdout.readline() == b"has it\n"
+        try:
+            yield
+        finally:
+            stopped.kill()
+
+
+def test_a_writer_that_is_stopped_holds_nobody_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
             assert store.shared_data.set("vm", b"k", b"v", 0)
-            command = [sys.executable, "-c", program, str(tmp_path / "writer.lock")]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stopped:  # noqa: ASYNC220
-                assert stopped.stdout is not None and stopped.stdout.readline() == b"has it\n"
+            with stopped_writer(tmp_path):
                 began = time.monotonic()
                 for _ in range(100):
                     with pytest.raises(PortError):
@@ -329,12 +348,55 @@ sys.stdin.read()
                     assert store.shared_data.get("vm", b"k") == (b"v", 1)
                 # Only the first one waits.
                 assert time.monotonic() - began < 20 * lmdb_writer.PATIENCE_SECONDS
-                stopped.kill()
             assert store.shared_data.set("vm", b"k", b"w", 0)
 
     run(main)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "another worker has held the writer's lock for 0.5 s" in caplog.text
+
+
+def test_an_owner_to_whom_a_value_was_refused_is_told_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            for value in (b"1", b"2"):
+                store.queues.enqueue(token, value)
+            await until(lambda: owner.heard == [token] * 2)
+            with stopped_writer(tmp_path), pytest.raises(PortError):
+                store.queues.dequeue(token)
+            queues = cast("LmdbStore", store).queues
+            queues.tend()
+            await until(lambda: owner.heard == [token] * 4)
+            # Once for each refusal.
+            queues.tend()
+            await asyncio.sleep(0.05)
+            assert owner.heard == [token] * 4
+
+    run(main)
+
+
+def test_an_owner_that_was_too_busy_to_hear_of_all_is_told_again(tmp_path: Path) -> None:
+    """What it reads is full: somebody may have had no room for more."""
+
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}").stores() as (store, other):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            logging.disable()
+            for _ in range(16_384):
+                fifo.ring(tmp_path / "wake", cast("LmdbStore", store).queues.worker, token)
+            other.queues.enqueue(token, b"x")
+            await until(lambda: len(owner.heard) >= 16_384)
+            await asyncio.sleep(0.05)
+            assert len(owner.heard) == 16_384
+            cast("LmdbStore", store).queues.tend()
+            await until(lambda: len(owner.heard) == 16_385)
+
+    try:
+        run(main)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def test_records_of_another_release_are_refused_once(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData, MemoryState, MemoryStore
+from tests.driving import run, until
+from tests.services.stores.listening import Listener
 
 THREADS, TIMES = 4, 2000
 
@@ -88,3 +91,46 @@ def test_metrics() -> None:
     total = THREADS * TIMES
     assert (metrics.counters["p", "hits"], metrics.gauges["p", "level"]) == (total, total)
     assert metrics.histogram("p", "size") == (total, 2 * total)
+
+
+def test_the_owner_before_hears_of_what_one_that_failed_was_told_of() -> None:
+    """The workers of two event loops, one of whose plugins has failed and is not back."""
+
+    async def main() -> None:
+        state = MemoryState()
+        one, other = MemoryStore(state=state), MemoryStore(state=state)
+        await one.start()
+        await other.start()
+        heir, failed, fresh = Listener(other), Listener(one), Listener(one)
+        token = other.queues.register("vm", b"q", heir.root)
+        one.queues.register("vm", b"q", failed.root)
+        other.queues.enqueue(token, b"1")
+        await until(lambda: failed.heard == [token])
+        failed.root.vm.failure = "it trapped"
+        other.queues.enqueue(token, b"2")
+        await until(lambda: heir.heard == [token] * 2)
+        one.queues.register("vm", b"q", fresh.root)
+        other.queues.enqueue(token, b"3")
+        await until(lambda: fresh.heard == [token])
+        await asyncio.sleep(0.05)
+        assert (heir.heard, fresh.heard) == ([token] * 2, [token])
+
+    run(main)
+
+
+def test_one_that_failed_after_another_took_over_hears_again_of_what_it_was_told_of() -> None:
+    async def main() -> None:
+        state = MemoryState()
+        one, other = MemoryStore(state=state), MemoryStore(state=state)
+        await one.start()
+        await other.start()
+        failed, fresh = Listener(one), Listener(one)
+        token = one.queues.register("vm", b"q", failed.root)
+        one.queues.enqueue(token, b"1")
+        await until(lambda: failed.heard == [token])
+        other.queues.register("vm", b"q", Listener(other).root)
+        failed.root.vm.failure = "it trapped"
+        one.queues.register("vm", b"q", fresh.root)
+        await until(lambda: fresh.heard == [token])
+
+    run(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio.client import PubSub
+from redis.exceptions import ResponseError
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import PortError
@@ -472,3 +473,62 @@ def test_an_owner_of_a_full_server(server: RedisServer, caplog: pytest.LogCaptur
 
     run(main)
     assert levels(caplog) == ["ERROR", "ERROR", "WARNING"]
+
+
+def test_an_owner_to_whom_a_value_was_refused_is_told_again(either: RedisServer) -> None:
+    """By an answer that is an error: the connection stays, and with it who was told of what."""
+    from redis import Redis
+
+    async def main() -> None:
+        async with Place(f"{either.url}?timeout=5").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            for value in (b"1", b"2"):
+                store.queues.enqueue(token, value)
+            await until(lambda: owner.heard == [token] * 2)
+            values = f"asgi_wasm:queue:{token}:values"
+            with Redis.from_url(either.url) as operator:
+                operator.rename(values, "aside")
+                operator.set(values, "of another type")
+                with pytest.raises(PortError):
+                    store.queues.dequeue(token)
+                # While it is so, it is owed on.
+                with pytest.raises(ResponseError):
+                    await store.queues._tend()  # type: ignore[attr-defined]
+                operator.rename("aside", values)
+            await store.queues._tend()  # type: ignore[attr-defined]
+            await until(lambda: owner.heard == [token] * 4)
+            # Once for each refusal.
+            await store.queues._tend()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.05)
+            assert owner.heard == [token] * 4
+
+    run(main)
+
+
+def test_an_owner_that_comes_back_to_a_full_server_is_told_when_there_is_room(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new connection that cannot say whose it is owns nothing: nobody would hear of what came meanwhile."""
+    from redis import Redis
+
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._TEND_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with Place(f"{server.url}?timeout=5").stores(1) as (store,):
+            owner = Listener(store)
+            token = store.queues.register("vm", b"q", owner.root)
+            connections = store.queues.connections  # type: ignore[attr-defined]
+            made = connections.made
+            with Redis.from_url(server.url) as operator:
+                connections.call("CLIENT", "KILL", "TYPE", "pubsub")
+                store.queues.enqueue(token, b"x")
+                operator.config_set("maxmemory", 1)
+                await until(lambda: connections.made > made)
+                await until_it_answers(store)
+                await asyncio.sleep(0.3)
+                assert owner.heard == []
+                operator.config_set("maxmemory", 0)
+            await until(lambda: owner.heard == [token])
+
+    run(main)

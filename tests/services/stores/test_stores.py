@@ -281,3 +281,49 @@ def test_a_plugin_that_comes_after_one_that_failed_hears_of_what_that_was_told_o
             assert fresh.heard == [token] * 2
 
     run(main)
+
+
+def test_an_owner_that_failed_resigns_until_it_is_back(shared_place: Place) -> None:
+    """Whoever registered before it, in whichever worker, hears of what is there."""
+
+    async def main() -> None:
+        async with shared_place.stores() as (one, other):
+            heir, failed, fresh = Listener(other), Listener(one), Listener(one)
+            token = other.queues.register("vm", b"q", heir.root)
+            one.queues.register("vm", b"q", failed.root)
+            other.queues.enqueue(token, b"1")
+            other.queues.enqueue(token, b"2")
+            await until(lambda: failed.heard == [token] * 2)
+            failed.root.vm.failure = "it trapped"
+            await tend(one)
+            await until(lambda: heir.heard == [token] * 2)
+            await tend(one)
+            other.queues.enqueue(token, b"3")
+            await until(lambda: heir.heard == [token] * 3)
+            # It is back, and owns: the other one knows of all that is there.
+            one.queues.register("vm", b"q", fresh.root)
+            one.queues.enqueue(token, b"4")
+            await until(lambda: fresh.heard == [token])
+            await tend(one)
+            await tend(other)
+            await asyncio.sleep(0.05)
+            assert (heir.heard, fresh.heard) == ([token] * 3, [token])
+
+    run(main)
+
+
+def test_a_sole_owner_that_failed_hears_of_all_when_it_is_back(shared_place: Place) -> None:
+    async def main() -> None:
+        async with shared_place.stores() as (one, other):
+            failed, fresh = Listener(one), Listener(one)
+            token = one.queues.register("vm", b"q", failed.root)
+            failed.root.vm.failure = "it trapped"
+            other.queues.enqueue(token, b"1")
+            await tend(one)
+            other.queues.enqueue(token, b"2")
+            await tend(one)
+            one.queues.register("vm", b"q", fresh.root)
+            # Perhaps of one of them twice: word of it was under way.
+            await until(lambda: len(fresh.heard) >= 2)
+
+    run(main)

@@ -22,10 +22,14 @@ _WRITE_TOKENS = 512 // _TOKEN.size
 class WakeFifo:
     """The FIFO of one worker, in a folder that all of them know."""
 
-    def __init__(self, folder: Path, worker: bytes, wake: Callable[[int], None]) -> None:
-        """``wake`` is called on the event loop, in no plugin's callback, with each token that arrives."""
+    def __init__(self, folder: Path, worker: bytes, wake: Callable[[int], None], missed: Callable[[], None]) -> None:
+        """``wake`` is called on the event loop, in no plugin's callback, with each token that arrives.
+
+        ``missed`` is called when it was full, so that others may have had no room.
+        """
         self._path = folder / worker.hex()
         self._wake = wake
+        self._missed = missed
         self._file: int | None = None
 
     def open(self) -> None:
@@ -43,8 +47,11 @@ class WakeFifo:
     def _read(self, file: int) -> None:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(BlockingIOError):
-            for (token,) in _TOKEN.iter_unpack(os.read(file, _READ_BYTES)):
+            read = os.read(file, _READ_BYTES)
+            for (token,) in _TOKEN.iter_unpack(read):
                 loop.call_soon(self._wake, token)
+            if len(read) == _READ_BYTES:
+                self._missed()
 
     def close(self) -> None:
         """Stop listening. Idempotent."""

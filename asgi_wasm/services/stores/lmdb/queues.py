@@ -27,14 +27,23 @@ class LmdbQueues:
         self.folder = folder
         self.worker = os.urandom(WORKER_BYTES)
         self._roots: dict[int, QueueOwner] = {}
-        self.fifo = WakeFifo(folder, self.worker, self._wake)
+        # Queues whose owner here may not know what is in them: a value was refused to it, or word of one may be lost.
+        self._owing: set[int] = set()
+        self.fifo = WakeFifo(folder, self.worker, self._wake, self._missed)
         self._home = HomeLoop()
 
     def _wake(self, token: int, times: int = 1) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""
-        self._roots[token].queue_ready(token)
-        if times > 1:
+        root = self._roots.get(token)
+        if root is None:
+            return
+        root.queue_ready(token)
+        if times > 1 and not root.is_gone:
             asyncio.get_running_loop().call_soon(self._wake, token, times - 1)
+
+    def _missed(self) -> None:
+        """Somebody may have had no room to tell of a value."""
+        self._owing.update(self._roots)
 
     def register(self, vm_id: str, name: bytes, owner: QueueOwner) -> int:
         """The queue's token; keeps what is queued, changes the owner. It hears of what no living worker was told of."""
@@ -53,17 +62,26 @@ class LmdbQueues:
 
         token, untold = self._database().write(own)
         self._roots[token] = owner
+        self._owing.discard(token)
         if untold:
             self._home.soon(partial(self._wake, token, untold))
         return token
 
     def tend(self) -> None:
-        """Inherit from owners that are gone: what they were told of, the next one hears of again."""
-        for token in list(self._roots):
+        """Inherit from owners that are gone: what they were told of, the next one hears of again. Tell what is owed."""
+        for token, root in list(self._roots.items()):
             record = self._database().read(partial(get, key=_queue_key(token))) or b""
-            first = next(_workers(_split(record)[1]), self.worker)
-            if first != self.worker and not lives(self.folder, first):
+            head, owners = _split(record)
+            first = next(_workers(owners), self.worker)
+            if root.is_gone:
+                # Until it is started again, or for good, the one before it owns.
+                self._dismiss(token, resigns=True)
+                del self._roots[token]
+            elif first != self.worker and not lives(self.folder, first):
                 self._dismiss(token)
+            elif record and token in self._owing and first == self.worker and (untold := _length(head)):
+                self._home.soon(partial(self._wake, token, untold))
+            self._owing.discard(token)
 
     def resolve(self, vm_id: str, name: bytes) -> int | None:
         """The token, or None."""
@@ -94,20 +112,26 @@ class LmdbQueues:
                 self._dismiss(token)
         return True
 
-    def _dismiss(self, token: int) -> None:
-        """Forget owners that are gone. The next one, whoever that is, hears of all that the first was told of."""
+    def _dismiss(self, token: int, resigns: bool = False) -> None:
+        """Forget owners that are gone, and this worker if it ``resigns``.
+
+        The next one, whoever that is, hears of all that those were told of.
+        """
 
         def dismiss(transaction: lmdb.Transaction) -> tuple[bytes, int]:
-            head, owners = _split(get(transaction, _queue_key(token)) or b"")
-            living = self._living(owners)
+            record = get(transaction, _queue_key(token))
+            if record is None:
+                return b"", 0
+            head, owners = _split(record)
+            living = [worker for worker in self._living(owners) if not (resigns and worker == self.worker)]
             transaction.put(_queue_key(token), head + b"".join(living))
             heir = living[0] if living else b""
-            return heir, 0 if owners.startswith(heir) else _length(head)
+            return heir, 0 if owners.startswith(heir) and not resigns else _length(head)
 
         heir, untold = self._database().write(dismiss)
         if untold and heir == self.worker:
             self._home.soon(partial(self._wake, token, untold))
-        elif untold:
+        elif untold and heir:
             ring(self.folder, heir, token, untold)
 
     def _living(self, owners: bytes) -> list[bytes]:
@@ -130,7 +154,12 @@ class LmdbQueues:
             transaction.delete(value_key)
             return value
 
-        return self._database().write(take)
+        try:
+            return self._database().write(take)
+        except PortError:
+            # An owner who asks was told of something, and is not told of that by itself again.
+            self._owing.update({token} & self._roots.keys())
+            raise
 
 
 def _queue_key(token: int) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from asgi_wasm.host.ports import QueueOwner
+from asgi_wasm.host.ports import PortError, QueueOwner
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.stores.naming import LAST_TOKEN, first_token, scoped
 from asgi_wasm.services.stores.redis import scripts
@@ -38,6 +40,8 @@ class RedisQueues:
         self.worker = os.urandom(16).hex()
         self._roots: dict[int, QueueOwner] = {}
         self._registered: dict[int, bytes] = {}
+        # Queues whose owner here may not know what is in them: Redis has refused to say, or to give a value.
+        self._owing: set[int] = set()
         # The calls whose values were received, by where those are kept; `_sequence` is the last call.
         self._received: defaultdict[bytes, set[int]] = defaultdict(set)
         self._sequence = 0
@@ -54,9 +58,11 @@ class RedisQueues:
         for taken, numbers in list(self._received.items()):
             client.execute_command("HDEL", taken, *numbers)  # type: ignore[no-untyped-call]
             del self._received[taken]
-        for identity in list(self._registered.values()):
+        for token in list(self._registered):
+            self._owing.add(token)
             try:
-                found = client.execute_command(*self._register(identity, "returns"))  # type: ignore[no-untyped-call]
+                with self._settling(token) as command:
+                    found = client.execute_command(*command)  # type: ignore[no-untyped-call]
             except ResponseError as error:
                 # A full server: reads go on, and it is tried again later.
                 self.connections.refused(error)
@@ -64,9 +70,30 @@ class RedisQueues:
                 self._home.soon(partial(self._tell, *found))
 
     async def _tend(self) -> None:
-        """From time to time: inherit from workers that are gone. Raises what redis-py raises."""
-        for identity in list(self._registered.values()):
-            self._tell(*await self.connections.command(*self._register(identity, "tends")))
+        """From time to time: inherit from workers that are gone, and tell what is owed. Raises what redis-py raises."""
+        for token in list(self._registered):
+            with self._settling(token) as command:
+                self._tell(*await self.connections.command(*command))
+
+    @contextmanager
+    def _settling(self, token: int) -> Iterator[tuple[str | bytes | int, ...]]:
+        """What asks Redis for how many values the owner here is to be told of. Where that fails, it is owed on."""
+        root, owes = self._roots[token], token in self._owing
+        resigns = root.is_gone
+        self._owing.discard(token)
+        try:
+            yield self._register(self._registered[token], "resigns" if resigns else "returns" if owes else "tends")
+        except BaseException:
+            if owes:
+                self._owing.add(token)
+            raise
+        if resigns:
+            # Until it is started again, or for good, the one before it owns.
+            self._home.soon(partial(self._forget, token, root))
+
+    def _forget(self, token: int, root: QueueOwner) -> None:
+        if self._roots.get(token) is root:
+            del self._roots[token], self._registered[token]
 
     def _wake(self, data: bytes) -> None:
         # Not from the connections' own task: a failure in there is no failure of theirs.
@@ -76,8 +103,9 @@ class RedisQueues:
     def _tell(self, token: int, times: int) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""
         if times and token in self._roots:
-            self._roots[token].queue_ready(token)
-            if times > 1:
+            root = self._roots[token]
+            root.queue_ready(token)
+            if times > 1 and not root.is_gone:
                 asyncio.get_running_loop().call_soon(self._tell, token, times - 1)
 
     # --- the port
@@ -90,6 +118,7 @@ class RedisQueues:
         token, untold = self.connections.call(*self._register(identity, mode))
         self._roots[token] = owner
         self._registered[token] = identity
+        self._owing.discard(token)
         if untold:
             self._home.soon(partial(self._tell, token, untold))
         return int(token)
@@ -107,7 +136,12 @@ class RedisQueues:
         """The oldest value, or None. Raises KeyError."""
         self._sequence += 1
         key, taker = self._key(token), self._taker()
-        value: bytes | int | None = self.connections.call("EVAL", scripts.DEQUEUE, 1, key, taker, self._sequence)
+        try:
+            value: bytes | int | None = self.connections.call("EVAL", scripts.DEQUEUE, 1, key, taker, self._sequence)
+        except PortError:
+            # An owner who asks was told of something, and is not told of that by itself again.
+            self._owing.update({token} & self._registered.keys())
+            raise
         if isinstance(value, int):
             raise KeyError(token)
         if value is not None:

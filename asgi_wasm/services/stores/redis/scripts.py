@@ -30,10 +30,10 @@ RESOLVE = f"{_FIND} if found then return token end return false"
 
 # ARGV[5]: the worker, ARGV[6]: the name under which its connection takes values, ARGV[7]: prefix of channels. ARGV[8]:
 # "take" the queue over, or "replace" a plugin of this worker's that owned it and failed; or keep the place among the
-# owners that it has, when it "returns" or when it "tends" the queue from time to time. ARGV[9]: the seconds for which a
-# worker must be gone until what it has taken is given back: it may come back, and say that it had it. Gives back the
-# token, and for how many values the worker is to be woken. Where the first owner was found gone, what it was told of is
-# told to the next one, whoever that is.
+# owners that it has, when it "returns" or when it "tends" the queue from time to time; or it "resigns", as its plugin
+# failed and is not back yet. ARGV[9]: the seconds for which a worker must be gone until what it has taken is given
+# back: it may come back, and say that it had it. Gives back the token, and for how many values the worker is to be
+# woken. Where the first owner was found gone, what it was told of is told to the next one, whoever that is.
 REGISTER = f"""{_FIND}
 local owners, values, takers, me = key .. ':owners', key .. ':values', key .. ':takers', ARGV[5]
 local function lives(worker) return tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[7] .. worker)[2]) > 0 end
@@ -44,14 +44,17 @@ for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do
   redis.call('LREM', owners, 0, owner)
 end
 local living = redis.call('LINDEX', owners, 0)
-local inherits = first and first ~= living
-local takes = ARGV[8] == 'take' or ARGV[8] == 'replace'
-if takes then
+if ARGV[8] == 'resigns' then
+  redis.call('LREM', owners, 0, me)
+  living = redis.call('LINDEX', owners, 0)
+end
+local inherits = ARGV[8] == 'resigns' or first and first ~= living
+if ARGV[8] == 'take' or ARGV[8] == 'replace' then
   if living ~= me then
     redis.call('LREM', owners, 0, me)
     redis.call('LPUSH', owners, me)
   end
-else
+elseif ARGV[8] ~= 'resigns' then
   local there = false
   for _, owner in ipairs(redis.call('LRANGE', owners, 0, -1)) do there = there or owner == me end
   if not there then redis.call('RPUSH', owners, me) end
@@ -83,7 +86,7 @@ local owner = redis.call('LINDEX', owners, 0)
 local knows_nothing = owner == me and (ARGV[8] == 'returns' or ARGV[8] == 'replace' or not living)
 if inherits or knows_nothing then back = redis.call('LLEN', values) end
 if owner == me then return {{token, back}} end
-if back > 0 then redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d %d', token, back)) end
+if owner and back > 0 then redis.call('PUBLISH', ARGV[7] .. owner, string.format('%d %d', token, back)) end
 return {{token, 0}}
 """
 
