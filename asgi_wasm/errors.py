@@ -10,6 +10,7 @@
         * LinkError                 the module's imports cannot be satisfied
         * TrapError                 the guest trapped; ``__cause__`` is a host function's exception, if any
         * MemoryAccessError         an address range lies outside the guest's memory
+    * FetchError                a plugin's file cannot be had from where its name says
     * ForeignFunctionError      raised by a foreign function, to answer another status than OK
     * PluginError               blame: one plugin; carries ``plugin`` and ``file``
         * PluginLoadError           the file cannot be made into a running VM
@@ -83,6 +84,13 @@ class TrapError(EngineError):
 
 class MemoryAccessError(EngineError):
     """Raised when a read or write leaves the guest's linear memory."""
+
+
+class FetchError(AsgiWasmError):
+    """Raised when a plugin's file cannot be fetched, or is another one than was meant.
+
+    The sentence's subject is the file; `PluginLoadError`, which it becomes, names it.
+    """
 
 
 class ForeignFunctionError(AsgiWasmError):

@@ -19,6 +19,8 @@ DEFAULT_STACK_LIMIT = 512 * 1024
 DEFAULT_CALLBACK_MS = 1000
 # A hundred times what a Go plugin of 3 MB takes.
 DEFAULT_COMPILE_MS = 300_000
+# Bytes of a plugin's file. The largest plugins that are known (firewalls with all of their rules) have 24 MB.
+MAX_FILE_BYTES = 256 * 1024 * 1024
 # asyncio's own `slow_callback_duration`.
 DEFAULT_SLOW_CALLBACK_MS = 100
 

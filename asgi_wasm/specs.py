@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from asgi_wasm.limits import (
     DEFAULT_CALL_RESPONSE_LIMIT,
@@ -37,6 +38,8 @@ DEFAULT_REDIS_TIMEOUT = 0.05
 DEFAULT_REDIS_PREFIX = "asgi_wasm:"
 # Seconds. Envoy's `reload_config.backoff.base_interval`.
 DEFAULT_RELOAD_INTERVAL = 1.0
+# Seconds that fetching one plugin may take in all. Envoy's and Istio's own default is 30 s.
+DEFAULT_FETCH_TIMEOUT = 60.0
 
 
 class FailurePolicy(str, Enum):
@@ -64,11 +67,31 @@ class EscapedSlashes(str, Enum):
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """A plugin's file that is fetched (`asgi_wasm.fetching`).
+
+    ``url`` is ``https://…``, or ``oci://registry/name:tag`` without its digest. ``digest`` is the SHA-256, in
+    hexadecimal, of that file, or of the image's manifest; "" only where it is to be found out.
+    """
+
+    url: str = field(repr=False)
+    digest: str = ""
+
+    def __str__(self) -> str:
+        """The name as it may be written in settings, without what may be a secret: user, password and query."""
+        parts = urlsplit(self.url)
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        if not self.digest:
+            return shown
+        return f"{shown}@sha256:{self.digest}" if parts.scheme == "oci" else f"{shown}#sha256={self.digest}"
+
+
+@dataclass(frozen=True)
 class PluginSpec:
     """One entry of the plugin list. ``conf`` is None when the plugin has none of its own."""
 
     name: str
-    file: Path
+    file: Path | RemoteFile
     priority: int = 0
     conf: bytes | None = field(default=None, repr=False)
     root_id: str = ""
@@ -214,6 +237,7 @@ class HostSpec:
     resident: bool = True
     accelerator: Wish = Wish.AUTO
     cache_dir: Path | None = None
+    fetch_timeout: float = DEFAULT_FETCH_TIMEOUT
     limits: StreamLimits = DEFAULT_STREAM_LIMITS
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT
     stack_limit: int = DEFAULT_STACK_LIMIT

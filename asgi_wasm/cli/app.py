@@ -166,7 +166,7 @@ def new(
 @app.command(name="test")
 def run_tests(
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders with *.textpb and *tests.yaml.")],
-    plugin: Annotated[Path | None, typer.Option(help="In place of the file's wasm_path.", metavar="FILE")] = None,
+    plugin: Annotated[str | None, typer.Option(help="In place of the file's wasm_path.", metavar="PLUGIN")] = None,
     conf: Conf = None,
     root_id: RootId = "",
     junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.", metavar="FILE")] = None,

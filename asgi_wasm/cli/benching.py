@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,8 +15,10 @@ from asgi_wasm.cli import console, given
 from asgi_wasm.engines import create_engine
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.middleware import WasmMiddleware
+from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.exchange import encoded, scope_of
 from asgi_wasm.testing.plugin import WasmPlugin
+from asgi_wasm.worker.plugin_file import read_plugin_file
 
 # Requests of the run that counts calls; enough for a median.
 _TRACED = 200
@@ -70,12 +71,13 @@ class Sent:
         return scope_of(self.method, self.target, fields)
 
 
-def bench(file: Path, sent: Sent, conf: str | None, *, engine: str, root_id: str, as_json: bool) -> int:
+def bench(file: str, sent: Sent, conf: str | None, *, engine: str, root_id: str, as_json: bool) -> int:
     """Measure and print. Raises `AsgiWasmError`."""
-    path = given.plugin_file(file)
+    spec = PluginSpec(given.plugin_name(file), given.plugin_file(file))
     text = None if conf is None else given.conf(conf)
     with console.waiting(f"measuring {file}"):
-        costs = asyncio.run(_measure(path, sent, text, engine, root_id))
+        content, _ = read_plugin_file(spec)
+        costs = asyncio.run(_measure(file, content, sent, text, engine, root_id))
     if as_json:
         console.json_out(asdict(costs))
     else:
@@ -83,15 +85,14 @@ def bench(file: Path, sent: Sent, conf: str | None, *, engine: str, root_id: str
     return 0
 
 
-async def _measure(path: Path, sent: Sent, conf: str | None, engine: str, root_id: str) -> Costs:
-    costs = Costs(str(path))
+async def _measure(file: str, content: bytes, sent: Sent, conf: str | None, engine: str, root_id: str) -> Costs:
+    costs = Costs(file)
     # First of all: it tells in one sentence what is wrong with the plugin.
-    await _count_calls(path, sent, conf, engine, root_id, costs)
-    content = await asyncio.to_thread(path.read_bytes)
+    await _count_calls(file, sent, conf, engine, root_id, costs)
     began = time.perf_counter()
     create_engine(engine).compile(content)
     costs.compile_milliseconds = (time.perf_counter() - began) * 1000
-    plugin: dict[str, Any] = {"name": "plugin", "file": str(path), "root_id": root_id}
+    plugin: dict[str, Any] = {"name": "plugin", "file": file, "root_id": root_id}
     if conf is not None:
         plugin["conf"] = conf
     middleware = WasmMiddleware(_app, settings={"plugins": [plugin], "engine": engine})
@@ -139,14 +140,14 @@ async def _best(app: ASGIApp, sent: Sent) -> tuple[float, int]:
     return min(rounds) * 1e6, total + _ROUNDS * count * 2
 
 
-async def _count_calls(path: Path, sent: Sent, conf: str | None, engine: str, root_id: str, costs: Costs) -> None:
+async def _count_calls(file: str, sent: Sent, conf: str | None, engine: str, root_id: str, costs: Costs) -> None:
     calls: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
 
     def tell(told: object) -> None:
         if isinstance(told, Call) and told.name not in _QUIET:
             calls[told.name.removeprefix("proxy_"), told.is_callback].append((told.ended - told.began) / 1000)
 
-    plugin = WasmPlugin(path, conf, engine=engine, root_id=root_id, tell=tell, name="plugin")
+    plugin = WasmPlugin(file, conf, engine=engine, root_id=root_id, tell=tell, name="plugin")
     await plugin.start()
     calls.clear()
     headers = [given.header(text) for text in sent.headers]

@@ -12,6 +12,7 @@ from asgi_wasm import settings
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.cli import console
 from asgi_wasm.errors import AsgiWasmError, PluginError, SettingsError
+from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.settings.lines import line_of
 from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
@@ -93,9 +94,10 @@ def _of_settings(error: SettingsError) -> Iterable[Finding]:
 def _read_files(spec: HostSpec) -> tuple[dict[str, str], list[Finding]]:
     """The digest of each plugin's file, by the plugin's name, and what is wrong with the others."""
     digests, findings = {}, []
+    fetcher = Fetcher(spec.cache_dir, spec.fetch_timeout)
     for plugin in spec.plugins:
         try:
-            digests[plugin.name] = read_plugin_file(plugin)[1]
+            digests[plugin.name] = read_plugin_file(plugin, fetcher)[1]
         except PluginError as error:
             findings.append(_of_plugin(spec, error))
     return digests, findings

@@ -9,6 +9,8 @@ from typing import Any
 
 from asgi_wasm import bundled
 from asgi_wasm.errors import SettingsError
+from asgi_wasm.fetching import names as fetched
+from asgi_wasm.specs import RemoteFile
 
 _STDIN_OR_FILE = "@"
 
@@ -70,17 +72,23 @@ def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str])
     return found
 
 
-def plugin_file(file: str | Path) -> Path:
-    """A path, or a plugin of the package's. Raises `SettingsError`."""
+def plugin_file(file: str | Path, *, pinned: bool = True) -> Path | RemoteFile:
+    """A path, a plugin of the package's, or one to fetch, which must name its sha256 unless ``pinned`` is False.
+
+    Raises `SettingsError`.
+    """
     try:
+        if fetched.is_remote(file):
+            return fetched.parse(str(file), pinned=pinned)
         return bundled.find(file)
     except ValueError as error:
-        raise SettingsError(str(error)) from None
+        said = str(error)
+        raise SettingsError(said if bundled.is_bundled(file) else f"the plugin's name {said}") from None
 
 
 def plugin_name(file: str) -> str:
     """What a plugin is called that was given by its file alone."""
-    stem = Path(file).stem.rpartition(":")[2]
+    stem = fetched.short_name(file) if fetched.is_remote(file) else Path(file).stem.rpartition(":")[2]
     return "".join(char if (char.isalnum() and char.isascii()) or char in "._-" else "_" for char in stem) or "plugin"
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from asgi_wasm.cli import console, given
 from asgi_wasm.cli.inspection import Report, inspect
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.cache import ModuleCache
-from asgi_wasm.specs import PluginSpec
+from asgi_wasm.fetching.fetcher import Fetcher
+from asgi_wasm.specs import PluginSpec, RemoteFile
 from asgi_wasm.worker.loading import compile_content
 from asgi_wasm.worker.plugin_file import read_plugin_file
 
 
-def inspect_plugin(file: Path, *, as_json: bool, engine: str) -> int:
+def inspect_plugin(name: str, *, as_json: bool, engine: str) -> int:
     """Print what is known; 1 where the plugin would be refused at a start. Raises `AsgiWasmError`."""
-    file = given.plugin_file(file)
-    spec = PluginSpec(name=file.stem, file=file)
+    file = given.plugin_file(name, pinned=False)
+    if isinstance(file, RemoteFile) and not file.digest:
+        with console.waiting(f"fetching {file}"):
+            # Whoever asks wants to know the digest; nothing of it runs here.
+            file = Fetcher().fetch(file).file
+    spec = PluginSpec(name=given.plugin_name(name), file=file)
     content, digest = read_plugin_file(spec)
-    with console.waiting(f"compiling {file.name}"):
+    with console.waiting(f"compiling {spec.name}"):
         code, _ = compile_content(create_engine(engine), spec, (content, digest), ModuleCache())
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from asgi_wasm.engines.base import Import, Module
 from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, sections
@@ -68,7 +67,7 @@ class Report:
     unknown_imports: list[str] = field(default_factory=list)
 
 
-def inspect(file: Path, content: bytes, digest: str, module: Module, version: AbiVersion) -> Report:
+def inspect(file: object, content: bytes, digest: str, module: Module, version: AbiVersion) -> Report:
     """The report of a module that the engine has compiled."""
     producers = producers_of(content)
     known = callbacks(version)

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 PluginFile = Annotated[
-    Path, typer.Argument(help="The plugin's .wasm file, or asgi_wasm:fault_injection.", show_default=False)
+    str,
+    typer.Argument(
+        help="A .wasm file, asgi_wasm:fault_injection, https://…#sha256=… or oci://…@sha256:…",
+        metavar="PLUGIN",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 Engine = Annotated[str, typer.Option(help="wasmtime or wasmer; auto is wasmtime.", metavar="NAME")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from asgi_wasm.cli import console, given
@@ -32,10 +31,10 @@ class Wanted:
     upstreams: Sequence[str]
 
 
-def send_request(file: Path, wanted: Wanted, conf: str | None, *, as_json: bool, **entry: Any) -> int:
+def send_request(file: str, wanted: Wanted, conf: str | None, *, as_json: bool, **entry: Any) -> int:
     """Print what came of it; 1 where nothing was answered. Raises `AsgiWasmError`."""
-    path = given.plugin_file(file)
-    plugin = WasmPlugin(path, None if conf is None else given.conf(conf), name=given.plugin_name(str(file)), **entry)
+    given.plugin_file(file)
+    plugin = WasmPlugin(file, None if conf is None else given.conf(conf), name=given.plugin_name(file), **entry)
     headers = [given.header(text) for text in wanted.response_headers]
     plugin.app.respond(wanted.response_status, given.content(wanted.response_body), headers)
     for text in wanted.upstreams:

@@ -18,7 +18,7 @@ _NAMES = ("*.textpb", "*tests.yaml", "*tests.yml")
 def run_suites(
     paths: Sequence[Path],
     *,
-    plugin: Path | None,
+    plugin: str | None,
     conf: str | None,
     root_id: str,
     engine: str,

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from asgi_wasm import bundled, specs
 from asgi_wasm import limits as bounds
 from asgi_wasm.errors import SettingsError
+from asgi_wasm.fetching import names as fetched
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, limits_of
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
@@ -120,7 +121,7 @@ class _Reader:
         said.update(
             {
                 "name": name,
-                "file": self._path(named_by, f"plugins.{name}.file", plugin.file),
+                **self._file(named_by, f"plugins.{name}.file", plugin),
                 "env": tuple(plugin.env.items()),
                 "allowed_capabilities": frozenset(plugin.allowed_capabilities),
                 "limits": limits_of(bounds.PluginLimits, common, plugin.limits),
@@ -168,6 +169,17 @@ class _Reader:
                 methods=frozenset(method.upper() for method in route.methods),
                 plugins={name: plugin.conf for name, plugin in route.plugins.items()},
             )
+
+    def _file(self, source: Source, key: str, plugin: Plugin) -> dict[str, Any]:
+        """The plugin's file, and the SHA-256 that its bytes must have."""
+        if not fetched.is_remote(plugin.file):
+            return {"file": self._path(source, key, plugin.file), "sha256": plugin.sha256}
+        try:
+            # It is checked where it is fetched; that of an image is of its manifest.
+            return {"file": fetched.parse(str(plugin.file), plugin.sha256), "sha256": None}
+        except ValueError as error:
+            self._blame(source, key, str(error))
+            return {"file": Path()}
 
     def _path(self, source: Source, key: str, path: str | Path) -> Path:
         """Relative to the source that names it; with the home directory for ``~``; or a plugin of the package's."""
@@ -232,6 +244,6 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
 
 # What needs no translation.
 _SAME_IN_SPEC = (
-    *("engine", "wasmer_library", "cache_dir", "pause_timeout", "watch", "drain_timeout"),
+    *("engine", "wasmer_library", "cache_dir", "fetch_timeout", "pause_timeout", "watch", "drain_timeout"),
     *("trace_requests", "opentelemetry"),
 )

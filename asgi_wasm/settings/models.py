@@ -24,6 +24,7 @@ from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.settings.upstreams import Upstream
 from asgi_wasm.specs import (
     DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_FETCH_TIMEOUT,
     DEFAULT_PAUSE_TIMEOUT,
     DEFAULT_RELOAD_INTERVAL,
     EscapedSlashes,
@@ -100,7 +101,8 @@ class Plugin(Entry):
     """Names the logger, and the plugin in routes and in messages: letters, digits, `.`, `_`, `-`."""
     file: str | Path
     """The `.wasm`, relative to the settings file that names it, else to the working directory; or
-    `asgi_wasm:fault_injection`, which the package brings."""
+    `asgi_wasm:fault_injection`, which the package brings; or `https://…` with its `sha256`, or
+    `oci://registry/name:tag@sha256:…`, which are fetched."""
     priority: Number = 0
     """Higher runs earlier on the request and later on the response; equal ones run in the order of the list."""
     conf: Conf = Field(default=None, repr=False)
@@ -128,7 +130,8 @@ class Plugin(Entry):
     """The lowest level that is kept of what the plugin logs: `trace`, `debug`, `info`, `warn`, `error`, `critical`. Its
     logger's own level counts as well."""
     sha256: str | None = None
-    """Refuse any other file: 64 hexadecimal digits."""
+    """Refuse any other file: 64 hexadecimal digits. Needed for an `https://` file (or `#sha256=…` at its end); for
+    `oci://` it is the image's digest, if its name has none."""
     service: Flag = False
     """A plugin without requests: only its root context runs (ticks, queues)."""
     mode: PluginMode = Mode.ENFORCE
@@ -211,7 +214,9 @@ class Settings(Entry):
     """Whether the way to that WebAssembly is a C extension's: `auto` (where it was built), `off`, or `required` (a
     start without it fails). Without it everything works, at some four times the cost; the log says so at start."""
     cache_dir: Path | None = None
-    """Where compiled code is kept: a private directory. Without it, one in the user's cache."""
+    """Where compiled code and fetched files are kept: a private directory. Without it, one in the user's cache."""
+    fetch_timeout: Seconds = DEFAULT_FETCH_TIMEOUT
+    """Seconds that fetching one plugin may take in all."""
     limits: Limits = Field(default_factory=Limits)
     """What plugins may make the host keep or do."""
     pause_timeout: Seconds = DEFAULT_PAUSE_TIMEOUT

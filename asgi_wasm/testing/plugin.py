@@ -162,7 +162,7 @@ class _OnePlugin(HostedPlugins):
         self.name = name or Path(file).stem
         own = {key: value for key, value in options.items() if key not in _OF_HOST}
         plugin = {**own, "name": self.name, "file": str(file)}
-        if not str(file).startswith("asgi_wasm:"):
+        if not str(file).startswith(("asgi_wasm:", "https://", "oci://")):
             plugin["file"] = str(Path(file).absolute())
         if conf is not None:
             plugin["conf"] = conf if isinstance(conf, (str, bytes)) else json.dumps(conf, separators=(",", ":"))

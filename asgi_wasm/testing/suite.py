@@ -19,7 +19,7 @@ from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import PluginError, SettingsError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
-from asgi_wasm.specs import PluginSpec
+from asgi_wasm.specs import PluginSpec, RemoteFile
 from asgi_wasm.testing.benchmarks import Benchmark, Step, measure
 from asgi_wasm.testing.expectations import failures, shown
 from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
@@ -49,7 +49,7 @@ class TestResult:
 class Options:
     """What the command line says in place of the file, where it says anything."""
 
-    plugin: Path | None = None
+    plugin: Path | RemoteFile | None = None
     conf: bytes | None = None
     root_id: str = ""
     cache_dir: Path | None = None
@@ -100,7 +100,7 @@ class _Run:
         self._plugin = spec, code
         self._level = level
         self._seconds = seconds
-        self._result = TestResult(str(path), test.name, plugin=spec.file.name)
+        self._result = TestResult(str(path), test.name, plugin=Path(str(spec.file)).name)
         self._phase = "plugin_init"
 
     def result(self) -> TestResult:

@@ -16,6 +16,7 @@ from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.companion import CompanionModule
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
+from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Ports
@@ -24,7 +25,7 @@ from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.limits import DEFAULT_MEMORY_LIMIT
 from asgi_wasm.logs import get_logger
-from asgi_wasm.specs import FailurePolicy, HostSpec, Mode, PluginSpec, Wish
+from asgi_wasm.specs import FailurePolicy, HostSpec, Mode, PluginSpec, RemoteFile, Wish
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 from asgi_wasm.worker.threads import in_thread
@@ -110,19 +111,18 @@ class Loader:
         cache = ModuleCache(spec.cache_dir)
         accelerator = choose_accelerator(spec)
         kits = Kits(engine, cache, accelerator) if spec.resident else None
-        loaded = [await self._load_one(engine, plugin, cache, kits) for plugin in spec.plugins]
+        compiler = Compiler(engine, cache, kits, Fetcher(spec.cache_dir, spec.fetch_timeout))
+        loaded = [await self._load_one(compiler, plugin) for plugin in spec.plugins]
         plugins = Plugins([plugin for plugin, _ in loaded], spec)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
                 self._start(plugins, plugin, report)
         return plugins
 
-    async def _load_one(
-        self, engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None
-    ) -> tuple[AnyPlugin, str]:
-        began = time.monotonic()
+    async def _load_one(self, compiler: Compiler, spec: PluginSpec) -> tuple[AnyPlugin, str]:
+        began, engine = time.monotonic(), compiler.engine
         try:
-            code, cached = await _compiled(engine, spec, cache, kits)
+            code, cached = await compiler.compiled(spec)
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
@@ -165,14 +165,32 @@ class Loader:
         self._pool.discard()
 
 
-async def _compiled(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None) -> tuple[Code, bool]:
-    work = partial(compile_plugin, engine, spec, cache, kits)
-    milliseconds = spec.limits.compile_ms
-    try:
-        return await in_thread(work, milliseconds / 1000)
-    except asyncio.TimeoutError as error:
-        problem = f"it is not compiled after {milliseconds} ms, which is limits.compile_ms"
-        raise PluginLoadError(spec.name, str(spec.file), problem) from error
+@dataclass(frozen=True)
+class Compiler:
+    """How the plugins of one worker become code."""
+
+    engine: Engine
+    cache: ModuleCache
+    kits: Kits | None
+    fetcher: Fetcher
+
+    async def compiled(self, spec: PluginSpec) -> tuple[Code, bool]:
+        """`compile_plugin` on threads, in time. Raises `PluginLoadError`."""
+        read = await self._read(spec)
+        milliseconds = spec.limits.compile_ms
+        try:
+            work = partial(compile_content, self.engine, spec, read, self.cache, self.kits)
+            return await in_thread(work, milliseconds / 1000)
+        except asyncio.TimeoutError as error:
+            problem = f"it is not compiled after {milliseconds} ms, which is limits.compile_ms"
+            raise PluginLoadError(spec.name, str(spec.file), problem) from error
+
+    async def _read(self, spec: PluginSpec) -> tuple[bytes, str]:
+        seconds = self.fetcher.patience if isinstance(spec.file, RemoteFile) else spec.limits.compile_ms / 1000
+        try:
+            return await in_thread(partial(read_plugin_file, spec, self.fetcher), seconds)
+        except asyncio.TimeoutError as error:
+            raise PluginLoadError(spec.name, str(spec.file), f"it is not read after {seconds:g} s") from error
 
 
 @dataclass(frozen=True)
@@ -187,15 +205,16 @@ def compile_all(spec: HostSpec) -> list[CompileReport]:
     """Compile every plugin into the cache, and start none. It blocks. Raises `EngineUnavailableError`."""
     engine = create_engine(spec.engine, wasmer_library=spec.wasmer_library)
     cache = ModuleCache(spec.cache_dir)
-    kits = Kits(engine, cache)
-    return [_compile_into(cache, engine, kits, plugin) for plugin in spec.plugins]
+    compiler = Compiler(engine, cache, Kits(engine, cache), Fetcher(spec.cache_dir, spec.fetch_timeout))
+    return [_compile_into(compiler, plugin) for plugin in spec.plugins]
 
 
-def _compile_into(cache: ModuleCache, engine: Engine, kits: Kits, spec: PluginSpec) -> CompileReport:
+def _compile_into(compiler: Compiler, spec: PluginSpec) -> CompileReport:
     try:
+        read = read_plugin_file(spec, compiler.fetcher)
         # The second time is from the cache, if that works.
         for what in ("was compiled before", "compiled"):
-            if compile_plugin(engine, spec, cache, kits)[1]:
+            if compile_content(compiler.engine, spec, read, compiler.cache, compiler.kits)[1]:
                 return CompileReport(True, f"plugin {spec.name!r} ({spec.file}): {what}")
     except PluginError as error:
         return CompileReport(False, str(error))

@@ -8,22 +8,27 @@ from hashlib import sha256
 from pathlib import Path
 
 from asgi_wasm.engines.binary import check_header
-from asgi_wasm.errors import InvalidModuleError, PluginLoadError
-from asgi_wasm.specs import PluginSpec
+from asgi_wasm.errors import FetchError, InvalidModuleError, PluginLoadError
+from asgi_wasm.fetching.fetcher import Fetcher
+from asgi_wasm.limits import MAX_FILE_BYTES as MAX_BYTES
+from asgi_wasm.specs import PluginSpec, RemoteFile
 
-# The largest plugins that are known (firewalls with all of their rules) have 24 MB.
-MAX_BYTES = 256 * 1024 * 1024
 
+def read_plugin_file(spec: PluginSpec, fetcher: Fetcher | None = None) -> tuple[bytes, str]:
+    """The bytes to compile, and their SHA-256 in hexadecimal. It blocks. Raises `PluginLoadError`.
 
-def read_plugin_file(spec: PluginSpec) -> tuple[bytes, str]:
-    """The bytes to compile, and their SHA-256 in hexadecimal. Raises `PluginLoadError`.
-
-    Whoever swaps the file has it refused, or is too late: its ``sha256`` is that of the bytes returned.
+    Whoever swaps the file has it refused, or is too late: its ``sha256`` is that of the bytes returned. A file that is
+    to be fetched is, unless it is in the cache: by ``fetcher``, on a thread without an event loop.
     """
     try:
-        content = _read(spec.file)
+        if isinstance(spec.file, RemoteFile):
+            content = (fetcher or Fetcher()).fetch(spec.file).content
+        else:
+            content = _read(spec.file)
     except OSError as error:
         raise _error(spec, f"cannot be read ({error.strerror or error}): check the path") from error
+    except FetchError as error:
+        raise _error(spec, str(error)) from error
     digest = sha256(content).hexdigest()
     try:
         check_header(content)

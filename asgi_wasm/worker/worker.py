@@ -28,7 +28,7 @@ from asgi_wasm.services.callouts.grpc.calls import STARTED_BY
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.revivals import Revivals
 from asgi_wasm.services.stores.store import open_store
-from asgi_wasm.specs import EscapedSlashes
+from asgi_wasm.specs import EscapedSlashes, RemoteFile
 from asgi_wasm.worker.loading import Loader, Plugins
 from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.status import PluginStatus, routes_of, statuses
@@ -37,6 +37,9 @@ from asgi_wasm.worker.tracing import Tracing
 from asgi_wasm.worker.watch import require_watchfiles, states
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.services.traces.requests import TracedRequest
     from asgi_wasm.specs import HostSpec
@@ -65,7 +68,7 @@ class Worker:
         if spec.watch:
             require_watchfiles()
         # The files to follow, and the seconds that what it replaces may still take.
-        self.watched = states((*spec.sources, *(plugin.file for plugin in spec.plugins)) if spec.watch else ())
+        self.watched = states(_files(spec) if spec.watch else ())
         self.drain_timeout = spec.drain_timeout
         self._ticks = services.ticks()
         self._revivals = Revivals()
@@ -210,3 +213,11 @@ class Worker:
         if lane is None:
             lane = self._lanes[id(filters)] = Lane(self.environment, filters)
         return lane
+
+
+def _files(spec: HostSpec) -> Iterator[Path]:
+    """All that a change of is a reload. What is fetched stays the same, by its digest."""
+    yield from spec.sources
+    for plugin in spec.plugins:
+        if not isinstance(plugin.file, RemoteFile):
+            yield plugin.file

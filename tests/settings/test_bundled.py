@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.serving import ROOT
 
 def test_a_plugin_of_the_package() -> None:
     spec = load({"plugins": [{"name": "p", "file": "asgi_wasm:fault_injection"}]})
-    content = spec.plugins[0].file.read_bytes()
+    content = Path(str(spec.plugins[0].file)).read_bytes()
     assert (
         hashlib.sha256(content).digest()
         == hashlib.sha256((PLUGINS / "fault_injection" / "rust.wasm").read_bytes()).digest()
