@@ -11,7 +11,6 @@ PluginFile = Annotated[
     str,
     typer.Argument(
         help="A .wasm file, asgi_wasm:fault_injection, https://…#sha256=… or oci://…@sha256:…",
-        metavar="PLUGIN",
         show_default=False,
     ),
 ]

@@ -18,7 +18,8 @@ def told(url: str, cache: Path | None) -> Iterator[None]:
         yield
     except httpx.HTTPError as error:
         raise FetchError(_sentence(error, url, cache)) from error
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError) as error:
+        # The latter is of a host that cannot be looked up.
         raise FetchError(f"leads to what is no URL: {error}") from error
 
 

@@ -94,7 +94,7 @@ def served(context: ssl.SSLContext | None) -> Iterator[Site]:
             site.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
             site.answers.get(urlsplit(self.path).path, content(b"", 404))(self)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def log_message(self, format: str, *arguments: Any) -> None:
             return
