@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
 from tests.extras import why_not
+from tests.serving import let_ports_go
 
 # For `make test-quick`; a test that says how many it wants gets them.
 settings.register_profile("quick", max_examples=10)
@@ -35,6 +38,12 @@ _NEED = {
 
 _left_out = {file: reason for module, files in _NEED.items() if (reason := why_not(module)) for file in files}
 collect_ignore = list(_left_out)
+
+
+@pytest.fixture(autouse=True)
+def _ports_are_held_for_a_test() -> Iterator[None]:
+    yield
+    let_ports_go()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -38,12 +38,31 @@ class Server:
         return os.pread(output, os.fstat(output).st_size, 0).decode("utf-8", "replace")
 
 
+# Sockets that are bound and do not listen; `tests/conftest.py` lets go of them after each test.
+_held: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that refuses connections until a server of this test listens on it, and that nobody else gets till then.
+
+    It stays bound here, with SO_REUSEADDR: on Linux another socket that sets it, as servers do, may listen there,
+    while the kernel gives it to no client and to nobody who asks for any port. Elsewhere it is free at this moment.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    if sys.platform == "linux":
+        _held.append(holder)
+    else:
+        holder.close()
+    return port
+
+
+def let_ports_go() -> None:
+    """A server that runs by now holds its port itself."""
+    while _held:
+        _held.pop().close()
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.serving import serve
+from tests.serving import free_port, serve
 
 APP = """
 async def app(scope, receive, send):
@@ -54,3 +57,15 @@ def test_log_that_is_read_while_it_is_written(tmp_path: Path) -> None:
             server.log()
         lines = [line for line in server.log().splitlines() if line.startswith("line ")]
     assert lines == [f"line {line}" for line in range(20_000)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port is free at a moment, and not held")
+def test_a_free_port_is_held_until_its_server_listens() -> None:
+    """Neither a client nor somebody who wants any port gets it, and a connection to it is no connection to itself."""
+    port = free_port()
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as client:
+        assert client.getpeername()[1] == port
