@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import PortError
@@ -436,6 +437,52 @@ def test_an_idle_connection_is_kept(caplog: pytest.LogCaptureFixture, monkeypatc
     with redis_server("--timeout", "1") as server:
         run(lambda: main(server.url))
     assert levels(caplog) == []
+
+
+def test_a_connection_that_cannot_be_closed_is_given_up(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the other side takes long for it: what redis-py raises then ends the stop, and begins nothing anew."""
+    close = PubSub.aclose
+
+    async def late(subscription: PubSub) -> None:
+        await close(subscription)  # type: ignore[no-untyped-call]
+        raise RedisTimeoutError("Timed out closing connection")
+
+    async def main() -> None:
+        async with Place(f"{redis.url}?timeout=5").stores(1) as (store,):
+            monkeypatch.setattr(PubSub, "aclose", late)
+            await asyncio.wait_for(store.stop(), 60)
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
+
+    run(main)
+    assert levels(caplog) == []
+
+
+def test_a_cancellation_that_gets_lost_is_repeated(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `asyncio.wait_for`, which redis-py awaits, loses it before Python 3.12 where its work is done just then."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._TEND_SECONDS", 0)
+
+    async def main() -> None:
+        async with Place(f"{redis.url}?timeout=5").stores(1) as (store,):
+            tending, lost = asyncio.Event(), asyncio.Event()
+
+            async def deaf() -> None:
+                tending.set()
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    if lost.is_set():
+                        raise
+                    lost.set()
+
+            monkeypatch.setattr(store.queues.connections, "_tend", deaf)  # type: ignore[attr-defined]
+            await tending.wait()
+            await asyncio.wait_for(store.stop(), 60)
+            assert lost.is_set()
+
+    run(main)
 
 
 def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:

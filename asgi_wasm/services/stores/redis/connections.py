@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from redis import Redis
@@ -37,6 +37,8 @@ _LONGEST_PAUSE = 5.0
 _SILENCE_SECONDS = 15.0
 # After which what a worker that is gone leaves behind is taken over.
 _TEND_SECONDS = 5.0
+# After which a task that goes on is cancelled once more.
+_END_SECONDS = 0.1
 
 
 class RedisConnections:
@@ -112,8 +114,7 @@ class RedisConnections:
         """Disconnect. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _end([task])
 
     def abandon(self) -> None:
         """`stop` when the event loop, and with it the task, is gone."""
@@ -131,6 +132,9 @@ class RedisConnections:
                 try:
                     await self._connected()
                 except Exception as error:
+                    if self._task is None:
+                        # Stopped: what redis-py raised while it closed took the cancellation's place.
+                        return
                     # Whatever it was: hostcalls are refused, and later it is tried again.
                     self._lose(error)
                 pause = _FIRST_PAUSE if loop.time() - began > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
@@ -187,9 +191,7 @@ class RedisConnections:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _tend_regularly(self) -> None:
         while True:
@@ -224,3 +226,18 @@ class RedisConnections:
         if client is not None:
             with contextlib.suppress(RedisError, OSError):
                 client.close()
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them until all have ended.
+
+    Once is not enough: redis-py awaits `asyncio.wait_for`, which before Python 3.12 returns a result that is there by
+    then, and forgets that it was cancelled (https://github.com/python/cpython/issues/86296).
+    """
+    left: Collection[asyncio.Task[Any]] = tasks
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_END_SECONDS)
+    # What they raised is known, or of no interest any more.
+    await asyncio.gather(*tasks, return_exceptions=True)
