@@ -152,8 +152,7 @@ def _pyproject(path: Path) -> Source:
 def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:
     """``ASGI_WASM_PLUGINS__waf__PRIORITY=10`` as nested mappings.
 
-    pydantic-settings' own source lowers the case of every part, a plugin's name included, and parses a ``conf`` that
-    looks like JSON; hence this one. Raises `SettingsError` for JSON that is none.
+    Why not by pydantic-settings: `DECISIONS.md`. Raises `SettingsError` for JSON that is none.
     """
     result: dict[str, Any] = {}
     spelled: dict[tuple[str, ...], str] = {}
