@@ -68,9 +68,9 @@ class PluginLimits:
     # local responses; as many bytes may wait for gRPC servers to take them.
     callback_calls: int = 1024
     callback_call_bytes: int = 64 * 1024 * 1024
-    # HTTP calls, and asynchronous foreign ones, that a plugin has under way in a worker; as many bytes as above in all
-    # of each kind. A further one has Envoy's answer for too many, or fails. Less than one upstream takes (2048), so
-    # that others can call it too.
+    # HTTP, gRPC and asynchronous foreign calls that a plugin has under way in a worker; as many bytes as above in all.
+    # A further one has Envoy's answer for too many, or fails. Less than one upstream of HTTP takes (2048), so that
+    # others can call it too.
     calls_under_way: int = 2000
     # Bytes of a local response's body.
     local_reply_bytes: int = 16 * 1024 * 1024

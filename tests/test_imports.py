@@ -27,8 +27,9 @@ ARROWS = {
     "engines": ("errors", "logs"),
     "host": ("engines.base", "engines.companion", "errors", "http_syntax", "limits", "specs"),
     "accelerator": ("errors", "host.resident"),
-    "asgi": ("host", "http_syntax", "errors", "logs", "limits", "specs"),
-    "services": ("host", "http_syntax", "errors", "logs", "limits", "specs"),
+    "waits": (),
+    "asgi": ("host", "http_syntax", "errors", "logs", "limits", "specs", "waits"),
+    "services": ("host", "http_syntax", "errors", "logs", "limits", "specs", "waits"),
     "fetching": ("engines.cache", "engines.file_lock", "errors", "limits", "logs", "specs"),
     "settings": (
         *("bundled", "engines.ENGINES", "fetching.names", "host.signatures", "host.wasi", "http_syntax"),

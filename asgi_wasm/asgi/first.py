@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.waits import wait
+from asgi_wasm.waits import wait
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.pauses import give_up, paused_by
-from asgi_wasm.asgi.waits import wait
+from asgi_wasm.waits import wait
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment

@@ -6,7 +6,7 @@ from asgi_wasm.foreign import python
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.effects import ForeignCall
 from asgi_wasm.host.ports import LimitReachedError
-from asgi_wasm.services.tasks import Shares, Tasks
+from asgi_wasm.services.tasks import Tasks, share
 
 
 class ForeignCalls:
@@ -14,7 +14,6 @@ class ForeignCalls:
 
     def __init__(self) -> None:
         self._tasks = Tasks()
-        self._shares = Shares()
 
     def start(self, call: ForeignCall) -> None:
         """Run it; its answer, or its failure, is delivered to the root context later, once."""
@@ -22,7 +21,7 @@ class ForeignCalls:
 
     async def _run(self, call: ForeignCall) -> None:
         try:
-            with self._shares.taken(call.root, len(call.arguments)):
+            with share(call.root, len(call.arguments)):
                 result = python.result_bytes(await call.function(call.arguments))
         except LimitReachedError:
             python.deliver(call, b"", (ProxyStatus.INTERNAL_FAILURE, b"overflow"))

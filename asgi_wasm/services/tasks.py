@@ -73,36 +73,30 @@ class Tasks:
         self._running.clear()
 
 
-class Shares:
-    """Calls of one kind in one worker, and their bytes, by root context: no plugin takes what others need too."""
+@contextmanager
+def share(root: RootContext, size: int) -> Iterator[None]:
+    """One call more of so many bytes, for as long as the context lasts: no plugin takes what others need too.
 
-    def __init__(self) -> None:
-        self._taken: dict[RootContext, tuple[int, int]] = {}
+    Raises `LimitReachedError`, and counts that: ``calls_under_way``, or ``callback_call_bytes`` unless no other call
+    has any.
+    """
+    limits = root.spec.limits
+    if root.calls_under_way >= limits.calls_under_way:
+        _refuse(root, "calls_under_way", limits.calls_under_way)
+    if root.other_call_bytes and root.other_call_bytes + size > limits.callback_call_bytes:
+        _refuse(root, "callback_call_bytes", limits.callback_call_bytes)
+    root.other_calls += 1
+    root.other_call_bytes += size
+    try:
+        yield
+    finally:
+        root.other_calls -= 1
+        root.other_call_bytes -= size
 
-    @contextmanager
-    def taken(self, root: RootContext, size: int) -> Iterator[None]:
-        """One call more of so many bytes, for as long as the context lasts.
 
-        Raises `LimitReachedError`, and counts that: ``calls_under_way``, or ``callback_call_bytes`` unless it is the
-        only one.
-        """
-        limits = root.spec.limits
-        count, total = self._taken.get(root, (0, 0))
-        if count >= limits.calls_under_way:
-            self._refuse(root, "calls_under_way", limits.calls_under_way)
-        if count and total + size > limits.callback_call_bytes:
-            self._refuse(root, "callback_call_bytes", limits.callback_call_bytes)
-        self._taken[root] = count + 1, total + size
-        try:
-            yield
-        finally:
-            count, total = self._taken.pop(root)
-            if count > 1:
-                self._taken[root] = count - 1, total - size
-
-    def _refuse(self, root: RootContext, limit: str, most: int) -> None:
-        root.vm.ports.host_metrics.limit_reached(root.spec.name, limit)
-        raise LimitReachedError(limit, most)
+def _refuse(root: RootContext, limit: str, most: int) -> None:
+    root.vm.ports.host_metrics.limit_reached(root.spec.name, limit)
+    raise LimitReachedError(limit, most)
 
 
 class ByStream(Generic[T]):

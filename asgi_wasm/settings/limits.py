@@ -54,8 +54,8 @@ class PluginLimits(Entry):
     callback_call_bytes: Count | None = None
     """Bytes in all of them and in its local responses, and bytes that wait for gRPC servers to take them."""
     calls_under_way: Count | None = None
-    """HTTP calls, and asynchronous foreign ones, that the plugin has under way in a worker. A further one, and one
-    with which they have more than `callback_call_bytes`, is answered 503 (`overflow`), or fails. (gRPC: 1024.)"""
+    """HTTP, gRPC and asynchronous foreign calls that the plugin has under way in a worker. A further one, and one
+    with which they have more than `callback_call_bytes`, is answered 503 (`overflow`), or fails (gRPC: hostcall 10)."""
     local_reply_bytes: Count | None = None
     """Bytes of a local response's body."""
     log_line_bytes: Count | None = None

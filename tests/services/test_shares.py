@@ -11,6 +11,7 @@ import pytest
 from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.host.effects import ForeignCall, HttpCall
 from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.grpc_tokens import GrpcState
 from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts import messages
 from asgi_wasm.services.callouts.http_calls import HttpCalls
@@ -86,6 +87,35 @@ def test_http_calls(most: int, overflowing: int) -> None:
         assert answers[overflowing:] == [b""] * (4 - overflowing)
         assert other_answers == [b""]
         await calls.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0)])
+def test_calls_of_every_kind_have_one_limit(most: int, overflowing: int) -> None:
+    """A gRPC call or stream counts from the hostcall on that asks for it."""
+
+    async def main() -> None:
+        carrier, calls, foreign, go = Mute(), HttpCalls([]), ForeignCalls(), asyncio.Event()
+        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+        root, answers, metrics = plugin(calls_under_way=most)
+
+        async def wait(_: bytes) -> bytes:
+            await go.wait()
+            return b""
+
+        root.grpc_tokens.begin(6, GrpcState.OPEN)
+        foreign.start(ForeignCall(root, 1, "wait", wait, b""))
+        await asyncio.sleep(0)
+        calls.start(http_call(root, 4))
+        await until(lambda: carrier.asked == 1 - overflowing and len(answers) == overflowing)
+        assert metrics.reached == [("guest", "calls_under_way")] * overflowing
+        go.set()
+        carrier.go.set()
+        await until(lambda: len(answers) == 2)
+        assert (root.calls_under_way, root.other_call_bytes) == (1, 0)
+        await calls.close()
+        await foreign.close()
 
     run(main)
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["grpc_call", "grpc_cancel", "grpc_close", "grpc_send", "grpc_stream"]
 
 _KIND_MASK = 3
-# Envoy's circuit breaker: `max_requests` of a cluster.
-_MAX_CALLS = 1024
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
 _TOKEN_BYTES = 4
@@ -169,7 +167,7 @@ def _read_request(
     """Who asks, whom, for which path, with which metadata; ``texts`` are upstream, service and method.
 
     Raises `HostcallError` as `find_service`, and INTERNAL_FAILURE, as Envoy, for what no header may hold or too many
-    calls under way; `LimitReachedError` for too much metadata.
+    calls of all plugins to the upstream; `LimitReachedError` for too many of this one, or too much metadata.
     """
     for text in texts:
         limits.check_range(vm, *text)
@@ -180,8 +178,10 @@ def _read_request(
     service = find_service(upstream, vm.ports.can_call_grpc)
     merged = [(key.lower(), value) for key, value in (*service.metadata, *metadata)]
     limits.check_all_headers(vm, merged)
-    has_room = len(root.grpc_tokens) < _MAX_CALLS and vm.ports.has_room_grpc(service.upstream)
-    if not has_room or not _is_sendable(name, method, merged):
+    most = root.spec.limits.calls_under_way
+    if root.calls_under_way >= most:
+        raise LimitReachedError("calls_under_way", most)
+    if not vm.ports.has_room_grpc(service.upstream) or not _is_sendable(name, method, merged):
         raise HostcallError(ProxyStatus.INTERNAL_FAILURE)
     # Any byte is a character of it, and becomes that byte again.
     return root, service, f"/{name.decode('latin-1')}/{method.decode('latin-1')}", merged

@@ -100,6 +100,9 @@ class RootContext:
     has_queue: bool = False
     # The gRPC calls and streams that it waits for.
     grpc_tokens: GrpcTokens = field(default_factory=GrpcTokens)
+    # The HTTP calls and asynchronous foreign ones, and the bytes of those (`services.tasks.share`).
+    other_calls: int = 0
+    other_call_bytes: int = 0
     # Maps 4 to 7 and buffers 4, 5 and 8: there while a callout's or foreign function's callback runs.
     maps: dict[int, HeaderMap] = field(default_factory=dict)
     buffers: dict[int, Buffer] = field(default_factory=dict)
@@ -115,6 +118,11 @@ class RootContext:
     def root(self) -> RootContext:
         """Itself."""
         return self
+
+    @property
+    def calls_under_way(self) -> int:
+        """Of every kind: what `limits.calls_under_way` bounds."""
+        return self.other_calls + len(self.grpc_tokens)
 
     @property
     def is_gone(self) -> bool:

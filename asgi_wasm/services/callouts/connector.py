@@ -15,6 +15,7 @@ import httpx
 from asgi_wasm.services.callouts.deadline import Deadline
 from asgi_wasm.services.callouts.messages import ConnectError, ConnectTimeoutError
 from asgi_wasm.specs import UpstreamSpec
+from asgi_wasm.waits import wait
 
 # Seconds. Envoy's `connect_timeout` of a cluster defaults to five.
 CONNECT_TIMEOUT = 5.0
@@ -87,7 +88,7 @@ class Connector:
             lookup.add_done_callback(self._looked_up)
         # What was found before counts, as in Envoy, when it fails now or takes long: a host seldom moves while its name
         # server is away.
-        await asyncio.wait([lookup], timeout=_ADDRESS_TIMEOUT if self._addresses else None)
+        await wait([lookup], timeout=_ADDRESS_TIMEOUT if self._addresses else None)
         if not self._addresses:
             raise OSError(f"the name {self._host} is not resolved: {lookup.exception()}")
         return self._addresses

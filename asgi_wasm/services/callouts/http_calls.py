@@ -34,7 +34,7 @@ from asgi_wasm.services.callouts.messages import (
 )
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
-from asgi_wasm.services.tasks import ByStream, Shares, Tasks
+from asgi_wasm.services.tasks import ByStream, Tasks, share
 from asgi_wasm.specs import UpstreamSpec
 
 _BAD_GATEWAY, _SERVICE_UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
@@ -73,7 +73,6 @@ class HttpCalls:
         self._memory = AnswerMemory()
         self._call_later = call_later
         self._tasks = Tasks()
-        self._shares = Shares()
         self._by_stream: ByStream[Deadline] = ByStream()
 
     @property
@@ -119,7 +118,7 @@ class HttpCalls:
             ports.host_metrics.callout_ended(call.root.spec.name, call.upstream, outcome, took)
 
         try:
-            with deadline, self._shares.taken(call.root, len(call.body)):
+            with deadline, share(call.root, len(call.body)):
                 await upstream.exchange(call, answer)
             ended("response")
         except Exception as error:

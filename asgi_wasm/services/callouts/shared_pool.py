@@ -12,6 +12,7 @@ from asgi_wasm.services.callouts.http2 import Http2Connection
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectTimeoutError, Request
 from asgi_wasm.services.callouts.pool import IDLE_SECONDS, SWEEP_SECONDS, Pool
 from asgi_wasm.services.callouts.turns import Turns
+from asgi_wasm.waits import wait
 
 # Seconds for which a server that took HTTP/1.1 is not asked again.
 _HTTP1_SECONDS = 60.0
@@ -67,7 +68,7 @@ class SharedPool:
             if task is None:
                 task = self._connecting = loop.create_task(self._connect())
                 task.add_done_callback(self._connected)
-            await asyncio.wait([task])
+            await wait([task])
             error = None if task.cancelled() else task.exception()
             if isinstance(error, CalloutError):
                 # One of its own for each call: a traceback grows where an exception is raised twice.
@@ -124,7 +125,7 @@ class SharedPool:
         task = self._connecting
         if task is not None:
             task.cancel()
-            await asyncio.wait([task])
+            await wait([task])
         for connection in self._shared:
             connection.abort()
         await self._http1.close()

@@ -18,6 +18,7 @@ from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.messages import ConnectTimeoutError
 from asgi_wasm.services.callouts.slices import run_in_slices
 from asgi_wasm.specs import UpstreamSpec
+from asgi_wasm.waits import wait
 
 if TYPE_CHECKING:
     from asgi_wasm.services.callouts.grpc.connection import Connection
@@ -133,12 +134,12 @@ class Channel:
             self._connector.close()
         if self._connecting is not None:
             self._connecting.cancel()
-            await asyncio.wait([self._connecting])
+            await wait([self._connecting])
         connections, self._connections = self._connections, []
         for connection in connections:
             connection.abort()
         if connections:
-            await asyncio.wait([connection.lost for connection in connections], timeout=_CLOSE_SECONDS)
+            await wait([connection.lost for connection in connections], timeout=_CLOSE_SECONDS)
 
 
 def _fail(conversations: dict[Conversation, float | None], reason: bytes) -> Iterator[None]:

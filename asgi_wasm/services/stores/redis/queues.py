@@ -18,6 +18,7 @@ from asgi_wasm.services.stores.naming import LAST_TOKEN, first_token, scoped
 from asgi_wasm.services.stores.redis import scripts
 from asgi_wasm.services.stores.redis.connections import RedisConnections
 from asgi_wasm.specs import StoreSpec
+from asgi_wasm.waits import wait
 
 # Seconds that a worker which stops waits until what it has taken is known to be taken.
 _LAST_WORD_SECONDS = 1.0
@@ -170,7 +171,7 @@ class RedisQueues:
         """Acknowledge what is left, before the connection is given up."""
         task = self._acknowledging
         if task is not None:
-            await asyncio.wait([task], timeout=_LAST_WORD_SECONDS)
+            await wait([task], timeout=_LAST_WORD_SECONDS)
 
     # --- commands
 
