@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
     from asgi_wasm.asgi.first import Told
     from asgi_wasm.asgi.outlet import Outlet
+    from asgi_wasm.asgi.progress import Progress
     from asgi_wasm.asgi.properties import ScopeAttributes
     from asgi_wasm.asgi.sides import RequestSide
     from asgi_wasm.asgi.types import Message, Receive
     from asgi_wasm.host.plan import Plan
+    from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
 
 logger = get_logger("asgi_wasm.host")
@@ -34,6 +36,13 @@ class Reader(IntEnum):
     WITHHELD = 2
     #: Nobody: the app is over.
     NOBODY = 3
+
+
+def tell_after_end(data: bytes | None) -> bool:
+    """Tell of what comes after a request's end, if that is anything."""
+    if data:
+        logger.warning("what came after a request's end is kept from the app: no plugin has seen it")
+    return bool(data)
 
 
 class Client(Waiter):
@@ -68,6 +77,17 @@ class Client(Waiter):
         """Whether it has gone."""
         return self.state is ClientState.GONE
 
+    def adopt(self, progress: Progress) -> None:
+        """Take over a request whose app is running, or of whose body plugins have seen something."""
+        self.app_is_reading = progress.app_is_reading
+        self.reader = Reader.APP
+        if progress.shows_body:
+            self.state = ClientState.ENDED if progress.client_ended else ClientState.SENDING
+            self.reader = Reader.CHAIN if self._chain.request.reads_body else Reader.APP
+            self._to_app.adopt(progress)
+        if progress.client_gone:
+            self.leaves()
+
     def leaves(self) -> None:
         """It has gone."""
         self.state = HEARD[self.state, Heard.LEAVES]
@@ -99,8 +119,12 @@ class Client(Waiter):
             self.app_is_reading = False
             self.notify()
 
-    async def read_ahead(self, size: int) -> None:
+    async def read_ahead(self, size: int, progress: Progress | None) -> None:
         """Hear what is there already of a body of this ``size``. Nothing is waited for."""
+        if progress is not None and progress.ahead is not None:
+            self._hear(progress.ahead, progress.way)
+            if self._attributes.request_size < size:
+                return
         while self.state is ClientState.SENDING and not self._chain.answered_locally:
             if self.reading is None:
                 self.reading = await begin_reading(self._receive)
@@ -110,10 +134,13 @@ class Client(Waiter):
 
     # --- hearing
 
-    def hear(self, message: Message) -> None:
-        """What the client said to an app that began to listen before the request was taken over."""
+    def hear(self, message: Message, way: PieceWay | None = None) -> None:
+        """What the client said to an app that began to listen before the request was taken over.
+
+        ``way`` is that of a piece of the body that some plugins have seen already.
+        """
         self.app_is_reading = False
-        self._hear(message)
+        self._hear(message, way)
         self.notify()
 
     def hear_nothing(self) -> None:
@@ -121,28 +148,29 @@ class Client(Waiter):
         self.app_is_reading = False
         self.notify()
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Message, way: PieceWay | None = None) -> None:
         if message["type"] == "http.disconnect":
             self.state = HEARD[self.state, Heard.LEAVES]
         elif message["type"] != "http.request":
             self.unread.append(message)
         elif self.reader < Reader.WITHHELD and self.state is not ClientState.GONE:
             if self.state is ClientState.SENDING:
-                self._hear_body(message)
+                self._hear_body(message, way)
             else:
                 self._hear_after_end(message)
 
-    def _hear_body(self, message: Message) -> None:
+    def _hear_body(self, message: Message, way: PieceWay | None = None) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
         self.state = HEARD[self.state, (Heard.PIECE if body else Heard.EMPTY) if more else Heard.LAST]
-        self._attributes.request_size += len(body)
+        if way is None:
+            self._attributes.request_size += len(body)
         if self.reader is Reader.APP:
             self.unread.append(message)
         elif body or not more:
             self.renew_pause()
             self._outlet.drivers += 1
             try:
-                self._chain.request.data(bytes(body), not more)
+                self._chain.request.data(bytes(body), not more, way)
             finally:
                 self._outlet.drivers -= 1
 
@@ -155,8 +183,8 @@ class Client(Waiter):
             passes = self._to_app.forwarded and not self._chain.request.reads_body
             self.reader = Reader.APP if passes else Reader.CHAIN
             self._hear_body(message)
-        elif data:
-            logger.warning("what came after a request's end is kept from the app: no plugin has seen it")
+        elif tell_after_end(data):
+            pass
         elif not announced or not message.get("more_body", False):
             self.state = HEARD[self.state, Heard.LAST]
             self.unread.append(message)

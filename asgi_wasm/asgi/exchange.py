@@ -80,19 +80,21 @@ class HttpExchange:
         if chain is not None and chain.is_finished:
             chain.release()
 
-    async def run(self) -> None:
-        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+    async def run(self, progress: Progress | None = None) -> None:
+        """Serve a request of whose body plugins may have seen some. Raises what the app raises, until one answers."""
         try:
             client, to_app = self._client, self._to_app
             request = AppRequest(self._environment, self._plan, self._chain, self._server_scope, to_app, self._passage)
             self._outlet.drivers += 1
             headers = request.feed(ends=client.state is not ClientState.SENDING)
             self._outlet.drivers -= 1
+            if progress is not None:
+                client.adopt(progress)
             while not (to_app.forwarded or self._chain.answered_locally or client.gone):
                 await client.step()
             await self._outlet.flush()
             if to_app.forwarded and not self._is_over and (size := request.size_ahead):
-                await client.read_ahead(size)
+                await client.read_ahead(size, progress)
             if to_app.forwarded and not self._is_over:
                 await self._call_app(request.scope(headers))
             await self.conclude()
@@ -222,18 +224,18 @@ class HttpExchange:
         passage = self._passage
         assert passage is not None and passage.request_headers is not None
         self._chain.request.adopt(passage.request_headers, len(self._chain.request.stages))
-        self._to_app.forwarded = True
-        self._client.reader, self._client.app_is_reading = Reader.APP, progress.app_is_reading
-        if progress.client_gone:
-            self._client.leaves()
+        self._to_app.run(progress, self._server_scope["headers"], self._chain.request)
+        self._client.adopt(progress)
         self._app.method = progress.method
         if progress.response is not None and passage.response_headers is not None:
             self._app.adopt(progress, passage.response_headers)
         return self._chain
 
-    def hear(self, message: Message) -> None:
-        """What the client said to an app that began to listen before the request was taken over."""
-        self._client.hear(message)
+    async def receive_heard(self, message: Message, way: PieceWay | None) -> Message:
+        """`receive` for an app that began to listen before the request was taken over, after what the client said."""
+        self._client.hear(message, way)
+        await self._outlet.flush()
+        return await self.receive()
 
     def hear_nothing(self) -> None:
         """The app has ceased to listen, and began before the request was taken over."""

@@ -1,9 +1,10 @@
 """The lane: the short way through server, plugins and app for requests on which nothing unusual happens.
 
-It knows no rule. A request is ordinary while every plugin lets headers, and what it is shown of the response's body,
-pass at once; whatever else happens, what has been done so far is taken over:
+It knows no rule. A request is ordinary while every plugin lets headers, and what it is shown of bodies, pass at once;
+whatever else happens, what has been done so far is taken over:
 
     LentRequest   kernels answer the plugins' hostcalls; there is no context and no header map
+    LentUpload    the same, with a body that plugins look at
     Request       the same way in Python, with contexts and header maps (`Lent.leave`)
     HttpExchange  everything (`Request.hand_over`)
 """
@@ -22,6 +23,7 @@ from asgi_wasm.asgi.native import Course, Serve, course_of
 from asgi_wasm.asgi.portable import LentRequest
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.asgi.service import Service
+from asgi_wasm.asgi.uploads import LentUpload, size_told
 from asgi_wasm.host.resident.post import Post, posts_of
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ class Lane(Service):
                 ends = head[3]
                 if ends or (self._guesses and ends is not None):
                     return LentRequest(self, posts, scope, receive, send, head, ends).run()
+                size = -1 if ends is None else size_told(scope)
+                if size is None or size >= 0:
+                    return LentUpload(self, posts, scope, receive, send, head, size).run()
         return self._run_portably(scope, receive, send)
 
     async def _run_portably(self, scope: Scope, receive: Receive, send: Send, message: Message | None = None) -> None:
@@ -81,6 +86,12 @@ class Lane(Service):
             if not plan.sees_body.response:
                 await Request(self, scope, receive, send, told).run()
                 return
+        if posts and ends is None and told.first is None:
+            # Nothing but the client's first word says that there is a body.
+            await LentUpload(
+                self, posts, scope, receive, send, read_head(scope, guesses=False), None, told.reading
+            ).run()
+            return
         await HttpExchange(self.environment, self.plan, scope, receive, send, told).run()
 
     def _renews(self) -> bool:

@@ -9,7 +9,6 @@ from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.heads import pairs_of
 from asgi_wasm.asgi.lent_state import BODY, IDLE, LOG, REQUEST, RESPONSE, LentState
 from asgi_wasm.asgi.request import Request
-from asgi_wasm.host import directions
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.directions import REQUEST_HEADERS, RESPONSE_HEADERS
 from asgi_wasm.host.effects import LocalResponse
@@ -73,6 +72,9 @@ def _tell_progress(request: Request, lent: LentState) -> None:
     progress.bytes_out, progress.complete = lent.bytes_out, lent.complete
     progress.response = None if lent.phase == RESPONSE else lent.message
     progress.held = lent.held is not None
+    progress.shows_body, progress.bytes_in = lent.shows_body, lent.bytes_in
+    if lent.shows_body:
+        progress.unread, progress.reading = lent.unread, lent.reading
     request.attributes.request_size = lent.request_size
     passage.passed = len(lent.ids)
     if lent.phase == REQUEST:
@@ -99,7 +101,7 @@ def _take_crossing(request: Request, lent: LentState) -> None:
     elif lent.phase == RESPONSE:
         context.maps[RESPONSE_HEADERS] = passage.response_headers
     elif lent.phase == BODY:
-        context.show_body(directions.RESPONSE, Buffer(post.pieces.piece), end_of_stream=bool(post.words[BODY_ENDS]))
+        context.show_body(lent.body_of, Buffer(post.pieces.piece), end_of_stream=bool(post.words[BODY_ENDS]))
     elif lent.phase == LOG:
         context.logging = step == CALLING
     if local is not None:

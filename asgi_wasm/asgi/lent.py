@@ -16,9 +16,12 @@ from asgi_wasm.asgi.heads import status_of_start, trimmed
 from asgi_wasm.asgi.lent_state import FINISH, IDLE, LOG, REQUEST, RESPONSE, LentState
 from asgi_wasm.asgi.own_scope import share_scope
 from asgi_wasm.errors import EngineError
+from asgi_wasm.host import directions
 from asgi_wasm.host.resident.layout import CALLED, CREATING, ODD, REQUEST_SLOT, RESPONSE_SLOT, STEP, UNTRIMMED, VERDICT
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgi_wasm.asgi.request import Request
     from asgi_wasm.asgi.types import Message
     from asgi_wasm.host.resident.post import Post
@@ -31,6 +34,12 @@ class Lent(LentState):
 
     if not TYPE_CHECKING:  # mypy takes what is declared for what must be in it
         __slots__ = ()
+
+    # Without a body that plugins look at.
+    shows_body = False
+    bytes_in = 0
+    reading: asyncio.Future[Message] | None = None
+    body_of = directions.RESPONSE
 
     async def go_on(self) -> None:
         """What follows on headers that did not all pass."""

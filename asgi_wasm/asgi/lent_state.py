@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgi_wasm.asgi.answers import Answer
     from asgi_wasm.asgi.heads import Fields
     from asgi_wasm.asgi.request import Request
@@ -69,3 +71,10 @@ class LentState:
     # None where no plugin can set any.
     properties: dict[bytes, bytes] | None
     verdict: int | None
+    # See `progress.Progress`.
+    shows_body: bool
+    bytes_in: int
+    unread: list[Message]
+    reading: asyncio.Future[Message] | None
+    # Of which direction a piece is, or was last, shown.
+    body_of: int

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.resident.post import Post
 
 _LENGTH = b"content-length"
-_CANONICAL = re.compile(rb"0|[1-9][0-9]{0,17}")
+CANONICAL = re.compile(rb"0|[1-9][0-9]{0,17}")
 # Fields that are sent as they are, one after the other: `translate.response_start` would leave out or trim others.
 _VALUE = rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
 _FIELDS = re.compile(rb"(?:" + TOKEN.encode() + rb"\n" + _VALUE + rb"\n)*")
@@ -62,7 +62,7 @@ def length_of(start: Message) -> int | None:
     flat = []
     for name, value in start["headers"]:
         if name == _LENGTH:
-            length = int(value) if _CANONICAL.fullmatch(value) else -1
+            length = int(value) if CANONICAL.fullmatch(value) else -1
         flat += [name, value]
     flat.append(b"")
     return length if _FIELDS.fullmatch(b"\n".join(flat)) else -1

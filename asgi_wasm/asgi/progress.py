@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgi_wasm.asgi.types import Message
+    from asgi_wasm.host.streams.direction import PieceWay
 
 
 @dataclass
@@ -26,4 +29,13 @@ class Progress:
     # It waits for the first verdict on the body.
     held: bool = False
     bytes_out: int = 0
+    # There is a body that plugins look at. What all of them let pass: so much, of which the app has yet to read these.
+    shows_body: bool = False
+    bytes_in: int = 0
+    unread: list[Message] = field(default_factory=list)
+    # The message after them, before the app is called, and how far it has come.
+    ahead: Message | None = None
+    way: PieceWay | None = None
+    # See `first.Told`.
+    reading: asyncio.Future[Message] | None = None
     complete: bool = False

@@ -84,6 +84,10 @@ class Request:
         passage = self.passage
         headers = passage.request_headers
         assert headers is not None
+        if self.progress.shows_body:
+            passage.verdict = verdict
+            await self._exchange_for().run()
+            return
         if passage.request(headers, self.progress.client_ended, verdict):
             try:
                 await self._call_app(headers)
@@ -98,6 +102,12 @@ class Request:
             reply.changed = False
             passes = passage.response(reply, False)
             await self._send_answer(passes)
+
+    async def go_on_reading(self, message: Message | None, way: PieceWay | None) -> None:
+        """Serve a request of whose body plugins have seen something before the app, this message at last."""
+        self.passage.verdict = None
+        self.progress.ahead, self.progress.way = message, way
+        await self._exchange_for().run(self.progress)
 
     async def go_on_answering(self, verdict: int | None) -> None:
         """Show a plugin's answer to the plugins after ``passage.passed``."""
@@ -196,6 +206,13 @@ class Request:
 
     async def receive(self) -> Message:
         """The app's `receive`."""
+        if self.progress.shows_body and self.exchange is None:
+            if not self.ended:
+                self.hand_over()
+            elif self.progress.unread:
+                return self.progress.unread.pop(0)
+            elif not self.progress.client_ended:
+                return {"type": "http.disconnect"}
         if self.exchange is not None:
             return await self.exchange.receive()
         if self.progress.first is not None:
@@ -209,17 +226,19 @@ class Request:
             raise
         return await self.heard(message)
 
-    async def heard(self, message: Message) -> Message:
-        """What the app gets where the client said this to its `receive`."""
+    async def heard(self, message: Message, way: PieceWay | None = None) -> Message:
+        """What the app gets where the client said this to its `receive`.
+
+        ``way`` is that of a piece of the body that some plugins have seen already.
+        """
         progress = self.progress
         progress.app_is_reading = False
-        if self.exchange is None and self._is_unannounced(message):
+        if self.exchange is None and self._is_for_plugins(message):
             if self.ended:
                 return {"type": "http.disconnect"}
             self.hand_over()
         if self.exchange is not None:
-            self.exchange.hear(message)
-            return await self.exchange.receive()
+            return await self.exchange.receive_heard(message, way)
         if message["type"] == "http.disconnect":
             progress.client_gone = True
         elif not progress.client_ended:
@@ -233,13 +252,12 @@ class Request:
         if self.exchange is not None:
             self.exchange.hear_nothing()
 
-    def _is_unannounced(self, message: Message) -> bool:
-        """Whether this is a body that plugins were told would not come (HTTP/2), and that one of them should see."""
-        return (
-            self.lane.plan.sees_body.request
-            and message["type"] == "http.request"
-            and bool(message.get("body") or message.get("more_body", False))
-        )
+    def _is_for_plugins(self, message: Message) -> bool:
+        """Whether it is of a body that one of them should see, be it that they were told none would come (HTTP/2)."""
+        if not self.lane.plan.sees_body.request or message["type"] != "http.request":
+            return False
+        more_to_see = self.progress.shows_body and not self.progress.client_ended
+        return more_to_see or bool(message.get("body") or message.get("more_body", False))
 
     def send(self, message: Message) -> Awaitable[None]:
         """The app's `send`. What no plugin sees goes on by the server's own awaitable."""
@@ -331,7 +349,7 @@ class Request:
         """The exchange that goes on from here."""
         plan, passage = self.lane.plan, self.passage
         server, progress = (self.scope, self.server_receive, self.server_send), self.progress
-        told = Told(progress.client_ended, progress.first)
+        told = Told(progress.client_ended and not progress.shows_body, progress.first, progress.reading)
         return HttpExchange(self.environment, plan, *server, told, passage)
 
     def hand_over(self) -> FilterChain:

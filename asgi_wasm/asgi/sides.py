@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.lengths import Length, ResponseLength, TooShortError, said_by
@@ -34,6 +34,19 @@ class RequestSide:
         self.length = Length()
         self._changed = changed
         self._broken = broken
+
+    def run(self, progress: Progress, fields: Iterable[tuple[bytes, bytes]], way: Way) -> None:
+        """The app runs already: take over so much of a body, of which it was told what these fields say."""
+        self.forwarded = True
+        if progress.shows_body:
+            self.length.own = self.length.announced = said_by(fields)
+            self.length.way = way
+
+    def adopt(self, progress: Progress) -> None:
+        """Take over so much of a body as all plugins have let pass."""
+        self.ended = progress.client_ended
+        self.messages.extend(progress.unread)
+        self.length.passed = progress.bytes_in
 
     @property
     def size(self) -> int | None:

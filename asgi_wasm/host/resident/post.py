@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginError
-from asgi_wasm.host.directions import RESPONSE
+from asgi_wasm.host.directions import REQUEST, RESPONSE
 from asgi_wasm.host.vm.vm import vm_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Post:
         "most",
         "pieces",
         "request",
+        "request_body",
         "resident",
         "response",
         "response_body",
@@ -57,6 +58,7 @@ class Post:
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None
+        self.request_body = resident.request_body if vm.on_body[REQUEST] is not None else None
         self.response_body = resident.response_body if vm.on_body[RESPONSE] is not None else None
         # Where the piece of a body is kept that a callback is shown.
         self.pieces = resident if resident.native is None else resident.native

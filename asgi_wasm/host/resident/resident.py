@@ -107,10 +107,10 @@ class Resident:
         """
         self._vm = vm
         self._beside = beside
-        self.request, self.response, self.response_body, self.log, self.finish, self.end = (
+        self.request, self.response, self.request_body, self.response_body, self.log, self.finish, self.end = (
             # Each has a result.
             cast("Callable[..., int]", beside.function(name))
-            for name in ("request", "response", "response_body", "log", "finish", "end")
+            for name in ("request", "response", "request_body", "response_body", "log", "finish", "end")
         )
         self.window_address = beside.function("window_address")() or 0
         if beside.function("window_size")() != layout.SIZE:

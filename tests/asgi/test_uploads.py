@@ -1,0 +1,374 @@
+"""Bodies of requests in the lane: whatever a plugin does with whichever piece, it is as without kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.asgi.uploads import size_told
+from tests.asgi.test_pieces import BODY, DEEDS, Counted
+from tests.driving import Headers, http_scope
+from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
+from tests.streams.virtual_loop import VirtualLoop
+
+Reads = Callable[[Receive, Send], Awaitable[None]]
+START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
+GONE: Message = {"type": "http.disconnect"}
+PIECES = [b"hel", b"lo ", b"you"]
+SIZED: Headers = [(b"content-length", b"9")]
+CODED: Headers = [(b"transfer-encoding", b"chunked")]
+
+
+def messages_of(pieces: list[Any]) -> list[Message]:
+    last = len(pieces) - 1
+    return [{"type": "http.request", "body": piece, "more_body": index < last} for index, piece in enumerate(pieces)]
+
+
+async def answer(send: Send) -> None:
+    await send(START)
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await send({"type": "http.response.body", "body": b"b", "more_body": False})
+
+
+async def read_all(receive: Receive) -> None:
+    while (await receive()).get("more_body", False):
+        pass
+
+
+async def reads(receive: Receive, send: Send) -> None:
+    await read_all(receive)
+    await answer(send)
+
+
+async def echoes(receive: Receive, send: Send) -> None:
+    """Answers while it reads."""
+    await send(START)
+    more = True
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more})
+
+
+async def reads_later(receive: Receive, send: Send) -> None:
+    """Begins to answer, and is over before it reads the rest."""
+    await receive()
+    await answer(send)
+    for _ in range(3):
+        await receive()
+
+
+async def ignores(receive: Receive, send: Send) -> None:
+    await answer(send)
+
+
+async def reads_at_once(receive: Receive, send: Send) -> None:
+    """Two calls at the same time."""
+    await asyncio.gather(receive(), receive())
+    await answer(send)
+
+
+async def gives_up(receive: Receive, send: Send) -> None:
+    """Cancels a call that is under way, and loses nothing by that."""
+    reading = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait([reading])
+    await reads(receive, send)
+
+
+async def sends_a_file(receive: Receive, send: Send) -> None:
+    """By an extension that none of its plugins forbids; the rest is read afterwards."""
+    await receive()
+    await send({**START, "trailers": True})
+    await read_all(receive)
+    await send({"type": "http.response.body", "body": b"a", "more_body": False})
+    await send({"type": "http.response.trailers", "headers": [(b"x-t", b"1")], "more_trailers": False})
+
+
+async def raises(receive: Receive, send: Send) -> None:
+    await receive()
+    raise ValueError("by the app")
+
+
+APPS = [reads, echoes, reads_later, ignores, reads_at_once, sends_a_file, raises]
+
+
+class Case(NamedTuple):
+    """One request. The server has each message after so many ``turns`` of the event loop."""
+
+    head: Headers = SIZED
+    body: list[Message] = messages_of(PIECES)
+    app: Reads = reads
+    turns: int = 0
+    version: str = "1.1"
+
+
+Seen = list[Any]
+
+
+class Player:
+    """Plugins of one kind, and an app that does as a case says: notes all that app and client see, in order."""
+
+    def __init__(self, script: str, way: dict[str, Any], count: int, probe: Path) -> None:
+        plugins = [{"name": f"p{index}", "file": probe, "conf": script, "vm_id": str(index)} for index in range(count)]
+        self._middleware = WasmMiddleware(self._app, settings={"plugins": plugins, "pause_timeout": 0.5, **way})
+        self._case = Case()
+        self._seen: Seen = []
+
+    def play(self, cases: Iterable[Case]) -> Seen:
+        """What is seen of each, with what the plugins log."""
+        loop = VirtualLoop()
+        handler = logging.Handler()
+        handler.emit = lambda record: self._seen.append(record.getMessage())  # type: ignore[method-assign]
+        logger = logging.getLogger("asgi_wasm.plugin")
+        before = logger.level
+        try:
+            loop.run_until_complete(self._middleware.start())
+            loop.pass_at_once()
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            for case in cases:
+                loop.run_until_complete(self._request(case))
+            return self._seen
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+            loop.run_until_complete(self._middleware.stop())
+            loop.close()
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._seen.append(("app", scope["headers"], scope["method"]))
+
+        async def heard() -> Message:
+            message = await receive()
+            self._seen.append(dict(message))
+            return message
+
+        await self._case.app(heard, send)
+
+    async def _request(self, case: Case) -> None:
+        self._case = case
+        left = iter(case.body)
+
+        async def receive() -> Message:
+            for _ in range(case.turns):
+                await asyncio.sleep(0)
+            return next(left, GONE)
+
+        async def send(message: Message) -> None:
+            self._seen.append(message)
+
+        tasks = asyncio.all_tasks()
+        scope = http_scope("POST", headers=case.head, http_version=case.version)
+        try:
+            await self._middleware(scope, receive, send)
+        except (ValueError, OSError) as error:
+            self._seen.append(repr(error))
+        assert asyncio.all_tasks() == tasks
+
+
+def assert_same(script: str, *cases: Case, count: int = 2, probe: Path = PROBE) -> None:
+    # After a failure, the next request would have to wait for another VM.
+    played = [cases] if "trap" not in script else [(case,) for case in cases]
+    for together in played:
+        first, *others = (Player(script, way, count, probe).play(together) for way in WAYS)
+        for other in others:
+            assert other == first
+
+
+# Called with the first piece, with the second, with the last.
+POINTS = ("request_body@1", "request_body@2", "request_body@3", "request_end")
+UPLOAD_DEEDS = [
+    deed.replace("set_buffer_bytes 1", "set_buffer_bytes 0")
+    .replace("value 3", "value 1")
+    .replace("value 2", "value 0")
+    .replace("stream 1", "stream 0")
+    for deed in DEEDS
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("deed", UPLOAD_DEEDS)
+def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(point: str, deed: str) -> None:
+    looks = "get_buffer_bytes 0 0 99"
+    script = f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nrequest_body: get_buffer_status 0\nlog: args"
+    assert_same(script, Case(), Case(turns=9), Case(CODED), Case(body=messages_of([b"hello you"])))
+
+
+BODY_MESSAGES: dict[str, list[Message]] = {
+    "in pieces": messages_of(PIECES),
+    "whole": messages_of([b"hello you"]),
+    "whole, then its end": messages_of([b"hello you", b""]),
+    "with empty pieces": messages_of([b"", b"hello", b"", b" you", b""]),
+    "of other bytes": messages_of([b"hello", bytearray(b" you"), b""]),
+    "too short": messages_of([b"hello"]),
+    "cut off": [*messages_of([*PIECES, b""])[:2], GONE],
+    "cut off at once": [GONE],
+    "with more after its end": [*messages_of(PIECES), *messages_of([b"more", b""]), GONE],
+    "with something else": [{"type": "http.other"}, *messages_of(PIECES)],
+}
+HEADS: dict[str, tuple[Headers, str]] = {
+    "sized": (SIZED, "1.1"),
+    "coded": (CODED, "1.1"),
+    "asks first": ([*SIZED, (b"expect", b"100-continue")], "1.1"),
+    "odd length": ([(b"content-length", b"09")], "1.1"),
+    "two lengths": ([*SIZED, *SIZED], "1.1"),
+    "both": ([*SIZED, *CODED], "1.1"),
+    "capitals": ([*SIZED, (b"X-A", b"1")], "1.1"),
+    "HTTP/2": ([], "2"),
+}
+
+
+@pytest.mark.parametrize("app", [*APPS, gives_up], ids=lambda app: str(app.__name__))
+@pytest.mark.parametrize(
+    "leaves",
+    ["", "request_body@2: return 1", "response_headers: set_effective_context %self", "response_end: return 1"],
+)
+def test_what_app_and_client_say_is_as_without_kernels(app: Reads, leaves: str) -> None:
+    script = f"{leaves}\nrequest_body: get_buffer_bytes 0 0 99\nlog: args"
+    ways = [(SIZED, 0), (SIZED, 1), (SIZED, 9), (CODED, 0), (CODED, 9)]
+    cases = [Case(head, body, app, turns) for body in BODY_MESSAGES.values() for head, turns in ways]
+    assert_same(script, *cases, count=1)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("leaves", ["", 'request_end: set_buffer_bytes 0 0 99 "changed"', "request_body@1: return 1"])
+def test_whatever_the_head_says(head: str, leaves: str) -> None:
+    fields, version = HEADS[head]
+    script = f"{leaves}\nrequest_body: get_buffer_bytes 0 0 99\nlog: args"
+    cases = [Case(fields, body, reads, turns, version) for body in BODY_MESSAGES.values() for turns in (0, 9)]
+    assert_same(script, *cases, count=1)
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "return 1",
+        "trap",
+        "set_effective_context %self",
+        'add_header_map_value 0 "x-new" "1"',
+        'replace_header_map_value 0 "content-length" "3"',
+        'remove_header_map_value 0 "content-length"',
+        'replace_header_map_value 0 ":method" "PUT"',
+        'send_local_response 403 "d" "refused" "" -1',
+        'send_local_response 403 "d" "" "" -1',
+    ],
+)
+@pytest.mark.parametrize("then", ["", "request_body@2: return 1", "response_headers: return 1", "request_body: trap"])
+def test_what_plugins_do_with_the_head(does: str, then: str) -> None:
+    for script in (f"request_headers: {does}\n{then}", f"{then}\nresponse_headers: {does}"):
+        bodies = (Case(body=BODY_MESSAGES[body]) for body in ("in pieces", "whole"))
+        assert_same(f"{script}\nrequest_body: get_buffer_bytes 0 0 99", *bodies)
+
+
+def test_a_plugin_that_looks_at_trailers_only(tmp_path: Path) -> None:
+    probe = probe_without(tmp_path / "trailers.wasm", [BODIES[0], BODIES[2]])
+    assert_same("request_headers: args\nlog: args", Case(), Case(turns=9), Case(CODED), probe=probe)
+
+
+@pytest.mark.parametrize("turns", [0, 9])
+@pytest.mark.parametrize("head", [SIZED, CODED])
+@pytest.mark.parametrize(("script", "exchanges"), [("", 0), ("request_body@2: return 1", 1)])
+def test_an_exchange_is_made_for_what_is_not_straight_only(
+    monkeypatch: pytest.MonkeyPatch, head: Headers, turns: int, script: str, exchanges: int
+) -> None:
+    counted = Counted(monkeypatch)
+    script += "\nrequest_body: get_buffer_bytes 0 0 9"
+    seen = Player(script, WAYS[1], 2, PROBE).play([Case(head, turns=turns)])
+    assert counted.count == exchanges
+    assert seen == Player(script, WAYS[0], 2, PROBE).play([Case(head, turns=turns)])
+
+
+def test_pieces_that_pass_are_the_clients_own() -> None:
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            got.append(await receive())
+        await answer(send)
+
+    async def send(_: Message) -> None: ...
+
+    async def main() -> None:
+        left = list(messages)
+
+        async def receive() -> Message:
+            return left.pop(0)
+
+        async with WasmMiddleware(app, settings={"plugins": [{"name": "p", "file": BODY}]}) as middleware:
+            await middleware(http_scope("POST", headers=[(b"content-length", b"100003")]), receive, send)
+
+    messages = messages_of([b"x" * 100_000, b"y" * 3])
+    asyncio.run(main())
+    assert all(one is other for one, other in zip(got, messages, strict=True))
+
+
+def test_a_vm_that_fails_while_a_body_is_awaited() -> None:
+    """By another request: what is left of this one gets the failure policy at its next piece."""
+    for waits in (0, 1, 2):
+        first, *others = (asyncio.run(_fails_meanwhile(way, waits)) for way in WAYS)
+        assert any(type(message) is dict and message.get("status") == 503 for message in first)
+        for other in others:
+            assert other == first
+
+
+async def _fails_meanwhile(way: dict[str, Any], waits: int) -> Seen:
+    """After so many pieces of one request."""
+    seen: Seen = []
+    goes_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            seen.append(dict(message))
+            more = message.get("more_body", False)
+        await answer(send)
+
+    async def send(message: Message) -> None:
+        seen.append(message)
+
+    def client(left: list[Message], last: int) -> Receive:
+        async def receive() -> Message:
+            if len(left) == last:
+                await goes_on.wait()
+            return left.pop(0) if left else GONE
+
+        return receive
+
+    plugin = {"name": "p", "file": PROBE, "conf": "request_body@4: trap"}
+    async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
+        scope = http_scope("POST", headers=SIZED)
+        first = asyncio.ensure_future(middleware(dict(scope), client(messages_of(PIECES), 3 - waits), send))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await middleware(dict(scope), client(messages_of([b"a", b"b", b"c", b"d"]), 99), send)
+        goes_on.set()
+        await asyncio.wait_for(first, 10)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("headers", "size"),
+    [
+        ([], None),
+        (CODED, None),
+        ([(b"content-length", b"0")], 0),
+        (SIZED, 9),
+        ([(b"content-length", b"09")], -1),
+        ([(b"content-length", b"+9")], -1),
+        ([*SIZED, *SIZED], -1),
+        ([*SIZED, *CODED], -1),
+        ([*SIZED, (b"X-A", b"1")], -1),
+    ],
+)
+def test_what_a_head_announces(headers: list[tuple[bytes, bytes]], size: int | None) -> None:
+    assert size_told({"headers": headers}) == size
