@@ -195,7 +195,7 @@ def test_client_gone_before_the_answer(caplog: pytest.LogCaptureFixture, stream:
             [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
         )
         async with grpc_server() as server, guarded(server.url, method="Silent", stream=stream) as middleware:
-            await asyncio.wait_for(middleware(http_scope(), receive, send), 5)
+            await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
             server.go.set()
             # The answer finds no stream any more, and the VM lives on.
             assert (await request(middleware)).body == b"app"

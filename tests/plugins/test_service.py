@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import wasmtime
 
 from asgi_wasm import WasmMiddleware
-from tests.driving import answering, request, run
+from tests.driving import answering, request, run, until
 
 # Traps on any context but a root; logs each tick.
 WAT = """(module
@@ -41,11 +40,7 @@ def test_a_service_has_no_streams(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         await app.start()
         assert [(await request(app)).status for _ in range(3)] == [status] * 3
         if service:
-            for _ in range(2000):
-                if ticks() >= 2:
-                    break
-                await asyncio.sleep(0.01)
-            assert ticks() >= 2
+            await until(lambda: ticks() >= 2)
         await app.stop()
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):

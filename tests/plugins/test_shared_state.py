@@ -157,7 +157,7 @@ def test_requests_go_on_without_redis_and_the_log_says_so_once(tmp_path: Path) -
         pytest.skip(MISSING)
     with (
         redis_server() as redis,
-        server(tmp_path, plugins=[COUNTER], shared_data=f"{redis.url}?timeout=0.2") as running,
+        server(tmp_path, plugins=[COUNTER], shared_data=f"{redis.url}?timeout=5") as running,
     ):
         assert [count(running) for _ in range(3)] == [1, 2, 3]
         redis.stop()

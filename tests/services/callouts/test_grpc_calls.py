@@ -74,7 +74,7 @@ def test_close_resets_what_a_root_that_is_not_done_waits_for() -> None:
             guest.stream()
             assert await until(lambda: server.calls)
             lifecycle.shut_down_root(guest.root)
-            await asyncio.wait_for(calls.close(), 10)
+            await asyncio.wait_for(calls.close(), 60)
             assert await until(lambda: server.cancelled == 1)
 
     run(main)

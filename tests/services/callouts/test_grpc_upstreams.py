@@ -42,7 +42,7 @@ async def running(url: str = "", how: dict[str, Any] | None = None, **guest: Any
         made = Guest(start=carried_out_by(calls), has_room=calls.has_room, may_send=calls.may_send, **guest)
         setup = _Setup(server, calls, made)
         yield setup
-        await asyncio.wait_for(calls.close(), 10)
+        await asyncio.wait_for(calls.close(), 60)
 
 
 class _Setup:

@@ -206,7 +206,7 @@ def test_answered_by_nobody(probe: Path) -> None:
         await app.start()
         with pytest.raises(ValueError, match="the app's"):
             await request(app)
-        await asyncio.wait_for(app(http_scope(headers=[(b"c", b"")]), nothing, unheard), 10)
+        await asyncio.wait_for(app(http_scope(headers=[(b"c", b"")]), nothing, unheard), 60)
         found = await scrape()
         assert found.get("asgi_wasm_requests_total", answered_by="nobody") == 2
         assert actions(found, "probe") == {
@@ -263,17 +263,18 @@ def test_callouts() -> None:
         return {b"slow": None, b"broken": OK[:15]}.get(body, OK)
 
     async def main() -> None:
-        entry = plugin("http_auth", "http_auth/rust.wasm", conf={"timeout_ms": 300})
         async with upstream(answer) as port:
-            app = wrapped(answering(b"app"), entry, upstreams={"auth": f"http://127.0.0.1:{port}"})
-            await app.start()
-            for user in (b"ok", b"ok", b"slow", b"broken"):
-                await request(app, headers=[(b"x-user", user)])
-            await app.stop()
-        app = wrapped(answering(b"app"), entry, upstreams={"auth": f"http://127.0.0.1:{free_port()}"})
-        await app.start()
-        await request(app)
-        await app.stop()
+            for where, timeout_ms, users in (
+                (port, 60_000, (b"ok", b"ok", b"broken")),
+                (port, 300, (b"slow",)),
+                (free_port(), 60_000, (b"ok",)),
+            ):
+                entry = plugin("http_auth", "http_auth/rust.wasm", conf={"timeout_ms": timeout_ms})
+                app = wrapped(answering(b"app"), entry, upstreams={"auth": f"http://127.0.0.1:{where}"})
+                await app.start()
+                for user in users:
+                    await request(app, headers=[(b"x-user", user)])
+                await app.stop()
         found = await scrape()
         expected = {"response": 2, "timeout": 1, "failure": 1, "connection_failure": 1}
         for outcome, count in expected.items():
@@ -291,10 +292,7 @@ def test_root_only_plugin() -> None:
         await app.start()
         await request(app)
         labels = {"plugin": "queue", "callback": "on_tick"}
-        for _ in range(500):
-            found = await scrape()
-            if found.get("asgi_wasm_callback_seconds_count", **labels):
-                break
+        while not (found := await scrape()).get("asgi_wasm_callback_seconds_count", **labels):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert found.get("asgi_wasm_callback_seconds_count", **labels)
         assert found.get("asgi_wasm_callback_seconds_count", plugin="queue", callback="on_queue_ready")
