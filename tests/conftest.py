@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 
+from asgi_wasm.engines.base import TimeLimit
+from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.vm.slowness import time_limit
+from asgi_wasm.limits import DEFAULT_CALLBACK_MS, DEFAULT_SLOW_CALLBACK_MS, PluginLimits
 from tests.extras import why_not
 from tests.serving import let_ports_go
 
@@ -38,6 +43,24 @@ _NEED = {
 
 _left_out = {file: reason for module, files in _NEED.items() if (reason := why_not(module)) for file in files}
 collect_ignore = list(_left_out)
+
+# What a callback may take in a test that names no limit. Those of the settings are of a clock that goes on while a busy
+# machine runs other processes: a plugin that was not slow would be told of, or stopped.
+_PATIENT_MS = 20_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_busy_machine_makes_no_plugin_slow() -> Iterator[None]:
+    def patient(limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str]) -> TimeLimit:
+        if limits.slow_callback_ms == DEFAULT_SLOW_CALLBACK_MS:
+            limits = replace(limits, slow_callback_ms=0)
+        if limits.callback_ms == DEFAULT_CALLBACK_MS:
+            limits = replace(limits, callback_ms=_PATIENT_MS)
+        return time_limit(limits, ports, plugin_name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asgi_wasm.host.vm.instantiation.time_limit", patient)
+        yield
 
 
 @pytest.fixture(autouse=True)

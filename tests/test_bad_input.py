@@ -174,7 +174,7 @@ class Served:
             async def send(message: Message) -> None:
                 sent.append(message)
 
-            await asyncio.wait_for(self.app({"type": "lifespan", "asgi": {}}, receive, send), 20)
+            await asyncio.wait_for(self.app({"type": "lifespan", "asgi": {}}, receive, send), 60)
 
         run(main)
         return sent

@@ -332,7 +332,9 @@ def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
         run(main)
         run(main)
-    first, second = (record.getMessage() for record in caplog.records)
+    lines = [record.getMessage() for record in caplog.records]
+    # Without the accelerator, each start says that as well.
+    first, second = (line for line in lines if not line.startswith("the portable lane runs"))
     told = rf"plugin 'headers': {HEADERS['file']}, ABI 0\.2\.1, engine wasmtime, %s in \d+ ms, started in \d+ ms"
     assert re.fullmatch(told % "compiled", first)
     assert re.fullmatch(told % "cached", second)

@@ -116,7 +116,7 @@ async def hypercorn(app: ASGIApp, port: int, certificate: Certificate | None = N
         yield
     finally:
         over.set()
-        await asyncio.wait_for(serving, 30)
+        await asyncio.wait_for(serving, 60)
 
 
 class Certificate:

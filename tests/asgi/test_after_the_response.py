@@ -169,7 +169,7 @@ def test_a_body_that_plugins_did_not_see_reaches_no_app_afterwards(serve_guests:
             connection = Connection(middleware, "POST", headers=CHUNKED)
             connection.feed(b"secret", more=True)
             await app.works.wait()
-            message = await asyncio.wait_for(app.receive(), 10)
+            message = await asyncio.wait_for(app.receive(), 60)
             assert message["type"] == ("http.disconnect" if reads else "http.request")
             assert seen == []
             app.may_end.set()

@@ -115,7 +115,7 @@ def test_who_gave_up_reading_and_sends_at_once_is_told_later_that_the_client_goe
         if leaves == "nowhere":
             plugin["conf"] = "response_body: get_buffer_bytes 1 0 9"
         async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
-            await asyncio.wait_for(middleware(http_scope(), receive, send), 10)
+            await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
 
     run(main)
     assert heard == [{"type": "http.disconnect"}]

@@ -247,7 +247,7 @@ def test_a_client_that_drips_does_not_renew_a_pause_for_ever(piece: bytes) -> No
 
         async with middleware:
             headers = [(b"transfer-encoding", b"chunked")]
-            await asyncio.wait_for(middleware(http_scope("POST", headers=headers), receive, send), 30)
+            await asyncio.wait_for(middleware(http_scope("POST", headers=headers), receive, send), 60)
         assert sent[0]["status"] == 504
 
     asyncio.run(main())
@@ -264,6 +264,6 @@ def test_an_app_that_raises_in_the_middle_of_a_held_response_raises_at_once(serv
     async def main() -> None:
         async with serve_guests(app, Guest(on_response_body=pausing)) as middleware:
             with pytest.raises(ValueError, match="in the middle"):
-                await asyncio.wait_for(request(middleware), 10)
+                await asyncio.wait_for(request(middleware), 60)
 
     run(main)

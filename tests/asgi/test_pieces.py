@@ -202,7 +202,7 @@ def test_a_file_is_sent_where_plugins_look_at_trailers_only(tmp_path: Path, way:
         plugin = {"name": "p", "file": probe, "conf": "response_headers: args"}
         async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
             scope = http_scope(headers=[(b"host", b"h")], extensions={"http.response.pathsend": {}})
-            await asyncio.wait_for(middleware(scope, receive, send), 10)
+            await asyncio.wait_for(middleware(scope, receive, send), 60)
 
     asyncio.run(main())
     assert got == [start, file]

@@ -205,7 +205,7 @@ async def comes_back(app: Any, faulty: Faulty) -> None:
             await request(app)
             await asyncio.sleep(0.002)
 
-    await asyncio.wait_for(served_by_it(), 10)
+    await asyncio.wait_for(served_by_it(), 60)
     response = await request(app, "POST", body=[b"x"])
     assert (response.status, response.body) == (200, b"app")
 
@@ -360,7 +360,7 @@ async def until_trapped(app: Any, faulty: Faulty, times: int) -> None:
             await request(app)
             await asyncio.sleep(0.002)
 
-    await asyncio.wait_for(tried(), 30)
+    await asyncio.wait_for(tried(), 60)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -123,7 +123,7 @@ def test_server_that_refuses_what_a_resume_released(serve_guests: Serve, error: 
             raise AssertionError
 
         async with serve_guests(app, guest) as middleware:
-            call = asyncio.wait_for(middleware(http_scope(), receive, send), 5)
+            call = asyncio.wait_for(middleware(http_scope(), receive, send), 60)
             if isinstance(error, OSError):
                 await call
             else:

@@ -63,11 +63,11 @@ def test_last_message_that_is_being_sent_is_waited_for(serve_guests: Serve) -> N
             call = asyncio.ensure_future(middleware(http_scope(), receive, send))
             await settled()
             resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            await asyncio.wait_for(under_way.wait(), 5)
+            await asyncio.wait_for(under_way.wait(), 60)
             await settled()
             assert not call.done()
             gate.set()
-            await asyncio.wait_for(call, 5)
+            await asyncio.wait_for(call, 60)
 
     run(main)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
