@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asgi_wasm"
 # Room -> what it may import of ours; itself is always allowed. A room is a folder or a file of the package.
 ARROWS = {
     "bundled": (),
+    "cel": (),
     "errors": (),
     "http_syntax": (),
     "interpreter": (),
@@ -35,7 +36,7 @@ ARROWS = {
         *("bundled", "engines.ENGINES", "fetching.names", "host.signatures", "host.wasi", "http_syntax"),
         *("errors", "limits", "specs"),
     ),
-    "foreign": ("host", "errors", "services.tasks"),
+    "foreign": ("cel", "host", "errors", "services.tasks"),
     "worker": (
         *("accelerator", "asgi", "engines", "errors", "fetching", "foreign", "host", "limits", "logs", "services"),
         "specs",

@@ -13,6 +13,7 @@ from asgi_wasm.asgi.properties import properties_of
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
 from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
+from asgi_wasm.foreign.expressions import Expressions
 from asgi_wasm.foreign.signatures import Signatures
 from asgi_wasm.host.effects import (
     EndCallouts,
@@ -83,7 +84,8 @@ class Worker:
         ports = self._ports(log, clock)
         self._carriers = self._carriers_of_effects()
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
-        self._loader = Loader(ports, {**ENVOY_FUNCTIONS, **Signatures().functions, **foreign_functions})
+        own = {**ENVOY_FUNCTIONS, **Signatures().functions, **Expressions().functions}
+        self._loader = Loader(ports, {**own, **foreign_functions})
         self.plugins = Plugins()
         self._escaped_slashes = spec.paths.escaped_slashes
         # Whether `admit` is to be asked at all.
