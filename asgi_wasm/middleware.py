@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -100,9 +99,9 @@ class WasmMiddleware:
         """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
         kind = scope["type"]
         if kind == "http" or kind == "websocket":
-            loop, worker = self._workers.last
+            mark, here, worker = self._workers.last
             # Compared here, since a call more is what every request would pay for.
-            if worker is None or loop is not get_running_loop():
+            if worker is None or here is not mark():
                 worker = self._worker or await self._workers.start_lazily()
             lane = worker.sole_lane if worker is not None and kind == "http" else None
             if lane is not None:

@@ -160,7 +160,7 @@ typedef struct {
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
         *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
         *app_raised, *answer_raised, *end_otherwise, *throw_, *close, *answer_otherwise, *answer_piece_otherwise,
-        *piece_otherwise, *piece_misfits, *request_type;
+        *piece_otherwise, *piece_misfits, *request_type, *running_loop;
     PyObject *pseudo[MOST_PSEUDO], *status_name, *empty; /* bytes */
 } strings;
 extern strings text;

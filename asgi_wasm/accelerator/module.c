@@ -20,7 +20,8 @@ static const struct {
     {&text.end_otherwise, "end_otherwise"}, {&text.throw_, "throw"}, {&text.close, "close"},
     {&text.answer_otherwise, "answer_otherwise"},
     {&text.answer_piece_otherwise, "answer_piece_otherwise"},
-    {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"}};
+    {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"},
+    {&text.running_loop, "__asyncio_running_event_loop__"}};
 
 static int make_texts(void) {
     static const char *const pseudo[MOST_PSEUDO] = {":authority", ":path", ":method", ":scheme"};
@@ -52,7 +53,18 @@ static int add(PyObject *module, const char *name, PyTypeObject *type) {
     return -1;
 }
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+/* loop_mark(): where CPython before 3.12 keeps this thread's running event loop: one object for as long as a loop runs, and
+ * None where there is none. It asks the system for the process's id, too, each time that it is asked itself. */
+static PyObject *loop_mark(PyObject *self, PyObject *unused) {
+    PyObject *kept = PyThreadState_GetDict(), *mark = kept ? PyDict_GetItemWithError(kept, text.running_loop) : NULL;
+    (void)self;
+    (void)unused;
+    if (!mark && PyErr_Occurred()) return NULL;
+    return keep(mark ? mark : Py_None);
+}
+
+static PyMethodDef functions[] = {{"loop_mark", loop_mark, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__accelerator(void) {
     PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");

@@ -206,8 +206,10 @@ static int share(Stream *s) {
         }
         if (!is_behind) continue;
         int known = PyDict_Contains(s->scope, key);
-        if (known > 0 || (PyUnicode_CheckExact(key) && PyUnicode_Compare(key, text.asgi_wasm) == 0)) continue;
-        failed = known < 0 || (!added && !(added = PyDict_New())) || PyDict_SetItem(added, key, value);
+        if (known > 0 || is_text(key, text.asgi_wasm)) continue;
+        /* Code of Python's, which may change what is gone through here, runs for other keys than strings alone. */
+        if (known == 0 && PyUnicode_CheckExact(key)) failed = PyDict_SetItem(s->scope, key, value);
+        else failed = known < 0 || (!added && !(added = PyDict_New())) || PyDict_SetItem(added, key, value);
     }
     if (added && !failed) failed = PyDict_Update(s->scope, added);
     Py_XDECREF(added);

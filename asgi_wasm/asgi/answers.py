@@ -32,6 +32,8 @@ class Answers:
 
     def __init__(self) -> None:
         self.known: dict[Local, Answer | None] = {}
+        # The last that was sent, and how it lay in the kernel's window (`Resident.local_image`).
+        self.last: tuple[object, Answer | None] = (None, None)
 
     def find(self, scope: Scope, local: Local | None) -> Answer | None:
         """The messages for a plugin's local response; None for one that takes more than to be sent."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Fields = list[tuple[bytes, bytes]]
 
-HOST, LENGTH, CODING = b"host", b"content-length", b"transfer-encoding"
-_SPECIAL = translate.HIDDEN | {LENGTH}
+HOST, LENGTH, CODING, TYPE = b"host", b"content-length", b"transfer-encoding", b"content-type"
+_SPECIAL = translate.HIDDEN | {LENGTH, TYPE}
 # In each version of HTTP that cuts no header into pieces, and says where a message ends.
 _SIMPLE_VERSIONS = frozenset({"1.1", "1.0", None})
 _METHODS = {
@@ -27,8 +27,9 @@ _STATUSES = {status: b"%d" % status for status in range(MIN_STATUS, MAX_STATUS +
 
 
 # Of a request: its pseudo-headers, names and values in turn; the headers that plugins see after them; those that they
-# do not see; whether no body follows, or None where that takes a message to tell. A plain tuple, being made often.
-Head = tuple[list[bytes], Fields, Fields, bool | None]
+# do not see; whether no body follows, or None where that takes a message to tell; whether there is a content-type. It
+# is a plain tuple since it is made often.
+Head = tuple[list[bytes], Fields, Fields, bool | None, bool]
 
 
 def read_head(scope: Scope, *, guesses: bool) -> Head:
@@ -37,13 +38,13 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
     kept: Fields = []
     host: bytes | None = None
     length: bytes | None = None
-    coded = False
+    coded = typed = False
     for field in scope["headers"]:
         name, value = field
         if name not in _SPECIAL:
             fields.append(field)
-        elif name == LENGTH:
-            length = value
+        elif name in (LENGTH, TYPE):
+            length, typed = (value, typed) if name == LENGTH else (length, True)
             fields.append(field)
         elif name != HOST:
             kept.append(field)
@@ -65,11 +66,9 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
         if host is not None:
             kept.insert(0, (HOST, pseudo[1]))
         fields = fields if simple else translate.shown_fields(scope)
-    if coded:
-        return pseudo, fields, kept, False
-    if length is not None:
-        return pseudo, fields, kept, length.strip() == b"0"
-    return pseudo, fields, kept, (simple or translate.is_likely_to_end(scope)) if guesses else None
+    if coded or length is not None:
+        return pseudo, fields, kept, not coded and (length or b"").strip() == b"0", typed
+    return pseudo, fields, kept, (simple or translate.is_likely_to_end(scope)) if guesses else None, typed
 
 
 def status_of_start(method: str, message: Message) -> bytes | None:

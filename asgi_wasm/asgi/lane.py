@@ -53,7 +53,14 @@ class Lane(Service):
             request = self._course.open(scope, receive, send)
             if request is not None:
                 return request
-        posts = self._living_posts()
+        posts = self._posts
+        for post in posts:
+            if post.resident.stale or len(post.lent) + len(post.contexts) >= post.most:
+                del post
+                posts = self._living_posts()
+                break
+        else:
+            posts = posts or self._living_posts()
         if posts and type(scope.get("headers")) is list:
             try:
                 head = read_head(scope, guesses=self._guesses)

@@ -7,6 +7,7 @@ from itertools import chain
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.heads import trimmed
 from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.lent_state import IDLE, REQUEST
@@ -58,7 +59,7 @@ class LentRequest(Lent):
         self.scope = scope
         self.server_receive = receive
         self.server_send = send
-        self.pseudo, self.fields, self._kept, _ = head
+        self.pseudo, self.fields, self._kept, _, self._is_typed = head
         self.ends = self.client_ended = ends
         if first is not None:
             self.first = first
@@ -131,6 +132,15 @@ class LentRequest(Lent):
 
     def _answers(self, post: Post, news: int) -> bool:
         """Whether what the last plugin did is just to answer, and not odd."""
-        if news & ~UNTRIMMED != HAS_ANSWERED or post.effects:
+        if news & ~UNTRIMMED != HAS_ANSWERED or post.effects or self.index != len(self.posts) - 1:
             return False
-        return self.index == len(self.posts) - 1 and self._finds_answer()
+        if self._is_typed or self.scope["method"] in translate.BODILESS_METHODS:
+            return self._finds_answer()
+        image, answers = post.resident.local_image(), self.lane.answers
+        if image == answers.last[0]:
+            self.answer = answers.last[1]
+            return True
+        if not self._finds_answer():
+            return False
+        answers.last = image, self.answer
+        return True

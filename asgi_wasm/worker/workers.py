@@ -13,6 +13,7 @@ frees what is left of it.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -45,6 +46,19 @@ MOST_LOOPS = 128
 
 logger = get_logger("asgi_wasm.host")
 
+# What gives the same object for as long as one event loop runs on the thread that asks; that object; the worker.
+Last = tuple["Callable[[], object]", object, "Worker | None"]
+_NOBODY: Last = (asyncio.get_running_loop, None, None)
+
+
+def _mark_for(worker: Worker) -> Callable[[], object]:
+    """Before CPython 3.12, asyncio makes a system call to tell the running loop; the accelerator makes none."""
+    lane = worker.sole_lane
+    accelerator = None if lane is None else lane.plan.accelerator
+    if accelerator is None or sys.version_info >= (3, 12) or accelerator.loop_mark() is None:
+        return asyncio.get_running_loop
+    return accelerator.loop_mark
+
 
 class Workers:
     """The workers of one middleware."""
@@ -58,8 +72,9 @@ class Workers:
         self._places: dict[int, Place] = {}
         self._lock = Lock()
         self._reloading: set[asyncio.Task[None]] = set()
-        # The last answer of `running` and its loop, as one object: another thread may put its own there at any time.
-        self.last: tuple[object, Worker | None] = (None, None)
+        # The last answer of `running` and by what to know its loop, as one object: another thread may put its own there
+        # at any time.
+        self.last = _NOBODY
 
     def __len__(self) -> int:
         """Event loops in which plugins run now."""
@@ -71,7 +86,8 @@ class Workers:
         place = self._places.get(id(loop))
         if place is None or place.worker is None or not place.home.runs_here():
             return None
-        self.last = loop, place.worker
+        mark = _mark_for(place.worker)
+        self.last = mark, mark(), place.worker
         return place.worker
 
     @property
@@ -159,7 +175,7 @@ class Workers:
                 await fresh.stop()
                 raise errors[0]
             # At once: a request that comes while the old ones stop must not find them.
-            self.last = (None, None)
+            self.last = _NOBODY
             await place.replace(fresh)
             self._put(place, fresh)
         logger.info("the plugins were reloaded")
@@ -231,7 +247,7 @@ class Workers:
         for key, place in tuple(self._places.items()):
             if place.home.is_over:
                 del self._places[key]
-                self.last = (None, None)
+                self.last = _NOBODY
                 place.abandon()
 
     # --- workers
@@ -253,5 +269,5 @@ class Workers:
         return worker
 
     async def _end(self, place: Place) -> None:
-        self.last = (None, None)
+        self.last = _NOBODY
         await place.end()

@@ -277,6 +277,26 @@ def test_it_enters_kernels_only() -> None:
 
 
 @needs_accelerator
+def test_a_running_loop_is_known_from_another() -> None:
+    accelerator = load()
+
+    async def mark() -> object:
+        found = accelerator.loop_mark()
+        await asyncio.sleep(0)
+        assert accelerator.loop_mark() is found
+        return found
+
+    # Kept, so that none takes the other's place.
+    first, second = asyncio.run(mark()), asyncio.run(mark())
+    if sys.version_info < (3, 12):
+        assert None not in (first, second)
+        assert first is not second
+        assert accelerator.loop_mark() not in (first, second)
+    else:
+        assert first is second is None
+
+
+@needs_accelerator
 def test_its_types_are_not_to_be_misused() -> None:
     module: Any = load()
     with pytest.raises(TypeError, match="is made by Course"):

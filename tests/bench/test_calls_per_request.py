@@ -18,12 +18,12 @@ from tests.bench.in_process import Request, calls_of, one_request, started
 from tests.extras import NO_ACCELERATOR
 
 MOST = {
-    "no-op plugin": 17,
-    "header plugin": 30,
-    "two header plugins": 52,
-    "fault injection": 24,
-    "fault injection in Rust": 39,
-    "a response body that is read": 43,
+    "no-op plugin": 16,
+    "header plugin": 29,
+    "two header plugins": 51,
+    "fault injection": 18,
+    "fault injection in Rust": 33,
+    "a response body that is read": 42,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.
 _ASKED = 0 if sys.version_info < (3, 12) else 2

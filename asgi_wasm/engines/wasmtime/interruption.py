@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, Structure, c_size_t, c_uint8, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, PYFUNCTYPE, Structure, c_size_t, c_uint8, c_uint64, c_void_p
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
@@ -45,8 +45,9 @@ _set_deadline = ffi.dll["wasmtime_context_set_epoch_deadline"]
 _set_deadline.restype = None
 _new_error = ffi.dll["wasmtime_error_new"]
 _new_error.restype = c_size_t
-_increment = ffi.dll["wasmtime_engine_increment_epoch"]
-_increment.restype = None
+# Called with the GIL held, since all it does is to add one: to let go of the GIL and wait for it again would cost the
+# thread that runs guests, too.
+_increment = PYFUNCTYPE(None, c_void_p)(("wasmtime_engine_increment_epoch", ffi.dll))
 
 
 def raise_epoch(engine: wasmtime.Engine) -> None:

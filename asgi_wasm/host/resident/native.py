@@ -59,6 +59,10 @@ class Accelerator(Protocol):
     # The base of the class of such requests.
     Stream: type
 
+    def loop_mark(self) -> object:
+        """One object for as long as an event loop runs on this thread; None without one, and from CPython 3.12 on."""
+        ...
+
     def Kernel(self) -> NativeKernel:  # noqa: N802  # a class there
         """A kernel's way in, to be attached."""
         ...

@@ -20,6 +20,7 @@ class Post:
 
     __slots__ = (
         "changed",
+        "contexts",
         "effects",
         "end",
         "finish",
@@ -52,6 +53,7 @@ class Post:
         self.resident = resident
         self.most = vm.spec.limits.contexts
         self.words, self.gives, self.effects, self.lent = resident.words, resident.gives, vm.effects, vm.lent
+        self.contexts = vm.contexts
         self.request, self.response = resident.request, resident.response
         self.give, self.changed, self.give_time = resident.give, resident.changed, resident.give_time
         self.may_want_time = resident.may_want_time

@@ -127,6 +127,8 @@ class Resident:
         self._lent: dict[int, LentContext] = {}
         self.tell_names(())
         self.view[layout.CLASSES_AT : layout.CLASSES_AT + len(_CLASSES)] = _CLASSES
+        # The VM has failed, or a root context of it is gone: a request is to look before it begins.
+        self.stale = False
         self.native = native
         if native is not None:
             self._attach(native)
@@ -288,8 +290,18 @@ class Resident:
             raw[pairs - base : pairs - base + pairs_size],
         )
 
+    def local_image(self) -> tuple[tuple[int, ...], bytes]:
+        """How and where the local response of the last callback lies, and all that lies there: equal for equal ones.
+
+        A quick look before `local`. The kernel puts details, body and pairs one after the other.
+        """
+        where = _LOCAL(self.view, _LOCAL_AT)
+        base = self.window_address
+        return where, self.raw[where[1] - base : where[5] - base + where[6]]
+
     def tell_gone(self) -> None:
-        """The VM has failed, or a root context of it is gone: a request is to look before it begins."""
+        """The VM has failed, or a root context of it is gone: see ``stale``."""
+        self.stale = True
         if self.native is not None:
             self.native.stale = True
 
