@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +88,8 @@ def _upstreams(kind: Kind) -> Iterator[dict[str, int]]:
                 process.stdout.close()
 
 
-async def run(folder: Path) -> list[Row]:
+async def run(folder: Path) -> AsyncIterator[Row]:
     """Both kinds, one by one and all at once."""
-    rows = []
     for kind in (HTTP, GRPC):
         place = folder / kind.name.replace(" ", "-")
         place.mkdir()
@@ -99,9 +98,8 @@ async def run(folder: Path) -> list[Row]:
                 for way in kind.ways:
                     await worker.get(f"/{way}")
                 single = [[way] for way in kind.ways]
-                rows.append(await _measured(worker, kind, "one by one", single))
-                rows.append(await _measured(worker, kind, "all at once", [kind.ways]))
-    return rows
+                yield await _measured(worker, kind, "one by one", single)
+                yield await _measured(worker, kind, "all at once", [kind.ways])
 
 
 async def _measured(worker: Worker, kind: Kind, how: str, rounds: Sequence[Sequence[str]]) -> Row:

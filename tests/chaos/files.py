@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.chaos import state
@@ -13,14 +14,12 @@ from tests.chaos.workers import workers
 _REQUESTS = 1000
 
 
-async def run(folder: Path) -> list[Row]:
+async def run(folder: Path) -> AsyncIterator[Row]:
     """Both."""
-    rows = []
     for name in ("LMDB, full", "LMDB, cut while in use"):
         place = folder / name.replace(", ", "-").replace(" ", "-")
         place.mkdir()
-        rows.append(await _one(name, place))
-    return rows
+        yield await _one(name, place)
 
 
 async def _one(name: str, folder: Path) -> Row:

@@ -37,16 +37,25 @@ _HEAD = (
 )
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """With the day, and the machine as far as it matters."""
-    lines = [f"{date.today().isoformat()}, {os.cpu_count()} processors.", "", _line(_HEAD), _line(["---"] * len(_HEAD))]
-    for row in rows:
-        counts = [_pair(counts) for counts in (row.acknowledged, row.lost, row.doubled)]
-        memory = " → ".join(f"{size / 1e6:.0f}" for size in row.memory) + " MB"
-        files = " → ".join(f"{number:.0f}" for number in row.files)
-        lines.append(_line([row.name, row.happened, *counts, f"{row.gap * 1000:.0f} ms", memory, files]))
+def conditions(seconds: float) -> str:
+    """The day, and the machine as far as it matters. To be asked before a run, which is a load itself."""
+    load = f", {os.getloadavg()[0]:.1f} processes waiting for them before" if hasattr(os, "getloadavg") else ""
+    return f"Of {date.today().isoformat()}: {seconds:g} s for each row of a store's, {os.cpu_count()} processors{load}."
+
+
+def markdown(rows: Sequence[Row], conditions: str) -> str:
+    """A table below its ``conditions``, and what was wrong."""
     wrong = [f"WRONG, {row.name}: {row.wrong}" for row in rows if row.wrong]
+    lines = [conditions, "", _line(_HEAD), _line(["---"] * len(_HEAD)), *map(line, rows)]
     return "\n".join([*lines, *([""] if wrong else []), *wrong])
+
+
+def line(row: Row) -> str:
+    """Of the table."""
+    counts = [_pair(counts) for counts in (row.acknowledged, row.lost, row.doubled)]
+    memory = " → ".join(f"{size / 1e6:.0f}" for size in row.memory) + " MB"
+    files = " → ".join(f"{number:.0f}" for number in row.files)
+    return _line([row.name, row.happened, *counts, f"{row.gap * 1000:.0f} ms", memory, files])
 
 
 def _pair(counts: tuple[int, int] | None) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.chaos import __main__ as chaos
 from tests.chaos import increments, report, state
 from tests.extras import LMDB_MISSING
+from tests.papers.blocks import STORES, WRITE, check_block
 
 
 @pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)
@@ -20,7 +23,24 @@ def test_no_count_is_lost_with_a_worker(tmp_path: Path, monkeypatch: pytest.Monk
     assert row.acknowledged is not None and min(row.acknowledged) > 0
     assert row.lost is not None and row.lost[0] == 0
     assert row.doubled == (0, 0) and not row.wrong
-    assert "| kill | 1 kill" in report.markdown([row])
+    assert "| kill | 1 kill" in report.markdown([row], "")
+
+
+def test_what_cannot_be_run_is_told_beside_the_rest() -> None:
+    async def scenarios() -> AsyncIterator[report.Row]:
+        yield report.Row("one", "x")
+        raise RuntimeError("no room")
+
+    rows: list[report.Row] = []
+    asyncio.run(chaos._run(scenarios(), rows))
+    assert [row.wrong for row in rows] == ["", "RuntimeError: no room"]
+    assert "WRONG, " in report.markdown(rows, report.conditions(1))
+
+
+def test_its_table_has_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WRITE, raising=False)
+    with pytest.raises(AssertionError, match="is not what was found"):
+        check_block(STORES, "chaos", "another one")
 
 
 @pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)

@@ -11,8 +11,9 @@ from tests.serving import ROOT
 README = ROOT / "README.md"
 ENVOY = ROOT / "asgi_wasm" / "host" / "ENVOY.md"
 OPERATIONS = ROOT / "asgi_wasm" / "OPERATIONS.md"
+STORES = ROOT / "asgi_wasm" / "services" / "README.md"
 SETTINGS = ROOT / "asgi_wasm" / "settings" / "README.md"
-# Set by `make conformance-tables` and `make papers`: write what was found instead of comparing it.
+# Set by `make conformance-tables` and `make papers`, or for `make chaos`: write what was found, and compare nothing.
 WRITE = "ASGI_WASM_WRITE_TABLES"
 
 

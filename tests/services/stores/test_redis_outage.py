@@ -229,6 +229,9 @@ def test_an_error_is_an_answer(either: RedisServer, caplog: pytest.LogCaptureFix
                 if refused == "full":
                     # Nobody could empty it otherwise.
                     assert store.queues.dequeue(token) == b"x"
+                    # It is kept until the callback is over, as ever.
+                    (taken,) = operator.keys("asgi_wasm:queue:*:taken:*")
+                    assert operator.hvals(taken) == [b"x"]
                 operator.config_set("maxmemory", 0)
                 operator.replicaof("NO", "ONE")
                 operator.delete("asgi_wasm:data:vm:other")

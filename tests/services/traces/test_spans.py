@@ -111,6 +111,27 @@ def test_a_grpc_call_that_fails(exported: Any) -> None:
     assert callout.status.status_code is trace.StatusCode.ERROR
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
+def test_a_grpc_call_carries_the_trace_on_the_wire(exported: Any, stream: bool) -> None:
+    """Beside the plugin's own metadata."""
+    grpc_server = pytest.importorskip("tests.grpc_server", reason="grpcio is not installed").grpc_server
+
+    async def main() -> Any:
+        async with grpc_server() as server:
+            conf = {"upstream": "up", "stream": stream}
+            grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": conf}
+            given = {"opentelemetry": True, "plugins": [grpc], "upstreams": {"up": server.url}}
+            async with WasmMiddleware(answering(b"ok"), settings=given) as app:
+                answer = await request(app, headers=[(b"x-user", b"bob"), (b"traceparent", PARENT.encode())])
+                assert answer.status == 200
+            return server.calls
+
+    ((_, metadata, _),) = run(main)
+    (callout,) = [span for span in exported.get_finished_spans() if span.name == "gRPC up"]
+    assert metadata["traceparent"] == f"00-{callout.context.trace_id:032x}-{callout.context.span_id:016x}-01"
+    assert (f"{callout.context.trace_id:032x}", metadata["x-user"]) == (PARENT.split("-")[1], "bob")
+
+
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "asgi_wasm.worker.tracing.find_spec", lambda name: None if name == "opentelemetry" else find_spec(name)

@@ -104,8 +104,9 @@ end
 return 1
 """
 
-# KEYS: the queue. ARGV: the taker, the number of this call. The value is kept until the worker has said that it had it;
-# a server that is full keeps it not, rather than to let nobody empty the queue.
+# KEYS: the queue. ARGV: the taker, the number of this call. The value is kept until the worker has said that it had it,
+# by a server that is full as well: it refuses nothing to a script that has written before. One that refused it all the
+# same would keep nothing, rather than to let nobody empty the queue.
 DEQUEUE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local value = redis.call('LPOP', KEYS[1] .. ':values')
