@@ -85,7 +85,7 @@ class PluginLimits:
 
 @dataclass(frozen=True)
 class StoreLimits:
-    """What plugins may keep in memory://, by vm_id; beyond it a hostcall answers INTERNAL_FAILURE.
+    """What plugins may keep in memory://, by vm_id or by plugin; beyond it a hostcall answers INTERNAL_FAILURE.
 
     LMDB and Redis have bounds of their own: `map_size` and Redis's `maxmemory`.
     """
@@ -97,6 +97,10 @@ class StoreLimits:
     queues: int = 1000
     queue_length: int = 100_000
     queue_bytes: int = 64 * 1024 * 1024
+    # Metrics of one plugin, and the bytes of their names, whichever VM defined them: a VM that takes the place of one
+    # that failed may define others. Twice what one VM may.
+    stored_metrics: int = 20_000
+    stored_metric_bytes: int = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ class Limits(PluginLimits):
     """Values that wait in one of them."""
     queue_bytes: Count | None = None
     """Bytes that wait in one of them."""
+    stored_metrics: Count | None = None
+    """Metrics of one plugin in `memory://`, of all VMs that it has had. One more is defined, but not counted."""
+    stored_metric_bytes: Count | None = None
+    """Bytes of their names."""
 
 
 def limits_of(kind: type[_Limits], *said: PluginLimits) -> _Limits:

@@ -18,7 +18,8 @@ from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 from asgi_wasm.host.vm.vm import vm_of
-from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.clock import ManualClock
 from asgi_wasm.testing.records import Recorder

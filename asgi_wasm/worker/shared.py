@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from asgi_wasm.services.metrics.names import Admission
 from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.services.stores.siblings import Siblings
 
@@ -21,6 +22,8 @@ class Shared:
 
     def __init__(self) -> None:
         self.memory = MemoryState()
+        # The exporters of a process are one, and never forget a name.
+        self.admission = Admission()
         self._siblings = Siblings()
         self._lock = Lock()
         self._workers = 0
@@ -58,7 +61,8 @@ class Shared:
         with self._lock:
             if self._exported is None or self._exported[0] != spec:
                 self._withdraw()
-                self._exported = spec, ExportedMetrics(self.memory.metrics, process_registry(), spec, is_alone=True)
+                made = ExportedMetrics(self.memory.metrics, process_registry(), spec, self.admission, is_alone=True)
+                self._exported = spec, made
             return self._exported[1]
 
     def _withdraw(self) -> None:

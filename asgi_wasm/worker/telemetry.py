@@ -27,7 +27,7 @@ class Telemetry:
         if not spec.metrics.enabled:
             return
         if spec.metrics.opentelemetry:
-            self._tell_opentelemetry(spec, clock)
+            self._tell_opentelemetry(spec, clock, shared)
             return
         _require_prometheus("the settings say 'metrics'")
         from asgi_wasm.services.metrics.exported import ExportedMetrics
@@ -37,12 +37,12 @@ class Telemetry:
         self.host_metrics = host_metrics = PrometheusHostMetrics(process_registry(), clock)
         self._closing.append(host_metrics.close)
         if spec.store.metrics:
-            self.metrics = exported = ExportedMetrics(store.metrics, process_registry(), spec.metrics)
+            self.metrics = exported = ExportedMetrics(store.metrics, process_registry(), spec.metrics, shared.admission)
             self._closing.append(exported.close)
         else:
             self.metrics = shared.exported(spec.metrics)
 
-    def _tell_opentelemetry(self, spec: HostSpec, clock: Clock) -> None:
+    def _tell_opentelemetry(self, spec: HostSpec, clock: Clock, shared: Shared) -> None:
         if find_spec("opentelemetry") is None:
             raise MissingExtraError(
                 "the settings say 'metrics.exporter: opentelemetry': pip install 'asgi-wasm[opentelemetry]'"
@@ -51,7 +51,7 @@ class Telemetry:
 
         self.host_metrics = host_metrics = OtelHostMetrics(clock)
         self._closing.append(host_metrics.close)
-        self.metrics = OtelMetrics(self.metrics, spec.metrics)
+        self.metrics = OtelMetrics(self.metrics, spec.metrics, shared.admission)
 
     def close(self) -> None:
         """Withdraw what describes the present: gauges."""

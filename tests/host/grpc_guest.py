@@ -20,7 +20,8 @@ from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
-from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
 
 TYPES = {row.name: row.type for row in HOSTCALLS}

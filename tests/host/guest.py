@@ -24,7 +24,8 @@ from asgi_wasm.host.vm.trace import TextTrace, TraceSink
 from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.limits import StreamLimits
-from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
 
 V010, V020, V021 = AbiVersion

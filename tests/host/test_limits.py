@@ -14,6 +14,7 @@ from asgi_wasm.host.effects import HttpCall, SetTickPeriod
 from asgi_wasm.host.ports import LimitReachedError, NoHostMetrics
 from asgi_wasm.limits import PluginLimits, StoreLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from tests.host.guest import NOT_FOUND, OK, OUTSIDE, REQUEST_HEADERS, Calls, Exchange, World, in_phase, plugin
 
 INTERNAL_FAILURE, INVALID_MEMORY_ACCESS = ProxyStatus.INTERNAL_FAILURE, ProxyStatus.INVALID_MEMORY_ACCESS
@@ -351,6 +352,52 @@ def test_queues_in_memory() -> None:
         queues.enqueue(token, b"")
     assert (queues.dequeue(token), queues.dequeue(token), queues.dequeue(token)) == (b"12345", b"", None)
     assert queues.enqueue(token, b"54321")
+
+
+@pytest.mark.parametrize(
+    ("limits", "reached"),
+    [({"stored_metrics": 3}, "stored_metrics"), ({"stored_metric_bytes": 7}, "stored_metric_bytes")],
+    ids=["count", "bytes"],
+)
+def test_metrics_in_memory(limits: dict[str, int], reached: str) -> None:
+    """By plugin, whichever VM it is; a name of several types is several metrics."""
+    metrics = MemoryMetrics(StoreLimits(**limits))
+    metrics.counter_add("p", "aa", 1)
+    metrics.gauge_add("p", "aa", -1)
+    metrics.observe("p", "bb", 1)
+    for act in (metrics.counter_add, metrics.gauge_set, metrics.gauge_add, metrics.observe):
+        with pytest.raises(LimitReachedError) as caught:
+            act("p", "cc", 1)
+        assert caught.value.limit == reached
+    metrics.counter_add("p", "aa", 1)
+    metrics.gauge_set("p", "aa", 5)
+    metrics.observe("p", "bb", 1)
+    assert (metrics.value("p", MetricType.COUNTER, "aa"), metrics.value("p", MetricType.GAUGE, "aa")) == (2, 5)
+    assert (metrics.histogram("p", "bb"), metrics.value("p", MetricType.COUNTER, "cc")) == ((2, 2), 0)
+    metrics.counter_add("other", "cc", 1)
+
+
+def test_metrics_of_vms_that_replace_each_other() -> None:
+    """Each fails, and the next one defines others."""
+    world, metrics, _ = counting()
+    world.metrics.limits = StoreLimits(stored_metrics=10)
+    answers: list[Any] = []
+
+    def configure(calls: Calls, *_: int) -> int:
+        for _number in range(4):
+            _, metric = calls("proxy_define_metric", MetricType.COUNTER, b"n%d" % len(answers))
+            answers.append(calls("proxy_increment_metric", metric, 1))
+        return 1
+
+    def tick(*_: Any) -> None:
+        raise ValueError
+
+    for _ in range(4):
+        root = plugin(world, {"proxy_on_configure": configure, "proxy_on_tick": tick}).root(b"")
+        root.notify("proxy_on_tick")
+    assert answers == [(OK,)] * 10 + [(INTERNAL_FAILURE,)] * 6
+    assert len(world.metrics.counters) == 10
+    assert metrics.reached == [("guest", "stored_metrics")] * 6
 
 
 def test_a_port_that_is_full_answers_the_hostcall() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
@@ -11,8 +10,7 @@ from prometheus_client import Counter, Histogram
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import Metrics
-from asgi_wasm.logs import get_logger
-from asgi_wasm.services.metrics.names import legal_name, series_of
+from asgi_wasm.services.metrics.names import Admission, legal_name, series_of
 from asgi_wasm.services.metrics.registry import (
     COUNTER,
     GAUGE,
@@ -25,15 +23,7 @@ from asgi_wasm.services.metrics.registry import (
 )
 from asgi_wasm.specs import MetricsSpec
 
-# Names of metrics that one plugin may have exported; each is up to 22 lines of a scrape. A plugin that puts what
-# clients send into names would otherwise fill Prometheus's memory. Istio's proxies have some hundred.
-MAX_NAMES = 1000
-# Characters of one name. Istio's longest, with every label in it, have about 700; the rules' regular expressions run
-# over it, and Python's may take time that grows with its square.
-MAX_NAME_LENGTH = 1024
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
-
-logger = get_logger("asgi_wasm.host")
 
 _Cell = TypeVar("_Cell", Counter, GaugeShare, Histogram)
 _Key = tuple[str, str]
@@ -45,7 +35,15 @@ class ExportedMetrics:
     What it exports is what passed in this process since it started; nothing of that can fail a hostcall.
     """
 
-    def __init__(self, inner: Metrics, store: MetricRegistry, spec: MetricsSpec, *, is_alone: bool = False) -> None:
+    def __init__(
+        self,
+        inner: Metrics,
+        store: MetricRegistry,
+        spec: MetricsSpec,
+        admission: Admission | None = None,
+        *,
+        is_alone: bool = False,
+    ) -> None:
         """``is_alone`` says that nobody else feeds ``inner``: then gauges are exported as they are there."""
         self._inner = inner
         self._is_alone = is_alone
@@ -55,8 +53,7 @@ class ExportedMetrics:
         self._counters: dict[_Key, Counter | None] = {}
         self._gauges: dict[_Key, GaugeShare | None] = {}
         self._histograms: dict[_Key, Histogram | None] = {}
-        self._names: defaultdict[str, int] = defaultdict(int)
-        self._warned: set[str] = set()
+        self._admission = admission or Admission()
         self._closed = False
         # The workers of one middleware may share this, each in a thread of its own.
         self._lock = Lock()
@@ -135,33 +132,21 @@ class ExportedMetrics:
         child: Callable[[Family, Labels], _Cell],
     ) -> _Cell | None:
         key = plugin, name
-        if not self._admits(plugin, name):
+        if self._closed or not self._admission.admits(plugin, name):
             return None
         cell: _Cell | None = None
         try:
             series = series_of(plugin, name, self._spec.rules)
             family = self._family(legal_name(series.name, counter=kind == COUNTER), kind)
             if family is None:
-                self._warn(plugin, f"metric {name!r} is not exported: its name is another metric's already")
+                self._admission.warn(plugin, f"metric {name!r} is not exported: its name is another metric's already")
             else:
                 cell = child(family, series.labels)
         except Exception as error:
             # A full disk in multi-process mode, for instance; the plugin is not to blame, and goes on.
-            self._warn(plugin, f"metric {name!r} is not exported: {type(error).__name__}: {error}")
+            self._admission.warn(plugin, f"metric {name!r} is not exported: {type(error).__name__}: {error}")
         cells[key] = cell
         return cell
-
-    def _admits(self, plugin: str, name: str) -> bool:
-        if self._closed:
-            return False
-        if len(name) > MAX_NAME_LENGTH:
-            self._warn(plugin, f"metrics with names over {MAX_NAME_LENGTH} characters are not exported")
-            return False
-        if self._names[plugin] >= MAX_NAMES:
-            self._warn(plugin, f"it has {MAX_NAMES} metrics: further ones are not exported")
-            return False
-        self._names[plugin] += 1
-        return True
 
     def _family(self, name: str, kind: str) -> Family | None:
         """The family of this name; when that is of another type or the host's, of the name with its type behind it."""
@@ -171,9 +156,3 @@ class ExportedMetrics:
             except NameTakenError:
                 continue
         return None
-
-    def _warn(self, plugin: str, problem: str) -> None:
-        """Once for each plugin: what is wrong with one name is often wrong with all of them."""
-        if plugin not in self._warned:
-            self._warned.add(plugin)
-            logger.warning("plugin %r: %s", plugin, problem)

@@ -8,16 +8,27 @@ Followed: Envoy `source/common/stats/tag_extractor_impl.cc` (which group does wh
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import TagRule
+
+# Names of metrics that one plugin may have exported; each is up to 22 lines of a scrape. A plugin that puts what
+# clients send into names would otherwise fill the memory of whoever collects them. Istio's proxies have some hundred.
+MAX_NAMES = 1000
+# Characters of one name. Istio's longest, with every label in it, have about 700; the rules' regular expressions run
+# over it, and Python's may take time that grows with its square.
+MAX_NAME_LENGTH = 1024
 
 # Envoy's stats of plugins begin with it; rules see it, and Prometheus does not.
 _PREFIX = "wasmcustom."
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_]")
 # prometheus_client adds it to the names of counters, as OpenMetrics wants.
 _COUNTER_SUFFIX = "_total"
+
+logger = get_logger("asgi_wasm.host")
 
 
 class Series(NamedTuple):
@@ -56,3 +67,34 @@ def legal_name(name: str, *, counter: bool) -> str:
     while counter and text.endswith(_COUNTER_SUFFIX):
         text = text.removesuffix(_COUNTER_SUFFIX)
     return text if text and not text[0].isdigit() else f"_{text}"
+
+
+class Admission:
+    """Which of the plugins' metrics are exported: so many names of each plugin, and no long ones.
+
+    To be kept for as long as what they are exported to: a VM or a worker in another's place may define others.
+    """
+
+    def __init__(self) -> None:
+        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._warned: set[str] = set()
+
+    def admits(self, plugin: str, name: str) -> bool:
+        """Count the name in, if that may be. Nothing is to be kept of one that is not admitted."""
+        names = self._names[plugin]
+        if name in names:
+            return True
+        if len(name) > MAX_NAME_LENGTH:
+            self.warn(plugin, f"metrics with names over {MAX_NAME_LENGTH} characters are not exported")
+            return False
+        if len(names) >= MAX_NAMES:
+            self.warn(plugin, f"it has {MAX_NAMES} metrics: further ones are not exported")
+            return False
+        names.add(name)
+        return True
+
+    def warn(self, plugin: str, problem: str) -> None:
+        """Once for each plugin: what is wrong with one name is often wrong with all of them."""
+        if plugin not in self._warned:
+            self._warned.add(plugin)
+            logger.warning("plugin %r: %s", plugin, problem)

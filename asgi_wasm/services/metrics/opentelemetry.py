@@ -15,27 +15,25 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import Clock, Metrics, RunningVm
-from asgi_wasm.logs import get_logger
-from asgi_wasm.services.metrics.names import series_of
+from asgi_wasm.services.metrics.names import Admission, series_of
 from asgi_wasm.specs import MetricsSpec
 
-# As for Prometheus: a plugin may make names of what clients send.
-MAX_NAMES = 1000
 # Nanoseconds. The size of a memory costs a call into the engine.
 _MEMORY_PERIOD = 1_000_000_000
-
-logger = get_logger("asgi_wasm.host")
 
 
 class OtelMetrics:
     """`host.ports.Metrics` that forwards to ``inner``, which plugins read back, and tells OpenTelemetry."""
 
-    def __init__(self, inner: Metrics, spec: MetricsSpec, meter: Meter | None = None) -> None:
+    def __init__(
+        self, inner: Metrics, spec: MetricsSpec, admission: Admission | None = None, meter: Meter | None = None
+    ) -> None:
         self._inner = inner
         self._spec = spec
         self._meter = meter or api.get_meter("asgi_wasm.plugins")
         # By plugin and name; None for what is not told.
         self._told: dict[tuple[str, str], tuple[Callable[[int], object], str] | None] = {}
+        self._admission = admission or Admission()
 
     def counter_add(self, plugin: str, name: str, value: int) -> None:
         """Add to a counter."""
@@ -64,14 +62,14 @@ class OtelMetrics:
     def _tell(self, plugin: str, name: str, kind: str, value: int) -> None:
         key = plugin, name
         if key not in self._told:
+            if not self._admission.admits(plugin, name):
+                return
             self._told[key] = self._instrument(plugin, name, kind)
         found = self._told[key]
         if found is not None and found[1] == kind:
             found[0](value)
 
     def _instrument(self, plugin: str, name: str, kind: str) -> tuple[Callable[[int], object], str] | None:
-        if len(self._told) >= MAX_NAMES:
-            return None
         series = series_of(plugin, name, self._spec.rules)
         attributes = dict(series.labels)
         try:
@@ -84,7 +82,7 @@ class OtelMetrics:
             return partial(made.record, attributes=attributes), kind
         except Exception as error:
             # A name that an SDK refuses; the plugin is not to blame, and goes on.
-            logger.warning("plugin %r: metric %r is not exported: %s: %s", plugin, name, type(error).__name__, error)
+            self._admission.warn(plugin, f"metric {name!r} is not exported: {type(error).__name__}: {error}")
             return None
 
 

@@ -1,4 +1,4 @@
-"""Shared data, queues and metrics in this process's memory.
+"""Shared data and queues in this process's memory; what has them beside its metrics.
 
 The workers of one middleware share them, each in its event loop and so perhaps in its thread: what changes is locked.
 
@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 
-from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.ports import LimitReachedError, QueueOwner
 from asgi_wasm.limits import DEFAULT_STORE_LIMITS, StoreLimits
 from asgi_wasm.services.home import HomeLoop
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 
 _Post = Callable[[Callable[[], None]], object]
 _U32 = 0xFFFF_FFFF
-_U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class MemorySharedData:
@@ -202,46 +201,6 @@ class MemoryQueues:
                 self._resign(token)
 
 
-class MemoryMetrics:
-    """`host.ports.Metrics`: counters and gauges wrap as Envoy's unsigned 64-bit stats do."""
-
-    def __init__(self) -> None:
-        self.counters: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.gauges: defaultdict[tuple[str, str], int] = defaultdict(int)
-        # Count and sum; buckets are the exporter's affair.
-        self.histograms: defaultdict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-        self._lock = Lock()
-
-    def counter_add(self, plugin: str, name: str, value: int) -> None:
-        """Add to a counter."""
-        with self._lock:
-            self.counters[plugin, name] = (self.counters[plugin, name] + value) & _U64
-
-    def gauge_set(self, plugin: str, name: str, value: int) -> None:
-        """Set a gauge."""
-        self.gauges[plugin, name] = value
-
-    def gauge_add(self, plugin: str, name: str, value: int) -> None:
-        """Add to a gauge; ``value`` may be negative."""
-        with self._lock:
-            self.gauges[plugin, name] = (self.gauges[plugin, name] + value) & _U64
-
-    def observe(self, plugin: str, name: str, value: int) -> None:
-        """Add one observation to a histogram."""
-        with self._lock:
-            count, total = self.histograms[plugin, name]
-            self.histograms[plugin, name] = (count + 1, (total + value) & _U64)
-
-    def histogram(self, plugin: str, name: str) -> tuple[int, int]:
-        """Count and sum of what was observed."""
-        return self.histograms.get((plugin, name), (0, 0))
-
-    def value(self, plugin: str, kind: MetricType, name: str) -> int:
-        """The value of a counter or gauge."""
-        kept = self.counters if kind is MetricType.COUNTER else self.gauges
-        return kept.get((plugin, name), 0)
-
-
 class MemoryState:
     """What all workers of one middleware share."""
 
@@ -252,7 +211,7 @@ class MemoryState:
 
     def limit(self, limits: StoreLimits) -> None:
         """Bound what is stored from now on."""
-        self.shared_data.limits = self.queues.limits = limits
+        self.shared_data.limits = self.queues.limits = self.metrics.limits = limits
 
 
 class MemoryStore:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.clock import SystemClock
-from asgi_wasm.services.metrics import exported as metrics_module
+from asgi_wasm.services.metrics import names as names_module
 from asgi_wasm.services.metrics.exported import ExportedMetrics
 from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
-from asgi_wasm.services.stores.memory import MemoryMetrics
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec, TagRule
 from tests.services.metrics.scraping import Scrape, scrape
 
@@ -130,7 +130,7 @@ def test_the_hosts_names_are_not_for_plugins(store: MetricRegistry) -> None:
 def test_too_many_names(
     metrics: ExportedMetrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_module, "MAX_NAMES", 3)
+    monkeypatch.setattr(names_module, "MAX_NAMES", 3)
     for number in range(10):
         metrics.counter_add("hostile", f"n{number}x", 1)
     metrics.counter_add("hostile", "n0x", 1)

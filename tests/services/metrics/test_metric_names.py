@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_wasm.services.metrics.names import legal_name, series_of
+from asgi_wasm.services.metrics.names import MAX_NAMES, Admission, legal_name, series_of
 from asgi_wasm.specs import TagRule
 
 # As Istio configures Envoy (its bootstrap), shortened.
@@ -115,3 +115,14 @@ def test_any_bytes_make_a_legal_name(name: bytes, counter: bool) -> None:
     assert re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", found)
     assert not (counter and found.endswith("_total"))
     assert labels["plugin"] == "p"
+
+
+def test_each_plugin_has_so_many_names(caplog: pytest.LogCaptureFixture) -> None:
+    admission = Admission()
+    names = [f"n{number}" for number in range(MAX_NAMES + 5)]
+    assert [admission.admits("hostile", name) for name in names] == [True] * MAX_NAMES + [False] * 5
+    assert admission.admits("other", names[-1])
+    # What was admitted is so still, for whoever asks next.
+    assert admission.admits("hostile", names[0])
+    assert not admission.admits("other", "n" * 1025)
+    assert len(caplog.messages) == 2

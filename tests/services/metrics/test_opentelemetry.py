@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from asgi_wasm import MissingExtraError, WasmMiddleware
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
+from asgi_wasm.specs import MetricsSpec
 from tests.driving import answering, request, run
 from tests.plugins.conftest import PLUGINS
 
@@ -67,6 +69,23 @@ def test_labels_and_buckets_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> 
     assert dict(requests.attributes) == {"plugin": "counter", "kind": "requests"}
     (lengths,) = found["hits.path_length"]
     assert list(lengths.explicit_bounds) == [1, 5]
+
+
+def test_a_flood_of_names_is_its_plugins_own_affair(monkeypatch: pytest.MonkeyPatch) -> None:
+    from asgi_wasm.services.metrics.opentelemetry import OtelMetrics
+
+    reader = export.InMemoryMetricReader()
+    provider = sdk.MeterProvider([reader])
+    metrics = OtelMetrics(MemoryMetrics(), MetricsSpec(enabled=True), meter=provider.get_meter("p"))
+    monkeypatch.setattr("asgi_wasm.services.metrics.names.MAX_NAMES", 3)
+    for number in range(10):
+        metrics.counter_add("hostile", f"n{number}", 1)
+    metrics.counter_add("hostile", "n" * 2000, 1)
+    metrics.observe("other", "o", 1)
+    ((scope,),) = (resource.scope_metrics for resource in reader.get_metrics_data().resource_metrics)
+    assert [metric.name for metric in scope.metrics] == ["n0", "n1", "n2", "o"]
+    assert len(metrics._told) == 4
+    provider.shutdown()
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

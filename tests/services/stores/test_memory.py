@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from asgi_wasm.services.stores.memory import MemoryMetrics, MemoryQueues, MemorySharedData, MemoryState, MemoryStore
+from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData, MemoryState, MemoryStore
+from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from tests.driving import run, until
 from tests.services.stores.listening import Listener
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -30,14 +30,14 @@ def hostcall(
     *,
     status: int = INTERNAL_FAILURE,
     callback: str = "on_request_headers",
-    first: tuple[str, Given] | None = None,
+    first: Sequence[tuple[str, Given]] = (),
 ) -> Case:
     """``given(NUMBER)`` are the arguments of the next call, and ``status`` is what it is answered over the limit."""
     seen, numbers = Seen(), count()
 
     def start(api: Api, *_given: int) -> int:
-        if first is not None:
-            api.ok(first[0], *_addresses(api, first[1]))
+        for name, arguments in first:
+            api.ok(name, *_addresses(api, arguments))
         return 1
 
     def act(api: Api, *_given: int) -> int:
@@ -69,6 +69,12 @@ def _name(number: int) -> bytes:
     return b"name-%d" % number
 
 
+# Of which the first is counted, and is all that may be.
+TWO_METRICS = [
+    ("define_metric", (0, b"one", OUT)),
+    ("define_metric", (0, b"another", OUT)),
+    ("increment_metric", (4, 1)),
+]
 CASES = [
     hostcall("header_bytes", {"header_bytes": 200}, "add_header_map_value", lambda _: (REQUEST_HEADERS, b"x", LONG)),
     hostcall("header_count", {"header_count": 1}, "add_header_map_value", lambda n: (REQUEST_HEADERS, _name(n), b"y")),
@@ -94,7 +100,7 @@ CASES = [
         {"value_bytes": 200},
         "enqueue_shared_queue",
         lambda _: (1, LONG),
-        first=("register_shared_queue", (b"q", OUT)),
+        first=[("register_shared_queue", (b"q", OUT))],
     ),
     hostcall(
         "foreign_bytes",
@@ -135,19 +141,23 @@ CASES = [
     hostcall("tick_ms", {"tick_ms": 10**9}, "set_tick_period_milliseconds", lambda n: (n + 1,), status=OK),
     hostcall("shared_data_keys", {"shared_data_keys": 1}, "set_shared_data", lambda n: (_name(n), b"v", 0)),
     hostcall("shared_data_bytes", {"shared_data_bytes": 200}, "set_shared_data", lambda n: (_name(n), LONG, 0)),
+    *(
+        hostcall(name, {name: most}, "increment_metric", lambda _: (8, 1), first=TWO_METRICS)
+        for name, most in (("stored_metrics", 1), ("stored_metric_bytes", 5))
+    ),
     hostcall("queues", {"queues": 1}, "register_shared_queue", lambda n: (_name(n), OUT)),
     hostcall(
         "queue_length",
         {"queue_length": 1},
         "enqueue_shared_queue",
         lambda _: (1, b"v"),
-        first=("register_shared_queue", (b"q", OUT)),
+        first=[("register_shared_queue", (b"q", OUT))],
     ),
     hostcall(
         "queue_bytes",
         {"queue_bytes": 200},
         "enqueue_shared_queue",
         lambda _: (1, LONG),
-        first=("register_shared_queue", (b"q", OUT)),
+        first=[("register_shared_queue", (b"q", OUT))],
     ),
 ]
