@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cel_expr_python.cel import Value
 
 MISSING = "needs the package cel-expr-python: pip install 'asgi-wasm[cel]' (it has wheels for CPython 3.11 to 3.14)"
-# Of an attribute of one part, and of two: bytes, text, a number, a mapping of headers; None for one that is not there.
+# Of an attribute of one part, of two, and of three for a header: bytes, text, a number, a mapping of headers; None for
+# one that is not there.
 Read = Callable[[tuple[bytes, ...]], Any]
 
 _REQUEST = """
@@ -42,6 +43,8 @@ _CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
 _UNDECLARED = re.compile(r"undeclared reference to '(?:[\w.]+\.)?(\w+)'")
 _LITERAL = re.compile(r"\[\s*(?:\"([^\"\\]*)\"|'([^'\\]*)')\s*\]")
 _PRESENT = re.compile(r"(?:\"([^\"\\]*)\"|'([^'\\]*)')\s*in\b")
+_HEADERS = re.compile(r"\b(?:headers|trailers)\b")
+_NAMED = re.compile(rf"\b(?:headers|trailers)\s*{_LITERAL.pattern}|{_PRESENT.pattern}\s*request\s*\.\s*headers\b")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -74,6 +77,8 @@ class Expression:
         self.wants_state = "filter_state" in words
         self._spelled = sorted({one or two for one, two in _LITERAL.findall(text)})
         self._asked = {(one or two).lower() for one, two in _PRESENT.findall(text)}
+        # Whether headers are only ever named one by one.
+        self._names_headers = len(_HEADERS.findall(text)) == len(_NAMED.findall(text))
         self._is_condition = is_condition
         self._program = self._condition() if is_condition else self._compiled()
 
@@ -90,7 +95,7 @@ class Expression:
             return unchecked
 
     def _condition(self) -> Program:
-        program = _compile(_environment((), with_chance=True), self.text)
+        program = _compile(_environment((), is_condition=True), self.text)
         kind = program.return_type().name()
         if kind not in ("BOOL", "DYN"):
             raise WrongExpressionError(f"comes to {kind.lower()}, not to true or false")
@@ -121,10 +126,16 @@ class Expression:
         raise ValueError(str(value).partition("\n")[0])
 
     def _value(self, read: Read, root: str, leaf: str) -> Any:
-        value = read((root.encode(), leaf.encode()))
         if leaf in _MAPS:
-            return self._headers(value or {})
+            if self._names_headers:
+                return self._named_headers(read, root.encode(), leaf.encode())
+            return self._headers(read((root.encode(), leaf.encode())) or {})
+        value = read((root.encode(), leaf.encode()))
         return _text(value) if isinstance(value, bytes) else value
+
+    def _named_headers(self, read: Read, root: bytes, leaf: bytes) -> dict[str, str]:
+        found = ((name, read((root, leaf, name.lower().encode()))) for name in (*self._spelled, *self._asked))
+        return self._headers({name.lower().encode(): value for name, value in found if value is not None})
 
     def _headers(self, pairs: Mapping[bytes, bytes]) -> dict[str, str]:
         """As a map; a name that the expression spells in another case is there as it spells it.
@@ -146,22 +157,25 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _environment(names: Collection[str], *, with_chance: bool = False) -> Any:
+def _environment(names: Collection[str], *, is_condition: bool = False) -> Any:
     try:
         from cel_expr_python import cel
     except ImportError:
         raise CelMissingError from None
     kind = cel.Type
-    variables = dict.fromkeys((*names, *ATTRIBUTES, *EMPTY, "filter_state"), kind.DYN)
-    variables.update({_TIME: kind.TIMESTAMP, _DURATION: kind.DURATION})
+    if not is_condition:
+        variables = dict.fromkeys((*names, *ATTRIBUTES, *EMPTY, "filter_state"), kind.DYN)
+        return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP, _DURATION: kind.DURATION})
+    # A request's condition is asked before there is anything else.
+    variables = dict.fromkeys(("request", "source", "destination", "connection"), kind.DYN)
     chance = cel.Overload("random", return_type=kind.DOUBLE, parameters=[], impl=random.random)
-    return cel.NewEnv(variables=variables, functions=[cel.FunctionDecl("random", [chance])] if with_chance else [])
+    return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP}, functions=[cel.FunctionDecl("random", [chance])])
 
 
 def _compile(environment: Any, text: str, *, checked: bool = True) -> Program:
     try:
         program: Program = environment.compile(text, disable_check=not checked)
     except RuntimeError as error:
-        first = str(error).partition("\n")[0]
+        first = str(error).partition("\n")[0].replace(" (in container '')", "")
         raise WrongExpressionError(re.sub(r"^.*ERROR: <input>:", "line and column ", first)) from None
     return program

@@ -105,6 +105,8 @@ class PluginSpec:
     sha256: str | None = None
     service: bool = False
     mode: Mode = Mode.ENFORCE
+    # In CEL; "" for always.
+    when: str = ""
     # The lowest ABI level (`host.abi.LogLevel`) that is kept of what it logs.
     log_level: int = 0
     # Seconds between two starts after failures.

@@ -32,7 +32,12 @@ _NEED = {
         "plugins/test_http_auth.py",
         "plugins/test_http_calls.py",
     ),
-    "cel_expr_python": ("test_cel.py", "foreign/test_expressions.py", "conformance/test_probe.py"),
+    "cel_expr_python": (
+        "test_cel.py",
+        "foreign/test_expressions.py",
+        "worker/test_conditions.py",
+        "conformance/test_probe.py",
+    ),
     "grpc": (
         "conformance",
         "plugins/test_grpc_auth.py",

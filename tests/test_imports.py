@@ -33,13 +33,13 @@ ARROWS = {
     "services": ("host", "http_syntax", "errors", "logs", "limits", "specs", "waits"),
     "fetching": ("engines.cache", "engines.file_lock", "errors", "limits", "logs", "specs"),
     "settings": (
-        *("bundled", "engines.ENGINES", "fetching.names", "host.signatures", "host.wasi", "http_syntax"),
+        *("bundled", "cel", "engines.ENGINES", "fetching.names", "host.signatures", "host.wasi", "http_syntax"),
         *("errors", "limits", "specs"),
     ),
     "foreign": ("cel", "host", "errors", "services.tasks"),
     "worker": (
-        *("accelerator", "asgi", "engines", "errors", "fetching", "foreign", "host", "limits", "logs", "services"),
-        "specs",
+        *("accelerator", "asgi", "cel", "engines", "errors", "fetching", "foreign", "host", "limits", "logs"),
+        *("services", "specs"),
     ),
     "middleware": ("asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),
     "cli": (

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from asgi_wasm import bundled, specs
 from asgi_wasm import limits as bounds
+from asgi_wasm.cel import MISSING, CelMissingError, Expression, WrongExpressionError
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.fetching import names as fetched
 from asgi_wasm.settings.files import shown
@@ -117,6 +118,8 @@ class _Reader:
         if plugin is None:
             return None
         named_by = fields["file"][1]
+        if plugin.when and (problem := _no_condition(plugin)):
+            self._blame(fields["when"][1], f"plugins.{name}.when", problem)
         said = dict(plugin)
         said.update(
             {
@@ -224,6 +227,19 @@ def _default_of(label: int | str, entry: Any) -> object:
     if isinstance(label, int) and isinstance(entry, Mapping) and set(entry) == {"default"}:
         return entry["default"]
     return _NO_DEFAULT
+
+
+def _no_condition(plugin: Plugin) -> str | None:
+    """What is wrong with a plugin's condition, if anything."""
+    if plugin.service:
+        return "is for requests, of which a service has none"
+    try:
+        Expression(plugin.when, is_condition=True)
+    except WrongExpressionError as error:
+        return f"is no condition: {error}"
+    except CelMissingError:
+        return MISSING
+    return None
 
 
 def _is_file(path: Path) -> bool:

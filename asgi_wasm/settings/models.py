@@ -134,6 +134,9 @@ class Plugin(Entry):
     `oci://` it is the image's digest, if its name has none."""
     service: Flag = False
     """A plugin without requests: only its root context runs (ticks, queues)."""
+    when: str = ""
+    """A condition in CEL, such as `request.headers["x-debug"] == "1"` or `random() < 0.05`: the plugin runs on requests
+    for which it is true (extra `cel`). Empty: on all."""
     mode: PluginMode = Mode.ENFORCE
     """`enforce`, or `observe`: the plugin runs on copies; what it would have answered, changed, held back or broken off
     is logged and counted, never done."""

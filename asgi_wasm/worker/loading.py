@@ -19,7 +19,7 @@ from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
-from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.ports import Log, Ports
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
@@ -39,9 +39,9 @@ _NOTHING = HostSpec()
 class Plugins:
     """Every plugin of one worker, running or broken, and the way to find those of a request."""
 
-    def __init__(self, plugins: Sequence[AnyPlugin] = (), spec: HostSpec = _NOTHING) -> None:
+    def __init__(self, plugins: Sequence[AnyPlugin] = (), spec: HostSpec = _NOTHING, log: Log | None = None) -> None:
         self._plugins = list(plugins)
-        self._spec = spec
+        self._spec, self._log = spec, log
         self.router = self._route()
 
     def __iter__(self) -> Iterator[AnyPlugin]:
@@ -49,7 +49,8 @@ class Plugins:
         return iter(self._plugins)
 
     def _route(self) -> Router:
-        return Router(self._plugins, self._spec.routes, self._spec.paths, denies=self._spec.deny_unrouted)
+        denies = self._spec.deny_unrouted
+        return Router(self._plugins, self._spec.routes, self._spec.paths, denies=denies, log=self._log)
 
     def replace(self, plugin: AnyPlugin, broken: BrokenPlugin) -> None:
         """Let a plugin that did not start be treated by its failure policy."""
@@ -113,7 +114,7 @@ class Loader:
         kits = Kits(engine, cache, accelerator) if spec.resident else None
         compiler = Compiler(engine, cache, kits, Fetcher(spec.cache_dir, spec.fetch_timeout))
         loaded = [await self._load_one(compiler, plugin) for plugin in spec.plugins]
-        plugins = Plugins([plugin for plugin, _ in loaded], spec)
+        plugins = Plugins([plugin for plugin, _ in loaded], spec, self._ports.log)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
                 self._start(plugins, plugin, report)

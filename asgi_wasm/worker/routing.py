@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin
+from asgi_wasm.host.ports import Log
 from asgi_wasm.specs import DEFAULT_PATHS, PathSpec, RouteSpec
 from asgi_wasm.worker import readings
+from asgi_wasm.worker.conditions import Conditions
 
 Filters = tuple[Filter, ...]
 # Combinations of routes that odd requests may fall under; beyond that many each falls under all routes.
@@ -99,8 +101,9 @@ class Router:
         paths: PathSpec = DEFAULT_PATHS,
         *,
         denies: bool = False,
+        log: Log | None = None,
     ) -> None:
-        """``denies``: what no route names is refused."""
+        """``denies``: what no route names is refused. ``log`` hears of conditions that have no answer."""
         # Descending priority on the request; `sorted` is stable, so equal priorities keep the list's order.
         self._ordered = sorted(
             (plugin for plugin in plugins if not plugin.spec.service), key=lambda p: -p.spec.priority
@@ -117,11 +120,12 @@ class Router:
             frozenset([index]): filters for index, filters in enumerate(self._routes)
         }
         self._everything = self._union(frozenset(range(len(routes))))
+        self._conditions = Conditions([plugin.spec for plugin in self._ordered], log)
 
     @property
     def sole(self) -> Filters | None:
         """The filters of every request; None where routes tell them apart."""
-        return None if self._routes or self._denies else self._default
+        return None if self._routes or self._denies or self._conditions else self._default
 
     def _filters(self, confs: Mapping[str, bytes | None], routed: set[str]) -> Filters:
         """The filters for a route's ``confs``.
@@ -140,8 +144,12 @@ class Router:
     def filters(self, scope: Mapping[str, Any]) -> Filters | None:
         """The filters of one request, or None when it is to be refused.
 
-        The same routes give the same object, so that what is made of it can be kept.
+        The same routes, and answers of conditions, give the same object, so that what is made of it can be kept.
         """
+        filters = self._routed(scope)
+        return self._conditions.narrow(filters, scope) if self._conditions and filters else filters
+
+    def _routed(self, scope: Mapping[str, Any]) -> Filters | None:
         if not self._routes:
             return None if self._denies else self._default
         try:

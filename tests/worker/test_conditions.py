@@ -1,0 +1,123 @@
+"""`when`: plugins run on the requests for which their conditions hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from asgi_wasm import SettingsError
+from asgi_wasm.settings import load
+from tests.driving import answering, http_scope, request, run
+from tests.guests import CONTINUE, RESPONSE_HEADERS, Api, Guest, Serve
+
+APP = answering(b"app")
+
+
+def marking(mark: bytes) -> Guest:
+    def on_headers(api: Api, *_: int) -> int:
+        api.add(RESPONSE_HEADERS, b"x-ran", mark)
+        return CONTINUE
+
+    return Guest(on_response_headers=on_headers)
+
+
+def ran(headers: Any) -> list[bytes]:
+    return [value for name, value in headers if name == b"x-ran"]
+
+
+@pytest.mark.parametrize(
+    ("when", "runs"),
+    [
+        ('request.headers["x-debug"] == "1"', True),
+        ('request.headers["x-debug"] == "2"', False),
+        ('request.headers["x-none"] != "1"', True),
+        ('"x-none" in request.headers', False),
+        ("request.path == '/a?b=c' && request.url_path == '/a' && request.method == 'GET'", True),
+        ("request.host == 'example.test' && request.scheme == 'http'", True),
+        ("request.headers['host'] == 'example.test'", True),
+        ("request.headers.exists(name, name == 'x-debug')", True),
+        ("source.address.startsWith('127.') && request.query == 'b=c'", True),
+        ("random() < 0.0", False),
+        ("random() < 1.0", True),
+    ],
+)
+def test_a_plugin_runs_when_its_condition_holds(serve_guests: Serve, when: str, runs: bool) -> None:
+    async def main() -> None:
+        guests = marking(b"one"), marking(b"two")
+        async with serve_guests(APP, *guests, entries=[{"when": when}, {}]) as middleware:
+            response = await request(middleware, path="/a", query_string=b"b=c", headers=[(b"x-debug", b"1")])
+            assert ran(response.headers) == ([b"two", b"one"] if runs else [b"two"])
+            assert bool(guests[0].created) is runs
+
+    run(main)
+
+
+def test_requests_with_the_same_answers_share_a_lane(serve_guests: Serve) -> None:
+    async def main() -> None:
+        when = [{"conf": "own", "when": 'request.headers["x-a"] == "1"'}, {"when": 'request.headers["x-b"] == "1"'}]
+        routes = [{"uri": "/r/*", "plugins": {"g0": {"conf": "other"}}}]
+        guests = marking(b"a"), marking(b"b")
+        async with serve_guests(APP, *guests, entries=when, routes=routes) as middleware:
+            for path in ("/", "/r/1"):
+                for a in (b"0", b"1"):
+                    for b in (b"0", b"1"):
+                        for _ in range(3):
+                            response = await request(middleware, path=path, headers=[(b"x-a", a), (b"x-b", b)])
+                            assert ran(response.headers) == [m for m, on in ((b"b", b), (b"a", a)) if on == b"1"]
+            router = middleware._worker.plugins.router
+            scope = http_scope(headers=[(b"x-a", b"1")])
+            assert router.filters(scope) is router.filters(dict(scope))
+            # Two routes, and four answers on each.
+            assert len(router._conditions._narrowed) == 8
+
+    run(main)
+
+
+def test_one_without_an_answer_lets_its_plugin_run(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with serve_guests(APP, marking(b"ran"), entries=[{"when": "request.useragent == 'x'"}]) as middleware:
+            for _ in range(3):
+                assert ran((await request(middleware)).headers) == [b"ran"]
+            assert ran((await request(middleware, headers=[(b"user-agent", b"y")])).headers) == []
+
+    run(main)
+    assert caplog.text.count("its condition has no answer for a request, on which it runs therefore (said once)") == 1
+
+
+def test_what_would_run_here_is_told(serve_guests: Serve) -> None:
+    async def main() -> None:
+        when = [{"when": "request.url_path.startsWith('/admin')"}, {}]
+        async with serve_guests(APP, marking(b"a"), marking(b"b"), entries=when) as middleware:
+            assert [each.name for each in middleware.running_on("GET", "/admin/x") or ()] == ["g0", "g1"]
+            assert [each.name for each in middleware.running_on("GET", "/") or ()] == ["g1"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"when": "request.path =="}, "is no condition: line and column 1:16: Syntax error"),
+        ({"when": "request.path"}, None),
+        ({"when": "1 + 1"}, "is no condition: comes to int, not to true or false"),
+        ({"when": "response.code == 200"}, "undeclared reference to 'response.code'"),
+        ({"when": "true", "service": True}, "is for requests, of which a service has none"),
+    ],
+)
+def test_mistakes_are_one_sentence_at_start(entry: dict[str, Any], problem: str | None) -> None:
+    settings = {"plugins": [{"name": "p", "file": "p.wasm", **entry}]}
+    if problem is None:
+        assert load(settings).plugins[0].when == entry["when"]
+        return
+    with pytest.raises(SettingsError) as raised:
+        load(settings)
+    assert "plugins.p.when: " in str(raised.value)
+    assert problem in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cel_expr_python", None)
+    with pytest.raises(SettingsError, match=r"plugins\.p\.when: needs the package cel-expr-python: pip install"):
+        load({"plugins": [{"name": "p", "file": "p.wasm", "when": "true"}]})
