@@ -278,8 +278,8 @@ static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     Kernel *k = (Kernel *)self;
     unsigned long long call, store, entry, guest, at, functions[CROSSINGS];
     PyObject *owner, *vm, *fill, *fail, *headroom, *realtime;
-    if (!PyArg_ParseTuple(arguments, "KKKK(KKKKKK)KIkOOOOOO", &call, &store, &entry, &guest, functions, functions + 1,
-                          functions + 2, functions + 3, functions + 4, functions + 5, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
+    if (!PyArg_ParseTuple(arguments, "KKKK(KKKKKKK)KIkOOOOOO", &call, &store, &entry, &guest, functions, functions + 1,
+                          functions + 2, functions + 3, functions + 4, functions + 5, functions + 6, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
         return NULL;
     if (k->owner) {
         PyErr_SetString(PyExc_ValueError, "a kernel is attached once");
@@ -294,6 +294,24 @@ static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom; k->realtime = realtime;
     k->call = (call_function)(uintptr_t)call;
     Py_RETURN_NONE;
+}
+
+/* show(id, root, piece, ends): a piece of a request's body; what the kernel gives back. It is kept unless that is 0. */
+static PyObject *kernel_show(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    Kernel *k = (Kernel *)self;
+    uint32_t news;
+    if (count != 4 || !PyBytes_CheckExact(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "show(id, root, piece, ends)");
+        return NULL;
+    }
+    int ends = PyObject_IsTrue(arguments[3]);
+    slot slots[4] = {{.i32 = (uint32_t)PyLong_AsUnsignedLong(arguments[0])}, {.i32 = (uint32_t)PyLong_AsUnsignedLong(arguments[1])},
+                     {.i32 = (uint32_t)PyBytes_Size(arguments[2])}, {.i32 = (uint32_t)ends}};
+    if (PyErr_Occurred() || !may_enter(k)) return NULL;
+    keep_piece(k, arguments[2]);
+    if (cross(k, NULL, NULL, REQUEST_BODY_CROSSING, slots, 4, &news)) return NULL;
+    if (!news) keep_piece(k, NULL);
+    return PyLong_FromUnsignedLong(news);
 }
 
 static PyObject *kernel_close(PyObject *self, PyObject *unused) {
@@ -374,6 +392,7 @@ static void kernel_dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {{"attach", kernel_attach, METH_VARARGS, NULL},
                                 {"close", kernel_close, METH_NOARGS, NULL},
+                                {"show", (PyCFunction)(void *)kernel_show, METH_FASTCALL, NULL},
                                 {NULL, NULL, 0, NULL}};
 static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0, NULL},
                                 {"stale", T_BOOL, offsetof(Kernel, stale), 0, NULL},

@@ -224,20 +224,19 @@ class LentUpload(LentRequest):
             posts[0].vm.check_thread()
         self.phase, self.body_of = BODY, directions.REQUEST
         for index, post in enumerate(posts):
-            if post.request_body is None:
+            if post.show_request is None:
                 continue
-            keeper = post.pieces
-            keeper.piece = data
             self.index = index
             try:
-                news = post.request_body(self.ids[index], post.root_id, size, end)
+                news = post.show_request(self.ids[index], post.root_id, data, end)
             except EngineError as error:
                 self.fail(post, error)
                 return self._stop(index)
             if news or post.effects:
+                # The kernel does not know of effects, and may have let go of it.
+                post.pieces.piece = data
                 self.leave_after_callback(post)
                 return self._stop(index)
-            keeper.piece = b""
         self.phase, self.body_of = IDLE, directions.RESPONSE
         self.bytes_in += size
         self.client_ended = end

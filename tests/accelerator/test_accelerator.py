@@ -308,6 +308,11 @@ def test_its_types_are_not_to_be_misused() -> None:
     kernel = module.Kernel()
     with pytest.raises(TypeError):
         kernel.attach(1)
+    for wrong in ((), (1, 2, "piece", True), (1, 2, b"piece"), ("1", 2, b"piece", True), (-1, 2, b"piece", True)):
+        with pytest.raises((TypeError, OverflowError)):
+            kernel.show(*wrong)
+    with pytest.raises(RuntimeError, match="attached to nothing"):
+        kernel.show(1, 2, b"piece", True)
     kernel.close()
     kernel.close()
 

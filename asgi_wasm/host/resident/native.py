@@ -45,6 +45,10 @@ class NativeKernel(Protocol):
         """Tell it where all this is; once."""
         ...
 
+    def show(self, context_id: int, root_id: int, piece: bytes, ends: bool, /) -> int:
+        """See `Resident.show_request`."""
+        ...
+
     def close(self) -> None:
         """Enter no more. Idempotent; a call that runs may end."""
         ...

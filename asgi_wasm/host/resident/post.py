@@ -33,12 +33,12 @@ class Post:
         "most",
         "pieces",
         "request",
-        "request_body",
         "resident",
         "response",
         "response_body",
         "root",
         "root_id",
+        "show_request",
         "takes_end",
         "takes_log",
         "takes_request",
@@ -60,10 +60,13 @@ class Post:
         self.log, self.finish, self.end = resident.log, resident.finish, resident.end
         self.takes_request = vm.on_context_create is not None or vm.on_headers[0] is not None
         self.takes_response = vm.on_headers[1] is not None
-        self.request_body = resident.request_body if vm.on_body[REQUEST] is not None else None
+        native = resident.native
+        show = resident.show_request if native is None else native.show
+        # For a piece of a request's body.
+        self.show_request = show if vm.on_body[REQUEST] is not None else None
         self.response_body = resident.response_body if vm.on_body[RESPONSE] is not None else None
         # Where the piece of a body is kept that a callback is shown.
-        self.pieces = resident if resident.native is None else resident.native
+        self.pieces = resident if native is None else native
         self.takes_log = vm.on_log is not None
         self.takes_end = vm.on_done is not None or vm.on_delete is not None
 

@@ -135,7 +135,7 @@ class Resident:
 
     def _attach(self, native: NativeKernel) -> None:
         way = self._beside.native
-        names = ("request", "response", "log", "finish", "end", "response_body")
+        names = ("request", "response", "log", "finish", "end", "response_body", "request_body")
         functions = tuple(way.function(name) for name in names)
         window = self._beside.address(self.window_address, layout.SIZE)
         native.attach(
@@ -210,6 +210,14 @@ class Resident:
     def give_time(self) -> None:
         """Let the next callback have the time."""
         _TIME(self.view, _NOW_AT, self._realtime())
+
+    def show_request(self, context_id: int, root_id: int, piece: bytes, ends: bool) -> int:
+        """Show a piece of a request's body: a crossing. The piece is kept where there is anything to look at."""
+        self.piece = piece
+        news: int = self.request_body(context_id, root_id, len(piece), ends)
+        if not news:
+            self.piece = b""
+        return news
 
     # --- for hostcalls in Python
 
