@@ -16,15 +16,21 @@ from asgi_wasm.host.codecs import protobuf
 from asgi_wasm.host.vm.vm import ForeignFunction
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateNumbers
     from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
     from asgi_wasm.host.vm.vm import WasmVM
 
-# An RSA key of 8192 bits signs in some 50 ms; one of 20,000 takes a minute. In PEM it has 6.5 kB.
-MAX_KEY_BITS, MAX_KEY_BYTES = 8192, 8192
+# An RSA key of 8192 bits signs in some 50 ms; one of 20,000 takes a minute.
+MAX_KEY_BITS = 8192
+# Of such a key, in DER and in PEM: of a longer one of another kind, to read it takes a second.
+MAX_PRIVATE_KEY_BYTES, MAX_PUBLIC_KEY_BYTES = (4800, 6600), (1200, 1700)
+# Of the public exponent: BoringSSL's bound.
+_MAX_EXPONENT_BITS = 33
 _HASHES = (b"sha1", b"sha224", b"sha256", b"sha384", b"sha512")
 _NO_PRIVATE_KEY = b"Invalid key type: private key required for signing operation."
 _NO_SIGNING_KEY = b"Invalid private key: key data is corrupted or malformed."
+_NO_SIGNATURE = b"Failed to create signature."
 _NO_PUBLIC_KEY = b"Failed to initialize digest verify."
 _WRONG = b"Failed to verify digest. Error code: 0"
 
@@ -104,45 +110,78 @@ def _bounded(key: Any, words: bytes) -> Any:
     return key
 
 
-def _private_key(der: bytes, pem: bytes) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
+def _check_length(der: bytes, pem: bytes, most: tuple[int, int], words: bytes) -> None:
+    """A longer key is not read at all."""
+    if len(der) > most[0] or len(pem) > most[1]:
+        raise _RefusedError(words)
 
+
+def _private_key(der: bytes, pem: bytes) -> Any:
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    _check_length(der, pem, MAX_PRIVATE_KEY_BYTES, _NO_PRIVATE_KEY)
+    load = serialization.load_pem_private_key if pem else serialization.load_der_private_key
     try:
-        # Not read at all when it is too long: to check a private key's numbers takes longer than to sign.
-        if len(der or pem) > MAX_KEY_BYTES:
-            raise _RefusedError(_NO_PRIVATE_KEY)
-        key = serialization.load_pem_private_key(pem, None) if pem else serialization.load_der_private_key(der, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Its own validation searches for factors of the primes, which holds the event loop for up to half a minute.
+        key = load(pem or der, None, unsafe_skip_rsa_key_validation=True)
+        _bounded(key, _NO_PRIVATE_KEY)
+        is_sound = not isinstance(key, rsa.RSAPrivateKey) or _fits_together(key.private_numbers())
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         raise _RefusedError(_NO_PRIVATE_KEY) from None
-    return _bounded(key, _NO_PRIVATE_KEY)
+    if not is_sound:
+        raise _RefusedError(_NO_PRIVATE_KEY)
+    return key
+
+
+def _fits_together(numbers: RSAPrivateNumbers) -> bool:
+    """Whether the numbers are a key's, unless what should be primes is none: then its signatures are wrong.
+
+    Follows: BoringSSL's `RSA_check_key`, which Envoy's keys pass.
+    """
+    p, q, d = numbers.p, numbers.q, numbers.d
+    n, e = numbers.public_numbers.n, numbers.public_numbers.e
+    if not (p > 2 and q > 2 and p & q & e & 1 and 2 <= e.bit_length() <= _MAX_EXPONENT_BITS and 0 < d < n):
+        return False
+    return (
+        p * q == n
+        and d * e % (p - 1) == d * e % (q - 1) == 1
+        and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+        and numbers.iqmp < p
+        and numbers.iqmp * q % p == 1
+    )
 
 
 def _public_key(der: bytes, pem: bytes) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
+    _check_length(der, pem, MAX_PUBLIC_KEY_BYTES, _NO_PUBLIC_KEY)
     try:
-        if len(der or pem) > MAX_KEY_BYTES:
-            raise _RefusedError(_NO_PUBLIC_KEY)
         key = serialization.load_pem_public_key(pem) if pem else serialization.load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         raise _RefusedError(_NO_PUBLIC_KEY) from None
     return _bounded(key, _NO_PUBLIC_KEY)
 
 
 def _sign(algorithm: HashAlgorithm, key: Any, signed: bytes) -> bytes:
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(signed, padding.PKCS1v15(), algorithm)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(signed, ec.ECDSA(algorithm))
+    try:
+        if isinstance(key, rsa.RSAPrivateKey):
+            return key.sign(signed, padding.PKCS1v15(), algorithm)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key.sign(signed, ec.ECDSA(algorithm))
+    except (ValueError, UnsupportedAlgorithm, InternalError):
+        # A key that is too short for the digest, say.
+        raise _RefusedError(_NO_SIGNATURE) from None
     raise _RefusedError(_NO_SIGNING_KEY)
 
 
 def _verify(algorithm: HashAlgorithm, key: Any, signature: bytes, signed: bytes) -> None:
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
     try:
@@ -152,5 +191,5 @@ def _verify(algorithm: HashAlgorithm, key: Any, signature: bytes, signed: bytes)
             key.verify(signature, signed, ec.ECDSA(algorithm))
         else:
             raise _RefusedError(_NO_PUBLIC_KEY)
-    except InvalidSignature:
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm, InternalError):
         raise _RefusedError(_WRONG) from None
