@@ -182,13 +182,14 @@ class TagRule:
 class MetricsSpec:
     """Whether and how metrics are exported: to Prometheus, or to OpenTelemetry.
 
-    ``buckets`` are upper bounds of the plugins' histograms.
+    ``buckets`` are upper bounds of the plugins' histograms. Unless ``per_plugin``, those of one name are one metric.
     """
 
     enabled: bool = False
     opentelemetry: bool = False
     rules: tuple[TagRule, ...] = ()
     buckets: tuple[float, ...] = DEFAULT_BUCKETS
+    per_plugin: bool = True
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,8 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
         specs.TagRule(rule.tag, None if rule.regex is None else re.compile(rule.regex), rule.value)
         for rule in metrics.rules
     )
-    return specs.MetricsSpec(metrics.enabled, metrics.exporter == "opentelemetry", rules, tuple(metrics.buckets))
+    opentelemetry = metrics.exporter == "opentelemetry"
+    return specs.MetricsSpec(metrics.enabled, opentelemetry, rules, tuple(metrics.buckets), metrics.per_plugin)
 
 
 # What needs no translation.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from asgi_wasm.settings import names
-from asgi_wasm.settings.entry import Entry
+from asgi_wasm.settings.entry import Entry, Flag
 from asgi_wasm.settings.files import shown
 from asgi_wasm.specs import DEFAULT_BUCKETS
 
@@ -73,6 +73,9 @@ class Metrics(Entry):
     exporter: Literal["prometheus", "opentelemetry"] = "prometheus"
     """Where they go: `metrics_app`, which Prometheus scrapes (extra `metrics`), or the meter provider of the app's
     OpenTelemetry SDK (extra `opentelemetry`)."""
+    per_plugin: Flag = True
+    """Each plugin's metrics are its own, with the label `plugin`. `false`: equal names are one metric, as in Envoy, and
+    there is no such label."""
     rules: list[TagRule] = Field(default_factory=list)
     """Labels that are made from metrics' names."""
     buckets: list[float] = Field(default_factory=lambda: list(DEFAULT_BUCKETS))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.errors import MissingExtraError
 from asgi_wasm.host.ports import NO_HOST_METRICS, Clock, HostMetrics, Metrics
+from asgi_wasm.services.metrics.nameless import NamelessMetrics
 
 if TYPE_CHECKING:
     from asgi_wasm.services.stores.store import Store
@@ -24,8 +25,12 @@ class Telemetry:
         self.metrics: Metrics = store.metrics if spec.store.metrics else shared.memory.metrics
         self.host_metrics: HostMetrics = NO_HOST_METRICS
         self._closing: list[Callable[[], None]] = []
-        if not spec.metrics.enabled:
-            return
+        if spec.metrics.enabled:
+            self._export(spec, clock, store, shared)
+        if not spec.metrics.per_plugin:
+            self.metrics = NamelessMetrics(self.metrics)
+
+    def _export(self, spec: HostSpec, clock: Clock, store: Store, shared: Shared) -> None:
         if spec.metrics.opentelemetry:
             self._tell_opentelemetry(spec, clock, shared)
             return

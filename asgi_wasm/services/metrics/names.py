@@ -41,10 +41,11 @@ class Series(NamedTuple):
 def series_of(plugin: str, name: str, rules: Sequence[TagRule]) -> Series:
     """The series of a plugin's metric; never raises, whatever the name is.
 
-    The label ``plugin`` comes first. Of two rules for one label the first that matches wins.
+    The label ``plugin`` comes first; "" is nobody, whose metrics have none. Of two rules for one label the
+    first that matches wins.
     """
     full = _PREFIX + name
-    labels = {"plugin": plugin}
+    labels = {"plugin": plugin} if plugin else {}
     removed: set[int] = set()
     for rule in rules:
         if rule.tag in labels:

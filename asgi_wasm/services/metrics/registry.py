@@ -109,21 +109,26 @@ class Family:
             return Gauge(self.name, self.documentation, names, registry=None, multiprocess_mode="livesum")
         return Histogram(self.name, self.documentation, names, registry=None, buckets=self._buckets)
 
+    def _child(self, labels: Labels) -> Counter | Gauge | Histogram:
+        metric = self._metric(labels)
+        # To prometheus_client, a metric without labels is its own only child.
+        return metric.labels(**dict(labels)) if labels else metric
+
     def counter(self, labels: Labels) -> Counter:
         """The counter with these labels."""
-        child = self._metric(labels).labels(**dict(labels))
+        child = self._child(labels)
         assert isinstance(child, Counter)
         return child
 
     def gauge(self, labels: Labels) -> Gauge:
         """The gauge with these labels."""
-        child = self._metric(labels).labels(**dict(labels))
+        child = self._child(labels)
         assert isinstance(child, Gauge)
         return child
 
     def histogram(self, labels: Labels) -> Histogram:
         """The histogram with these labels."""
-        child = self._metric(labels).labels(**dict(labels))
+        child = self._child(labels)
         assert isinstance(child, Histogram)
         return child
 
@@ -145,7 +150,10 @@ class Family:
             gauge.shares -= 1
             if not gauge.shares and directory() is None:
                 del self._gauges[labels]
-                self._metric(labels).remove(*(value for _, value in labels))
+                if labels:
+                    self._metric(labels).remove(*(value for _, value in labels))
+                else:
+                    del self._metrics[()]
 
     def collect(self) -> Metric:
         """All its samples, but for the times of creation, which multi-process mode does not have either."""
