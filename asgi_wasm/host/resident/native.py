@@ -46,7 +46,7 @@ class NativeKernel(Protocol):
         ...
 
     def show(self, context_id: int, root_id: int, piece: bytes, ends: bool, /) -> int:
-        """See `Resident.show_request`."""
+        """`Resident.show_request` from C: a crossing that shows a piece of a request's body."""
         ...
 
     def close(self) -> None:
