@@ -39,7 +39,11 @@ class Carrier(Protocol):
     """What brings requests there."""
 
     async def exchange(self, request: Request, answer: Answer) -> None:
-        """Send it, and fill ``answer``. Raises `CalloutError`."""
+        """Send it, and fill ``answer``. Raises `CalloutError`.
+
+        The caller's, since it outlives a call that is cancelled: what had come of it when its time was up decides what
+        the plugin is told.
+        """
         ...
 
     async def close(self) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
+from tests.guests import wrap_guests
+
+__all__ = ["store", "wrap_guests"]
 
 
 @pytest.fixture(autouse=True)

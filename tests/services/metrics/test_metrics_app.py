@@ -15,12 +15,50 @@ from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
 from asgi_wasm.asgi.types import Message
 from asgi_wasm.services.metrics.registry import MetricRegistry
 from tests.driving import Response, answering, request, run
+from tests.guests import CONTINUE, Api, Guest, Wrap
+from tests.redis_server import BINARY, MISSING, redis_server
 from tests.services.metrics.scraping import Scrape
 
 
 @pytest.fixture(autouse=True)
 def one_metric(store: MetricRegistry) -> None:
     store.family("hits", "counter", "Hits.").counter((("plugin", "p"),)).inc()
+
+
+@pytest.mark.skipif(BINARY is None, reason=MISSING)
+def test_neither_a_scrape_nor_the_status_asks_the_store(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostcall has to, and holds the event loop for that long; what is read for people does not."""
+    pytest.importorskip("redis", reason="redis is not installed")
+    from asgi_wasm.services.stores.redis.connections import RedisConnections
+
+    commands: list[tuple[object, ...]] = []
+    call = RedisConnections.call
+
+    def told(self: RedisConnections, *command: bytes | str | int) -> Any:
+        commands.append(command)
+        return call(self, *command)
+
+    monkeypatch.setattr(RedisConnections, "call", told)
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        out = api.host.allocate(4)
+        api.ok("define_metric", 0, *api.host.store(b"counted"), out)
+        api.ok("increment_metric", api.host.read_u32(out), 1)
+        return CONTINUE
+
+    async def main(url: str) -> None:
+        settings: dict[str, Any] = {"shared_data": url, "shared_metrics": True, "metrics": True}
+        app = wrap_guests(answering(b"app"), Guest(on_request_headers=on_request_headers), **settings)
+        await app.start()
+        await request(app)
+        assert len(commands) == 1
+        assert "counted_total" in (await request(metrics_app)).body.decode()
+        assert app.status().plugins
+        assert len(commands) == 1
+        await app.stop()
+
+    with redis_server() as server:
+        run(lambda: main(f"{server.url}?timeout=5"))
 
 
 def asked(method: str = "GET", **headers: str) -> Response:
