@@ -147,7 +147,9 @@ class Metrics(Protocol):
 
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """Of a counter or gauge; 0 when never set."""
-        ...
+
+    def known(self, plugin: str, kind: MetricType, name: str) -> int:
+        """`value`, as far as it is known on this machine: whoever shows it to people must not wait for another one."""
 
 
 class RunningVm(Protocol):

@@ -64,7 +64,8 @@ class PluginStatus:
     streams: int = 0
     # What it logged last.
     last_lines: tuple[str, ...] = ()
-    # Its counters and gauges that its VM has defined.
+    # Its counters and gauges that its VM has defined. Redis is not asked for them: there they are counters as they were
+    # when this worker last added to them, and its own parts of gauges.
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -151,7 +152,7 @@ def _counters(vm: WasmVM) -> Mapping[str, int]:
         kind = MetricType(metric_id & _TYPE_MASK)
         if kind is not MetricType.HISTOGRAM:
             try:
-                found[name] = vm.ports.metrics.value(vm.spec.name, kind, name)
+                found[name] = vm.ports.metrics.known(vm.spec.name, kind, name)
             except PortError:
                 # The store is away, which the log tells.
                 return found

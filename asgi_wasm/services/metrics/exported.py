@@ -94,6 +94,10 @@ class ExportedMetrics:
         if histogram is not None:
             histogram.observe(value)
 
+    def known(self, plugin: str, kind: MetricType, name: str) -> int:
+        """What ``inner`` knows."""
+        return self._inner.known(plugin, kind, name)
+
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """What ``inner`` says: with several processes behind it, that is not what this one exports."""
         return self._inner.value(plugin, kind, name)

@@ -48,12 +48,16 @@ class OtelMetrics:
     def gauge_add(self, plugin: str, name: str, value: int) -> None:
         """Add to a gauge."""
         self._inner.gauge_add(plugin, name, value)
-        self._tell(plugin, name, "gauge", self._inner.value(plugin, MetricType.GAUGE, name))
+        self._tell(plugin, name, "gauge", self._inner.known(plugin, MetricType.GAUGE, name))
 
     def observe(self, plugin: str, name: str, value: int) -> None:
         """Add one observation to a histogram."""
         self._inner.observe(plugin, name, value)
         self._tell(plugin, name, "histogram", value)
+
+    def known(self, plugin: str, kind: MetricType, name: str) -> int:
+        """What ``inner`` knows."""
+        return self._inner.known(plugin, kind, name)
 
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """What ``inner`` says."""

@@ -53,7 +53,8 @@ def test_neither_a_scrape_nor_the_status_asks_the_store(wrap_guests: Wrap, monke
         await request(app)
         assert len(commands) == 1
         assert "counted_total" in (await request(metrics_app)).body.decode()
-        assert app.status().plugins
+        (plugin,) = app.status().plugins
+        assert plugin.counters == {"counted": 1}
         assert len(commands) == 1
         await app.stop()
 

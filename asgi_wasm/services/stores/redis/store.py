@@ -61,11 +61,14 @@ class RedisMetrics:
         self._prefix = prefix + b"metric:"
         # This worker's parts of gauges, which others forget while it is without connection.
         self._parts: dict[tuple[str, str], int] = {}
+        # Counters, as Redis had them when this worker last added to them.
+        self._counted: dict[tuple[str, str], int] = {}
         queues.connections.introductions.append(self._introduce)
 
     def counter_add(self, plugin: str, name: str, value: int) -> None:
         """Add to a counter."""
-        self._bitfield("counter", plugin, name, "INCRBY", "i64", 0, _signed(value))
+        (counted,) = self._bitfield("counter", plugin, name, "INCRBY", "i64", 0, _signed(value))
+        self._counted[plugin, name] = int(counted) & _U64
 
     def gauge_set(self, plugin: str, name: str, value: int) -> None:
         """Set this worker's part of a gauge."""
@@ -100,6 +103,11 @@ class RedisMetrics:
         """Count and sum of what was observed."""
         count, total = self._bitfield("histogram", plugin, name, "GET", "i64", "#0", "GET", "i64", "#1")
         return count & _U64, total & _U64
+
+    def known(self, plugin: str, kind: MetricType, name: str) -> int:
+        """A counter as it was when this worker last added to it; this worker's part of a gauge."""
+        found = self._counted if kind is MetricType.COUNTER else self._parts
+        return found.get((plugin, name), 0) & _U64
 
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """The value of a counter or gauge."""
