@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.driving import run, until
 from tests.extras import LMDB_MISSING
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
+from tests.serving import ROOT
 
 if TYPE_CHECKING:
     from asgi_wasm.services.stores.lmdb.store import LmdbStore
@@ -272,6 +274,45 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "its files were cut while they were in use\n" * 2)
     assert done.stderr.count("ERROR") == 1 and "restore or remove the folder" in done.stderr
+
+
+# On a disk of its own, which is small. Prints what a start, or writes without end, came to.
+_ON_A_SMALL_DISK = """
+import asyncio, logging, sys
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+from asgi_wasm.errors import SettingsError
+from asgi_wasm.host.ports import PortError
+from tests.services.stores.conftest import Place
+
+async def main():
+    async with Place(f"lmdb://{sys.argv[1]}/state").stores(1) as (store,):
+        for number in range(1000):
+            try:
+                store.shared_data.set("vm", b"%d" % number, b"v" * 1000, 0)
+            except PortError:
+                break
+        print("written", number, "read", len((store.shared_data.get("vm", b"0") or (b"",))[0]))
+
+try:
+    asyncio.run(main())
+except SettingsError as error:
+    print("refused", error)
+"""
+_MOUNTED = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && exec "$3" -c "$4" "$2"'
+
+
+@pytest.mark.parametrize(("size", "begins"), [("16k", "refused"), ("200k", "written")])
+def test_a_disk_that_is_full_is_called_that(tmp_path: Path, size: str, begins: str) -> None:
+    """Where LMDB itself would end the process by SIGBUS: at the start, and while it is written to."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "mount", "-t", "tmpfs", "tmpfs", tmp_path]).returncode:
+        pytest.skip("nothing may be mounted here (unshare -rm)")
+    command = [unshare, "-rm", "sh", "-c", _MOUNTED, "sh", size, str(tmp_path), sys.executable, _ON_A_SMALL_DISK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the disk is full" in done.stdout and begins in done.stdout
+    if begins == "written":
+        assert "read 1000" in done.stdout and "written 0 " not in done.stdout
 
 
 def test_what_a_worker_with_a_larger_map_wrote_is_read_by_all(tmp_path: Path) -> None:
