@@ -42,6 +42,7 @@ class Recovery:
         self._failed = False
         self._next_try = 0
         self._away = False
+        self._told_refused = False
         # All of them, and why the last one came.
         self.failures = 0
         self.last_failure = ""
@@ -60,11 +61,16 @@ class Recovery:
         self._failed = True
         self.failures += 1
         self.last_failure = reason
+        if now - self._started > _LONGEST:
+            self._told_refused = False
         was_refused = refused_at and now - refused_at < _REFUSED
         self._next_try = self._when(now, _LONGEST_REFUSED if was_refused else _LONGEST)
         if now < self._next_try:
             self._set_away(True)
-            self._ports.log.host(self._spec.name, LogLevel.WARN, self._told((self._next_try - now) / _SECOND))
+            # While a store is away that may be every few seconds for hours, and the store says so itself.
+            if not (was_refused and self._told_refused):
+                self._ports.log.host(self._spec.name, LogLevel.WARN, self._told((self._next_try - now) / _SECOND))
+            self._told_refused = bool(was_refused)
 
     def seconds_left(self) -> float:
         """Until it may be started again; 0 when it may be now."""

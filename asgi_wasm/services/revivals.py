@@ -16,6 +16,8 @@ class Revivals:
 
     def __init__(self) -> None:
         self._timers: dict[StartAgain, asyncio.TimerHandle] = {}
+        # Why each could not be started the last time: what goes on failing in the same way is said once.
+        self._told: dict[StartAgain, str] = {}
         self._closed = False
 
     def add(self, effect: StartAgain) -> None:
@@ -35,8 +37,12 @@ class Revivals:
             # The timer was early by a rounding.
             self._arm(effect)
         except PluginError as error:
-            logger.error("%s", error)
+            if self._told.get(effect) != str(error):
+                logger.error("%s", error)
+            self._told[effect] = str(error)
             self._arm(effect)
+        else:
+            self._told.pop(effect, None)
 
     def close(self) -> None:
         """Start nothing any more."""

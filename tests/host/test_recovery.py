@@ -82,7 +82,10 @@ def test_what_fails_over_a_store_is_started_as_often_as_the_store_is_tried(polic
     case = Case(policy)
     case.lives(10)
     assert [case.waits(refused=0.5) for _ in range(9)] == [0, 0, 0, 1, 2, 4, 5, 5, 5]
+    # Once, and again when something else is the reason.
+    assert len(case.world.log.hosts) == 1
     assert case.waits(refused=5) == 60
+    assert len(case.world.log.hosts) == 2
 
 
 @pytest.mark.parametrize("policy", [FAIL_CLOSED, FAIL_OPEN])

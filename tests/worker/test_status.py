@@ -158,7 +158,7 @@ def test_each_configuration_is_told_of(wrap_guests: Wrap) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_service_is_started_again_by_itself(wrap_guests: Wrap, policy: str) -> None:
+def test_a_service_is_started_again_by_itself(wrap_guests: Wrap, caplog: pytest.LogCaptureFixture, policy: str) -> None:
     """No request asks for it. It comes back, less and less often while it goes on failing."""
     frail = Frail()
     settings = {"service": True, "reload_config": {"backoff": {"base_interval": 0.05}}}
@@ -172,8 +172,10 @@ def test_a_service_is_started_again_by_itself(wrap_guests: Wrap, policy: str) ->
         await until(lambda: frail.starts >= 4)
         frail.traps = "on_tick on_configure"
         before = one(app).failures
-        await until(lambda: one(app).failures > before)
+        await until(lambda: one(app).failures >= before + 3)
         assert one(app).last_failure
+        # What goes on failing in the same way is said once.
+        assert caplog.text.count("it trapped while starting") == 1
         frail.traps = ""
         await until(lambda: one(app).state is PluginState.RUNNING)
         assert (await request(app)).status == 200
