@@ -34,6 +34,10 @@ class NamelessMetrics:
         """In all plugins' histogram."""
         self._inner.observe(_NOBODY, name, value)
 
+    def known(self, plugin: str, kind: MetricType, name: str) -> int:
+        """Of all plugins' counter or gauge."""
+        return self._inner.known(_NOBODY, kind, name)
+
     def value(self, plugin: str, kind: MetricType, name: str) -> int:
         """Of all plugins' counter or gauge."""
         return self._inner.value(_NOBODY, kind, name)
