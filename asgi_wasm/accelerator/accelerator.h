@@ -71,7 +71,8 @@ enum {
     HOST = 2,   /* it is :authority to them */
     LENGTH = 4, /* content-length */
     CODING = 8, /* transfer-encoding */
-    TYPE = 16   /* it may ask for an answer in gRPC's form */
+    TYPE = 16,  /* it may ask for an answer in gRPC's form */
+    COOKIE = 32 /* HTTP/2 cuts it into pieces */
 };
 typedef struct {
     PyObject *name;
@@ -147,7 +148,7 @@ typedef struct {
     /* Of the contexts, in the order of the filters: so many are open. */
     uint32_t *ids, few[FEW];
     int opened, phase, index;
-    char client_gone, app_is_reading, complete, over, ends, client_ended, changed, response_changed;
+    char client_gone, app_is_reading, complete, drops_body, over, ends, client_ended, changed, response_changed;
     char has_type, is_bodiless, keeps_fields, looks;
 } Stream;
 enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
@@ -209,6 +210,8 @@ PyObject *local_of(Kernel *kernel);
 /* course.c */
 
 int meaning_of(const Course *course, const char *name, Py_ssize_t size);
+/* Whether a known method begins with one of these letters; no two that matter here begin alike. */
+char is_one_of(PyObject *method, const char *letters);
 /* Takes the white space around values of a list that is our own; -1 with an exception. */
 int trim(PyObject *fields);
 
@@ -217,6 +220,8 @@ int trim(PyObject *fields);
 /* The last callback did what takes more than to repeat its changes: it is Python's. */
 int is_odd(const Stream *s, const filter *f, uint32_t news);
 int end_stream(Stream *s);
+/* The message of a body that is whole. */
+PyObject *make_body(PyObject *content);
 /* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass unchanged. */
 int show_piece(Stream *s, PyObject *data, int ends);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */

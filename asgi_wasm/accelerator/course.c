@@ -49,7 +49,7 @@ typedef struct {
     Py_ssize_t count;
     PyObject *host_field; /* borrowed */
     PyObject *length;     /* borrowed */
-    int coded, keeps, has_type;
+    int coded, keeps, has_type, cookies;
 } seen;
 
 /* 0 when they are not what servers give: pairs of bytes in a list. -1 with an exception. */
@@ -68,6 +68,7 @@ static int look_at(Course *c, PyObject *all, seen *s) {
             if (meaning & LENGTH) s->length = value;
             if (meaning & CODING) s->coded = 1;
             if (meaning & TYPE) s->has_type = 1;
+            if (meaning & COOKIE) s->cookies++;
             if ((meaning & (HIDDEN | HOST)) == HIDDEN) s->keeps = 1;
             if (meaning & HIDDEN) continue;
         }
@@ -77,21 +78,29 @@ static int look_at(Course *c, PyObject *all, seen *s) {
     return s->count < count && PyList_SetSlice(s->fields, s->count, count, NULL) ? -1 : 1;
 }
 
-/* Whether it is HTTP/1, or says nothing else: others cut headers into pieces. -1 with an exception. */
-static int is_version_one(PyObject *scope) {
+/* The first digit of HTTP's version, 1 for one that is not told; 0 for none. -1 with an exception. */
+static int version_of(PyObject *scope) {
     Py_ssize_t size;
     PyObject *version = PyDict_GetItemWithError(scope, text.http_version);
     if (!version) return PyErr_Occurred() ? -1 : 1;
     const char *digits = PyUnicode_Check(version) ? PyUnicode_AsUTF8AndSize(version, &size) : NULL;
-    return digits && size && (*digits == '1' || *digits == '0');
+    return digits && size ? *digits == '0' ? 1 : *digits - '0' : 0;
+}
+
+/* Of GET, HEAD, OPTIONS, TRACE and CONNECT: no body is likely, unless headers tell of one. */
+static const char SELDOM_WITH_BODY[] = "GHOTC";
+
+char is_one_of(PyObject *method, const char *letters) {
+    const char *name = PyBytes_AsString(method);
+    return name && *name && strchr(letters, *name) != NULL;
 }
 
 /* Whether the request ends with its headers; -1 where that takes more to tell. */
-static int ends_with_headers(const seen *s) {
+static int ends_with_headers(const seen *s, PyObject *method, int version) {
     char *data;
     Py_ssize_t size;
     if (s->coded) return 0;
-    if (!s->length) return 1;
+    if (!s->length) return version == 1 || is_one_of(method, SELDOM_WITH_BODY);
     if (PyBytes_AsStringAndSize(s->length, &data, &size) || !size) return -1;
     for (Py_ssize_t i = 0; i < size; i++)
         if (data[i] < '0' || data[i] > '9') return -1;
@@ -163,18 +172,9 @@ static int take_properties(Course *c, Stream *s) {
     return s->properties != NULL;
 }
 
-/* Whether a known method begins with one of these letters; no two that matter here begin alike. */
-static char is_one_of(PyObject *method, const char *letters) {
-    const char *name = PyBytes_AsString(method);
-    return name && *name && strchr(letters, *name) != NULL;
-}
-
-static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int ends, int looks) {
-    PyObject *scope = arguments[0], *method = known_text(c, scope, text.method), *scheme = known_text(c, scope, text.scheme),
-             *target, *name, *host;
-    if (!method || !scheme || !pair_of(s->host_field, &name, &host)) return NULL;
-    /* Of GET, HEAD, OPTIONS, TRACE and CONNECT the client's first message is at hand: it says that there is no body. */
-    if (looks && !is_one_of(method, "GHOTC")) return NULL;
+static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObject *method, int ends, int looks) {
+    PyObject *scope = arguments[0], *scheme = known_text(c, scope, text.scheme), *target, *name, *host;
+    if (!scheme || !pair_of(s->host_field, &name, &host)) return NULL;
     if (!(target = target_of(scope))) return NULL;
     PyTypeObject *type = (PyTypeObject *)c->type;
     Stream *stream = (Stream *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
@@ -206,14 +206,19 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, int e
 /* A request; NULL for one that is not the accelerator's, or with an exception. */
 static PyObject *open_stream(Course *c, PyObject *const *arguments) {
     PyObject *scope = arguments[0];
-    PyObject *all = PyDict_CheckExact(scope) && is_ready(c) ? PyDict_GetItemWithError(scope, text.headers) : NULL;
+    PyObject *all = PyDict_CheckExact(scope) && is_ready(c) ? PyDict_GetItemWithError(scope, text.headers) : NULL,
+             *method = all && PyList_CheckExact(all) ? known_text(c, scope, text.method) : NULL;
+    int version = method ? version_of(scope) : 0;
     Stream *made = NULL;
     seen s = {0};
-    if (all && PyList_CheckExact(all) && is_version_one(scope) > 0 && look_at(c, all, &s) > 0 && s.host_field) {
-        int ends = ends_with_headers(&s);
+    if (version > 0 && version <= 3 && look_at(c, all, &s) > 0 && s.host_field && (version == 1 || s.cookies < 2)) {
+        int ends = ends_with_headers(&s, method, version);
         /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.first`). */
         int looks = c->sees & SEES_REQUEST_BODY && !s.length;
-        if (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))) made = make_stream(c, arguments, &s, ends, looks);
+        /* The client's first message is at hand, and says that there is no body. */
+        int may_look = version == 1 && is_one_of(method, SELDOM_WITH_BODY);
+        if ((!looks || may_look) && (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))))
+            made = make_stream(c, arguments, &s, method, ends, looks);
     }
     Py_XDECREF(s.fields);
     return (PyObject *)made;

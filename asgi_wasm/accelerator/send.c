@@ -228,15 +228,23 @@ static int has_capitals(const char *data, Py_ssize_t size) {
     return 0;
 }
 
-/* The status as bytes, where an app's start message may be shown as it is (`heads.status_of_start`); NULL else. */
+/* Whether a response with this content-length may have it (`heads.is_sent_as_it_is`). */
+static int is_sent_as_it_is(const char *length, Py_ssize_t size, long status, int ends) {
+    for (Py_ssize_t i = 0; ends && i < size; i++)
+        if (length[i] < '0' || length[i] > '9') return 0;
+    return !(ends && (status == 204 || !size)) && !(size > 1 && *length == '0');
+}
+
+/* The status as bytes, where an app's start message may be shown as it is (`heads.read_start`); NULL else. */
 static PyObject *ordinary_status(Stream *s, PyObject *message, PyObject **fields) {
     PyObject *status = PyDict_GetItemWithError(message, text.status), *trailers = PyDict_GetItemWithError(message, text.trailers);
     *fields = PyDict_GetItemWithError(message, text.headers);
-    if (!status || !PyLong_CheckExact(status) || !*fields || !PyList_CheckExact(*fields) || trailers || s->is_bodiless)
+    if (!status || !PyLong_CheckExact(status) || !*fields || !PyList_CheckExact(*fields) || trailers ||
+        is_one_of(s->pseudo[2], "C"))
         return NULL;
     long code = PyLong_AsLong(status);
-    if (code < 200 || code > 599 || code == 204 || code == 304) return NULL;
-    int lengths = 0;
+    if (code < 200 || code > 599) return NULL;
+    int lengths = 0, ends = s->is_bodiless || code == 204 || code == 304;
     Py_ssize_t count = PyList_Size(*fields);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *name, *value;
@@ -247,9 +255,12 @@ static PyObject *ordinary_status(Stream *s, PyObject *message, PyObject **fields
         int meaning = meaning_of(s->course, data, size);
         if (meaning & CODING) return NULL;
         if (meaning & LENGTH) {
-            if (lengths++ || PyBytes_AsStringAndSize(value, &number, &digits) || (digits == 1 && *number == '0')) return NULL;
+            if (lengths++ || PyBytes_AsStringAndSize(value, &number, &digits) || !is_sent_as_it_is(number, digits, code, ends))
+                return NULL;
+            ends |= digits == 1 && *number == '0';
         }
     }
+    s->drops_body = (char)ends;
     char shown[3] = {(char)('0' + code / 100), (char)('0' + code / 10 % 10), (char)('0' + code % 10)};
     return PyBytes_FromStringAndSize(shown, 3);
 }
@@ -302,7 +313,11 @@ static PyObject *send_start(Stream *s, PyObject *message) {
         return PyErr_Occurred() ? NULL : send_portably(s, message);
     }
     PyObject *fields = c->sees & SEES_RESPONSE_BODY ? PyDict_GetItemWithError(message, text.headers) : NULL, *result;
-    if (fields && length_of(s, fields) >= 0) {
+    if (s->drops_body) {
+        PyObject *nothing = make_body(text.empty);
+        result = nothing ? make_sending(s, shown, nothing, 1) : NULL;
+        Py_XDECREF(nothing);
+    } else if (fields && length_of(s, fields) >= 0) {
         /* It waits for the first verdict on the body, so that its length can be made true. */
         put(&s->held, keep(shown));
         result = make_sending(s, NULL, NULL, 0);
@@ -313,6 +328,15 @@ static PyObject *send_start(Stream *s, PyObject *message) {
     return result;
 }
 
+/* What an app sends after a response that ended with its head. */
+static PyObject *drop_body(Stream *s, PyObject *message) {
+    PyObject *more = PyDict_GetItemWithError(message, text.more_body);
+    int goes_on = more ? PyObject_IsTrue(more) : 0;
+    if (goes_on < 0 || PyErr_Occurred()) return NULL;
+    s->drops_body = (char)goes_on;
+    return make_sending(s, NULL, NULL, 0);
+}
+
 /* app_send(message): gives back an awaitable. */
 PyObject *stream_send(PyObject *self, PyObject *message) {
     Stream *s = (Stream *)self;
@@ -320,6 +344,7 @@ PyObject *stream_send(PyObject *self, PyObject *message) {
     if (!PyDict_CheckExact(message)) return send_portably(s, message);
     PyObject *type = PyDict_GetItemWithError(message, text.type);
     if (!type && PyErr_Occurred()) return NULL;
+    if (s->message && s->drops_body && is_text(type, text.body_type)) return drop_body(s, message);
     if (s->message && is_text(type, text.body_type))
         return s->course->sees & SEES_RESPONSE_BODY ? send_piece(s, message) : send_body(s, message);
     if (!s->message && is_text(type, text.start)) return send_start(s, message);

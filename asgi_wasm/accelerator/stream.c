@@ -225,7 +225,7 @@ static int respond_to(Stream *s, Py_ssize_t index, PyObject **fields, int *is_un
     s->index = (int)index;
     s->phase = RESPONSE;
     show_status(s->status, *fields, &lent);
-    slot slots[4] = {{.i32 = s->ids[index]}, {.i32 = f->root_id}, {.i32 = (uint32_t)(PyList_Size(*fields) + 1)}, {.i32 = 0}};
+    slot slots[4] = {{.i32 = s->ids[index]}, {.i32 = f->root_id}, {.i32 = (uint32_t)(PyList_Size(*fields) + 1)}, {.i32 = (uint32_t)s->drops_body}};
     if (cross(f->kernel, NULL, &lent, RESPONSE_CROSSING, slots, 4, &news)) return -1;
     if (!news && !PyList_Size(f->effects)) return CALL_APP;
     if (is_odd(s, f, news)) return HAND_BACK;
@@ -391,7 +391,7 @@ static PyObject *copy_start(PyObject *answer) {
     return made;
 }
 
-static PyObject *make_body(PyObject *content) {
+PyObject *make_body(PyObject *content) {
     PyObject *made = PyDict_New();
     if (made && (PyDict_SetItem(made, text.type, text.body_type) || PyDict_SetItem(made, text.body, content) ||
                  PyDict_SetItem(made, text.more_body, Py_False)))
@@ -600,7 +600,7 @@ static PyMemberDef members[] = {
     FIXED(scope), OBJECT(own), FIXED(server_receive), FIXED(server_send), FIXED(fields), OBJECT(response_fields), OBJECT(status),
     OBJECT(message), OBJECT(held), OBJECT(first), OBJECT(answer), OBJECT(request), FIXED(properties), OBJECT(verdict), WIDE(began),
     WIDE(bytes_out), WIDE(request_size), {"phase", T_INT, offsetof(Stream, phase), 0, NULL},
-    {"index", T_INT, offsetof(Stream, index), 0, NULL}, FLAG(client_gone), FLAG(app_is_reading), FLAG(complete), FLAG(over),
+    {"index", T_INT, offsetof(Stream, index), 0, NULL}, FLAG(client_gone), FLAG(app_is_reading), FLAG(complete), FLAG(drops_body), FLAG(over),
     FLAG(ends), FLAG(client_ended), FLAG(changed), FLAG(response_changed), {NULL, 0, 0, 0, NULL}};
 static PyGetSetDef getters[] = {{"lane", stream_lane, NULL, NULL, NULL},
                                 {"posts", stream_posts, NULL, NULL, NULL},

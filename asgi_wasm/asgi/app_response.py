@@ -48,6 +48,8 @@ class AppResponse:
     def adopt(self, progress: Progress, headers: HeaderMap) -> None:
         """Take over a response whose head has passed all plugins: see `ResponseSide.adopt`."""
         self.state = ResponseState.DONE if progress.complete else ResponseState.BODY
+        if progress.drops_body:
+            self.state = FROM_APP[ResponseState.IDLE, Part.ONLY_HEAD]
         self._to_client.adopt(progress, headers, may_change=self._may_change)
         self._chain.adopt_response(headers)
 
@@ -76,9 +78,8 @@ class AppResponse:
         else:
             headers, way = passage.response_headers, {"passed": passage.passed, "verdict": passage.verdict}
         self._to_client.begin(message, headers, may_change=self._may_change)
-        # A passage takes no other responses than those with a body.
-        end = not (way or translate.may_have_body(self.method, message["status"]))
-        if not (end or way) and self._to_client.length.own == 0:
+        end = not translate.may_have_body(self.method, message["status"])
+        if not end and self._to_client.length.own == 0:
             end = not self._promised
         # Before anybody hears of it: what comes of it may be the end of the whole stream.
         self.state = FROM_APP[self.state, Part.ONLY_HEAD if end else Part.HEAD]

@@ -33,6 +33,10 @@ def headers_dropped(environment: Environment, filters: Sequence[Filter], names: 
     environment.log.host(plugins, LogLevel.WARN, f"left out headers that HTTP cannot carry: {shown}")
 
 
+async def nothing() -> None:
+    """What is awaited where nothing is sent."""
+
+
 def has_left(client_gone: bool, complete: bool) -> bool:
     """Whether a request that ends now has lost its client before the response was whole.
 

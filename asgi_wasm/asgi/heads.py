@@ -23,6 +23,7 @@ _METHODS = {
     name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
 _SCHEMES = {name: name.encode() for name in ("http", "https")}
+_NO_CONTENT = 204
 _STATUSES = {status: b"%d" % status for status in range(MIN_STATUS, MAX_STATUS + 1)}
 
 
@@ -71,24 +72,32 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
     return pseudo, fields, kept, (simple or translate.is_likely_to_end(scope)) if guesses else None, typed
 
 
-def status_of_start(method: str, message: Message) -> bytes | None:
-    """An app's status, where its start message may be shown to plugins as it is, and begins a response that has a body
-    and says so; else None. Names must be in lower case, as the specification wants them.
+def read_start(method: str, message: Message) -> tuple[bytes, bool] | None:
+    """An app's status, and whether its response ends with its head, where its start message may be shown to plugins and
+    sent as it is; else None. Names must be in lower case, as the specification wants them.
     """
     headers, status = message.get("headers"), message["status"]
     if type(headers) is not list or type(status) is not int or status not in _STATUSES or message.get("trailers"):
         return None
-    if method in translate.BODILESS_METHODS or status in translate.BODILESS_STATUSES:
+    if method == "CONNECT":
         return None
-    lengths = 0
+    ends, lengths = method == "HEAD" or status in translate.BODILESS_STATUSES, 0
     for name, value in headers:
         if type(name) is not bytes or type(value) is not bytes or name != name.lower() or name == CODING:
             return None
         if name == LENGTH:
             lengths += 1
-            if lengths > 1 or value == b"0":
+            if lengths > 1 or ((ends or value[:1] == b"0") and not is_sent_as_it_is(value, status, ends=ends)):
                 return None
-    return _STATUSES[status]
+            ends = ends or value == b"0"
+    return _STATUSES[status], ends
+
+
+def is_sent_as_it_is(length: bytes, status: int, *, ends: bool) -> bool:
+    """Whether a response with this content-length may have it (`lengths`); it ``ends`` with its head anyway."""
+    if ends:
+        return status != _NO_CONTENT and length.isdigit() and (length[:1] != b"0" or len(length) == 1)
+    return length[:1] != b"0" or len(length) == 1
 
 
 def pairs_of(flat: list[bytes]) -> Fields:

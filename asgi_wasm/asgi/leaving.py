@@ -71,7 +71,7 @@ def _tell_progress(request: Request, lent: LentState) -> None:
     progress.app_is_reading = lent.app_is_reading
     progress.bytes_out, progress.complete = lent.bytes_out, lent.complete
     progress.response = None if lent.phase == RESPONSE else lent.message
-    progress.held = lent.held is not None
+    progress.held, progress.drops_body = lent.held is not None, lent.drops_body
     progress.shows_body, progress.bytes_in = lent.shows_body, lent.bytes_in
     if lent.shows_body:
         progress.unread, progress.reading = lent.unread, lent.reading

@@ -12,7 +12,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import pieces, translate
-from asgi_wasm.asgi.heads import status_of_start, trimmed
+from asgi_wasm.asgi.endings import nothing
+from asgi_wasm.asgi.heads import read_start, trimmed
 from asgi_wasm.asgi.lent_end import LentEnd
 from asgi_wasm.asgi.lent_state import IDLE, RESPONSE
 from asgi_wasm.asgi.own_scope import share_scope
@@ -115,6 +116,8 @@ class Lent(LentEnd):
             return self.request.send(message)
         kind = message["type"]
         if kind == "http.response.body" and self.message is not None:
+            if self.drops_body:
+                return self._drop(message)
             if not self.complete:
                 if self.lane.plan.sees_body.response:
                     return pieces.send(self, message)
@@ -132,19 +135,20 @@ class Lent(LentEnd):
         if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
             self.message = message
             return self.server_send(message)
-        status = status_of_start(self.scope["method"], message)
-        if status is None:
+        read = read_start(self.scope["method"], message)
+        length = pieces.length_of(message) if read is not None and plan.sees_body.response else None
+        if read is None or (length is not None and length < 0):
             return self.leave().send(message)
-        length = pieces.length_of(message) if plan.sees_body.response else None
-        if length is not None and length < 0:
-            return self.leave().send(message)
+        status, self.drops_body = read
         changed = self._show_response(message, status)
         if changed is None:
             assert self.request is not None
             return self.request.go_on_responding(message, self.verdict)
+        if self.drops_body:
+            return self._send_head(changed)
         if length is not None:
             self.held = changed
-            return pieces.nothing()
+            return nothing()
         return self.server_send(changed)
 
     def _show_response(self, message: Message, status: bytes) -> Message | None:
@@ -161,7 +165,7 @@ class Lent(LentEnd):
                     post.give([b":status", status, *_flatten(fields)])
                 self.index, self.phase = index, RESPONSE
                 try:
-                    news = post.response(self.ids[index], post.root_id, len(fields) + 1, 0)
+                    news = post.response(self.ids[index], post.root_id, len(fields) + 1, self.drops_body)
                 except EngineError as error:
                     self.fail(post, error)
                     return None
@@ -219,6 +223,17 @@ class Lent(LentEnd):
                 await self.request.end()
 
     # --- the end
+
+    def _drop(self, message: Message) -> Awaitable[None]:
+        """What an app sends after a response that ended with its head."""
+        self.drops_body = bool(message.get("more_body", False))
+        return nothing()
+
+    async def _send_head(self, start: Message) -> None:
+        """Send a response that ends with its head."""
+        self.complete = True
+        await self.server_send(start)
+        await self.send_last({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def send_last(self, message: Message) -> None:
         """The stream is over when its response is: what the app does afterwards is nothing to plugins."""

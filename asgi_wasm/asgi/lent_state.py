@@ -43,6 +43,8 @@ class LentState:
     client_gone: bool
     app_is_reading: bool
     complete: bool
+    # The response ends with its head: what the app sends as its body goes nowhere.
+    drops_body: bool
     # What the client said first, if it was asked; for the app.
     first: Message | None
     # The streams have ended, or are just ending.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.resident.post import Post
 
 # What `accelerator.h` calls so.
-HIDDEN, HOST, LENGTH, CODING, TYPE = (1 << bit for bit in range(5))
+HIDDEN, HOST, LENGTH, CODING, TYPE, COOKIE = (1 << bit for bit in range(6))
 _TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END, _TAKES_RESPONSE_BODY = (1 << bit for bit in range(5))
 _SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY, _SETS_PROPERTIES = (1 << bit for bit in range(4))
 # What becomes of a request after a crossing: the third, it did what is not straight; the fourth, it has left before.
@@ -261,6 +261,7 @@ def _meanings() -> dict[bytes, int]:
         ((b"content-length",), LENGTH),
         ((b"transfer-encoding",), CODING),
         ((b"content-type",), TYPE),
+        ((b"cookie",), COOKIE),
     ):
         for name in names:
             found[name] = found.get(name, 0) | meaning

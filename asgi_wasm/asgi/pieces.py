@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from asgi_wasm.asgi.endings import nothing
 from asgi_wasm.asgi.lent_state import BODY, IDLE
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.directions import RESPONSE
@@ -50,10 +51,6 @@ class Lent(Protocol):
     def fail(self, post: Post, error: EngineError) -> None: ...
 
     async def send_last(self, message: Message) -> None: ...
-
-
-async def nothing() -> None:
-    """What is awaited where nothing is sent."""
 
 
 def length_of(start: Message) -> int | None:

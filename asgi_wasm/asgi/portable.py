@@ -32,7 +32,7 @@ class LentRequest(Lent):
 
     own: Scope | None = None
     first: Message | None = None
-    client_gone = app_is_reading = complete = over = changed = response_changed = False
+    client_gone = app_is_reading = complete = drops_body = over = changed = response_changed = False
     phase = index = bytes_out = request_size = 0
     message: Message | None = None
     response_fields: Fields | None = None

@@ -39,3 +39,5 @@ class Progress:
     # See `first.Told`.
     reading: asyncio.Future[Message] | None = None
     complete: bool = False
+    # It is because the response ended with its head: the app may still send a body, which goes nowhere.
+    drops_body: bool = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.app_response import SECOND_START
-from asgi_wasm.asgi.endings import has_left, headers_dropped
+from asgi_wasm.asgi.endings import has_left, headers_dropped, nothing
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import Told
 from asgi_wasm.asgi.lengths import Length, said_by
@@ -265,6 +265,9 @@ class Request:
             return self.exchange.send(message)
         progress, kind = self.progress, message["type"]
         if kind == "http.response.body" and progress.response is not None:
+            if progress.drops_body:
+                progress.drops_body = bool(message.get("more_body", False))
+                return nothing()
             if not progress.complete:
                 if self.lane.plan.sees_body.response:
                     # It came here in the middle of a response (`leaving`).
@@ -305,8 +308,8 @@ class Request:
         """Show the app's start message to the plugins after ``passage.passed``, and send it."""
         headers = self.passage.response_headers
         assert headers is not None
-        if self.lane.plan.sees_body.response:
-            self.passage.verdict = verdict
+        if self.lane.plan.sees_body.response or self.progress.drops_body:
+            self.passage.verdict, self.progress.drops_body = verdict, False
             return self._hand_over_and_send(message)
         return self._send_shown(message, headers, self.passage.go_on_responding(headers, False, verdict))
 

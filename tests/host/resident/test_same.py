@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.asgi import leaving
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.resident.resident import Resident
 from tests.driving import http_scope
@@ -125,8 +126,13 @@ scripts = st.lists(
 )
 # What the app announces of its body, and its pieces.
 bodies = st.tuples(
-    st.sampled_from([None, None, b"5", b"05", b"9", b"no"]),
+    st.sampled_from([None, None, b"5", b"05", b"9", b"no", b"0"]),
     st.sampled_from([[b"hello"], [b"", b"hel", b"", b"lo"], [b"hello", b""], [b""], [bytearray(b"hello")]]),
+)
+shapes = st.tuples(
+    st.sampled_from(["GET", "GET", "HEAD", "DELETE"]),
+    st.sampled_from([200, 200, 204, 304, 404]),
+    st.sampled_from(["1.1", "1.1", "2"]),
 )
 endings = st.sampled_from(
     ["", "request_headers: return 1", "response_headers: return 1", "response_headers: trap", "request_headers: trap",
@@ -161,12 +167,18 @@ HELLO: Body = (None, [b"hello"])
 
 
 async def run_once(
-    script: str, way: dict[str, Any], count: int, probe: Path = PROBE, body: Body = HELLO
+    script: str,
+    way: dict[str, Any],
+    count: int,
+    probe: Path = PROBE,
+    body: Body = HELLO,
+    shape: tuple[str, int, str] = ("GET", 200, "1.1"),
 ) -> tuple[list[Any], list[str]]:
     """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
-    plugins logged.
+    plugins logged. ``shape``: the outer one's method, what status the app gives it, and its version of HTTP.
     """
     seen: list[Any] = []
+    method, status, version = shape
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
@@ -176,7 +188,8 @@ async def run_once(
         length, pieces = body
         sized = [] if length is None else [(b"content-length", length)]
         headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", name), *sized]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        told = status if scope["path"] == "/outer" else 200
+        await send({"type": "http.response.start", "status": told, "headers": headers})
         for index, piece in enumerate(pieces):
             await send({"type": "http.response.body", "body": piece, "more_body": index + 1 < len(pieces)})
 
@@ -197,7 +210,7 @@ async def run_once(
     middleware = WasmMiddleware(app, settings={"plugins": plugins, "pause_timeout": 0.01, **way})
     await middleware.start()
     try:
-        await middleware(http_scope(path="/outer", headers=HEADERS), read, keep)
+        await middleware(http_scope(method, "/outer", headers=HEADERS, http_version=version), read, keep)
     finally:
         await middleware.stop()
         logger.removeHandler(handler)
@@ -206,12 +219,18 @@ async def run_once(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
-@given(scripts, endings, st.integers(1, 2), st.integers(0, 2), bodies)
+@given(scripts, endings, st.integers(1, 2), st.integers(0, 2), bodies, shapes)
 def test_random_hostcalls(
-    probes: list[Path], script: list[tuple[str, str]], ending: str, count: int, which: int, body: Body
+    probes: list[Path],
+    script: list[tuple[str, str]],
+    ending: str,
+    count: int,
+    which: int,
+    body: Body,
+    shape: tuple[str, int, str],
 ) -> None:
     text = "\n".join([*(f"{phase}: {line}" for phase, line in script), ending])
-    first, *others = (asyncio.run(run_once(text, way, count, probes[which], body)) for way in WAYS)
+    first, *others = (asyncio.run(run_once(text, way, count, probes[which], body, shape)) for way in WAYS)
     for other in others:
         assert other == first
 
@@ -268,3 +287,37 @@ def test_such_properties_let_no_request_leave_its_kernels(probes: list[Path], mo
     for way in WAYS[1:]:
         _, told = asyncio.run(run_once("\n".join([*lines, r'log: get_property "response\x00code"']), way, 1, probes[1]))
         assert len(told) == 2 * (len(lines) - len(ANSWERED) + 1) and not left
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize(
+    ("shape", "length", "ends"),
+    [
+        (("GET", 200, "1.1"), None, "0"),
+        (("GET", 200, "1.1"), b"0", "1"),
+        (("HEAD", 200, "1.1"), b"5", "1"),
+        (("GET", 204, "1.1"), None, "1"),
+        (("GET", 304, "1.1"), b"5", "1"),
+        (("GET", 200, "2"), None, "0"),
+        (("HEAD", 200, "2"), None, "1"),
+    ],
+)
+def test_a_response_without_a_body_stays_with_the_kernels(
+    probes: list[Path],
+    way: dict[str, Any],
+    shape: tuple[str, int, str],
+    length: bytes | None,
+    ends: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[object] = []
+    real = leaving.request_of
+
+    def noticed(*given: Any) -> Any:
+        left.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(leaving, "request_of", noticed)
+    _, lines = asyncio.run(run_once("response_headers: args", way, 1, probes[1], (length, [b"", b""]), shape))
+    assert lines[-1].endswith(f" {ends}")
+    assert not left
