@@ -35,6 +35,8 @@ ATTRIBUTES: Mapping[str, frozenset[str]] = {
 }
 # What Envoy has and there is nothing in here.
 EMPTY = frozenset(("metadata", "upstream", "xds"))
+# The runtime's own limit, kept before it: of a longer text, each word would be a variable first.
+MAX_CHARACTERS = 100_000
 _TIME, _DURATION = "request.time", "request.duration"
 _KEYWORDS = frozenset(("true", "false", "null", "in"))
 _MAPS = frozenset(("headers", "trailers"))
@@ -65,6 +67,8 @@ class Expression:
 
     def __init__(self, text: str, *, is_condition: bool = False) -> None:
         """A condition is checked more strictly: every name must be known, and it must come to true or false."""
+        if len(text) > MAX_CHARACTERS:
+            raise WrongExpressionError(f"it has {len(text)} characters, and may have {MAX_CHARACTERS}")
         self.text = text
         words = set(_WORD.findall(text))
         self._leaves = {

@@ -75,6 +75,13 @@ def test_a_condition_that_is_wrong(text: str, problem: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_long_text_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its words would be a variable: half a minute for a megabyte of them."""
+    monkeypatch.setattr("asgi_wasm.cel._environment", None)
+    with pytest.raises(WrongExpressionError, match="it has 100001 characters, and may have 100000"):
+        Expression("a" * 100_001)
+
+
 @pytest.mark.parametrize("text", ["request.query == 'a'", "request.path", "request.headers['x-one'] > 1"])
 def test_a_condition_without_an_answer(text: str) -> None:
     condition = Expression(text, is_condition=True)

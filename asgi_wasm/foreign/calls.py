@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asgi_wasm.foreign import python
 from asgi_wasm.host.abi import ProxyStatus
-from asgi_wasm.host.effects import ForeignCall
+from asgi_wasm.host.effects import EndCallouts, ForeignCall
 from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.services.tasks import Tasks, share
 
@@ -17,7 +17,11 @@ class ForeignCalls:
 
     def start(self, call: ForeignCall) -> None:
         """Run it; its answer, or its failure, is delivered to the root context later, once."""
-        self._tasks.start(self._run(call))
+        self._tasks.start(self._run(call), call.root)
+
+    def end(self, effect: EndCallouts) -> None:
+        """Cancel those of a root context that is gone: they would keep its VM, with all its memory, until they end."""
+        self._tasks.cancel(effect.root)
 
     async def _run(self, call: ForeignCall) -> None:
         try:

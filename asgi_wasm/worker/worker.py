@@ -122,7 +122,7 @@ class Worker:
             HttpCall: (self._http_calls.start,),
             ForeignCall: (self._foreign_calls.start,),
             **dict.fromkeys(STARTED_BY, (self._grpc_calls.start,)),
-            EndCallouts: (self._grpc_calls.end, self._http_calls.end, self._ticks.end),
+            EndCallouts: (self._grpc_calls.end, self._http_calls.end, self._foreign_calls.end, self._ticks.end),
             EndStreamCallouts: (self._http_calls.leave, self._grpc_calls.leave),
             StartAgain: (self._revivals.add,),
         }
