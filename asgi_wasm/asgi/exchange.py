@@ -75,7 +75,8 @@ class HttpExchange:
         self._app = AppResponse(chain, to_client, scope["method"], passage, may_change=plan.changes_body.response)
 
     def __del__(self) -> None:
-        # Nobody can call `send` any more. What is left are cycles, with all that plugins wrote into headers.
+        # Here and not in `end`, since an app may call `send` after its request is over, and is to hear why that is no
+        # use; now nobody can any more. What is left are cycles, with all that plugins wrote into headers.
         chain: FilterChain | None = getattr(self, "_chain", None)
         if chain is not None and chain.is_finished:
             chain.release()
