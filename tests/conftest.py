@@ -69,6 +69,12 @@ def _a_busy_machine_makes_no_plugin_slow() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """What a test that is a coroutine runs on."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def _ports_are_held_for_a_test() -> Iterator[None]:
     yield

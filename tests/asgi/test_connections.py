@@ -12,7 +12,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
-from tests.driving import http_scope, run
+from tests.driving import http_scope
 from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 
@@ -73,18 +73,15 @@ async def is_freed(middleware: ASGIApp, method: str, path: str, *, leaves: bool 
 @pytest.mark.parametrize("plugins", [["headers/c"], ["probe/abi_0_2_1"], ["body/c"], ["headers/c", "body/c"]])
 @pytest.mark.parametrize("path", ["/ok", "/raises", "/silent"])
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-def test_compiled_plugins(plugins: list[str], path: str, method: str) -> None:
-    async def main() -> None:
-        # The watch over time looks at frames, and lets go of the last one when it rests.
-        limits = {"callback_ms": 0, "slow_callback_ms": 0}
-        entries = [
-            {"name": f"p{index}", "file": PLUGINS / f"{plugin}.wasm", "limits": limits}
-            for index, plugin in enumerate(plugins)
-        ]
-        async with WasmMiddleware(app, settings={"plugins": entries}) as middleware:
-            assert await is_freed(middleware, method, path)
-
-    asyncio.run(main())
+async def test_compiled_plugins(plugins: list[str], path: str, method: str) -> None:
+    # The watch over time looks at frames, and lets go of the last one when it rests.
+    limits = {"callback_ms": 0, "slow_callback_ms": 0}
+    entries = [
+        {"name": f"p{index}", "file": PLUGINS / f"{plugin}.wasm", "limits": limits}
+        for index, plugin in enumerate(plugins)
+    ]
+    async with WasmMiddleware(app, settings={"plugins": entries}) as middleware:
+        assert await is_freed(middleware, method, path)
 
 
 def denied(api: Api, *_: int) -> int:
@@ -116,9 +113,6 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("path", ["/ok", "/raises", "/silent"])
-def test_ways_of_the_exchange(serve_guests: Serve, way: str, path: str) -> None:
-    async def main() -> None:
-        async with serve_guests(app, Guest(**WAYS[way]), pause_timeout=0.05) as middleware:
-            assert await is_freed(middleware, "GET", path, leaves="paused" in way)
-
-    run(main)
+async def test_ways_of_the_exchange(serve_guests: Serve, way: str, path: str) -> None:
+    async with serve_guests(app, Guest(**WAYS[way]), pause_timeout=0.05) as middleware:
+        assert await is_freed(middleware, "GET", path, leaves="paused" in way)

@@ -109,7 +109,7 @@ def test_a_stream_that_a_plugin_made_too_short_is_ended_over_http2(
     assert len(told) == 1 and "'g0'" in told[0]
 
 
-def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
+async def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     """h11 takes no body after it, not even its end."""
@@ -132,7 +132,7 @@ def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
         async with serve_guests(answering(), Guest(on_request_headers=replies)) as middleware:
             await middleware(http_scope("CONNECT"), receive, send)
 
-    run(main)
+    await main()
     assert sent[0]["status"] == 200 and not any(name == b"content-length" for name, _ in sent[0]["headers"])
     assert caplog.text.count("CONNECT") == 1
 

@@ -231,7 +231,7 @@ def test_methods_and_policies(
     assert short.told() == course_of(serve_guests, answering(b"hello"), callbacks, policy=policy, **more).told()
 
 
-def test_a_head_that_no_plugin_changed_goes_on_as_the_object_that_it_was(serve_guests: Serve) -> None:
+async def test_a_head_that_no_plugin_changed_goes_on_as_the_object_that_it_was(serve_guests: Serve) -> None:
     sent: list[Message] = []
     seen: list[Scope] = []
     start: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-odd", b" as it is ")]}
@@ -247,12 +247,9 @@ def test_a_head_that_no_plugin_changed_goes_on_as_the_object_that_it_was(serve_g
     async def receive() -> Message:
         raise AssertionError("nobody listens")
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=passing, on_response_headers=passing)
-        async with serve_guests(app, guest) as middleware:
-            scope = http_scope(headers=HEADERS)
-            await middleware(scope, receive, send)
-            assert seen[0]["headers"] is scope["headers"]
-            assert sent[0] is start
-
-    run(main)
+    guest = Guest(on_request_headers=passing, on_response_headers=passing)
+    async with serve_guests(app, guest) as middleware:
+        scope = http_scope(headers=HEADERS)
+        await middleware(scope, receive, send)
+        assert seen[0]["headers"] is scope["headers"]
+        assert sent[0] is start

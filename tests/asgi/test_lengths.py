@@ -182,7 +182,7 @@ def test_an_app_that_does_not_keep_to_its_own_length_hears_so_from_its_server(se
     assert lengths(response) == [b"6"] and response.body == b"abcdefgh"
 
 
-def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) -> None:
+async def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) -> None:
     inner, outer = Resumer(), Resumer()
     held: dict[Resumer, int] = {}
 
@@ -217,7 +217,7 @@ def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) -> Non
             inner.later(lets_go(inner))
             return await connection.over()
 
-    response: Response = run(main)
+    response: Response = await main()
     assert lengths(response) == [b"6"] and response.body == b"abcdef"
 
 
@@ -299,7 +299,7 @@ class StrictServer:
 @pytest.mark.parametrize("head", ["200", "204", "304", "HEAD"])
 @pytest.mark.parametrize("trailers", [False, True])
 @pytest.mark.parametrize("piece", [FILE, COPY, BODY, EMPTY], ids=["file", "copy", "body", "empty"])
-def test_the_end_comes_once(
+async def test_the_end_comes_once(
     serve_guests: Serve, callbacks: tuple[str], held: bool, head: str, trailers: bool, piece: Message
 ) -> None:
     resumer = Resumer()
@@ -324,7 +324,7 @@ def test_the_end_comes_once(
             await middleware(scope, server.receive, server.send)
         return server
 
-    server: StrictServer = run(main)
+    server: StrictServer = await main()
     has_body = head == "200"
     sent = sends[1]["type"].removeprefix("http.response.")
     if has_body:
@@ -334,7 +334,7 @@ def test_the_end_comes_once(
         assert not server.messages[0].get("trailers")
 
 
-def test_a_file_never_passes_a_plugin_that_reads_bodies(serve_guests: Serve) -> None:
+async def test_a_file_never_passes_a_plugin_that_reads_bodies(serve_guests: Serve) -> None:
     """Also not when an app sends one that was not offered to it."""
 
     async def main() -> StrictServer:
@@ -344,11 +344,11 @@ def test_a_file_never_passes_a_plugin_that_reads_bodies(serve_guests: Serve) -> 
                 await middleware(http_scope(extensions=EXTENSIONS), server.receive, server.send)
         return server
 
-    assert run(main).kinds == []
+    assert (await main()).kinds == []
 
 
 @pytest.mark.parametrize("held", ["on_response_headers", "on_response_body"])
-def test_what_an_app_sends_after_its_end_passes_no_plugin_by(serve_guests: Serve, held: str) -> None:
+async def test_what_an_app_sends_after_its_end_passes_no_plugin_by(serve_guests: Serve, held: str) -> None:
     """What is held goes out first; then the server is to judge."""
     resumer = Resumer()
 
@@ -368,18 +368,18 @@ def test_what_an_app_sends_after_its_end_passes_no_plugin_by(serve_guests: Serve
                 await middleware(http_scope(), server.receive, server.send)
         return server
 
-    server: StrictServer = run(main)
+    server: StrictServer = await main()
     assert server.kinds == ["start", "body"] and server.messages[1]["body"] == b"abcdef"
 
 
-def test_a_held_response_is_not_asked_for_a_verdict_that_does_not_come(serve_guests: Serve) -> None:
+async def test_a_held_response_is_not_asked_for_a_verdict_that_does_not_come(serve_guests: Serve) -> None:
     guest = Guest(on_response_headers=pausing, on_response_trailers=passing)
 
     async def main() -> Response:
         async with serve_guests(recording([], START, FILE), guest, pause_timeout=0.05) as middleware:
             return await request(middleware, extensions=EXTENSIONS)
 
-    assert run(main).status == 504
+    assert (await main()).status == 504
 
 
 # --- at a resume, as in Envoy

@@ -41,62 +41,53 @@ def vm_of(middleware: WasmMiddleware) -> Any:
     ("limits", "lent"),
     [({}, True), ({"header_count": 255}, False), ({"header_bytes": 65535}, False), ({"local_reply_bytes": 9}, False)],
 )
-def test_a_kernel_stands_in_for_limits_that_it_cannot_exceed_only(limits: dict[str, int], lent: bool) -> None:
-    async def main() -> None:
-        async with wrapped(answer, limits=limits) as middleware:
-            assert (vm_of(middleware).resident is not None) is lent
-            assert (await request(middleware)).header(b"x-plugin-out") == b"here"
-
-    asyncio.run(main())
+async def test_a_kernel_stands_in_for_limits_that_it_cannot_exceed_only(limits: dict[str, int], lent: bool) -> None:
+    async with wrapped(answer, limits=limits) as middleware:
+        assert (vm_of(middleware).resident is not None) is lent
+        assert (await request(middleware)).header(b"x-plugin-out") == b"here"
 
 
-def test_a_vm_that_failed_meanwhile_is_not_entered_again() -> None:
+async def test_a_vm_that_failed_meanwhile_is_not_entered_again() -> None:
     """The request that waits in the app gets the failure policy for its response, and its client an answer."""
 
-    async def main() -> None:
-        arrived, go_on = asyncio.Event(), asyncio.Event()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
 
-        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] == "/wait":
-                arrived.set()
-                await go_on.wait()
-            await answer(scope, receive, send)
-
-        script = 'request_headers:\nget_header_map_value 0 ":path"\n'
-        async with wrapped(waiting, PROBE, conf=script) as middleware:
-            vm = vm_of(middleware)
-            waits = asyncio.create_task(request(middleware, path="/wait"))
-            await arrived.wait()
-            vm.fail(RuntimeError("it trapped in another request"))
-            vm.abandon_streams()
-            go_on.set()
-            response = await waits
-            assert (response.status, response.complete) == (503, True)
-            assert not vm.lent
-            assert not vm.contexts or vm.failure
-
-    asyncio.run(main())
-
-
-def test_a_vm_with_as_many_requests_as_it_may_have() -> None:
-    async def main() -> None:
-        arrived, go_on = asyncio.Event(), asyncio.Event()
-
-        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
             arrived.set()
             await go_on.wait()
-            await answer(scope, receive, send)
+        await answer(scope, receive, send)
 
-        # One is the root context.
-        async with wrapped(waiting, limits={"contexts": 2}) as middleware:
-            first = asyncio.create_task(request(middleware))
-            await arrived.wait()
-            assert (await request(middleware)).status == 503
-            go_on.set()
-            assert (await first).status == 200
-            assert (await request(middleware)).status == 200
+    script = 'request_headers:\nget_header_map_value 0 ":path"\n'
+    async with wrapped(waiting, PROBE, conf=script) as middleware:
+        vm = vm_of(middleware)
+        waits = asyncio.create_task(request(middleware, path="/wait"))
+        await arrived.wait()
+        vm.fail(RuntimeError("it trapped in another request"))
+        vm.abandon_streams()
+        go_on.set()
+        response = await waits
+        assert (response.status, response.complete) == (503, True)
+        assert not vm.lent
+        assert not vm.contexts or vm.failure
 
-    asyncio.run(main())
+
+async def test_a_vm_with_as_many_requests_as_it_may_have() -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        arrived.set()
+        await go_on.wait()
+        await answer(scope, receive, send)
+
+    # One is the root context.
+    async with wrapped(waiting, limits={"contexts": 2}) as middleware:
+        first = asyncio.create_task(request(middleware))
+        await arrived.wait()
+        assert (await request(middleware)).status == 503
+        go_on.set()
+        assert (await first).status == 200
+        assert (await request(middleware)).status == 200
 
 
 def test_a_send_in_another_thread_does_not_enter_the_guest() -> None:
@@ -159,7 +150,7 @@ def guest(callbacks: str) -> bytes:
 
 
 @pytest.mark.parametrize("callbacks", [LOGS_ITS_REQUEST, LOGS_ITS_REQUEST + SEES_RESPONSES])
-def test_a_log_callback_reads_the_headers_of_its_own_request(
+async def test_a_log_callback_reads_the_headers_of_its_own_request(
     callbacks: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Though the same kernel was lent another request's since."""
@@ -187,7 +178,7 @@ def test_a_log_callback_reads_the_headers_of_its_own_request(
             await first
 
     caplog.clear()
-    asyncio.run(main())
+    await main()
     told = [record.getMessage() for record in caplog.records if record.name.endswith(".p")]
     assert told == ["two", "app/second", "201", "one", "app/first", "201"], caplog.records
 
@@ -210,21 +201,18 @@ ANSWERS_TIMES = """
 
 @pytest.mark.parametrize("way", [{"resident": "off"}, {"accelerator": "off"}, {"accelerator": "auto"}])
 @pytest.mark.parametrize(("where", "status"), [(64, 0), (2 * 65536 - 7, 6), (0xFFFFFFF8, 6)])
-def test_the_time_is_now_and_goes_on_in_a_callback(
+async def test_the_time_is_now_and_goes_on_in_a_callback(
     way: dict[str, Any], where: int, status: int, tmp_path: Path
 ) -> None:
     """Also from the second request on, when the kernel is told it before the callback."""
     file = tmp_path / "guest.wasm"
     file.write_bytes(wat2wasm(f"(module {ANSWERS_TIMES.format(where=where)})"))
 
-    async def main() -> None:
-        settings = {"plugins": [{"name": "p", "file": file}], **way}
-        async with WasmMiddleware(answer, settings=settings) as middleware:
-            for _ in range(3):
-                before = time.time_ns()
-                response = await request(middleware)
-                first, second, *statuses = struct.unpack("<QQII", response.body)
-                assert statuses == [status, 0]
-                assert before <= (first or second) <= second <= time.time_ns()
-
-    asyncio.run(main())
+    settings = {"plugins": [{"name": "p", "file": file}], **way}
+    async with WasmMiddleware(answer, settings=settings) as middleware:
+        for _ in range(3):
+            before = time.time_ns()
+            response = await request(middleware)
+            first, second, *statuses = struct.unpack("<QQII", response.body)
+            assert statuses == [status, 0]
+            assert before <= (first or second) <= second <= time.time_ns()

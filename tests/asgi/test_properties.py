@@ -155,7 +155,7 @@ def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
         assert read(serve_guests, "on_log", paths, in_headers)["response.grpc_status"] == expected
 
 
-def test_details_of_a_local_response(serve_guests: Serve) -> None:
+async def test_details_of_a_local_response(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
     def on_request_headers(api: Api, *_: int) -> int:
@@ -170,7 +170,7 @@ def test_details_of_a_local_response(serve_guests: Serve) -> None:
         async with serve_guests(answering(b""), guest) as middleware:
             await request(middleware)
 
-    run(main)
+    await main()
     assert seen == [b"told"]
 
 
@@ -204,7 +204,7 @@ def test_other_scopes(serve_guests: Serve, scope: dict[str, Any], expected: dict
     assert read(serve_guests, "on_request_headers", list(expected), **scope) == expected
 
 
-def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:
+async def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
     def on_request_headers(api: Api, *_: int) -> int:
@@ -220,11 +220,11 @@ def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:
         async with serve_guests(answering(b""), Guest(on_request_headers=on_request_headers)) as middleware:
             await request(middleware)
 
-    run(main)
+    await main()
     assert seen == [b"/new?z", b"/new", b"z", None, None]
 
 
-def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: Serve) -> None:
+async def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: Serve) -> None:
     """It is live: the app sees at its end what a plugin set on its response."""
     seen: list[Any] = []
 
@@ -252,7 +252,7 @@ def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: Serve)
         async with serve_guests(app, *guests) as middleware:
             await request(middleware)
 
-    run(main)
+    await main()
     assert seen == [b"alice", b"/", {"user": b"alice", "raw\0part": b"\xff", "request\0path": b"forged"}, "yes"]
 
 
@@ -268,7 +268,7 @@ def test_mapping_for_the_app() -> None:
         properties["absent"]
 
 
-def test_request_without_plugins_has_an_empty_mapping(serve_guests: Serve) -> None:
+async def test_request_without_plugins_has_an_empty_mapping(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -279,7 +279,7 @@ def test_request_without_plugins_has_an_empty_mapping(serve_guests: Serve) -> No
         async with serve_guests(app) as middleware:
             await request(middleware)
 
-    run(main)
+    await main()
     assert seen == [{}]
 
 
@@ -291,10 +291,7 @@ async def who(request: Request) -> dict[str, str]:
     return {"user": request.scope["asgi_wasm"]["user"].decode()}
 
 
-def test_fastapi_reads_it(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: api.set_property(b"user", b"alice"))
-        async with serve_guests(fastapi, guest) as middleware:
-            assert (await request(middleware)).body == b'{"user":"alice"}'
-
-    run(main)
+async def test_fastapi_reads_it(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=lambda api, *_: api.set_property(b"user", b"alice"))
+    async with serve_guests(fastapi, guest) as middleware:
+        assert (await request(middleware)).body == b'{"user":"alice"}'

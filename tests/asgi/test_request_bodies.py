@@ -111,7 +111,7 @@ def test_a_body_that_is_there(serve_guests: Serve, body: str, written: str, piec
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("written", WRITTEN)
-def test_a_chunked_body(serve_guests: Serve, body: str, written: str) -> None:
+async def test_a_chunked_body(serve_guests: Serve, body: str, written: str) -> None:
     app = App()
     guest = Guest(on_request_headers=WRITTEN[written], **BODIES[body])
 
@@ -122,7 +122,7 @@ def test_a_chunked_body(serve_guests: Serve, body: str, written: str) -> None:
             connection.feed(b"def")
             await connection.over()
 
-    run(main)
+    await main()
     assert app.is_true and bool(app.lengths) != bool(app.codings)
 
 
@@ -137,7 +137,7 @@ def test_no_body(serve_guests: Serve, written: str, method: str) -> None:
 
 @pytest.mark.parametrize("change", [None, b"", b"longer than it was"])
 @pytest.mark.parametrize("written", ["left", "taken", "3"])
-def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: bytes | None, written: str) -> None:
+async def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: bytes | None, written: str) -> None:
     """Multipart readers need a length: where the whole body is known it is said, also where a plugin took it away."""
 
     def stops(api: Api, *arguments: int) -> int:
@@ -152,7 +152,7 @@ def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: bytes | 
         async with serve_guests(app, guest, entries=entries) as middleware:
             await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])
 
-    run(main)
+    await main()
     assert app.is_true and app.lengths and app.body == (b"abcdef" if change is None else change)
 
 
@@ -180,7 +180,7 @@ def test_a_request_that_becomes_too_short_is_broken_off(serve_guests: Serve, cap
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
 @pytest.mark.parametrize("headers", [[], [(b"transfer-encoding", b"chunked")], [(LENGTH, b"6")]])
-def test_an_app_that_streams_is_not_delayed(
+async def test_an_app_that_streams_is_not_delayed(
     serve_guests: Serve, version: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """It answers before the client sends a byte; the plugin is told that more comes."""
@@ -198,10 +198,10 @@ def test_an_app_that_streams_is_not_delayed(
             connection.feed(b"abcdef")
             return await connection.over()
 
-    assert run(main).body == b"abcdef" and ends == [0]
+    assert (await main()).body == b"abcdef" and ends == [0]
 
 
-def test_a_client_that_waits_for_100_is_asked_by_the_app_alone(serve_guests: Serve) -> None:
+async def test_a_client_that_waits_for_100_is_asked_by_the_app_alone(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "status": 417})
         await send({"type": "http.response.body", "body": b""})
@@ -214,12 +214,12 @@ def test_a_client_that_waits_for_100_is_asked_by_the_app_alone(serve_guests: Ser
             await connection.over()
             return connection.received
 
-    assert run(main) == 0
+    assert await main() == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("version", ["1.1", "2"])
-def test_the_end_is_known_before_plugins_are_called(serve_guests: Serve, method: str, version: str) -> None:
+async def test_the_end_is_known_before_plugins_are_called(serve_guests: Serve, method: str, version: str) -> None:
     """As Envoy knows END_STREAM; the app reads the message that told it."""
     calls: list[Any] = []
     app = App()
@@ -232,11 +232,11 @@ def test_the_end_is_known_before_plugins_are_called(serve_guests: Serve, method:
         async with serve_guests(app, guest) as middleware:
             await request(middleware, method, http_version=version)
 
-    run(main)
+    await main()
     assert calls == [1] and app.ends == 1
 
 
-def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serve) -> None:
+async def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serve) -> None:
     app, seen = App(), []
 
     def sees(api: Api, context: int, size: int, end: int) -> int:
@@ -249,29 +249,26 @@ def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serve) -> 
             connection.feed(b"abc")
             await connection.over()
 
-    run(main)
+    await main()
     assert app.body == b"abc" and seen == [b"abc"] and app.ends == 1
 
 
-def test_a_look_ahead_that_is_cancelled_leaves_no_task(serve_guests: Serve) -> None:
-    async def main() -> None:
-        async with serve_guests(App(), Guest(on_request_body=passing)) as middleware:
-            before = asyncio.all_tasks()
+async def test_a_look_ahead_that_is_cancelled_leaves_no_task(serve_guests: Serve) -> None:
+    async with serve_guests(App(), Guest(on_request_body=passing)) as middleware:
+        before = asyncio.all_tasks()
 
-            async def receive() -> Message:
-                await asyncio.sleep(3600)
-                raise AssertionError
+        async def receive() -> Message:
+            await asyncio.sleep(3600)
+            raise AssertionError
 
-            async def send(message: Message) -> None:
-                raise AssertionError
+        async def send(message: Message) -> None:
+            raise AssertionError
 
-            for _ in range(4):
-                task = asyncio.ensure_future(middleware(http_scope("POST", http_version="2"), receive, send))
-                for _ in range(2):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-                await settled()
-                assert asyncio.all_tasks() == before
-
-    run(main)
+        for _ in range(4):
+            task = asyncio.ensure_future(middleware(http_scope("POST", http_version="2"), receive, send))
+            for _ in range(2):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await settled()
+            assert asyncio.all_tasks() == before

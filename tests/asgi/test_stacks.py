@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.engines.null import NullEngine
-from tests.driving import request, run
+from tests.driving import request
 from tests.guests import _IMPORTS, CONTINUE, PAUSE, WASM_HEAD, Api, Guest, _Engine
 from tests.plugins.conftest import PLUGINS
 
@@ -78,30 +78,29 @@ def shows() -> tuple[ASGIApp, dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("body_callbacks", [False, True])
-def test_the_app_sees_the_properties_of_both(
+async def test_the_app_sees_the_properties_of_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, body_callbacks: bool
 ) -> None:
     more: dict[str, Any] = {"on_response_body": lambda *_: CONTINUE} if body_callbacks else {}
 
-    async def main() -> None:
-        outer = Guest(**setting(b"user", b"alice"), **more)
-        inner = Guest(**setting(b"tenant", b"acme"), **more)
-        app, seen = shows()
-        async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
-            response = await request(whole, path="/at/x")
-            assert (response.status, response.body) == (200, b"app")
-            assert seen == {"properties": {"user": b"alice", "tenant": b"acme"}, "user": "alice"}
-            # The next request begins with none.
-            await request(whole, path="/at/x")
-            assert seen["properties"] == {"user": b"alice", "tenant": b"acme"}
-        for guest in (outer, inner):
-            assert sorted(guest.deleted) == sorted(guest.created) == sorted(guest.logged)
-
-    run(main)
+    outer = Guest(**setting(b"user", b"alice"), **more)
+    inner = Guest(**setting(b"tenant", b"acme"), **more)
+    app, seen = shows()
+    async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
+        response = await request(whole, path="/at/x")
+        assert (response.status, response.body) == (200, b"app")
+        assert seen == {"properties": {"user": b"alice", "tenant": b"acme"}, "user": "alice"}
+        # The next request begins with none.
+        await request(whole, path="/at/x")
+        assert seen["properties"] == {"user": b"alice", "tenant": b"acme"}
+    for guest in (outer, inner):
+        assert sorted(guest.deleted) == sorted(guest.created) == sorted(guest.logged)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_plugins_read_those_of_the_other_middleware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_plugins_read_those_of_the_other_middleware(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     """Both ways, as filters of one chain do in Envoy; of one request only."""
     read: list[bytes | None] = []
 
@@ -114,70 +113,58 @@ def test_plugins_read_those_of_the_other_middleware(tmp_path: Path, monkeypatch:
         read.append(api.property(b"tenant"))
         return CONTINUE
 
-    async def main() -> None:
-        outer = Guest(**setting(b"user", b"alice"), on_response_headers=outer_response)
-        inner = Guest(on_request_headers=inner_request)
-        app, _ = shows()
-        async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
-            await request(whole, path="/at/x")
-            await request(whole, path="/at/y")
-        assert read == [b"alice", b"acme"] * 2
-
-    run(main)
+    outer = Guest(**setting(b"user", b"alice"), on_response_headers=outer_response)
+    inner = Guest(on_request_headers=inner_request)
+    app, _ = shows()
+    async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
+        await request(whole, path="/at/x")
+        await request(whole, path="/at/y")
+    assert read == [b"alice", b"acme"] * 2
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    async def main() -> None:
-        app, seen = shows()
-        stack = Stack(tmp_path, monkeypatch, Guest(**setting(b"user", b"alice")), Guest())
-        routes = [{"uri": "/elsewhere", "plugins": {"inner": {}}}]
-        async with stack.around(app, way, routes=routes) as whole:
-            await request(whole, path="/at/x")
-        assert seen["properties"] == {"user": b"alice"}
-
-    run(main)
+async def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    app, seen = shows()
+    stack = Stack(tmp_path, monkeypatch, Guest(**setting(b"user", b"alice")), Guest())
+    routes = [{"uri": "/elsewhere", "plugins": {"inner": {}}}]
+    async with stack.around(app, way, routes=routes) as whole:
+        await request(whole, path="/at/x")
+    assert seen["properties"] == {"user": b"alice"}
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", ["outer", "inner"])
-def test_an_answer_of_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, place: str) -> None:
+async def test_an_answer_of_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, place: str) -> None:
     def denied(api: Api, *_: int) -> int:
         api.reply(403, b"no")
         return PAUSE
 
-    async def main() -> None:
-        guests = {"outer": Guest(), "inner": Guest()}
-        guests[place] = Guest(on_request_headers=denied)
-        app, seen = shows()
-        async with Stack(tmp_path, monkeypatch, guests["outer"], guests["inner"]).around(app, way) as whole:
-            response = await request(whole, path="/at/x")
-        assert (response.status, response.body, seen) == (403, b"no", {})
-
-    run(main)
+    guests = {"outer": Guest(), "inner": Guest()}
+    guests[place] = Guest(on_request_headers=denied)
+    app, seen = shows()
+    async with Stack(tmp_path, monkeypatch, guests["outer"], guests["inner"]).around(app, way) as whole:
+        response = await request(whole, path="/at/x")
+    assert (response.status, response.body, seen) == (403, b"no", {})
 
 
 @pytest.mark.parametrize("plugin", ["probe/abi_0_2_1"])
-def test_compiled_plugins(plugin: str) -> None:
+async def test_compiled_plugins(plugin: str) -> None:
     """The headers of both are lent to kernels."""
 
-    async def main() -> None:
-        app, seen = shows()
-        file = PLUGINS / f"{plugin}.wasm"
-        outer, inner = (
-            {"plugins": [{"name": name, "file": file, "conf": f'request_headers: set_property "{name}" "1"\n'}]}
-            for name in ("outer", "inner")
-        )
-        within = WasmMiddleware(app, settings=inner)
-        async with within, WasmMiddleware(within, settings=outer) as whole:
-            assert (await request(whole)).status == 200
-        assert seen["properties"] == {"outer": b"1", "inner": b"1"}
-
-    run(main)
+    app, seen = shows()
+    file = PLUGINS / f"{plugin}.wasm"
+    outer, inner = (
+        {"plugins": [{"name": name, "file": file, "conf": f'request_headers: set_property "{name}" "1"\n'}]}
+        for name in ("outer", "inner")
+    )
+    within = WasmMiddleware(app, settings=inner)
+    async with within, WasmMiddleware(within, settings=outer) as whole:
+        assert (await request(whole)).status == 200
+    assert seen["properties"] == {"outer": b"1", "inner": b"1"}
 
 
 @pytest.mark.parametrize("action", ["keep_unchanged", "unescape_and_forward"])
-def test_middlewares_outside_read_what_the_app_adds(tmp_path: Path, action: str) -> None:
+async def test_middlewares_outside_read_what_the_app_adds(tmp_path: Path, action: str) -> None:
     """Also where settings give the app another path."""
     seen: dict[str, Any] = {}
 
@@ -192,15 +179,12 @@ def test_middlewares_outside_read_what_the_app_adds(tmp_path: Path, action: str)
     async def page(request: Request) -> PlainTextResponse:
         return PlainTextResponse("app")
 
-    async def main() -> None:
-        settings = {
-            "plugins": [{"name": "p", "file": PLUGINS / "headers" / "c.wasm"}],
-            "path_with_escaped_slashes_action": action,
-        }
-        wasm = Middleware(WasmMiddleware, settings=settings)
-        app = Starlette(routes=[Route("/{rest:path}", page)], middleware=[Middleware(Outside), wasm])
-        assert (await request(app, path="/a%2fb")).status == 200
-        assert seen["route"] is page
-        assert "rest" in seen["path_params"]
-
-    run(main)
+    settings = {
+        "plugins": [{"name": "p", "file": PLUGINS / "headers" / "c.wasm"}],
+        "path_with_escaped_slashes_action": action,
+    }
+    wasm = Middleware(WasmMiddleware, settings=settings)
+    app = Starlette(routes=[Route("/{rest:path}", page)], middleware=[Middleware(Outside), wasm])
+    assert (await request(app, path="/a%2fb")).status == 200
+    assert seen["route"] is page
+    assert "rest" in seen["path_params"]

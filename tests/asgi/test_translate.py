@@ -161,7 +161,7 @@ def test_path_of_a_server_that_gives_no_raw_path() -> None:
         ("2", "GET", [(b"content-length", b"2")], False),
     ],
 )
-def test_end_of_stream_is_told_by_the_headers(
+async def test_end_of_stream_is_told_by_the_headers(
     serve_guests: Serve, version: str, method: str, headers: Headers, ends: bool
 ) -> None:
     told: list[int] = []
@@ -171,11 +171,11 @@ def test_end_of_stream_is_told_by_the_headers(
         async with serve_guests(answering(b""), guest) as middleware:
             await request(middleware, method, headers=headers, http_version=version)
 
-    run(main)
+    await main()
     assert told == [int(ends)]
 
 
-def test_response_headers_both_ways(serve_guests: Serve) -> None:
+async def test_response_headers_both_ways(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
     def on_response_headers(api: Api, *_: int) -> int:
@@ -197,12 +197,12 @@ def test_response_headers_both_ways(serve_guests: Serve) -> None:
                 (b"set-cookie", b"c=3"),
             ]
 
-    run(main)
+    await main()
     assert seen == [(b":status", b"200"), (b"set-cookie", b"a=1"), (b"x-latin", b"\xe9"), (b"set-cookie", b"b=2")]
 
 
 @pytest.mark.parametrize("status", [b"", b"abc", b"99", b"101", b"600", b"1000", b"-20", b"20\xb2", None])
-def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -> None:
+async def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -> None:
     def on_response_headers(api: Api, *_: int) -> int:
         if status is None:
             api.remove(RESPONSE_HEADERS, b":status")
@@ -210,11 +210,8 @@ def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -
             api.replace(RESPONSE_HEADERS, b":status", status)
         return 0
 
-    async def main() -> None:
-        async with serve_guests(answering(b"x"), Guest(on_response_headers=on_response_headers)) as middleware:
-            assert (await request(middleware)).status == 500
-
-    run(main)
+    async with serve_guests(answering(b"x"), Guest(on_response_headers=on_response_headers)) as middleware:
+        assert (await request(middleware)).status == 500
 
 
 @pytest.mark.parametrize(
@@ -224,7 +221,7 @@ def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -
         *((b"x", b"1\r\nset-cookie: evil=1"), (b"x", b"\0"), (b"x", b"a\x0bb"), (b"x", b"\x7f")),
     ],
 )
-def test_headers_that_would_break_the_framing_are_left_out(
+async def test_headers_that_would_break_the_framing_are_left_out(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes
 ) -> None:
     scopes: list[Scope] = []
@@ -241,7 +238,7 @@ def test_headers_that_would_break_the_framing_are_left_out(
         async with serve_guests(app, guest) as middleware:
             assert (await request(middleware)).headers == []
 
-    run(main)
+    await main()
     assert scopes[0]["headers"] == [(b"host", b"example.test")]
     assert caplog.text.count("plugin 'g0': left out headers that HTTP cannot carry") == 2
 
@@ -249,7 +246,7 @@ def test_headers_that_would_break_the_framing_are_left_out(
 @pytest.mark.parametrize("value", [b"a\r\nx-admin: 1", b"a\0", b"a\nb"])
 @pytest.mark.parametrize("name", [b":authority", b":path", b":method", b":scheme"])
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: bytes, value: bytes, kind: str) -> None:
+async def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: bytes, value: bytes, kind: str) -> None:
     """Envoy answers 503, and its upstream sees nothing."""
     scopes: list[Scope] = []
     sent: list[Message] = []
@@ -269,7 +266,7 @@ def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: bytes,
             scope = http_scope(type=kind, extensions={"websocket.http.response": {}})
             await middleware(scope, receive, send)
 
-    run(main)
+    await main()
     assert scopes == [] and sent[0]["status"] == 503
 
 
@@ -344,25 +341,19 @@ def test_local_response_without_body_has_none(serve_guests: Serve, status: int) 
     assert (response.status, response.body, response.header(b"content-length")) == (status, b"", None)
 
 
-def test_app_may_say_how_long_a_body_would_be_that_304_has_not(serve_guests: Serve) -> None:
-    async def main() -> None:
-        app = answering(b"", headers=[(b"content-length", b"5")], status=304)
-        async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
-            assert (await request(middleware)).headers == [(b"content-length", b"5")]
-
-    run(main)
+async def test_app_may_say_how_long_a_body_would_be_that_304_has_not(serve_guests: Serve) -> None:
+    app = answering(b"", headers=[(b"content-length", b"5")], status=304)
+    async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
+        assert (await request(middleware)).headers == [(b"content-length", b"5")]
 
 
-def test_extra_keys_of_the_start_message_stay(serve_guests: Serve) -> None:
+async def test_extra_keys_of_the_start_message_stay(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [], "novelty": 1})
         await send({"type": "http.response.body"})
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
-            assert (await request(middleware)).messages[0]["novelty"] == 1
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
+        assert (await request(middleware)).messages[0]["novelty"] == 1
 
 
 names = st.from_regex(rb"[a-z][a-z0-9-]{0,8}", fullmatch=True).filter(

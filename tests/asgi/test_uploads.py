@@ -287,7 +287,7 @@ def test_an_exchange_is_made_for_what_is_not_straight_only(
     assert seen == Player(script, WAYS[0], 2, PROBE).play([Case(head, turns=turns)])
 
 
-def test_pieces_that_pass_are_the_clients_own() -> None:
+async def test_pieces_that_pass_are_the_clients_own() -> None:
     got: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -307,7 +307,7 @@ def test_pieces_that_pass_are_the_clients_own() -> None:
             await middleware(http_scope("POST", headers=[(b"content-length", b"100003")]), receive, send)
 
     messages = messages_of([b"x" * 100_000, b"y" * 3])
-    asyncio.run(main())
+    await main()
     assert all(one is other for one, other in zip(got, messages, strict=True))
 
 

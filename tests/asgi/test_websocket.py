@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.driving import SECONDS, http_scope, run, settled, until
+from tests.driving import SECONDS, http_scope, settled, until
 from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
 
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
@@ -68,7 +68,7 @@ def denying(*messages: Message) -> ASGIApp:
     return app
 
 
-def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
+async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
     """The plugins see a GET over http, as in Envoy, and a 101; what they add is there on both sides."""
     seen: list[Any] = []
     scopes: list[Scope] = []
@@ -108,7 +108,7 @@ def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
             assert echo["text"] == "hello"
             assert "asgi_wasm" not in socket.scope
 
-    run(main)
+    await main()
     assert seen == [b"GET", b"http", 0, b"101", True]
     (scope,) = scopes
     assert (b"x-user", b"alice") in scope["headers"]
@@ -118,7 +118,7 @@ def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
 
 
 @pytest.mark.parametrize(("written", "scheme"), [(b"https", "wss"), (b"http", "ws"), (b"wss", "wss")])
-def test_scheme_that_a_plugin_writes(serve_guests: Serve, written: bytes, scheme: str) -> None:
+async def test_scheme_that_a_plugin_writes(serve_guests: Serve, written: bytes, scheme: str) -> None:
     seen: list[Any] = []
     guest = Guest(on_request_headers=lambda api, *_: api.replace(REQUEST_HEADERS, b":scheme", written))
 
@@ -129,11 +129,11 @@ def test_scheme_that_a_plugin_writes(serve_guests: Serve, written: bytes, scheme
         async with serve_guests(app, guest) as middleware:
             await Socket(middleware, scheme="ws" if scheme == "wss" else "wss").over()
 
-    run(main)
+    await main()
     assert seen == [scheme]
 
 
-def test_denied_by_the_app(serve_guests: Serve) -> None:
+async def test_denied_by_the_app(serve_guests: Serve) -> None:
     close = {"type": "websocket.close", "code": 4000, "reason": "no"}
     seen: list[Any] = []
     guest = Guest(
@@ -144,11 +144,11 @@ def test_denied_by_the_app(serve_guests: Serve) -> None:
         async with serve_guests(denying(close), guest) as middleware:
             assert await Socket(middleware).over() == [close]
 
-    run(main)
+    await main()
     assert seen == [b"403"]
 
 
-def test_denied_by_the_app_with_a_response(serve_guests: Serve) -> None:
+async def test_denied_by_the_app_with_a_response(serve_guests: Serve) -> None:
     """Plugins see and change its head."""
     start = {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-app", b"1")]}
     end = {"type": "websocket.http.response.body", "body": b"no"}
@@ -158,18 +158,15 @@ def test_denied_by_the_app_with_a_response(serve_guests: Serve) -> None:
         api.add(RESPONSE_HEADERS, b"x-plugin", b"1")
         return 0
 
-    async def main() -> None:
-        async with serve_guests(denying(start, end), Guest(on_response_headers=on_response_headers)) as middleware:
-            sent = await Socket(middleware, **DENIAL).over()
-            headers = [(b"x-app", b"1"), (b"x-plugin", b"1")]
-            assert sent == [{**start, "status": 402, "headers": headers}, {**end, "more_body": False}]
-
-    run(main)
+    async with serve_guests(denying(start, end), Guest(on_response_headers=on_response_headers)) as middleware:
+        sent = await Socket(middleware, **DENIAL).over()
+        headers = [(b"x-app", b"1"), (b"x-plugin", b"1")]
+        assert sent == [{**start, "status": 402, "headers": headers}, {**end, "more_body": False}]
 
 
 @pytest.mark.parametrize("offered", [True, False])
 @pytest.mark.parametrize("phase", ["request", "response"])
-def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool) -> None:
+async def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool) -> None:
     def deny(api: Api, *_: int) -> int:
         if not replied:
             replied.append(True)
@@ -178,25 +175,22 @@ def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool) -> N
 
     replied: list[bool] = []
 
-    async def main() -> None:
-        async with serve_guests(accepting(), Guest(**{f"on_{phase}_headers": deny})) as middleware:
-            socket = Socket(middleware, **(DENIAL if offered else {}))
-            if phase == "response":
-                socket.hang_up()
-            sent = await socket.over()
-            if offered:
-                start, *bodies = sent
-                assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
-                assert (b"x-why", b"1") in start["headers"]
-                assert [message["type"] for message in bodies] == ["websocket.http.response.body"] * len(bodies)
-                assert b"".join(message["body"] for message in bodies) == b"who are you?"
-            else:
-                assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-
-    run(main)
+    async with serve_guests(accepting(), Guest(**{f"on_{phase}_headers": deny})) as middleware:
+        socket = Socket(middleware, **(DENIAL if offered else {}))
+        if phase == "response":
+            socket.hang_up()
+        sent = await socket.over()
+        if offered:
+            start, *bodies = sent
+            assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+            assert (b"x-why", b"1") in start["headers"]
+            assert [message["type"] for message in bodies] == ["websocket.http.response.body"] * len(bodies)
+            assert b"".join(message["body"] for message in bodies) == b"who are you?"
+        else:
+            assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
 
 
-def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
+async def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
     """A local response travels through the response callbacks, and one of them takes its time."""
     resumer = Resumer()
 
@@ -204,44 +198,38 @@ def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
         api.reply(401, b"no")
         return PAUSE
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=deny, on_response_headers=pausing, **resumer.callbacks)
-        async with serve_guests(accepting(), guest) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            await settled()
-            assert socket.sent == []
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            assert [message["type"] for message in await socket.over()] == [
-                "websocket.http.response.start",
-                "websocket.http.response.body",
-            ]
-
-    run(main)
+    guest = Guest(on_request_headers=deny, on_response_headers=pausing, **resumer.callbacks)
+    async with serve_guests(accepting(), guest) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        await settled()
+        assert socket.sent == []
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        assert [message["type"] for message in await socket.over()] == [
+            "websocket.http.response.start",
+            "websocket.http.response.body",
+        ]
 
 
 @pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
-def test_pause_then_resume(serve_guests: Serve, direction: int) -> None:
+async def test_pause_then_resume(serve_guests: Serve, direction: int) -> None:
     resumer = Resumer()
     guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing}, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(accepting(), guest) as middleware:
-            socket = Socket(middleware)
-            await settled()
-            assert socket.sent == []
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(direction)))
-            await until(lambda: bool(socket.sent))
-            # The message that was waited for during the pause is not lost.
-            socket.say("hello")
-            await until(lambda: len(socket.sent) == 2)
-            socket.hang_up()
-            assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.send"]
-
-    run(main)
+    async with serve_guests(accepting(), guest) as middleware:
+        socket = Socket(middleware)
+        await settled()
+        assert socket.sent == []
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(direction)))
+        await until(lambda: bool(socket.sent))
+        # The message that was waited for during the pause is not lost.
+        socket.say("hello")
+        await until(lambda: len(socket.sent) == 2)
+        socket.hang_up()
+        assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.send"]
 
 
 @pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
-def test_pause_that_nothing_ends(serve_guests: Serve, caplog: pytest.LogCaptureFixture, direction: int) -> None:
+async def test_pause_that_nothing_ends(serve_guests: Serve, caplog: pytest.LogCaptureFixture, direction: int) -> None:
     guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing})
 
     async def main() -> None:
@@ -253,43 +241,37 @@ def test_pause_that_nothing_ends(serve_guests: Serve, caplog: pytest.LogCaptureF
                 socket.hang_up()
             assert (await socket.over())[0]["status"] == 504
 
-    run(main)
+    await main()
     assert caplog.text.count("paused a stream for 0.05 s") == 1
 
 
-def test_client_gone_while_paused(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=pausing)
-        async with serve_guests(accepting(), guest) as middleware:
-            socket = Socket(middleware)
-            await settled()
-            socket.hang_up()
-            assert await socket.over() == []
-            assert len(guest.deleted) == 1
-
-    run(main)
+async def test_client_gone_while_paused(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=pausing)
+    async with serve_guests(accepting(), guest) as middleware:
+        socket = Socket(middleware)
+        await settled()
+        socket.hang_up()
+        assert await socket.over() == []
+        assert len(guest.deleted) == 1
 
 
 @pytest.mark.parametrize(("policy", "kinds"), [("fail_closed", ["start", "body"]), ("fail_open", ["accept"])])
-def test_plugin_that_traps(serve_guests: Serve, policy: str, kinds: list[str]) -> None:
+async def test_plugin_that_traps(serve_guests: Serve, policy: str, kinds: list[str]) -> None:
     def trap(api: Api, *_: int) -> int:
         raise GuestTrap("on purpose")
 
-    async def main() -> None:
-        entries = [{"failure_policy": policy}]
-        async with serve_guests(accepting(), Guest(on_request_headers=trap), traps=True, entries=entries) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            if policy == "fail_open":
-                socket.hang_up()
-            sent = await socket.over()
-            assert [message["type"].rpartition(".")[2] for message in sent] == kinds
-            assert sent[0].get("status") == (503 if policy == "fail_closed" else None)
-
-    run(main)
+    entries = [{"failure_policy": policy}]
+    async with serve_guests(accepting(), Guest(on_request_headers=trap), traps=True, entries=entries) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        if policy == "fail_open":
+            socket.hang_up()
+        sent = await socket.over()
+        assert [message["type"].rpartition(".")[2] for message in sent] == kinds
+        assert sent[0].get("status") == (503 if policy == "fail_closed" else None)
 
 
 @pytest.mark.parametrize("way", ["reply", "close"])
-def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str) -> None:
+async def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str) -> None:
     resumer = Resumer()
     guest = Guest(on_request_headers=passing, **resumer.callbacks)
     raised: list[OSError] = []
@@ -317,37 +299,31 @@ def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str) -> N
                 {"type": "websocket.close", "code": 1011, "reason": ""},
             ]
 
-    run(main)
+    await main()
     assert len(raised) == 1
 
 
-def test_plugin_that_closes_the_handshake(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: api.close(REQUEST))
-        async with serve_guests(accepting(), guest) as middleware:
-            assert [message["type"] for message in await Socket(middleware, **DENIAL).over()] == ["websocket.close"]
-
-    run(main)
+async def test_plugin_that_closes_the_handshake(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=lambda api, *_: api.close(REQUEST))
+    async with serve_guests(accepting(), guest) as middleware:
+        assert [message["type"] for message in await Socket(middleware, **DENIAL).over()] == ["websocket.close"]
 
 
-def test_client_gone_before_it_is_denied(serve_guests: Serve) -> None:
+async def test_client_gone_before_it_is_denied(serve_guests: Serve) -> None:
     """Nobody is there to be told."""
 
     def deny(api: Api, *_: int) -> int:
         api.reply(401)
         return PAUSE
 
-    async def main() -> None:
-        async with serve_guests(accepting(), Guest(on_request_headers=deny)) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            socket.incoming.get_nowait()
-            socket.hang_up()
-            assert await socket.over() == []
-
-    run(main)
+    async with serve_guests(accepting(), Guest(on_request_headers=deny)) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        socket.incoming.get_nowait()
+        socket.hang_up()
+        assert await socket.over() == []
 
 
-def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> None:
+async def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> None:
     """Its answer is held by a plugin when the client goes."""
     resumer = Resumer()
     guest = Guest(on_request_headers=pausing, **resumer.callbacks)
@@ -365,22 +341,19 @@ def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> None:
             socket.hang_up()
             assert await socket.over() == []
 
-    run(main)
+    await main()
     assert told == ["websocket.connect", "websocket.disconnect"]
 
 
-def test_messages_that_are_not_known_pass(serve_guests: Serve) -> None:
+async def test_messages_that_are_not_known_pass(serve_guests: Serve) -> None:
     early: Message = {"type": "websocket.novelty"}
 
-    async def main() -> None:
-        close = {"type": "websocket.close", "code": 1000}
-        async with serve_guests(denying(early, close), Guest(on_request_headers=passing)) as middleware:
-            assert await Socket(middleware).over() == [early, close]
-
-    run(main)
+    close = {"type": "websocket.close", "code": 1000}
+    async with serve_guests(denying(early, close), Guest(on_request_headers=passing)) as middleware:
+        assert await Socket(middleware).over() == [early, close]
 
 
-def test_headers_that_cannot_be_sent(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_headers_that_cannot_be_sent(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def on_headers(map_type: int) -> Any:
         return lambda api, *_: api.add(map_type, b"x-evil", b"a\r\nb: c")
 
@@ -391,19 +364,16 @@ def test_headers_that_cannot_be_sent(serve_guests: Serve, caplog: pytest.LogCapt
             socket.hang_up()
             assert (await socket.over())[0]["headers"] == []
 
-    run(main)
+    await main()
     assert caplog.text.count("left out headers that HTTP cannot carry: x-evil") == 2
 
 
 @pytest.mark.parametrize("state", ["request", "response", "open"])
-def test_cancelled(serve_guests: Serve, state: str) -> None:
-    async def main() -> None:
-        guest = Guest(**{f"on_{state}_headers": pausing} if state != "open" else {"on_request_headers": passing})
-        async with serve_guests(accepting(), guest) as middleware:
-            socket = Socket(middleware)
-            await settled()
-            socket.task.cancel()
-            await asyncio.wait([socket.task])
-            assert len(guest.deleted) == 1
-
-    run(main)
+async def test_cancelled(serve_guests: Serve, state: str) -> None:
+    guest = Guest(**{f"on_{state}_headers": pausing} if state != "open" else {"on_request_headers": passing})
+    async with serve_guests(accepting(), guest) as middleware:
+        socket = Socket(middleware)
+        await settled()
+        socket.task.cancel()
+        await asyncio.wait([socket.task])
+        assert len(guest.deleted) == 1

@@ -12,7 +12,7 @@ import pytest
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.test_websocket import DENIAL, Socket, accepting, denying
-from tests.driving import run, settled, until
+from tests.driving import settled, until
 from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
 
 PROTOCOL = b"sec-websocket-protocol"
@@ -23,7 +23,7 @@ def body(data: bytes, *, more: bool = False) -> Message:
     return {"type": "websocket.http.response.body", "body": data, "more_body": more}
 
 
-def test_client_that_leaves_while_the_accept_is_held(serve_guests: Serve) -> None:
+async def test_client_that_leaves_while_the_accept_is_held(serve_guests: Serve) -> None:
     """The app hears of it, and nothing waits for the pause to be given up. Its answer goes to nobody, as bare."""
     told: list[Any] = []
 
@@ -44,12 +44,12 @@ def test_client_that_leaves_while_the_accept_is_held(serve_guests: Serve) -> Non
             assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.close"]
             assert len(guest.deleted) == 1
 
-    run(main)
+    await main()
     assert told == ["websocket.connect", "websocket.disconnect"]
 
 
 @pytest.mark.parametrize("handles", [True, False])
-def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bool) -> None:
+async def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bool) -> None:
     """What it sends and raises then is of no account; it is told that the client has gone."""
     told: list[str] = []
 
@@ -78,12 +78,12 @@ def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bool) ->
             start, *_ = await Socket(middleware, **DENIAL).over()
             assert start["status"] == 403
 
-    run(main)
+    await main()
     assert told == ["websocket.disconnect"]
 
 
 @pytest.mark.parametrize(("verdict", "length"), [(PAUSE, True), (PAUSE, False), (0, False)])
-def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, verdict: int, length: bool) -> None:
+async def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, verdict: int, length: bool) -> None:
     seen: list[tuple[bytes, int]] = []
 
     def on_response_body(api: Api, context: int, size: int, end: int) -> int:
@@ -104,26 +104,23 @@ def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, verdict: 
             assert dict(start["headers"]).get(b"content-length") in (None, b"%d" % len(sent))
             assert [message["more_body"] for message in bodies][-1] is False
 
-    run(main)
+    await main()
     assert seen == [(b"not ", 0), (b"not you" if verdict == PAUSE else b"you", 1)]
 
 
-def test_denial_whose_body_is_held_at_its_end(serve_guests: Serve) -> None:
+async def test_denial_whose_body_is_held_at_its_end(serve_guests: Serve) -> None:
     resumer = Resumer()
     guest = Guest(on_response_body=pausing, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(denying(START, body(b"no")), guest) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            await settled()
-            assert socket.sent == [START]
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            assert b"".join(message.get("body", b"") for message in await socket.over()) == b"no"
-
-    run(main)
+    async with serve_guests(denying(START, body(b"no")), guest) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        await settled()
+        assert socket.sent == [START]
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        assert b"".join(message.get("body", b"") for message in await socket.over()) == b"no"
 
 
-def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) -> None:
+async def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) -> None:
     answered: list[int] = []
 
     def on_response_headers(api: Api, *_: int) -> int:
@@ -132,21 +129,18 @@ def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) -> None:
             api.reply(418, b"mine")
         return 0
 
-    async def main() -> None:
-        guest = Guest(on_response_headers=on_response_headers)
-        async with serve_guests(denying(START, body(b"no")), guest) as middleware:
-            start, *bodies = await Socket(middleware, **DENIAL).over()
-            assert start["status"] == 418
-            assert b"".join(message["body"] for message in bodies) == b"mine"
-
-    run(main)
+    guest = Guest(on_response_headers=on_response_headers)
+    async with serve_guests(denying(START, body(b"no")), guest) as middleware:
+        start, *bodies = await Socket(middleware, **DENIAL).over()
+        assert start["status"] == 418
+        assert b"".join(message["body"] for message in bodies) == b"mine"
 
 
 @pytest.mark.parametrize(
     ("written", "subprotocols"), [(b"two", ["two"]), (b"three, two ,", ["three", "two"]), (None, []), (b"", [])]
 )
 @pytest.mark.parametrize("named", [True, False])
-def test_subprotocols_that_a_plugin_offers(
+async def test_subprotocols_that_a_plugin_offers(
     serve_guests: Serve, written: bytes | None, subprotocols: list[str], named: bool
 ) -> None:
     """The header and the scope's own list are one, also where the server tells only the list."""
@@ -171,7 +165,7 @@ def test_subprotocols_that_a_plugin_offers(
                 socket.scope["headers"] = [*socket.scope["headers"], (PROTOCOL, b"chat")]
             await socket.over()
 
-    run(main)
+    await main()
     assert seen == [b"chat"]
     assert scopes[0]["subprotocols"] == subprotocols
     assert [value for name, value in scopes[0]["headers"] if name == PROTOCOL] == ([] if written is None else [written])
@@ -181,7 +175,7 @@ def test_subprotocols_that_a_plugin_offers(
     ("written", "chosen", "left_out"),
     [(b"two", "two", False), (None, None, False), (b"other", None, True), (b"chat", "chat", False)],
 )
-def test_subprotocol_of_the_accept(
+async def test_subprotocol_of_the_accept(
     serve_guests: Serve,
     caplog: pytest.LogCaptureFixture,
     written: bytes | None,
@@ -208,12 +202,14 @@ def test_subprotocol_of_the_accept(
             (accept,) = await socket.over()
             assert accept == {"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-app", b"1")]}
 
-    run(main)
+    await main()
     assert seen == [b"chat"]
     assert ("left out headers" in caplog.text) is left_out
 
 
-def test_headers_of_the_handshake_that_a_plugin_writes(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_headers_of_the_handshake_that_a_plugin_writes(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     """The server says them itself; what it would make of two is its own affair."""
 
     def on_response_headers(api: Api, *_: int) -> int:
@@ -228,12 +224,12 @@ def test_headers_of_the_handshake_that_a_plugin_writes(serve_guests: Serve, capl
             socket.hang_up()
             assert (await socket.over())[0]["headers"] == []
 
-    run(main)
+    await main()
     assert "left out headers that HTTP cannot carry: upgrade, connection, sec-websocket-accept" in caplog.text
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> None:
+async def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> None:
     codes: list[int] = []
 
     def on_response_headers(api: Api, *_: int) -> int:
@@ -250,7 +246,7 @@ def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> N
             socket.hang_up()
             await socket.over()
 
-    run(main)
+    await main()
     assert codes == [101]
 
 
@@ -272,7 +268,7 @@ class Strict(Socket):
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None:
+async def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None:
     """An app that listens in one task while another's accept is held; its cancelled listening loses nothing."""
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
@@ -298,11 +294,11 @@ def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None:
             socket.say("two")
             await socket.over()
 
-    run(main)
+    await main()
     assert told == ["websocket.receive"] * (1 if cancels else 2)
 
 
-def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) -> None:
+async def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) -> None:
     """The plugins have seen it, so the next call goes on with it: one answer, one `on_response_headers`."""
     resumer = Resumer()
     answers: list[int] = []
@@ -327,12 +323,12 @@ def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) -> None:
             sent = await Socket(middleware).over()
             assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
 
-    run(main)
+    await main()
     assert len(answers) == 1
 
 
 @pytest.mark.parametrize("path", ["/ends", "/raises", "/paused"])
-def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, path: str) -> None:
+async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, path: str) -> None:
     """A server that closes a connection when nobody refers to it does so at once, not when garbage is collected."""
 
     class Connection:
@@ -363,15 +359,12 @@ def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, path:
             assert path == "/raises"
         return weakref.ref(connection)
 
-    async def main() -> None:
-        guest = Guest(on_response_headers=pausing if path == "/paused" else passing)
-        async with serve_guests(app, guest) as middleware:
-            await one(middleware)
-            gc.collect()
-            gc.disable()
-            try:
-                assert (await one(middleware))() is None
-            finally:
-                gc.enable()
-
-    run(main)
+    guest = Guest(on_response_headers=pausing if path == "/paused" else passing)
+    async with serve_guests(app, guest) as middleware:
+        await one(middleware)
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await one(middleware))() is None
+        finally:
+            gc.enable()

@@ -14,7 +14,7 @@ from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.test_websocket import DENIAL, Socket, denying
 from tests.asgi.test_websocket_answers import Strict
-from tests.driving import run, settled, until
+from tests.driving import settled, until
 from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, Api, Guest, Serve
 
 ACCEPT: Message = {"type": "websocket.accept"}
@@ -38,7 +38,7 @@ def resuming(resumer: Resumer, guest: Guest) -> None:
     ],
 )
 @pytest.mark.parametrize("offered", [True, False])
-def test_a_target_that_no_server_reads_reaches_no_app(
+async def test_a_target_that_no_server_reads_reaches_no_app(
     serve_guests: Serve, name: bytes, value: bytes, offered: bool
 ) -> None:
     called: list[Scope] = []
@@ -50,21 +50,18 @@ def test_a_target_that_no_server_reads_reaches_no_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         called.append(scope)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=rewriting)) as middleware:
-            sent = await Socket(middleware, **(DENIAL if offered else {})).over()
-            assert called == []
-            told = [(message["type"], message.get("status", message.get("code"))) for message in sent]
-            assert told[0] == (("websocket.http.response.start", 503) if offered else ("websocket.close", 1008))
-
-    run(main)
+    async with serve_guests(app, Guest(on_request_headers=rewriting)) as middleware:
+        sent = await Socket(middleware, **(DENIAL if offered else {})).over()
+        assert called == []
+        told = [(message["type"], message.get("status", message.get("code"))) for message in sent]
+        assert told[0] == (("websocket.http.response.start", 503) if offered else ("websocket.close", 1008))
 
 
 # --- the end, for plugins
 
 
 @pytest.mark.parametrize("way", ["closes", "hears of the client's leaving", "denies", "is denied", "closes first"])
-def test_the_end_does_not_wait_for_background_work(serve_guests: Serve, way: str) -> None:
+async def test_the_end_does_not_wait_for_background_work(serve_guests: Serve, way: str) -> None:
     may_end, works = asyncio.Event(), asyncio.Event()
 
     def on_response_headers(api: Api, *_: int) -> int:
@@ -89,19 +86,16 @@ def test_the_end_does_not_wait_for_background_work(serve_guests: Serve, way: str
         works.set()
         await may_end.wait()
 
-    async def main() -> None:
-        guest = Guest(on_response_headers=on_response_headers)
-        async with serve_guests(app, guest) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            if way == "hears of the client's leaving":
-                socket.hang_up()
-            await works.wait()
-            assert (len(guest.logged), len(guest.deleted)) == (1, 1)
-            assert not socket.task.done()
-            may_end.set()
-            await socket.over()
-
-    run(main)
+    guest = Guest(on_response_headers=on_response_headers)
+    async with serve_guests(app, guest) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        if way == "hears of the client's leaving":
+            socket.hang_up()
+        await works.wait()
+        assert (len(guest.logged), len(guest.deleted)) == (1, 1)
+        assert not socket.task.done()
+        may_end.set()
+        await socket.over()
 
 
 # --- what is held
@@ -109,7 +103,7 @@ def test_the_end_does_not_wait_for_background_work(serve_guests: Serve, way: str
 
 @pytest.mark.parametrize("call", ["accept", "close", "denial"])
 @pytest.mark.parametrize("raises", [False, True])
-def test_what_a_cancelled_call_has_sent_goes_out_when_the_app_has_ended(
+async def test_what_a_cancelled_call_has_sent_goes_out_when_the_app_has_ended(
     serve_guests: Serve, call: str, raises: bool
 ) -> None:
     messages = {"accept": [ACCEPT], "close": [CLOSE], "denial": [START, BODY]}[call]
@@ -127,22 +121,19 @@ def test_what_a_cancelled_call_has_sent_goes_out_when_the_app_has_ended(
         if raises:
             raise ValueError("on purpose")
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            if raises:
-                with pytest.raises(ValueError, match="on purpose"):
-                    await socket.over()
-            else:
+    async with serve_guests(app, guest) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        if raises:
+            with pytest.raises(ValueError, match="on purpose"):
                 await socket.over()
-            assert [message["type"] for message in socket.sent] == [message["type"] for message in messages]
-
-    run(main)
+        else:
+            await socket.over()
+        assert [message["type"] for message in socket.sent] == [message["type"] for message in messages]
 
 
 @pytest.mark.parametrize("late", [ACCEPT, CLOSE, START, {"type": "websocket.send", "text": "x"}])
 @pytest.mark.parametrize("holds", [True, False])
-def test_what_is_out_of_order_passes_no_held_denial(serve_guests: Serve, late: Message, holds: bool) -> None:
+async def test_what_is_out_of_order_passes_no_held_denial(serve_guests: Serve, late: Message, holds: bool) -> None:
     """A server would refuse it; while a plugin holds the start, the server cannot know."""
     resumer = Resumer()
     seen: list[int] = []
@@ -161,13 +152,10 @@ def test_what_is_out_of_order_passes_no_held_denial(serve_guests: Serve, late: M
         resuming(resumer, guest)
         await send({**BODY})
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            sent = await Socket(middleware, **DENIAL).over()
-            assert [message["type"] for message in sent] == [START["type"], BODY["type"]]
-        assert len(seen) == 1
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        sent = await Socket(middleware, **DENIAL).over()
+        assert [message["type"] for message in sent] == [START["type"], BODY["type"]]
+    assert len(seen) == 1
 
 
 # --- lengths
@@ -176,7 +164,7 @@ def test_what_is_out_of_order_passes_no_held_denial(serve_guests: Serve, late: M
 @pytest.mark.parametrize("said", [None, 8])
 @pytest.mark.parametrize("put", [b"", b"longer than it was", b"no"])
 @pytest.mark.parametrize("piece", [0, 1])
-def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None, put: bytes, piece: int) -> None:
+async def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None, put: bytes, piece: int) -> None:
     """True or absent, and never more bytes than were announced, whichever piece a plugin changes."""
     pieces: list[int] = []
 
@@ -193,28 +181,25 @@ def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None, put:
         {"type": BODY["type"], "body": b" in.", "more_body": False},
     ]
 
-    async def main() -> None:
-        async with serve_guests(denying(*messages), Guest(on_response_body=on_response_body)) as middleware:
-            sent = await Socket(middleware, **DENIAL).over()
-        announced = dict(sent[0]["headers"]).get(b"content-length")
-        body = b"".join(message.get("body", b"") for message in sent[1:])
-        whole = [b"sign", b" in."]
-        whole[piece] = put
-        complete = not sent[-1].get("more_body", False)
-        if announced is None:
-            assert (body, complete) == (b"".join(whole), True)
-        else:
-            assert b"".join(whole).startswith(body)
-            assert len(body) == int(announced) if complete else len(body) < int(announced)
-
-    run(main)
+    async with serve_guests(denying(*messages), Guest(on_response_body=on_response_body)) as middleware:
+        sent = await Socket(middleware, **DENIAL).over()
+    announced = dict(sent[0]["headers"]).get(b"content-length")
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    whole = [b"sign", b" in."]
+    whole[piece] = put
+    complete = not sent[-1].get("more_body", False)
+    if announced is None:
+        assert (body, complete) == (b"".join(whole), True)
+    else:
+        assert b"".join(whole).startswith(body)
+        assert len(body) == int(announced) if complete else len(body) < int(announced)
 
 
 # --- receiving
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int) -> None:
+async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int) -> None:
     """While plugins hold the accept, and afterwards: one call of the server at a time, every message once, in order."""
     chance = random.Random(seed)
     resumer = Resumer()
@@ -253,19 +238,16 @@ def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int)
         while "end" not in told and not errors:
             await listen(receive)
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            socket = Strict(middleware)
-            words = [str(number) for number in range(30)] + ["end"]
-            for word in words:
-                socket.say(word)
-                if chance.random() < 0.5:
-                    await asyncio.sleep(0)
-            await socket.over()
-        assert errors == []
-        assert told == words
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        socket = Strict(middleware)
+        words = [str(number) for number in range(30)] + ["end"]
+        for word in words:
+            socket.say(word)
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+        await socket.over()
+    assert errors == []
+    assert told == words
 
 
 # --- connections
@@ -274,7 +256,7 @@ def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int)
 @pytest.mark.parametrize(
     "way", ["denied by a plugin", "denied by the app", "closed", "held and left", "refused target"]
 )
-def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: str) -> None:
+async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: str) -> None:
     class Connection:
         def __init__(self) -> None:
             self.messages: list[Message] = [{"type": "websocket.connect"}]
@@ -307,25 +289,22 @@ def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: 
         await middleware(scope, connection.receive, connection.send)
         return weakref.ref(connection)
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=on_request_headers,
-            on_response_headers=pausing if way == "held and left" else passing,
-            on_response_body=passing,
-        )
-        async with serve_guests(app, guest) as middleware:
-            await one(middleware)
-            gc.collect()
-            gc.disable()
-            try:
-                assert (await one(middleware))() is None
-            finally:
-                gc.enable()
-
-    run(main)
+    guest = Guest(
+        on_request_headers=on_request_headers,
+        on_response_headers=pausing if way == "held and left" else passing,
+        on_response_body=passing,
+    )
+    async with serve_guests(app, guest) as middleware:
+        await one(middleware)
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await one(middleware))() is None
+        finally:
+            gc.enable()
 
 
-def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -> None:
+async def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -> None:
     """Its frames raise, its receive says that the client has gone, and nothing more reaches the server."""
     told: list[Any] = []
 
@@ -344,11 +323,8 @@ def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -> None
                 told.append("raised")
         await send({**CLOSE})
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=denied)) as middleware:
-            socket = Socket(middleware, **DENIAL)
-            await until(lambda: len(told) == 6)
-            assert [message["type"] for message in await socket.over()] == [START["type"], BODY["type"]]
-        assert told == ["websocket.disconnect", "raised"] * 3
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_headers=denied)) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        await until(lambda: len(told) == 6)
+        assert [message["type"] for message in await socket.over()] == [START["type"], BODY["type"]]
+    assert told == ["websocket.disconnect", "raised"] * 3

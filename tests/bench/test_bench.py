@@ -34,7 +34,7 @@ def test_fault_injection_answers_as_its_twin(language: str) -> None:
         assert sorted(field for field in answer.headers if field[0] != b"x-wasm-plugin") == ANSWER
 
 
-def test_external_runner_answers_as_the_native_middleware() -> None:
+async def test_external_runner_answers_as_the_native_middleware() -> None:
     async def ask(path: str) -> Response:
         middleware = runner.RunnerMiddleware(Setup().build(), path)
         try:
@@ -44,7 +44,7 @@ def test_external_runner_answers_as_the_native_middleware() -> None:
             await asyncio.sleep(0)
 
     with wrk.external_runner() as path:
-        answer = asyncio.run(ask(path))
+        answer = await ask(path)
     assert (answer.status, answer.body) == (200, b"hello world")
     assert sorted(answer.headers) == sorted([(b"x-wasm-plugin", b"fault_injection/runner"), *ANSWER])
 
@@ -83,9 +83,9 @@ def test_body_plugins_and_their_twins_do_the_same(plugin: Plugin, twin: str, bod
         assert run(setup, path="/upload", body=b"x" * 10_000).body == b"10000"
 
 
-def test_in_process_scenarios_run(tmp_path: Path) -> None:
+async def test_in_process_scenarios_run(tmp_path: Path) -> None:
     subjects = scenarios.in_process(tmp_path, quick=True)
-    timings = asyncio.run(in_process.time_requests(subjects, rounds=1))
+    timings = await in_process.time_requests(subjects, rounds=1)
     assert timings.keys() == subjects.keys()
     # The app itself, which nothing is around.
     assert timings["bare app"].calls == 2
@@ -160,14 +160,14 @@ def test_requests_are_cut_into_pieces() -> None:
     assert Subject(Setup()).request.messages() == [{"type": "http.request", "body": b"", "more_body": False}]
 
 
-def test_calls_are_measured_beside_httpx() -> None:
-    found = asyncio.run(calls.measure(rounds=1, times=20))
+async def test_calls_are_measured_beside_httpx() -> None:
+    found = await calls.measure(rounds=1, times=20)
     assert list(found) == ["a plugin's HTTP call", "httpx's transport", "httpx's client"]
     assert all(found.values())
     assert "| httpx's client | " in report.markdown(report.Results(calls=found))
 
 
-def test_grpc_calls_are_measured_beside_grpcio() -> None:
-    found = asyncio.run(grpc_calls.measure(rounds=1, times=1))
+async def test_grpc_calls_are_measured_beside_grpcio() -> None:
+    found = await grpc_calls.measure(rounds=1, times=1)
     assert min(found.values()) > 0
     assert "| a plugin's gRPC call | " in report.markdown(report.Results(calls=found))

@@ -16,7 +16,7 @@ from asgi_wasm.errors import FetchError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.specs import PluginSpec, RemoteFile
 from asgi_wasm.worker.plugin_file import read_plugin_file
-from tests.driving import request, run
+from tests.driving import request
 from tests.fetching.site import GOOD, Site, content, digest_of
 from tests.plugins.conftest import PLUGINS
 
@@ -102,7 +102,7 @@ def test_without_a_digest_it_is_found_out(site: Site, fetcher: Fetcher) -> None:
     assert found.file == RemoteFile(site.url("/w.wasm"), digest_of(GOOD))
 
 
-def test_a_plugin_runs(site: Site, tmp_path: Path) -> None:
+async def test_a_plugin_runs(site: Site, tmp_path: Path) -> None:
     """And the event loop goes on while it is fetched."""
     blob = RUST.read_bytes()
     turns = 0
@@ -130,7 +130,7 @@ def test_a_plugin_runs(site: Site, tmp_path: Path) -> None:
         await middleware.stop()
         return status
 
-    assert run(main) == 418
+    assert await main() == 418
     assert turns > 50
 
 

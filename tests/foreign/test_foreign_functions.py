@@ -137,7 +137,7 @@ def test_functions_that_fail(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_async_function_answers_later(caplog: pytest.LogCaptureFixture) -> None:
+async def test_async_function_answers_later(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         script = conf(configure=[foreign("later", b"ab"), foreign("later"), foreign("later", b"cd")])
         async with plugged(script, foreign_functions=[later, upper]):
@@ -146,7 +146,7 @@ def test_async_function_answers_later(caplog: pytest.LogCaptureFixture) -> None:
             assert answers(caplog) == []
             await until(lambda: len(answers(caplog)) == 6)
 
-    run(main)
+    await main()
     assert answers(caplog) == [
         "foreign_function 1 2 = 0 6261",
         "foreign_function status 0 ",
@@ -157,7 +157,7 @@ def test_async_function_answers_later(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_async_functions_of_all_kinds(caplog: pytest.LogCaptureFixture) -> None:
+async def test_async_functions_of_all_kinds(caplog: pytest.LogCaptureFixture) -> None:
     class Callable:
         async def __call__(self, arguments: bytes) -> None:
             return None
@@ -171,11 +171,11 @@ def test_async_functions_of_all_kinds(caplog: pytest.LogCaptureFixture) -> None:
         async with plugged(script, foreign_functions=functions):
             await until(lambda: len(answers(caplog)) == 4)
 
-    run(main)
+    await main()
     assert answers(caplog)[::2] == ["foreign_function 1 0 = 0 ", "foreign_function 2 2 = 0 7078"]
 
 
-def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(caplog: pytest.LogCaptureFixture) -> None:
     async def broken(arguments: bytes) -> bytes:
         raise ValueError("the shelf is empty")
 
@@ -190,7 +190,7 @@ def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(caplog: p
         async with plugged(conf(configure=[foreign(name) for name in functions]), foreign_functions=functions):
             await until(lambda: len(answers(caplog)) == 8)
 
-    run(main)
+    await main()
     assert sorted(answers(caplog)[:-2]) + answers(caplog)[-2:] == [
         "foreign_function 1 0 = 0 ",
         "foreign_function 2 0 = 0 ",
@@ -208,7 +208,7 @@ def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(caplog: p
     ]
 
 
-def test_status_of_a_callout_outlives_a_foreign_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_status_of_a_callout_outlives_a_foreign_answer(caplog: pytest.LogCaptureFixture) -> None:
     def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes:
         cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
         return cut if b"/cut" in line else b"HTTP/1.1 204 OK\r\n\r\n"
@@ -218,32 +218,29 @@ def test_status_of_a_callout_outlives_a_foreign_answer(caplog: pytest.LogCapture
         async with raw(answer, closes=True) as (port, _), plugged(script, port, foreign_functions=[later]):
             await until(lambda: len(said(caplog, "^answer status")) >= 2)
 
-    run(main)
+    await main()
     assert said(caplog, "^answer status")[:2] == ["answer status 11 reset", "answer status 11 "]
     assert "foreign_function status 0 " in answers(caplog)
 
 
-def test_paused_stream_is_resumed_by_the_answer_and_nobody_else_waits(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        gate = asyncio.Event()
+async def test_paused_stream_is_resumed_by_the_answer_and_nobody_else_waits(caplog: pytest.LogCaptureFixture) -> None:
+    gate = asyncio.Event()
 
-        async def wait(arguments: bytes) -> bytes:
-            await gate.wait()
-            return b"go"
+    async def wait(arguments: bytes) -> bytes:
+        await gate.wait()
+        return b"go"
 
-        script = conf(request_headers=[foreign("wait"), "pause"], foreign_function=["stream", "resume 0"])
-        async with plugged([script, ""], foreign_functions={"wait": wait}) as middleware:
-            waiting = asyncio.ensure_future(request(middleware))
-            await until(lambda: results(caplog, "request_headers"))
-            await asyncio.sleep(0.02)
-            assert not waiting.done()
-            gate.set()
-            assert (await waiting).body == b"app"
-
-    run(main)
+    script = conf(request_headers=[foreign("wait"), "pause"], foreign_function=["stream", "resume 0"])
+    async with plugged([script, ""], foreign_functions={"wait": wait}) as middleware:
+        waiting = asyncio.ensure_future(request(middleware))
+        await until(lambda: results(caplog, "request_headers"))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        gate.set()
+        assert (await waiting).body == b"app"
 
 
-def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[bytes] = []
 
     async def endless(arguments: bytes) -> bytes:
@@ -262,13 +259,13 @@ def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: pytest.L
             await asyncio.sleep(0.02)
         assert sorted(ended) == [b"1", b"2"]
 
-    run(main)
+    await main()
     assert answers(caplog) == []
     # Asked for while the plugin was told of its end: it got an id, and that was all.
     assert results(caplog, "root_done") == [(OK, b"\3\0\0\0")]
 
 
-def test_function_that_does_not_let_itself_be_cancelled(
+async def test_function_that_does_not_let_itself_be_cancelled(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asgi_wasm.services.tasks.STOP_SECONDS", 0.05)
@@ -288,12 +285,14 @@ def test_function_that_does_not_let_itself_be_cancelled(
         release.set()
         await asyncio.sleep(0.02)
 
-    run(main)
+    await main()
     assert "1 calls of plugins went on for 0.05 s after they were cancelled" in caplog.text
     assert answers(caplog) == []
 
 
-def test_answer_to_a_failed_vm_is_dropped_and_ids_begin_anew_in_the_next(caplog: pytest.LogCaptureFixture) -> None:
+async def test_answer_to_a_failed_vm_is_dropped_and_ids_begin_anew_in_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         gate = asyncio.Event()
 
@@ -308,7 +307,7 @@ def test_answer_to_a_failed_vm_is_dropped_and_ids_begin_anew_in_the_next(caplog:
             gate.set()
             await asyncio.sleep(0.05)
 
-    run(main)
+    await main()
     # Both VMs failed before the answers came.
     assert results(caplog) == [(OK, b"\1\0\0\0")] * 2
     assert answers(caplog) == []
@@ -349,13 +348,10 @@ def test_functions_of_a_failed_vm_are_cancelled(caplog: pytest.LogCaptureFixture
     ],
     ids=["no-name", "twice", "no-function", "name-is-no-text"],
 )
-def test_mistakes(functions: Any, problem: str) -> None:
-    async def main() -> None:
-        with pytest.raises(SettingsError) as caught:
-            await WasmMiddleware(answering(), settings={}, foreign_functions=functions).start()
-        assert str(caught.value).startswith(problem)
-
-    run(main)
+async def test_mistakes(functions: Any, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        await WasmMiddleware(answering(), settings={}, foreign_functions=functions).start()
+    assert str(caught.value).startswith(problem)
 
 
 def test_decorator_without_a_name() -> None:
@@ -383,17 +379,14 @@ NULL_POINTERS = """
 """
 
 
-def test_result_that_the_plugin_does_not_want(tmp_path: Path) -> None:
+async def test_result_that_the_plugin_does_not_want(tmp_path: Path) -> None:
     file = tmp_path / "null_pointers.wasm"
     file.write_bytes(wasmtime.wat2wasm(NULL_POINTERS))
 
-    async def main() -> None:
-        settings = {"plugins": [{"name": "p", "file": file}]}
-        middleware = WasmMiddleware(answering(), settings=settings, foreign_functions=[upper])
-        await middleware.start()
-        await middleware.stop()
-
-    run(main)
+    settings = {"plugins": [{"name": "p", "file": file}]}
+    middleware = WasmMiddleware(answering(), settings=settings, foreign_functions=[upper])
+    await middleware.start()
+    await middleware.stop()
 
 
 # --- Envoy's
@@ -492,7 +485,7 @@ def test_property_declared_by_a_stream_is_not_read_only(caplog: pytest.LogCaptur
     assert got == [(OK, b""), (BAD_ARGUMENT, b""), (OK, b""), (OK, b""), (OK, b"2")]
 
 
-def test_property_declared_after_it_was_set_stays_writable(caplog: pytest.LogCaptureFixture) -> None:
+async def test_property_declared_after_it_was_set_stays_writable(caplog: pytest.LogCaptureFixture) -> None:
     """What was declared when it was first set counts, for each stream anew."""
     steps = [put(b"p", b"1"), put(b"p", b"2")]
 
@@ -505,7 +498,7 @@ def test_property_declared_after_it_was_set_stays_writable(caplog: pytest.LogCap
             await request(middleware)
             await request(middleware)
 
-    run(main)
+    await main()
     assert [status for status, _ in results(caplog, "request_headers")] == [OK, OK, OK, BAD_ARGUMENT]
     assert [status for status, _ in results(caplog, "tick")] == [OK, OK, OK, *[BAD_ARGUMENT] * 3]
 

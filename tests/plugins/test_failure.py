@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 
 from asgi_wasm import WasmMiddleware
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 
 # Pauses every request with x-pause; the second tick of 20 ms traps.
 WAT = """(module
@@ -31,18 +31,15 @@ WAT = """(module
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
-def test_trap_in_a_tick_ends_pauses(tmp_path: Path, policy: str, status: int) -> None:
+async def test_trap_in_a_tick_ends_pauses(tmp_path: Path, policy: str, status: int) -> None:
     (tmp_path / "ticking.wasm").write_bytes(wasmtime.wat2wasm(WAT))
     plugin: dict[str, Any] = {"name": "ticking", "file": tmp_path / "ticking.wasm", "failure_policy": policy}
 
-    async def main() -> None:
-        app = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "cache_dir": str(tmp_path / "cache")})
-        await app.start()
-        pause = [(b"x-pause", b"1")]
-        paused = await asyncio.gather(*(request(app, headers=pause) for _ in range(5)))
-        assert [response.status for response in paused] == [status] * 5
-        # The next request gets a fresh VM.
-        assert (await request(app)).body == b"app"
-        await app.stop()
-
-    run(main)
+    app = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "cache_dir": str(tmp_path / "cache")})
+    await app.start()
+    pause = [(b"x-pause", b"1")]
+    paused = await asyncio.gather(*(request(app, headers=pause) for _ in range(5)))
+    assert [response.status for response in paused] == [status] * 5
+    # The next request gets a fresh VM.
+    assert (await request(app)).body == b"app"
+    await app.stop()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from asgi_wasm import PluginStartError
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import Wrap
 
 LANGUAGES = ["rust", "go", "assemblyscript", "c"]
@@ -24,43 +24,34 @@ BAD_CONFS = {
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_answers_in_the_apps_stead(wrap: Wrap, language: str) -> None:
-    async def main() -> None:
-        app = wrap(answering(b"app"), f"fault_injection/{language}", conf=CONF, root_id="fault_injection")
-        await app.start()
-        for _ in range(3):
-            response = await request(app)
-            assert (response.status, response.body) == (200, b"hello world")
-            assert response.header(b"x-wasm-plugin") == f"fault_injection/{language}".encode()
-        await app.stop()
-
-    run(main)
+async def test_answers_in_the_apps_stead(wrap: Wrap, language: str) -> None:
+    app = wrap(answering(b"app"), f"fault_injection/{language}", conf=CONF, root_id="fault_injection")
+    await app.start()
+    for _ in range(3):
+        response = await request(app)
+        assert (response.status, response.body) == (200, b"hello world")
+        assert response.header(b"x-wasm-plugin") == f"fault_injection/{language}".encode()
+    await app.stop()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("body", [(), (b"a", b"b")], ids=["no-body", "body"])
-def test_lets_pass(wrap: Wrap, language: str, body: tuple[bytes, ...]) -> None:
-    async def main() -> None:
-        conf = json.dumps(CONF | {"percentage": 0})
-        app = wrap(answering(b"from ", b"app"), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
-        await app.start()
-        response = await request(app, "POST", body=body)
-        assert (response.status, response.chunks) == (200, [b"from ", b"app"])
-        assert response.header(b"x-wasm-plugin") is None
-        await app.stop()
-
-    run(main)
+async def test_lets_pass(wrap: Wrap, language: str, body: tuple[bytes, ...]) -> None:
+    conf = json.dumps(CONF | {"percentage": 0})
+    app = wrap(answering(b"from ", b"app"), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
+    await app.start()
+    response = await request(app, "POST", body=body)
+    assert (response.status, response.chunks) == (200, [b"from ", b"app"])
+    assert response.header(b"x-wasm-plugin") is None
+    await app.stop()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("conf", "reason"), BAD_CONFS.items(), ids=lambda value: value or "empty")
-def test_refuses_a_conf(wrap: Wrap, language: str, conf: str, reason: str) -> None:
-    async def main() -> None:
-        app = wrap(answering(), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
-        with pytest.raises(PluginStartError, match="on_configure answered false") as caught:
-            await app.start()
-        assert f"its last words: fault_injection: {reason}" in str(caught.value)
-        assert caught.value.plugin == "fault_injection"
-        assert caught.value.file.endswith(f"{language}.wasm")
-
-    run(main)
+async def test_refuses_a_conf(wrap: Wrap, language: str, conf: str, reason: str) -> None:
+    app = wrap(answering(), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
+    with pytest.raises(PluginStartError, match="on_configure answered false") as caught:
+        await app.start()
+    assert f"its last words: fault_injection: {reason}" in str(caught.value)
+    assert caught.value.plugin == "fault_injection"
+    assert caught.value.file.endswith(f"{language}.wasm")

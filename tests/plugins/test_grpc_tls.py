@@ -8,7 +8,7 @@ import grpc
 import pytest
 import trustme
 
-from tests.driving import Response, request, run
+from tests.driving import Response, request
 from tests.grpc_server import grpc_server
 from tests.plugins.test_grpc_auth import ALICE, guarded
 
@@ -18,7 +18,7 @@ from tests.plugins.test_grpc_auth import ALICE, guarded
     [(True, True, 200), (False, True, 403), (False, False, 200)],
     ids=["known", "unknown", "unknown-and-not-verified"],
 )
-def test_authority(tmp_path: Path, is_known: bool, verify: bool, status: int) -> None:
+async def test_authority(tmp_path: Path, is_known: bool, verify: bool, status: int) -> None:
     authority, other = trustme.CA(), trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     roots = tmp_path / "roots.pem"
@@ -36,4 +36,4 @@ def test_authority(tmp_path: Path, is_known: bool, verify: bool, status: int) ->
         ):
             return await request(middleware, headers=ALICE)
 
-    assert run(main).status == status
+    assert (await main()).status == status

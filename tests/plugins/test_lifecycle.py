@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import Wrap
 
 RECORD = json.loads(Path(__file__).with_name("envoy_lifecycle.json").read_text())["versions"]
@@ -59,7 +59,7 @@ def normal(lines: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("version", RECORD)
 @pytest.mark.parametrize("case", CASES)
-def test_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str, case: str) -> None:
+async def test_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str, case: str) -> None:
     chunks, asked = CASES[case]
 
     async def main() -> list[str]:
@@ -72,26 +72,26 @@ def test_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str,
         return lines
 
     with caplog.at_level(logging.DEBUG, logger="asgi_wasm"):
-        lines = run(main)
+        lines = await main()
     assert normal(lines) == normal(RECORD[version][case])
 
 
 @pytest.mark.parametrize("version", RECORD)
-def test_start_and_stop(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str) -> None:
+async def test_start_and_stop(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str) -> None:
     async def main() -> None:
         app = wrap(answering(), f"lifecycle/abi_{version.replace('.', '_')}", conf="conf", vm_conf="vmconf")
         await app.start()
         await app.stop()
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        run(main)
+        await main()
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("asgi_wasm.plugin.")]
     started = [line for line in RECORD[version]["start"] if not line.startswith("log level")]
     assert [line for line in lines if not line.startswith("log level")] == started + RECORD[version]["stop"]
 
 
 @pytest.mark.parametrize("version", RECORD)
-def test_done_one_tick_later(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str) -> None:
+async def test_done_one_tick_later(wrap: Wrap, caplog: pytest.LogCaptureFixture, version: str) -> None:
     """`on_done` answers false: `on_delete` waits for `proxy_done`."""
 
     async def main() -> None:
@@ -101,6 +101,6 @@ def test_done_one_tick_later(wrap: Wrap, caplog: pytest.LogCaptureFixture, versi
         await asyncio.sleep(0)
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        run(main)
+        await main()
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("asgi_wasm.plugin.")]
     assert lines[-1:] == RECORD[version]["stop, not done at once"]

@@ -176,7 +176,7 @@ def test_local_reply_aborts_on_a_bad_conf(wrap: Wrap) -> None:
 # --- counter, in AssemblyScript
 
 
-def test_counter(wrap: Wrap) -> None:
+async def test_counter(wrap: Wrap) -> None:
     """Shared data, metrics and a property that the app reads too."""
     users: list[bytes] = []
 
@@ -194,12 +194,12 @@ def test_counter(wrap: Wrap) -> None:
             assert response.header(b"x-count-user") == (user or b"nobody")
         await middleware.stop()
 
-    run(main)
+    await main()
     assert users == [b"nobody", b"alice", b"bob"]
 
 
 @pytest.mark.parametrize("refused", ["get", "set"])
-def test_a_count_outlasts_a_store_that_refuses(
+async def test_a_count_outlasts_a_store_that_refuses(
     wrap: Wrap, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A read that is refused is no missing key: the count does not start again, and what is not kept is not told."""
@@ -220,7 +220,7 @@ def test_a_count_outlasts_a_store_that_refuses(
         assert counts == [b"1", b"2", None, b"3"]
         await middleware.stop()
 
-    run(main)
+    await main()
     verb = "read" if refused == "get" else "written"
     assert f"counter: the count cannot be {verb}: status 10" in caplog.text
 
@@ -228,7 +228,7 @@ def test_a_count_outlasts_a_store_that_refuses(
 # --- queue, in Rust
 
 
-def test_queue_and_timer(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_queue_and_timer(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         middleware = wrap(answering(b""), "queue/rust", conf={"tick_ms": 5})
         await middleware.start()
@@ -237,7 +237,7 @@ def test_queue_and_timer(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
         await middleware.stop()
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.plugin.queue"):
-        run(main)
+        await main()
     lines = [record.getMessage() for record in caplog.records]
     assert [line for line in lines if "dequeued" in line] == [f"queue: dequeued /{number}" for number in range(3)]
 
@@ -287,7 +287,7 @@ def test_unknown_root_id(wrap: Wrap) -> None:
 # --- all at once
 
 
-def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Rust, Go, AssemblyScript and C, each with a VM of its own, in one request."""
     from asgi_wasm import WasmMiddleware
     from tests.plugins.conftest import PLUGINS
@@ -307,7 +307,7 @@ def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPathFact
         await middleware.stop()
         return response
 
-    response = run(main)
+    response = await main()
     assert response.body == b"ABCD"
     assert response.header(b"x-count") == b"1"
     assert response.header(b"x-seen-status") == b"200"

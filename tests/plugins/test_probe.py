@@ -159,7 +159,7 @@ def test_a_reply_to_grpc(wrap: Wrap, caplog: pytest.LogCaptureFixture, content_t
     assert response.status == status
 
 
-def test_a_held_body_can_be_changed_later(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_held_body_can_be_changed_later(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     text = (
         in_phase("request_end", "return 1\nset_tick_period_milliseconds 10")
         + in_phase("tick@1", "set_tick_period_milliseconds 0\nset_effective_context %stream\nget_buffer_bytes 0 0 99")
@@ -183,12 +183,12 @@ def test_a_held_body_can_be_changed_later(wrap: Wrap, caplog: pytest.LogCaptureF
         await middleware.stop()
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        run(main)
+        await main()
     assert results(_lines(caplog))[2:] == ["0", '0 -> "request"', "0", "0"]
     assert bytes(seen) == b"changed"
 
 
-def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplog: pytest.LogCaptureFixture) -> None:
     watch = "".join(in_phase(phase, "args") for phase in ("stream_create", "log", "done", "delete"))
     texts = [watch + in_phase("request_headers", f"{_REPLY}\nreturn 1"), watch]
     plugins = [
@@ -204,7 +204,7 @@ def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplog: pyt
         await asyncio.sleep(0)
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        run(main)
+        await main()
     assert [line for line in _lines(caplog) if "args" in line] == [
         "stream_create: args = 3 1",
         "log: args = 3",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import pytest
@@ -25,7 +24,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", ["stopped", "the loop ends"])
-def test_stopped_without_a_complaint(wrap: Wrap, caplog: pytest.LogCaptureFixture, name: str, way: str) -> None:
+async def test_stopped_without_a_complaint(wrap: Wrap, caplog: pytest.LogCaptureFixture, name: str, way: str) -> None:
     caplog.set_level(logging.WARNING)
     plugin = name.partition("/")[0]
     conf, root_id = CONFS.get(plugin, ""), "first" if plugin == "root_id" else plugin
@@ -37,5 +36,5 @@ def test_stopped_without_a_complaint(wrap: Wrap, caplog: pytest.LogCaptureFixtur
         if way == "stopped":
             await middleware.stop()
 
-    asyncio.run(main())
+    await main()
     assert [record.getMessage() for record in caplog.records if "wasmer" not in record.getMessage()] == []

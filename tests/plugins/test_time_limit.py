@@ -10,7 +10,7 @@ import pytest
 import wasmtime
 
 from asgi_wasm import PluginStartError, WasmMiddleware
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 
 LOOP = "(loop $l (br $l))"
 # Loops where $where is: for requests, only those with more than eight headers.
@@ -33,7 +33,9 @@ def settings(folder: Path, where: str, code: str = LOOP, **more: Any) -> dict[st
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200), ("fail_reload", 503)])
-def test_a_request_that_never_ends(tmp_path: Path, policy: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_that_never_ends(
+    tmp_path: Path, policy: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     # So that it is back at once, whatever the policy.
     backoff = {"base_interval": 0.001}
     chosen = settings(tmp_path, "headers", failure_policy=policy, reload_config={"backoff": backoff})
@@ -51,7 +53,7 @@ def test_a_request_that_never_ends(tmp_path: Path, policy: str, status: int, cap
             assert (await request(app)).body == b"app"
         await app.stop()
 
-    run(main)
+    await main()
     (line, *_) = [record for record in caplog.records if "failed" in record.message]
     assert "'p'" in line.message
     assert "interrupted, since proxy_on_request_headers ran for" in line.message
@@ -61,17 +63,14 @@ def test_a_request_that_never_ends(tmp_path: Path, policy: str, status: int, cap
 @pytest.mark.parametrize(
     ("where", "words"), [("initialize", "since _initialize ran"), ("configure", "since proxy_on_configure ran")]
 )
-def test_a_start_that_never_ends(tmp_path: Path, where: str, words: str) -> None:
-    async def main() -> None:
-        app = WasmMiddleware(answering(b"app"), settings=settings(tmp_path, where, limits={"callback_ms": 100}))
-        with pytest.raises(PluginStartError, match=words):
-            await app.start()
-        await app.stop()
-
-    run(main)
+async def test_a_start_that_never_ends(tmp_path: Path, where: str, words: str) -> None:
+    app = WasmMiddleware(answering(b"app"), settings=settings(tmp_path, where, limits={"callback_ms": 100}))
+    with pytest.raises(PluginStartError, match=words):
+        await app.start()
+    await app.stop()
 
 
-def test_a_log_that_never_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_log_that_never_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         app = WasmMiddleware(answering(b"app"), settings=settings(tmp_path, "log", limits={"callback_ms": 100}))
         await app.start()
@@ -79,11 +78,11 @@ def test_a_log_that_never_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             assert (await request(app)).body == b"app"
         await app.stop()
 
-    run(main)
+    await main()
     assert "since proxy_on_log ran for" in caplog.text
 
 
-def test_what_is_slow_is_said_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_slow_is_said_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Some hundred million rounds take longer than ten milliseconds on any machine, and less than a minute."""
     rounds = """(local $n i32) (loop $l (br_if $l (i32.lt_u
       (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 300000000))))"""
@@ -96,7 +95,7 @@ def test_what_is_slow_is_said_and_goes_on(tmp_path: Path, caplog: pytest.LogCapt
             assert (await request(app)).body == b"app"
         await app.stop()
 
-    run(main)
+    await main()
     lines = [record for record in caplog.records if "slow_callback_ms" in record.message]
     assert len(lines) == 1, "a plugin that is always slow does not fill the log"
     assert lines[0].levelno == logging.WARNING

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import Wrap
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_the_log_of_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, on: bool) -> None:
+async def test_the_log_of_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, on: bool) -> None:
     async def main() -> list[str]:
         app = wrap(answering(b"app"), "fault_injection/c", conf={"http_status": 418, "body": "no", "percentage": 100})
         await app.start()
@@ -23,7 +23,7 @@ def test_the_log_of_one_request(wrap: Wrap, caplog: pytest.LogCaptureFixture, on
         return lines
 
     with caplog.at_level(5 if on else logging.DEBUG, logger="asgi_wasm.trace"):
-        lines = run(main)
+        lines = await main()
     if not on:
         assert lines == []
         return

@@ -19,7 +19,7 @@ from asgi_wasm.services.callouts.messages import Answer, Request
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
 from asgi_wasm.specs import UpstreamSpec
-from tests.driving import run, until
+from tests.driving import until
 from tests.host.guest import Calls, World, start
 from tests.host.test_limits import CountingMetrics
 
@@ -67,76 +67,67 @@ def http_call(root: RootContext, token: int, body: bytes = b"") -> HttpCall:
 
 
 @pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0), (4, 0)])
-def test_http_calls(most: int, overflowing: int) -> None:
-    async def main() -> None:
-        carrier, calls = Mute(), HttpCalls([])
-        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
-        root, answers, metrics = plugin(calls_under_way=most)
-        other, other_answers, _ = plugin(calls_under_way=most)
-        for token in (4, 8, 12):
-            calls.start(http_call(root, token))
-        calls.start(http_call(other, 4))
-        await until(lambda: carrier.asked == 4 - overflowing and len(answers) == overflowing)
-        assert answers == [OVERFLOW] * overflowing
-        assert metrics.reached == [("guest", "calls_under_way")] * overflowing
-        carrier.go.set()
-        await until(lambda: len(answers) == 3 and len(other_answers) == 1)
-        # There is room again.
-        calls.start(http_call(root, 16))
-        await until(lambda: len(answers) == 4)
-        assert answers[overflowing:] == [b""] * (4 - overflowing)
-        assert other_answers == [b""]
-        await calls.close()
-
-    run(main)
+async def test_http_calls(most: int, overflowing: int) -> None:
+    carrier, calls = Mute(), HttpCalls([])
+    calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+    root, answers, metrics = plugin(calls_under_way=most)
+    other, other_answers, _ = plugin(calls_under_way=most)
+    for token in (4, 8, 12):
+        calls.start(http_call(root, token))
+    calls.start(http_call(other, 4))
+    await until(lambda: carrier.asked == 4 - overflowing and len(answers) == overflowing)
+    assert answers == [OVERFLOW] * overflowing
+    assert metrics.reached == [("guest", "calls_under_way")] * overflowing
+    carrier.go.set()
+    await until(lambda: len(answers) == 3 and len(other_answers) == 1)
+    # There is room again.
+    calls.start(http_call(root, 16))
+    await until(lambda: len(answers) == 4)
+    assert answers[overflowing:] == [b""] * (4 - overflowing)
+    assert other_answers == [b""]
+    await calls.close()
 
 
 @pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0)])
-def test_calls_of_every_kind_have_one_limit(most: int, overflowing: int) -> None:
+async def test_calls_of_every_kind_have_one_limit(most: int, overflowing: int) -> None:
     """A gRPC call or stream counts from the hostcall on that asks for it."""
 
-    async def main() -> None:
-        carrier, calls, foreign, go = Mute(), HttpCalls([]), ForeignCalls(), asyncio.Event()
-        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
-        root, answers, metrics = plugin(calls_under_way=most)
+    carrier, calls, foreign, go = Mute(), HttpCalls([]), ForeignCalls(), asyncio.Event()
+    calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+    root, answers, metrics = plugin(calls_under_way=most)
 
-        async def wait(_: bytes) -> bytes:
-            await go.wait()
-            return b""
+    async def wait(_: bytes) -> bytes:
+        await go.wait()
+        return b""
 
-        root.grpc_tokens.begin(6, GrpcState.OPEN)
-        foreign.start(ForeignCall(root, 1, "wait", wait, b""))
-        await asyncio.sleep(0)
-        calls.start(http_call(root, 4))
-        await until(lambda: carrier.asked == 1 - overflowing and len(answers) == overflowing)
-        assert metrics.reached == [("guest", "calls_under_way")] * overflowing
-        go.set()
-        carrier.go.set()
-        await until(lambda: len(answers) == 2)
-        assert (root.calls_under_way, root.other_call_bytes) == (1, 0)
-        await calls.close()
-        await foreign.close()
-
-    run(main)
+    root.grpc_tokens.begin(6, GrpcState.OPEN)
+    foreign.start(ForeignCall(root, 1, "wait", wait, b""))
+    await asyncio.sleep(0)
+    calls.start(http_call(root, 4))
+    await until(lambda: carrier.asked == 1 - overflowing and len(answers) == overflowing)
+    assert metrics.reached == [("guest", "calls_under_way")] * overflowing
+    go.set()
+    carrier.go.set()
+    await until(lambda: len(answers) == 2)
+    assert (root.calls_under_way, root.other_call_bytes) == (1, 0)
+    await calls.close()
+    await foreign.close()
 
 
 @pytest.mark.parametrize(("size", "overflowing"), [(4, 0), (5, 0), (6, 1)])
-def test_bytes_of_http_calls(size: int, overflowing: int) -> None:
+async def test_bytes_of_http_calls(size: int, overflowing: int) -> None:
     """One alone may have as many as a callback may ask for."""
 
-    async def main() -> None:
-        carrier, calls = Mute(), HttpCalls([])
-        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
-        root, answers, metrics = plugin(callback_call_bytes=10)
-        calls.start(http_call(root, 4, b"12345"))
-        calls.start(http_call(root, 8, bytes(size)))
-        await until(lambda: carrier.asked == 2 - overflowing and len(answers) == overflowing)
-        assert metrics.reached == [("guest", "callback_call_bytes")] * overflowing
-        carrier.go.set()
-        await until(lambda: len(answers) == 2)
-        await calls.close()
-
-    run(main)
+    carrier, calls = Mute(), HttpCalls([])
+    calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+    root, answers, metrics = plugin(callback_call_bytes=10)
+    calls.start(http_call(root, 4, b"12345"))
+    calls.start(http_call(root, 8, bytes(size)))
+    await until(lambda: carrier.asked == 2 - overflowing and len(answers) == overflowing)
+    assert metrics.reached == [("guest", "callback_call_bytes")] * overflowing
+    carrier.go.set()
+    await until(lambda: len(answers) == 2)
+    await calls.close()
 
 
 class Telling(Mute):
@@ -151,7 +142,7 @@ class Telling(Mute):
 
 
 @pytest.mark.parametrize(("size", "failing"), [(4, 0), (5, 0), (6, 1)])
-def test_bytes_of_answers(
+async def test_bytes_of_answers(
     size: int, failing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those of all plugins together, until each has been handed over; what fails makes room as well."""
@@ -178,32 +169,29 @@ def test_bytes_of_answers(
         await calls.close()
         assert calls._memory.held == 0
 
-    run(main)
+    await main()
     told = "the answers of all HTTP calls under way in this worker are over 10 bytes"
     assert caplog.text.count(told) == failing
 
 
 @pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0), (4, 0)])
-def test_asynchronous_foreign_calls(most: int, overflowing: int) -> None:
-    async def main() -> None:
-        go, asked, calls = asyncio.Event(), [], ForeignCalls()
+async def test_asynchronous_foreign_calls(most: int, overflowing: int) -> None:
+    go, asked, calls = asyncio.Event(), [], ForeignCalls()
 
-        async def wait(arguments: bytes) -> bytes:
-            asked.append(arguments)
-            await go.wait()
-            return b""
+    async def wait(arguments: bytes) -> bytes:
+        asked.append(arguments)
+        await go.wait()
+        return b""
 
-        root, answers, metrics = plugin(calls_under_way=most)
-        for number in (1, 2, 3):
-            calls.start(ForeignCall(root, number, "wait", wait, b""))
-        await until(lambda: len(asked) == 3 - overflowing and len(answers) == overflowing)
-        assert answers == [(10, b"overflow")] * overflowing
-        assert metrics.reached == [("guest", "calls_under_way")] * overflowing
-        go.set()
-        await until(lambda: len(answers) == 3)
-        calls.start(ForeignCall(root, 4, "wait", wait, b""))
-        await until(lambda: len(answers) == 4)
-        assert answers[overflowing:] == [(0, b"")] * (4 - overflowing)
-        await calls.close()
-
-    run(main)
+    root, answers, metrics = plugin(calls_under_way=most)
+    for number in (1, 2, 3):
+        calls.start(ForeignCall(root, number, "wait", wait, b""))
+    await until(lambda: len(asked) == 3 - overflowing and len(answers) == overflowing)
+    assert answers == [(10, b"overflow")] * overflowing
+    assert metrics.reached == [("guest", "calls_under_way")] * overflowing
+    go.set()
+    await until(lambda: len(answers) == 3)
+    calls.start(ForeignCall(root, 4, "wait", wait, b""))
+    await until(lambda: len(answers) == 4)
+    assert answers[overflowing:] == [(0, b"")] * (4 - overflowing)
+    await calls.close()

@@ -136,20 +136,17 @@ def test_reload(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
-def test_health_of_a_plugin_that_is_broken(policy: str, status: int) -> None:
+async def test_health_of_a_plugin_that_is_broken(policy: str, status: int) -> None:
     """A server without lifespan starts with it all the same."""
     broken = {"name": "b", "file": "none.wasm", "failure_policy": policy}
 
-    async def main() -> None:
-        middleware = WasmMiddleware(Starlette(), settings={"plugins": [broken]})
-        shown = status_app(middleware)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(shown), base_url="http://localhost") as http:
-            assert (await http.get("/health")).status_code == 503
-            await httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://localhost").get("/")
-            assert (await http.get("/health")).status_code == status
-        await middleware.stop()
-
-    run(main)
+    middleware = WasmMiddleware(Starlette(), settings={"plugins": [broken]})
+    shown = status_app(middleware)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shown), base_url="http://localhost") as http:
+        assert (await http.get("/health")).status_code == 503
+        await httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://localhost").get("/")
+        assert (await http.get("/health")).status_code == status
+    await middleware.stop()
 
 
 def test_who_looks_on_is_not_among_the_last_requests() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from asgi_wasm.testing import SyncWasmPlugin, UnexpectedCallError, WasmPlugin
-from tests.driving import run
 from tests.plugins.conftest import PLUGINS
 
 Make = Callable[..., SyncWasmPlugin]
@@ -85,12 +84,9 @@ def test_a_call_that_the_test_does_not_expect(sync_wasm_plugin: Make) -> None:
         plugin.get(headers={"x-user": "bob"})
 
 
-def test_an_upstream_that_is_named_later(wasm_plugin: Callable[..., WasmPlugin]) -> None:
-    async def main() -> None:
-        plugin = wasm_plugin(FILE, CONF)
-        assert (await plugin.get(headers={"x-user": "bob"})).app is None
-        plugin.upstream("auth").grpc.respond(b"ok")
-        assert (await plugin.get(headers={"x-user": "bob"})).status == 200
-        await plugin.stop()
-
-    run(main)
+async def test_an_upstream_that_is_named_later(wasm_plugin: Callable[..., WasmPlugin]) -> None:
+    plugin = wasm_plugin(FILE, CONF)
+    assert (await plugin.get(headers={"x-user": "bob"})).app is None
+    plugin.upstream("auth").grpc.respond(b"ok")
+    assert (await plugin.get(headers={"x-user": "bob"})).status == 200
+    await plugin.stop()

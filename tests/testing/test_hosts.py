@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.testing import Reply, SyncWasmHost, SyncWasmPlugin, WasmPlugin
-from tests.driving import run
 from tests.plugins.conftest import PLUGINS
 
 Host = Callable[..., SyncWasmHost]
@@ -104,18 +103,15 @@ def test_patterns_of_requests(sync_wasm_plugin: Make) -> None:
 # --- by hand
 
 
-def test_a_request_message_by_message(wasm_plugin: Callable[..., WasmPlugin]) -> None:
-    async def main() -> None:
-        plugin = wasm_plugin(PLUGINS / "body" / "c.wasm", "change")
-        connection = await plugin.connect("POST", "/", headers={"transfer-encoding": "chunked"})
-        connection.feed(b"ab", more=True)
-        connection.feed(b"cd")
-        assert (await connection.over()).status == 200
-        assert plugin.app.requests[0].body == b"AbCd"
-        gone = await plugin.connect("POST", "/", headers={"transfer-encoding": "chunked"})
-        gone.feed(b"ab", more=True)
-        gone.hang_up()
-        assert not (await gone.over()).is_started
-        await plugin.stop()
-
-    run(main)
+async def test_a_request_message_by_message(wasm_plugin: Callable[..., WasmPlugin]) -> None:
+    plugin = wasm_plugin(PLUGINS / "body" / "c.wasm", "change")
+    connection = await plugin.connect("POST", "/", headers={"transfer-encoding": "chunked"})
+    connection.feed(b"ab", more=True)
+    connection.feed(b"cd")
+    assert (await connection.over()).status == 200
+    assert plugin.app.requests[0].body == b"AbCd"
+    gone = await plugin.connect("POST", "/", headers={"transfer-encoding": "chunked"})
+    gone.feed(b"ab", more=True)
+    gone.hang_up()
+    assert not (await gone.over()).is_started
+    await plugin.stop()

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from asgi_wasm import PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.testing import NotAnsweredError, SyncWasmPlugin, UnexpectedCallError, WasmPlugin, strategies
-from tests.driving import run
 from tests.plugins.conftest import PLUGINS
 
 Make = Callable[..., SyncWasmPlugin]
@@ -207,21 +206,18 @@ def test_the_plugin_ends(plugin: Make) -> None:
     made.close()
 
 
-def test_the_asynchronous_twin(wasm_plugin: Callable[..., WasmPlugin]) -> None:
-    async def main() -> None:
-        guarded = wasm_plugin(PLUGINS / "http_auth" / "rust.wasm", json.dumps(AUTH))
-        guarded.upstream("auth").hang()
-        await guarded.start()
-        pending = guarded.begin("GET", headers={"x-user": "bob"})
-        await guarded.advance(1)
-        assert (await pending).status == 403
-        guarded.upstream("auth").respond(200, "ok")
-        assert (await guarded.get(headers={"x-user": "bob"})).status == 200
-        assert (await guarded.post(body="x", headers={"x-user": "bob"})).status == 200
-        assert (await guarded.request("PUT", headers=[(b"x-user", b"bob")])).status == 200
-        await guarded.stop()
-
-    run(main)
+async def test_the_asynchronous_twin(wasm_plugin: Callable[..., WasmPlugin]) -> None:
+    guarded = wasm_plugin(PLUGINS / "http_auth" / "rust.wasm", json.dumps(AUTH))
+    guarded.upstream("auth").hang()
+    await guarded.start()
+    pending = guarded.begin("GET", headers={"x-user": "bob"})
+    await guarded.advance(1)
+    assert (await pending).status == 403
+    guarded.upstream("auth").respond(200, "ok")
+    assert (await guarded.get(headers={"x-user": "bob"})).status == 200
+    assert (await guarded.post(body="x", headers={"x-user": "bob"})).status == 200
+    assert (await guarded.request("PUT", headers=[(b"x-user", b"bob")])).status == 200
+    await guarded.stop()
 
 
 def test_foreign_functions(plugin: Make) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from asgi_wasm.host import effects
@@ -28,15 +26,12 @@ def test_a_chain_and_grpc_calls_carry_out_all_that_is_theirs() -> None:
     assert kinds(GrpcEffect) == set(STARTED_BY)
 
 
-def test_a_worker_carries_out_whatever_a_root_context_asks_for() -> None:
-    async def main() -> None:
-        worker = Worker(answering(), HostSpec(), {}, Shared())
-        try:
-            assert kinds(RootEffect) == set(worker._carriers)
-        finally:
-            await worker.stop()
-
-    asyncio.run(main())
+async def test_a_worker_carries_out_whatever_a_root_context_asks_for() -> None:
+    worker = Worker(answering(), HostSpec(), {}, Shared())
+    try:
+        assert kinds(RootEffect) == set(worker._carriers)
+    finally:
+        await worker.stop()
 
 
 def test_an_effect_says_where_it_goes() -> None:

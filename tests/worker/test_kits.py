@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ HEADERS = PLUGINS / "headers" / "c.wasm"
 
 
 @pytest.mark.parametrize(("resident", "kernels"), [("auto", 1), ("off", 0)])
-def test_plugins_share_the_modules_beside_them(
+async def test_plugins_share_the_modules_beside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resident: str, kernels: int
 ) -> None:
     loaded: list[int] = []
@@ -41,7 +40,7 @@ def test_plugins_share_the_modules_beside_them(
         async with WasmMiddleware(app, settings=settings):
             pass
 
-    asyncio.run(main())
+    await main()
     assert len(loaded) == 3 + 4 * kernels
 
 

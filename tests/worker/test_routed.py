@@ -7,7 +7,7 @@ from typing import Any
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import answering, http_scope, request, run
+from tests.driving import answering, http_scope, request
 from tests.plugins.conftest import PLUGINS
 
 REWRITER = {"name": "rewriter", "file": PLUGINS / "headers" / "rust.wasm", "conf": json.dumps({"path": "/admin/x"})}
@@ -20,7 +20,7 @@ def wrapped(app: Any, uri: str) -> WasmMiddleware:
     return WasmMiddleware(app, settings=settings)
 
 
-def test_a_plugin_that_rewrites_the_path_does_not_change_which_plugins_run() -> None:
+async def test_a_plugin_that_rewrites_the_path_does_not_change_which_plugins_run() -> None:
     """As in Envoy, whose router looks at the path after all filters: a guard for whatever comes belongs on `/*`."""
     paths: list[str] = []
 
@@ -35,11 +35,11 @@ def test_a_plugin_that_rewrites_the_path_does_not_change_which_plugins_run() -> 
         async with wrapped(app, "/*") as middleware:
             assert (await request(middleware, path="/public")).status == 403
 
-    run(main)
+    await main()
     assert paths == ["/admin/x"]
 
 
-def test_a_websocket_is_routed_as_a_get_of_its_path() -> None:
+async def test_a_websocket_is_routed_as_a_get_of_its_path() -> None:
     async def denied(path: str, **more: Any) -> bool:
         sent: list[Message] = []
         incoming: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
@@ -60,10 +60,7 @@ def test_a_websocket_is_routed_as_a_get_of_its_path() -> None:
             await middleware(scope, receive, send)
         return bool(sent[0]["type"] == "websocket.close")
 
-    async def main() -> None:
-        assert await denied("/admin/x")
-        assert await denied("//admin/./x")
-        assert await denied("/api/admin/x", root_path="/api")
-        assert not await denied("/public")
-
-    run(main)
+    assert await denied("/admin/x")
+    assert await denied("//admin/./x")
+    assert await denied("/api/admin/x", root_path="/api")
+    assert not await denied("/public")

@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing
 from tests.asgi.exchange.messages import LENGTH, START, body
-from tests.driving import Connection, request, run, settled
+from tests.driving import Connection, request, settled
 from tests.guests import (
     PAUSE,
     Api,
@@ -18,39 +18,33 @@ from tests.guests import (
 )
 
 
-def test_app_that_raises_before_the_response(serve_guests: Serve) -> None:
+async def test_app_that_raises_before_the_response(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("the app's own")
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=passing)) as middleware:
-            connection = Connection(middleware)
-            with pytest.raises(ValueError, match="the app's own"):
-                await connection.over()
-            assert connection.response.messages == []
-
-    run(main)
+    async with serve_guests(app, Guest(on_request_headers=passing)) as middleware:
+        connection = Connection(middleware)
+        with pytest.raises(ValueError, match="the app's own"):
+            await connection.over()
+        assert connection.response.messages == []
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_app_that_raises_after_the_response_started(serve_guests: Serve, held: bool) -> None:
+async def test_app_that_raises_after_the_response_started(serve_guests: Serve, held: bool) -> None:
     """A head that is still held never goes out: the server can make a 500 of it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "headers": [(b"content-length", b"3")] if held else []})
         raise ValueError("the app's own")
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
-            connection = Connection(middleware)
-            with pytest.raises(ValueError, match="the app's own"):
-                await connection.over()
-            assert len(connection.response.messages) == (0 if held else 1)
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
+        connection = Connection(middleware)
+        with pytest.raises(ValueError, match="the app's own"):
+            await connection.over()
+        assert len(connection.response.messages) == (0 if held else 1)
 
 
-def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         raise ValueError("the app's own")
@@ -68,19 +62,16 @@ def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, caplog: py
             assert (await connection.over()).status == 403
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
-        run(main)
+        await main()
     assert "the app raised ValueError after a plugin had answered" in caplog.text
 
 
-def test_app_that_returns_without_a_response(serve_guests: Serve) -> None:
+async def test_app_that_returns_without_a_response(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
-            assert (await request(middleware)).messages == []
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
+        assert (await request(middleware)).messages == []
 
 
 @pytest.mark.parametrize(
@@ -93,7 +84,7 @@ def test_app_that_returns_without_a_response(serve_guests: Serve) -> None:
     ],
 )
 @pytest.mark.parametrize("held", [False, True])
-def test_app_that_sends_wrong_messages(
+async def test_app_that_sends_wrong_messages(
     serve_guests: Serve, messages: list[Message], complaint: str | None, held: bool
 ) -> None:
     """The server's own complaint, or one like it, reaches the app; what nobody knows passes."""
@@ -104,13 +95,10 @@ def test_app_that_sends_wrong_messages(
                 message = {**message, "headers": [(b"content-length", b"1")]}
             await send(message)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
-            connection = Connection(middleware)
-            if complaint is None:
-                assert (await connection.over()).messages == messages
-            else:
-                with pytest.raises(RuntimeError, match=complaint):
-                    await connection.over()
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
+        connection = Connection(middleware)
+        if complaint is None:
+            assert (await connection.over()).messages == messages
+        else:
+            with pytest.raises(RuntimeError, match=complaint):
+                await connection.over()

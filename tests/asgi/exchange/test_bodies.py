@@ -7,7 +7,7 @@ import asyncio
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import passing
 from tests.asgi.exchange.messages import CHUNKED, LENGTH, START, body
-from tests.driving import Connection, run
+from tests.driving import Connection
 from tests.guests import (
     REQUEST_BODY,
     RESPONSE_BODY,
@@ -16,7 +16,7 @@ from tests.guests import (
 )
 
 
-def test_request_chunks_reach_the_app_one_by_one(serve_guests: Serve) -> None:
+async def test_request_chunks_reach_the_app_one_by_one(serve_guests: Serve) -> None:
     seen: list[bytes] = []
     guest = Guest(on_request_body=lambda api, context, size, end: seen.append(api.body(REQUEST_BODY)))
 
@@ -38,11 +38,11 @@ def test_request_chunks_reach_the_app_one_by_one(serve_guests: Serve) -> None:
                 assert messages[-1]["body"] == chunk
             await connection.over()
 
-    run(main)
+    await main()
     assert seen == [b"a", b"b", b"c"]
 
 
-def test_response_chunks_reach_the_client_one_by_one(serve_guests: Serve) -> None:
+async def test_response_chunks_reach_the_client_one_by_one(serve_guests: Serve) -> None:
     """Server-sent events: an event arrives before the next one is made, and the head before the first."""
     guest = Guest(
         on_response_headers=passing,
@@ -59,19 +59,16 @@ def test_response_chunks_reach_the_client_one_by_one(serve_guests: Serve) -> Non
             await send(body(b"event %d" % number, True))
         await send(body(b""))
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware)
-            assert (await connection.sent(1))[-1]["type"] == "http.response.start"
-            for number, event in enumerate(events):
-                event.set()
-                assert (await connection.sent(number + 2))[number + 1] == body(b"EVENT %d" % number, True)
-            await connection.over()
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware)
+        assert (await connection.sent(1))[-1]["type"] == "http.response.start"
+        for number, event in enumerate(events):
+            event.set()
+            assert (await connection.sent(number + 2))[number + 1] == body(b"EVENT %d" % number, True)
+        await connection.over()
 
 
-def test_plugin_without_body_callbacks_costs_the_body_nothing(serve_guests: Serve) -> None:
+async def test_plugin_without_body_callbacks_costs_the_body_nothing(serve_guests: Serve) -> None:
     """Nothing is read that the app does not ask for, and what it sends goes out as it is."""
     guest = Guest(on_request_headers=passing, on_response_headers=passing)
     data = b"the very same object"
@@ -80,12 +77,9 @@ def test_plugin_without_body_callbacks_costs_the_body_nothing(serve_guests: Serv
         await send(START)
         await send(body(data))
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, "POST", headers=LENGTH)
-            connection.feed(b"unread")
-            response = await connection.over()
-            assert connection.received == 0
-            assert response.chunks[0] is data
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, "POST", headers=LENGTH)
+        connection.feed(b"unread")
+        response = await connection.over()
+        assert connection.received == 0
+        assert response.chunks[0] is data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import (
     Guest,
     Serve,
@@ -20,7 +20,7 @@ from tests.guests import (
         ("GET", 200, [(b"content-length", b"0")]),
     ],
 )
-def test_response_without_body(
+async def test_response_without_body(
     serve_guests: Serve, method: str, status: int, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """The headers are the end of the stream, no body callback comes, and content-length stays."""
@@ -37,5 +37,5 @@ def test_response_without_body(
             assert (response.status, response.body, response.headers) == (status, b"", headers)
             assert response.complete
 
-    run(main)
+    await main()
     assert seen == ["headers 1"]

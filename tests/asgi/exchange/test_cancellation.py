@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.exchange.messages import LENGTH, START, body
-from tests.driving import Connection, answering, run, settled
+from tests.driving import Connection, answering, settled
 from tests.guests import (
     RESPONSE,
     Guest,
@@ -21,7 +21,7 @@ STATES = ["request-paused", "app-runs", "app-receives", "app-sends", "send-waits
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_cancelled_in_every_state(serve_guests: Serve, state: str) -> None:
+async def test_cancelled_in_every_state(serve_guests: Serve, state: str) -> None:
     """The fixture sees to it that every context is deleted once and no task is left over."""
     callbacks: dict[str, Any] = {"on_request_body": passing}
     if state == "request-paused":
@@ -37,32 +37,26 @@ def test_cancelled_in_every_state(serve_guests: Serve, state: str) -> None:
         await send(START)
         await send(body(b"xxxxxxxxx", state == "send-waits-for-plugin"))
 
-    async def main() -> None:
-        guest = Guest(**callbacks)
-        async with serve_guests(app, guest, limits={"response_body": 20 if state == "response-paused" else 5}) as it:
-            connection = Connection(it, "POST", headers=LENGTH)
-            if state == "app-sends":
-                connection.gate.clear()
-            await settled()
-            assert not connection.task.done()
-            await connection.cancel()
-            assert len(guest.deleted) == 1
-
-    run(main)
+    guest = Guest(**callbacks)
+    async with serve_guests(app, guest, limits={"response_body": 20 if state == "response-paused" else 5}) as it:
+        connection = Connection(it, "POST", headers=LENGTH)
+        if state == "app-sends":
+            connection.gate.clear()
+        await settled()
+        assert not connection.task.done()
+        await connection.cancel()
+        assert len(guest.deleted) == 1
 
 
-def test_cancelled_while_a_flush_is_under_way(serve_guests: Serve) -> None:
+async def test_cancelled_while_a_flush_is_under_way(serve_guests: Serve) -> None:
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(answering(b"a", b"b"), guest) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await settled()
-            connection.gate.clear()
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            await resumer.done()
-            await connection.cancel()
-
-    run(main)
+    async with serve_guests(answering(b"a", b"b"), guest) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await settled()
+        connection.gate.clear()
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        await resumer.done()
+        await connection.cancel()

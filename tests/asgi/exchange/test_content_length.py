@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import (
     RESPONSE_BODY,
     Guest,
@@ -25,19 +25,16 @@ from tests.guests import (
     ],
     ids=["longer", "emptied", "untouched", "longer-in-chunks", "same-length-in-chunks"],
 )
-def test_content_length_is_made_true_or_dropped(
+async def test_content_length_is_made_true_or_dropped(
     serve_guests: Serve, chunks: list[bytes], change: Any, length: bytes | None, out: bytes
 ) -> None:
     guest = Guest(
         on_response_body=lambda api, context, *_: api.set_body(RESPONSE_BODY, change(api.body(RESPONSE_BODY)))
     )
 
-    async def main() -> None:
-        app = answering(*chunks, headers=[(b"content-length", b"3"), (b"x-other", b"1")])
-        async with serve_guests(app, guest) as middleware:
-            response = await request(middleware)
-            assert response.body == out
-            assert response.header(b"content-length") == length
-            assert response.header(b"x-other") == b"1"
-
-    run(main)
+    app = answering(*chunks, headers=[(b"content-length", b"3"), (b"x-other", b"1")])
+    async with serve_guests(app, guest) as middleware:
+        response = await request(middleware)
+        assert response.body == out
+        assert response.header(b"content-length") == length
+        assert response.header(b"x-other") == b"1"

@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.exchange.messages import LENGTH, START, body
-from tests.driving import Connection, answering, request, run, settled
+from tests.driving import Connection, answering, request, settled
 from tests.guests import (
     RESPONSE,
     Guest,
@@ -27,7 +27,7 @@ EXTENSIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("reads_body", [True, False])
-def test_extensions_that_bypass_plugins_are_hidden_only_from_body_plugins(
+async def test_extensions_that_bypass_plugins_are_hidden_only_from_body_plugins(
     serve_guests: Serve, reads_body: bool
 ) -> None:
     offered: list[set[str]] = []
@@ -43,7 +43,7 @@ def test_extensions_that_bypass_plugins_are_hidden_only_from_body_plugins(
             await request(middleware, extensions=extensions)
             assert extensions == EXTENSIONS
 
-    run(main)
+    await main()
     hidden = {"http.response.pathsend", "http.response.zerocopysend"} if reads_body else set()
     assert offered == [set(EXTENSIONS) - hidden]
 
@@ -60,7 +60,7 @@ def test_extensions_that_bypass_plugins_are_hidden_only_from_body_plugins(
     ids=lambda messages: messages[0]["type"] if messages[0] is not START else messages[1]["type"],
 )
 @pytest.mark.parametrize("pauses", [False, True])
-def test_messages_of_extensions_pass_in_order(serve_guests: Serve, messages: list[Message], pauses: bool) -> None:
+async def test_messages_of_extensions_pass_in_order(serve_guests: Serve, messages: list[Message], pauses: bool) -> None:
     """Also when a plugin holds the head: nothing of the body comes before it."""
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing if pauses else passing, **resumer.callbacks)
@@ -69,19 +69,16 @@ def test_messages_of_extensions_pass_in_order(serve_guests: Serve, messages: lis
         for message in messages:
             await send(message)
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, extensions=EXTENSIONS)
-            await settled()
-            if pauses:
-                resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            response = await connection.over()
-            assert [message["type"] for message in response.messages] == [message["type"] for message in messages]
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, extensions=EXTENSIONS)
+        await settled()
+        if pauses:
+            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        response = await connection.over()
+        assert [message["type"] for message in response.messages] == [message["type"] for message in messages]
 
 
-def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """A plugin that answers later is too late, since the stream is over, and nothing is cut."""
     resumer = Resumer()
     guest = Guest(on_response_headers=passing, **resumer.callbacks)
@@ -100,11 +97,11 @@ def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplog: pyt
             connection = Connection(middleware)
             assert len((await connection.over()).messages) == 2
 
-    run(main)
+    await main()
     assert "cut off" not in caplog.text
 
 
-def test_unknown_messages_of_the_server_reach_the_app(serve_guests: Serve) -> None:
+async def test_unknown_messages_of_the_server_reach_the_app(serve_guests: Serve) -> None:
     got: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,5 +117,5 @@ def test_unknown_messages_of_the_server_reach_the_app(serve_guests: Serve) -> No
             connection.feed(b"def")
             await connection.over()
 
-    run(main)
+    await main()
     assert got == ["http.novelty", "http.request"]

@@ -7,7 +7,7 @@ import pytest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing
 from tests.asgi.exchange.messages import CHUNKED, START, body
-from tests.driving import Connection, answering, request, run
+from tests.driving import Connection, answering, request
 from tests.guests import (
     CONTINUE,
     PAUSE,
@@ -19,7 +19,7 @@ from tests.guests import (
 
 
 @pytest.mark.parametrize("phase", ["request_headers", "request_body", "response_headers", "response_body"])
-def test_local_response_from_each_phase(serve_guests: Serve, phase: str) -> None:
+async def test_local_response_from_each_phase(serve_guests: Serve, phase: str) -> None:
     def on_phase(api: Api, context: int, *_: int) -> int:
         if context not in replied:
             replied.append(context)
@@ -29,19 +29,18 @@ def test_local_response_from_each_phase(serve_guests: Serve, phase: str) -> None
 
     replied: list[int] = []
 
-    async def main() -> None:
-        guest = Guest(**{f"on_{phase}": on_phase})
-        # With a content-length the head is still here when the body is looked at.
-        app = answering(b"app", headers=[(b"content-length", b"3")])
-        async with serve_guests(app, guest) as middleware:
-            response = await request(middleware, "POST", body=[b"abc"])
-            assert (response.status, response.body, response.complete) == (403, b"no", True)
-            assert response.header(b"x-why") == b"because"
-
-    run(main)
+    guest = Guest(**{f"on_{phase}": on_phase})
+    # With a content-length the head is still here when the body is looked at.
+    app = answering(b"app", headers=[(b"content-length", b"3")])
+    async with serve_guests(app, guest) as middleware:
+        response = await request(middleware, "POST", body=[b"abc"])
+        assert (response.status, response.body, response.complete) == (403, b"no", True)
+        assert response.header(b"x-why") == b"because"
 
 
-def test_local_response_after_the_response_has_started(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_local_response_after_the_response_has_started(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     def on_body(api: Api, context: int, size: int, end: int) -> int:
         if end:
             api.reply(403, b"no")
@@ -52,12 +51,14 @@ def test_local_response_after_the_response_has_started(serve_guests: Serve, capl
             response = await request(middleware)
             assert (response.status, response.body, response.complete) == (200, b"a", False)
 
-    run(main)
+    await main()
     assert "a response was cut off: a local response came after the response had started" in caplog.text
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_plugin_that_closes_the_stream(serve_guests: Serve, caplog: pytest.LogCaptureFixture, started: bool) -> None:
+async def test_plugin_that_closes_the_stream(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture, started: bool
+) -> None:
     phase = "on_response_body" if started else "on_request_headers"
     guest = Guest(**{phase: lambda api, context, *_: api.close(REQUEST)})
 
@@ -67,12 +68,12 @@ def test_plugin_that_closes_the_stream(serve_guests: Serve, caplog: pytest.LogCa
             assert not response.complete
             assert bool(response.messages) == started
 
-    run(main)
+    await main()
     assert "plugin 'g0' closed the stream" in caplog.text
 
 
 @pytest.mark.parametrize("more", [False, True])
-def test_app_that_goes_on_after_a_plugin_answered(serve_guests: Serve, more: bool) -> None:
+async def test_app_that_goes_on_after_a_plugin_answered(serve_guests: Serve, more: bool) -> None:
     """It ignores the disconnect. An endless one is ended by an OSError; a last message is dropped in silence."""
     resumer = Resumer()
     guest = Guest(on_request_headers=passing, **resumer.callbacks)
@@ -96,11 +97,11 @@ def test_app_that_goes_on_after_a_plugin_answered(serve_guests: Serve, more: boo
             response = await request(middleware)
             assert (response.status, response.body) == (403, b"no")
 
-    run(main)
+    await main()
     assert raised == ([OSError] if more else [])
 
 
-def test_app_waiting_for_the_client_is_told_that_a_plugin_answered(serve_guests: Serve) -> None:
+async def test_app_waiting_for_the_client_is_told_that_a_plugin_answered(serve_guests: Serve) -> None:
     """Its `receive` was under way when the plugin answered, and the server has nothing to say."""
     resumer = Resumer()
     guest = Guest(on_request_body=passing, **resumer.callbacks)
@@ -120,5 +121,5 @@ def test_app_waiting_for_the_client_is_told_that_a_plugin_answered(serve_guests:
             connection.hang_up()
             assert (await connection.over()).status == 403
 
-    run(main)
+    await main()
     assert told == ["http.disconnect"]

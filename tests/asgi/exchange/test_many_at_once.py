@@ -6,7 +6,7 @@ import asyncio
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import Resumer
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import (
     PAUSE,
     REQUEST,
@@ -19,7 +19,7 @@ from tests.guests import (
 )
 
 
-def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> None:
+async def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> None:
     """Each is paused both ways and resumed in an order of its own; none gets another's words."""
     resumer = Resumer()
     waiting: list[tuple[int, int]] = []
@@ -45,19 +45,16 @@ def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> None:
         context = dict(scope["headers"])[b"x-context"]
         await answering(scope["path"].encode() + b" " + context)(scope, receive, send)
 
-    async def main() -> None:
-        guest = Guest(
-            on_configure=resumer.on_configure,
-            on_tick=on_tick,
-            on_request_headers=on_request_headers,
-            on_response_headers=on_response_headers,
-        )
-        async with serve_guests(app, guest) as middleware:
-            responses = await asyncio.gather(*(request(middleware, path=f"/{number}") for number in range(200)))
-            for number, response in enumerate(responses):
-                path, context = response.body.split()
-                assert path == b"/%d" % number
-                assert response.header(b"x-context") == context
-            assert len(set(guest.created)) == 200
-
-    run(main)
+    guest = Guest(
+        on_configure=resumer.on_configure,
+        on_tick=on_tick,
+        on_request_headers=on_request_headers,
+        on_response_headers=on_response_headers,
+    )
+    async with serve_guests(app, guest) as middleware:
+        responses = await asyncio.gather(*(request(middleware, path=f"/{number}") for number in range(200)))
+        for number, response in enumerate(responses):
+            path, context = response.body.split()
+            assert path == b"/%d" % number
+            assert response.header(b"x-context") == context
+        assert len(set(guest.created)) == 200

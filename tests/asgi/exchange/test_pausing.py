@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.exchange.messages import CHUNKED, LENGTH, START, body
-from tests.driving import Connection, answering, request, run, settled, until
+from tests.driving import Connection, answering, request, settled, until
 from tests.guests import (
     CONTINUE,
     PAUSE,
@@ -23,7 +23,7 @@ from tests.guests import (
 
 
 @pytest.mark.parametrize("with_body", [False, True])
-def test_pause_in_request_headers(serve_guests: Serve, with_body: bool) -> None:
+async def test_pause_in_request_headers(serve_guests: Serve, with_body: bool) -> None:
     resumer, seen = Resumer(), []
     guest = Guest(
         on_request_headers=pausing,
@@ -42,28 +42,25 @@ def test_pause_in_request_headers(serve_guests: Serve, with_body: bool) -> None:
             resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
             assert (await connection.over()).body == b"app"
 
-    run(main)
+    await main()
     assert seen == ([(6, 1)] if with_body else [])
 
 
-def test_pause_in_response_while_the_app_streams(serve_guests: Serve) -> None:
+async def test_pause_in_response_while_the_app_streams(serve_guests: Serve) -> None:
     """The app goes on; all of it comes out after the resume, though the app is long over."""
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(answering(b"a", b"b", b"c"), guest) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await settled()
-            assert connection.response.messages == []
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            assert (await connection.over()).body == b"abc"
-
-    run(main)
+    async with serve_guests(answering(b"a", b"b", b"c"), guest) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await settled()
+        assert connection.response.messages == []
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        assert (await connection.over()).body == b"abc"
 
 
-def test_body_that_a_plugin_holds_until_it_is_whole(serve_guests: Serve) -> None:
+async def test_body_that_a_plugin_holds_until_it_is_whole(serve_guests: Serve) -> None:
     sizes: list[tuple[int, int]] = []
 
     def on_body(api: Api, context: int, size: int, end: int) -> int:
@@ -75,25 +72,22 @@ def test_body_that_a_plugin_holds_until_it_is_whole(serve_guests: Serve) -> None
             response = await request(middleware)
             assert response.chunks == [b"abcdef"]
 
-    run(main)
+    await main()
     assert sizes == [(2, 0), (4, 0), (6, 1)]
 
 
 @pytest.mark.parametrize(("direction", "status"), [(REQUEST, 413), (RESPONSE, 500)])
-def test_held_body_over_the_limit(serve_guests: Serve, direction: int, status: int) -> None:
+async def test_held_body_over_the_limit(serve_guests: Serve, direction: int, status: int) -> None:
     guest = Guest(**{f"on_{('request', 'response')[direction]}_body": pausing})
     limits = {"request_body": 5, "response_body": 5}
 
-    async def main() -> None:
-        app = answering(b"abc", b"def", headers=LENGTH)
-        async with serve_guests(app, guest, limits=limits) as middleware:
-            response = await request(middleware, "POST", body=[b"abc", b"def"] if direction == REQUEST else ())
-            assert response.status == status
-
-    run(main)
+    app = answering(b"abc", b"def", headers=LENGTH)
+    async with serve_guests(app, guest, limits=limits) as middleware:
+        response = await request(middleware, "POST", body=[b"abc", b"def"] if direction == REQUEST else ())
+        assert response.status == status
 
 
-def test_watermark_stops_reading_the_client_and_the_app(serve_guests: Serve) -> None:
+async def test_watermark_stops_reading_the_client_and_the_app(serve_guests: Serve) -> None:
     """PAUSE on headers is back-pressure: no more than the limit, and a chunk, is read while it lasts."""
     resumer = Resumer()
     guest = Guest(on_request_headers=pausing, on_response_headers=pausing, **resumer.callbacks)
@@ -109,25 +103,22 @@ def test_watermark_stops_reading_the_client_and_the_app(serve_guests: Serve) -> 
             produced += 1
         await send(body(b""))
 
-    async def main() -> None:
-        limits = {"request_body": 5, "response_body": 5}
-        async with serve_guests(app, guest, limits=limits) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
-            for number in range(10):
-                connection.feed(b"xxx", more=number < 9)
-            await settled()
-            assert connection.received == 2
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
-            await until(lambda: produced > 0)
-            await settled()
-            assert produced == 1
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-            assert (await connection.over()).body == b"xxx" * 10
-
-    run(main)
+    limits = {"request_body": 5, "response_body": 5}
+    async with serve_guests(app, guest, limits=limits) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        for number in range(10):
+            connection.feed(b"xxx", more=number < 9)
+        await settled()
+        assert connection.received == 2
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        await until(lambda: produced > 0)
+        await settled()
+        assert produced == 1
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        assert (await connection.over()).body == b"xxx" * 10
 
 
-def test_app_blocked_by_a_plugin_loses_no_request_body(serve_guests: Serve) -> None:
+async def test_app_blocked_by_a_plugin_loses_no_request_body(serve_guests: Serve) -> None:
     """While `send` waits for the plugin, what the client sends is kept for the app, but not without bound."""
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
@@ -154,12 +145,12 @@ def test_app_blocked_by_a_plugin_loses_no_request_body(serve_guests: Serve) -> N
             resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
             assert (await connection.over()).body == b"x" * 10 + b"end"
 
-    run(main)
+    await main()
     assert got == b"0123456789"
 
 
 @pytest.mark.parametrize("plugin_reads", [False, True])
-def test_app_that_receives_and_sends_in_two_tasks(serve_guests: Serve, plugin_reads: bool) -> None:
+async def test_app_that_receives_and_sends_in_two_tasks(serve_guests: Serve, plugin_reads: bool) -> None:
     """As Starlette listens for a disconnect while it streams: nothing is lost, nothing is received twice at once."""
     resumer = Resumer()
     callbacks: dict[str, Any] = {"on_request_body": passing} if plugin_reads else {}
@@ -191,12 +182,12 @@ def test_app_that_receives_and_sends_in_two_tasks(serve_guests: Serve, plugin_re
             resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
             assert (await connection.over()).body == b"x" * 10 + b"end"
 
-    run(main)
+    await main()
     assert b"".join(got) == b"01234"
 
 
 @pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
-def test_pause_that_nothing_ends_is_told_once(
+async def test_pause_that_nothing_ends_is_told_once(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, direction: int
 ) -> None:
     guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing})
@@ -206,11 +197,11 @@ def test_pause_that_nothing_ends_is_told_once(
             response = await request(middleware)
             assert (response.status, response.complete) == (504, True)
 
-    run(main)
+    await main()
     assert caplog.text.count("paused a stream for 0.05 s") == 1
 
 
-def test_pause_ends_though_the_app_neither_sends_nor_ends(serve_guests: Serve) -> None:
+async def test_pause_ends_though_the_app_neither_sends_nor_ends(serve_guests: Serve) -> None:
     """A server-sent stream that has nothing to say, behind a plugin that never lets its head go."""
     told = asyncio.Event()
 
@@ -228,22 +219,19 @@ def test_pause_ends_though_the_app_neither_sends_nor_ends(serve_guests: Serve) -
             connection.hang_up()
             await connection.over()
 
-    run(main)
+    await main()
     assert told.is_set()
 
 
-def test_slow_plugin_that_is_heard_of_in_time_is_not_cut(serve_guests: Serve) -> None:
+async def test_slow_plugin_that_is_heard_of_in_time_is_not_cut(serve_guests: Serve) -> None:
     resumer = Resumer()
     guest = Guest(on_request_headers=pausing, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), guest, pause_timeout=5) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await settled()
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
-            assert (await connection.over()).status == 200
-            # Its timer is gone: nothing answers a second time.
-            await settled()
-
-    run(main)
+    async with serve_guests(answering(b"app"), guest, pause_timeout=5) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await settled()
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        assert (await connection.over()).status == 200
+        # Its timer is gone: nothing answers a second time.
+        await settled()

@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
 from tests.asgi.exchange.messages import START, body
-from tests.driving import request, run
+from tests.driving import request
 from tests.guests import (
     CONTINUE,
     Api,
@@ -19,7 +19,7 @@ from tests.guests import (
 
 
 @pytest.mark.parametrize("offered", [True, False])
-def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
+async def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
     """They pass the plugins; a server that does not take them is not told of any."""
     seen: list[tuple[int, int]] = []
     guest = Guest(
@@ -47,12 +47,12 @@ def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
                 assert kinds == ["start", "body", "body"]
                 assert "trailers" not in response.messages[0]
 
-    run(main)
+    await main()
     assert seen == [(3, 0)]
 
 
 @pytest.mark.parametrize("phase", ["response_headers", "response_body"])
-def test_local_response_in_place_of_one_with_trailers(serve_guests: Serve, phase: str) -> None:
+async def test_local_response_in_place_of_one_with_trailers(serve_guests: Serve, phase: str) -> None:
     """What the app announced was about its own response: a server would wait for trailers that never come."""
 
     def on_phase(api: Api, *_: int) -> int:
@@ -64,17 +64,14 @@ def test_local_response_in_place_of_one_with_trailers(serve_guests: Serve, phase
         await send(body(b"app"))
         await send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
 
-    async def main() -> None:
-        extensions: dict[str, Any] = {"http.response.trailers": {}}
-        async with serve_guests(app, Guest(**{f"on_{phase}": on_phase})) as middleware:
-            response = await request(middleware, extensions=extensions)
-            assert (response.status, response.body, response.complete) == (403, b"no", True)
-            assert "trailers" not in response.messages[0]
-
-    run(main)
+    extensions: dict[str, Any] = {"http.response.trailers": {}}
+    async with serve_guests(app, Guest(**{f"on_{phase}": on_phase})) as middleware:
+        response = await request(middleware, extensions=extensions)
+        assert (response.status, response.body, response.complete) == (403, b"no", True)
+        assert "trailers" not in response.messages[0]
 
 
-def test_trailers_behind_a_body_that_is_held(serve_guests: Serve) -> None:
+async def test_trailers_behind_a_body_that_is_held(serve_guests: Serve) -> None:
     """Nothing was sent yet when they come: head, body and trailers leave in their order."""
     guest = Guest(
         on_response_body=pausing,
@@ -86,28 +83,22 @@ def test_trailers_behind_a_body_that_is_held(serve_guests: Serve) -> None:
         await send(body(b"app"))
         await send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
 
-    async def main() -> None:
-        extensions: dict[str, Any] = {"http.response.trailers": {}}
-        async with serve_guests(app, guest) as middleware:
-            start, piece, end, trailers = (await request(middleware, extensions=extensions)).messages
-            assert start["trailers"] is True
-            assert (piece["body"], piece["more_body"], end["body"], end["more_body"]) == (b"app", True, b"", False)
-            assert trailers["headers"] == [(b"x-good", b"1")]
-
-    run(main)
+    extensions: dict[str, Any] = {"http.response.trailers": {}}
+    async with serve_guests(app, guest) as middleware:
+        start, piece, end, trailers = (await request(middleware, extensions=extensions)).messages
+        assert start["trailers"] is True
+        assert (piece["body"], piece["more_body"], end["body"], end["more_body"]) == (b"app", True, b"", False)
+        assert trailers["headers"] == [(b"x-good", b"1")]
 
 
-def test_trailers_without_any_body(serve_guests: Serve) -> None:
+async def test_trailers_without_any_body(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "headers": [(b"content-length", b"00")], "trailers": True})
         await send(body(b""))
         await send({"type": "http.response.trailers", "headers": [(b"x-t", b"1")], "more_trailers": False})
 
-    async def main() -> None:
-        extensions: dict[str, Any] = {"http.response.trailers": {}}
-        async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
-            response = await request(middleware, extensions=extensions)
-            kinds = [message["type"].rpartition(".")[2] for message in response.messages]
-            assert kinds == ["start", "body", "trailers"]
-
-    run(main)
+    extensions: dict[str, Any] = {"http.response.trailers": {}}
+    async with serve_guests(app, Guest(on_response_body=passing)) as middleware:
+        response = await request(middleware, extensions=extensions)
+        kinds = [message["type"].rpartition(".")[2] for message in response.messages]
+        assert kinds == ["start", "body", "trailers"]

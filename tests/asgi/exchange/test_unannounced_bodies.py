@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.exchange.messages import START, body
-from tests.driving import Connection, run, settled
+from tests.driving import Connection, settled
 from tests.guests import (
     REQUEST,
     REQUEST_BODY,
@@ -18,7 +18,7 @@ from tests.guests import (
 )
 
 
-def test_unannounced_body_while_paused_is_collected_to_the_limit_only(serve_guests: Serve) -> None:
+async def test_unannounced_body_while_paused_is_collected_to_the_limit_only(serve_guests: Serve) -> None:
     resumer, got = Resumer(), []
     guest = Guest(on_request_headers=pausing, on_request_body=passing, **resumer.callbacks)
 
@@ -39,13 +39,13 @@ def test_unannounced_body_while_paused_is_collected_to_the_limit_only(serve_gues
             connection.hang_up()
             await connection.over()
 
-    run(main)
+    await main()
     assert got == [{"type": "http.request", "body": b"some" * 3, "more_body": True}]
 
 
 @pytest.mark.parametrize("reads_body", [True, False])
 @pytest.mark.parametrize("version", ["1.1", "2"])
-def test_body_that_no_header_announces(serve_guests: Serve, reads_body: bool, version: str) -> None:
+async def test_body_that_no_header_announces(serve_guests: Serve, reads_body: bool, version: str) -> None:
     """A body ends by `more_body` alone: plugins that look at bodies see it, and so does the app."""
     got: list[Message] = []
     seen: list[tuple[int, ...]] = []
@@ -65,13 +65,13 @@ def test_body_that_no_header_announces(serve_guests: Serve, reads_body: bool, ve
             connection.feed(b"more!")
             await connection.over()
 
-    run(main)
+    await main()
     assert [(message["body"], message["more_body"]) for message in got] == [(b"some", True), (b"more!", False)]
     assert seen == ([(0,), (4, 0), (5, 1)] if reads_body else [(1,)])
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_guests: Serve, resumes: bool) -> None:
+async def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_guests: Serve, resumes: bool) -> None:
     """No plugin looks at bodies, so the app gets what it gets without any, whether the body came early or late."""
     resumer, got = Resumer(), []
     guest = Guest(on_request_headers=pausing if resumes else passing, **resumer.callbacks)
@@ -92,11 +92,11 @@ def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_guests:
             connection.feed(b"two")
             await connection.over()
 
-    run(main)
+    await main()
     assert [(message["body"], message["more_body"]) for message in got] == [(b"one", True), (b"two", False)]
 
 
-def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve_guests: Serve) -> None:
+async def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve_guests: Serve) -> None:
     """The second has no context yet, and looks at bodies."""
     resumer, got = Resumer(), []
     seen: list[bytes] = []
@@ -116,12 +116,12 @@ def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits(serve
             resumer.later(lambda api: (api.act_for(first.created[0]), api.resume(REQUEST)))
             await connection.over()
 
-    run(main)
+    await main()
     assert got == [{"type": "http.request", "body": b"seen", "more_body": False}]
     assert seen == [b"seen"]
 
 
-def test_empty_piece_before_the_end_of_no_body(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_empty_piece_before_the_end_of_no_body(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """It is no body; the app hears of the end once."""
     got: list[Message] = []
 
@@ -139,6 +139,6 @@ def test_empty_piece_before_the_end_of_no_body(serve_guests: Serve, caplog: pyte
             connection.hang_up()
             await connection.over()
 
-    run(main)
+    await main()
     assert got == [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
     assert "not announced" not in caplog.text

@@ -236,18 +236,18 @@ def test_random_hostcalls(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_context_that_becomes_effective_by_its_own_id_and_is_none_again(way: dict[str, Any]) -> None:
+async def test_a_context_that_becomes_effective_by_its_own_id_and_is_none_again(way: dict[str, Any]) -> None:
     script = "\n".join(
         f"request_headers: {line}"
         for line in ("set_effective_context %self", "set_effective_context 0", 'get_header_map_value 0 "x-a"')
     )
-    _, lines = asyncio.run(run_once(script, way, 1))
+    _, lines = await run_once(script, way, 1)
     assert lines[2] == 'request_headers: get_header_map_value 0 "x-a" = 0 -> "1"'
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_script_runs(way: dict[str, Any]) -> None:
-    seen, lines = asyncio.run(run_once('request_headers: get_header_map_value 0 "x-a"', way, 1))
+async def test_the_script_runs(way: dict[str, Any]) -> None:
+    seen, lines = await run_once('request_headers: get_header_map_value 0 "x-a"', way, 1)
     assert len(seen) == 6
     assert lines == [f'request_headers: get_header_map_value 0 "x-a" = 0 -> "{value}"' for value in (1, 3)]
 
@@ -280,12 +280,14 @@ def test_properties_that_kernels_answer(probes: list[Path], change: str, which: 
         assert other == first
 
 
-def test_such_properties_let_no_request_leave_its_kernels(probes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_such_properties_let_no_request_leave_its_kernels(
+    probes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     left: list[object] = []
     monkeypatch.setattr(Resident, "take_back", lambda *_: left.append(None))
     lines = [f'{phase}: get_property "{path}"' for phase in PHASES for path in ANSWERED]
     for way in WAYS[1:]:
-        _, told = asyncio.run(run_once("\n".join([*lines, r'log: get_property "response\x00code"']), way, 1, probes[1]))
+        _, told = await run_once("\n".join([*lines, 'log: get_property "response\\x00code"']), way, 1, probes[1])
         assert len(told) == 2 * (len(lines) - len(ANSWERED) + 1) and not left
 
 

@@ -12,7 +12,7 @@ import pytest
 from asgi_wasm import WasmMiddleware, metrics_app
 from asgi_wasm.engines.null import GuestTrap
 from tests.asgi.acting import Resumer
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import (
     CONTINUE,
     PAUSE,
@@ -89,7 +89,7 @@ ACTS: dict[str, tuple[str, Callable[[Api], object], int, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_nothing_comes_of_it(serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: str) -> None:
+async def test_nothing_comes_of_it(serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: str) -> None:
     phase, act, verdict, expected = ACTS[name]
     caplog.set_level(logging.INFO, "asgi_wasm")
     seen: list[Any] = []
@@ -108,7 +108,7 @@ def test_nothing_comes_of_it(serve_guests: Serve, caplog: pytest.LogCaptureFixtu
             assert told(middleware) == now
         assert {**guest_verdicts(caplog)} == expected
 
-    run(main)
+    await main()
     ((path, headers, _),) = seen
     assert path == "/a"
     assert (b"content-length", b"3") in headers
@@ -132,7 +132,7 @@ def guest_verdicts(caplog: pytest.LogCaptureFixture) -> dict[str, int]:
     return {word: 1 for text, word in words.items() if any(f"observed only: {text}" in line for line in lines)}
 
 
-def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
+async def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
     """The verdict of an answer that comes after the app's own response counts all the same."""
     resumer = Resumer()
     phases: list[str] = []
@@ -143,21 +143,18 @@ def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
 
     guest = Guest(on_request_headers=lambda api, *_: PAUSE, on_response_headers=on_response, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(APP, guest, guest_of_others(), entries=[OBSERVE, {}]) as middleware:
-            assert (await request(middleware)).body == b"app's answer"
-            assert told(middleware) == {"pause": 1}
-            assert (phases, guest.logged) == ([], [])
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
-            await resumer.done()
-            # The app's response, which had come meanwhile, and then the end.
-            assert (phases, guest.logged) == (["response"], guest.created)
-            assert (await request(middleware)).status == 200
-            resumer.later(lambda api: (api.act_for(guest.created[1]), api.reply(401)))
-            await resumer.done()
-            assert told(middleware) == {"pause": 2, "answer": 1}
-
-    run(main)
+    async with serve_guests(APP, guest, guest_of_others(), entries=[OBSERVE, {}]) as middleware:
+        assert (await request(middleware)).body == b"app's answer"
+        assert told(middleware) == {"pause": 1}
+        assert (phases, guest.logged) == ([], [])
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        await resumer.done()
+        # The app's response, which had come meanwhile, and then the end.
+        assert (phases, guest.logged) == (["response"], guest.created)
+        assert (await request(middleware)).status == 200
+        resumer.later(lambda api: (api.act_for(guest.created[1]), api.reply(401)))
+        await resumer.done()
+        assert told(middleware) == {"pause": 2, "answer": 1}
 
 
 def guest_of_others() -> Guest:
@@ -170,25 +167,22 @@ def guest_of_others() -> Guest:
     return Guest(on_response_headers=on_headers)
 
 
-def test_among_plugins_that_enforce(serve_guests: Serve) -> None:
+async def test_among_plugins_that_enforce(serve_guests: Serve) -> None:
     """One before it answers: it was never asked, and hears of the end alone."""
 
     def deny(api: Api, *_: int) -> int:
         api.reply(403, b"denied")
         return PAUSE
 
-    async def main() -> None:
-        observer = Guest(on_request_headers=lambda api, *_: PAUSE)
-        entries = [{"priority": 2}, {"priority": 1, **OBSERVE}]
-        async with serve_guests(APP, Guest(on_request_headers=deny), observer, entries=entries) as middleware:
-            assert (await request(middleware)).body == b"denied"
-            assert observer.logged == observer.created != []
-            assert told(middleware, "g1") == {}
-
-    run(main)
+    observer = Guest(on_request_headers=lambda api, *_: PAUSE)
+    entries = [{"priority": 2}, {"priority": 1, **OBSERVE}]
+    async with serve_guests(APP, Guest(on_request_headers=deny), observer, entries=entries) as middleware:
+        assert (await request(middleware)).body == b"denied"
+        assert observer.logged == observer.created != []
+        assert told(middleware, "g1") == {}
 
 
-def test_what_buffers_sees_the_whole_body(serve_guests: Serve) -> None:
+async def test_what_buffers_sees_the_whole_body(serve_guests: Serve) -> None:
     bodies: list[bytes] = []
 
     def on_body(api: Api, context: int, size: int, end: int) -> int:
@@ -202,84 +196,66 @@ def test_what_buffers_sees_the_whole_body(serve_guests: Serve) -> None:
             assert (await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])).status == 200
             assert told(middleware) == {"pause": 1}
 
-    run(main)
+    await main()
     assert bodies == [b"abcdef"]
 
 
-def test_a_body_over_its_limit(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_body=lambda api, *_: PAUSE)
-        limits = {"request_body": 5}
-        async with serve_guests(APP, guest, entries=[OBSERVE], limits=limits) as middleware:
-            assert (await request(middleware, "POST", body=[b"abcd", b"efgh"])).status == 200
-            assert told(middleware) == {"pause": 1, "answer": 1}
-
-    run(main)
+async def test_a_body_over_its_limit(serve_guests: Serve) -> None:
+    guest = Guest(on_request_body=lambda api, *_: PAUSE)
+    limits = {"request_body": 5}
+    async with serve_guests(APP, guest, entries=[OBSERVE], limits=limits) as middleware:
+        assert (await request(middleware, "POST", body=[b"abcd", b"efgh"])).status == 200
+        assert told(middleware) == {"pause": 1, "answer": 1}
 
 
-def test_late_ones_are_bounded(serve_guests: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_late_ones_are_bounded(serve_guests: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_wasm.host.streams.observing.MOST_LATE", 2)
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: PAUSE)
-        async with serve_guests(APP, guest, entries=[OBSERVE]) as middleware:
-            for _ in range(4):
-                assert (await request(middleware)).status == 200
-            assert told(middleware) == {"pause": 4, "late": 2}
-            assert len(guest.deleted) == 2
-            await asyncio.sleep(0)
-
-    run(main)
+    guest = Guest(on_request_headers=lambda api, *_: PAUSE)
+    async with serve_guests(APP, guest, entries=[OBSERVE]) as middleware:
+        for _ in range(4):
+            assert (await request(middleware)).status == 200
+        assert told(middleware) == {"pause": 4, "late": 2}
+        assert len(guest.deleted) == 2
+        await asyncio.sleep(0)
 
 
-def test_a_plugin_that_does_not_start(serve_guests: Serve) -> None:
+async def test_a_plugin_that_does_not_start(serve_guests: Serve) -> None:
     """It keeps no server from starting, and no request from the app."""
 
-    async def main() -> None:
-        guest = Guest(on_configure=lambda api, *_: 0)
-        async with serve_guests(APP, guest, entries=[OBSERVE]) as middleware:
-            assert (await request(middleware)).status == 200
-            assert told(middleware) == {"failure": 1}
-
-    run(main)
+    guest = Guest(on_configure=lambda api, *_: 0)
+    async with serve_guests(APP, guest, entries=[OBSERVE]) as middleware:
+        assert (await request(middleware)).status == 200
+        assert told(middleware) == {"failure": 1}
 
 
-def test_a_reply_that_would_come_too_late(serve_guests: Serve) -> None:
+async def test_a_reply_that_would_come_too_late(serve_guests: Serve) -> None:
     """In a stream without a length, the head has gone out."""
 
-    async def main() -> None:
-        guest = Guest(on_response_body=once(lambda api: api.reply(403), CONTINUE))
-        async with serve_guests(answering(b"a", b"b"), guest, entries=[OBSERVE]) as middleware:
-            assert (await request(middleware)).body == b"ab"
-            assert told(middleware) == {"close": 1}
-
-    run(main)
+    guest = Guest(on_response_body=once(lambda api: api.reply(403), CONTINUE))
+    async with serve_guests(answering(b"a", b"b"), guest, entries=[OBSERVE]) as middleware:
+        assert (await request(middleware)).body == b"ab"
+        assert told(middleware) == {"close": 1}
 
 
-def test_a_client_that_leaves(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: PAUSE)
-        async with serve_guests(answering(), guest, entries=[OBSERVE]) as middleware:
-            sent = await request(middleware, "POST", body=[b"abc"], stays=False)
-            assert not sent.complete
-            # Nothing that it waits for can be of use.
-            assert guest.deleted == guest.created != []
-
-    run(main)
+async def test_a_client_that_leaves(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=lambda api, *_: PAUSE)
+    async with serve_guests(answering(), guest, entries=[OBSERVE]) as middleware:
+        sent = await request(middleware, "POST", body=[b"abc"], stays=False)
+        assert not sent.complete
+        # Nothing that it waits for can be of use.
+        assert guest.deleted == guest.created != []
 
 
-def test_counted_and_traced(serve_guests: Serve) -> None:
+async def test_counted_and_traced(serve_guests: Serve) -> None:
     """By the host's own metrics; in a trace, a verdict is marked."""
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=once(lambda api: api.reply(403), PAUSE))
-        settings = {"metrics": True, "trace_requests": 5}
-        async with serve_guests(APP, guest, entries=[OBSERVE], **settings) as middleware:
-            assert (await request(middleware)).status == 200
-            counted = await request(metrics_app)
-            assert b'asgi_wasm_observed_total{plugin="g0",verdict="answer"}' in counted.body
-            (traced,) = middleware.traces()
-            (verdict,) = [call for call in traced.calls if call.name == "on_request_headers"]
-            assert "observed only" in verdict.answer
-
-    run(main)
+    guest = Guest(on_request_headers=once(lambda api: api.reply(403), PAUSE))
+    settings = {"metrics": True, "trace_requests": 5}
+    async with serve_guests(APP, guest, entries=[OBSERVE], **settings) as middleware:
+        assert (await request(middleware)).status == 200
+        counted = await request(metrics_app)
+        assert b'asgi_wasm_observed_total{plugin="g0",verdict="answer"}' in counted.body
+        (traced,) = middleware.traces()
+        (verdict,) = [call for call in traced.calls if call.name == "on_request_headers"]
+        assert "observed only" in verdict.answer

@@ -128,7 +128,7 @@ def test_other_methods() -> None:
     assert (response.status, response.header(b"allow")) == (405, b"GET, HEAD")
 
 
-def test_mounted() -> None:
+async def test_mounted() -> None:
     async def main() -> httpx.Response:
         app = FastAPI()
         app.mount("/metrics", metrics_app)
@@ -137,7 +137,7 @@ def test_mounted() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://test", follow_redirects=True) as client:
             return await client.get("/metrics")
 
-    assert "hits_total" in run(main).text
+    assert "hits_total" in (await main()).text
 
 
 def test_websocket_is_refused_and_lifespan_unknown() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from asgi_wasm.host.abi import MetricType
-from tests.driving import run, until
+from tests.driving import until
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import SECONDS, Listener
 from tests.services.stores.worker import worker
@@ -18,7 +18,7 @@ from tests.services.stores.worker import worker
 TIMES = 2000
 
 
-def test_no_update_is_lost_when_one_is_killed(shared_place: Place, tmp_path: Path) -> None:
+async def test_no_update_is_lost_when_one_is_killed(shared_place: Place, tmp_path: Path) -> None:
     outputs = [tmp_path / f"{number}.txt" for number in range(3)]
     with ExitStack() as stack:
         processes = [
@@ -41,14 +41,11 @@ def test_no_update_is_lost_when_one_is_killed(shared_place: Place, tmp_path: Pat
     assert 0 < told[0] < TIMES, "it was killed in the middle"
     assert told[1:] == [TIMES, TIMES]
 
-    async def main() -> None:
-        async with shared_place.stores(1) as (store,):
-            final = int((store.shared_data.get("vm", b"count") or (b"0", 0))[0])
-            # The killed one may have counted once without telling it.
-            assert final - sum(told) in (0, 1)
-            assert store.metrics.value("p", MetricType.COUNTER, "count") - sum(told) in (0, 1)
-
-    run(main)
+    async with shared_place.stores(1) as (store,):
+        final = int((store.shared_data.get("vm", b"count") or (b"0", 0))[0])
+        # The killed one may have counted once without telling it.
+        assert final - sum(told) in (0, 1)
+        assert store.metrics.value("p", MetricType.COUNTER, "count") - sum(told) in (0, 1)
 
 
 def counted(path: Path) -> int:
@@ -67,40 +64,34 @@ async def line(process: Popen[bytes]) -> str:
     return (await asyncio.to_thread(process.stdout.readline)).decode().strip()
 
 
-def test_a_queue_wakes_its_owner_in_another_process_and_the_next_when_that_is_killed(shared_place: Place) -> None:
-    async def main() -> None:
-        async with shared_place.stores(1) as (store,):
-            here = Listener(store)
-            token = store.queues.register("vm", b"q", here.root)
-            with worker(shared_place.url, "listen", "3") as process:
-                assert await line(process) == "registered"
-                assert store.queues.resolve("vm", b"q") == token
-                for value in (b"one", b"two"):
-                    store.queues.enqueue(token, value)
-                    assert await line(process) == value.decode()
-                assert here.heard == []
-                process.kill()
-                process.wait()
-            store.queues.enqueue(token, b"three")
-            await until(lambda: here.heard == [token])
-            assert store.queues.dequeue(token) == b"three"
-
-    run(main)
-
-
-def test_values_wait_for_an_owner(shared_place: Place) -> None:
-    async def main() -> None:
-        with worker(shared_place.url, "listen", "1") as process:
+async def test_a_queue_wakes_its_owner_in_another_process_and_the_next_when_that_is_killed(shared_place: Place) -> None:
+    async with shared_place.stores(1) as (store,):
+        here = Listener(store)
+        token = store.queues.register("vm", b"q", here.root)
+        with worker(shared_place.url, "listen", "3") as process:
             assert await line(process) == "registered"
+            assert store.queues.resolve("vm", b"q") == token
+            for value in (b"one", b"two"):
+                store.queues.enqueue(token, value)
+                assert await line(process) == value.decode()
+            assert here.heard == []
             process.kill()
             process.wait()
-        async with shared_place.stores(1) as (store,):
-            token = store.queues.resolve("vm", b"q")
-            assert token is not None
-            assert store.queues.enqueue(token, b"kept")
-            owner = Listener(store)
-            assert store.queues.register("vm", b"q", owner.root) == token
-            assert store.queues.dequeue(token) == b"kept"
-            assert owner.heard == []
+        store.queues.enqueue(token, b"three")
+        await until(lambda: here.heard == [token])
+        assert store.queues.dequeue(token) == b"three"
 
-    run(main)
+
+async def test_values_wait_for_an_owner(shared_place: Place) -> None:
+    with worker(shared_place.url, "listen", "1") as process:
+        assert await line(process) == "registered"
+        process.kill()
+        process.wait()
+    async with shared_place.stores(1) as (store,):
+        token = store.queues.resolve("vm", b"q")
+        assert token is not None
+        assert store.queues.enqueue(token, b"kept")
+        owner = Listener(store)
+        assert store.queues.register("vm", b"q", owner.root) == token
+        assert store.queues.dequeue(token) == b"kept"
+        assert owner.heard == []
