@@ -117,12 +117,11 @@ def wrapped(folder: Path, place: str, policy: str = "fail_closed") -> WasmMiddle
     settings: dict[str, Any] = {
         "plugins": [{"name": name, "file": folder / f"{name}.wasm", "vm_id": name} for name in ("bad", "good")],
         "routes": [{"uri": f"/{name}", "plugins": {name: {"conf": ""}}} for name in ("bad", "good")],
-        "limits": {"callback_ms": 100},
         # Nobody listens there.
         "upstreams": {"dead": "http://127.0.0.1:1"},
         "cache_dir": folder / "cache",
     }
-    settings["plugins"][0]["failure_policy"] = policy
+    settings["plugins"][0] |= {"failure_policy": policy, "limits": {"callback_ms": 100}}
     app = answering(b"app", headers=[(b"content-length", b"3")])
     return WasmMiddleware(app, settings=settings, foreign_functions=[soon])
 

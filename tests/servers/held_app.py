@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from asgi_wasm import WasmMiddleware
@@ -17,7 +18,7 @@ SETTINGS = {
 
 
 async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-    """It says WAITS when it begins to wait, and HEARD when it learns of the end."""
+    """It says WAITS once it waits, or a plugin holds what it sent, and HEARD when it learns of the end."""
     if scope["type"] == "lifespan":
         message: Message = {}
         while message.get("type") != "lifespan.shutdown":
@@ -28,7 +29,7 @@ async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"ok"})
     else:
         await receive()
-        print("WAITS", flush=True)
+        asyncio.get_running_loop().call_later(0.1, lambda: print("WAITS", flush=True))
         if scope["path"] == "/bare":
             await receive()
             print("HEARD", flush=True)

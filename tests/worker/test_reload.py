@@ -250,7 +250,9 @@ def test_what_drains_ends_with_the_middleware(wrap_guests: Wrap, way: str) -> No
     assert sorted(versions.ended) == [1, 2]
 
 
-def test_an_open_websocket_outlives_the_plugins_that_let_it_in(wrap_guests: Wrap) -> None:
+def test_an_open_websocket_outlives_the_plugins_that_let_it_in(
+    wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They drain as long as they may; its frames passed them by before already."""
     versions = Versions()
 
@@ -261,7 +263,9 @@ def test_an_open_websocket_outlives_the_plugins_that_let_it_in(wrap_guests: Wrap
             await send({"type": "websocket.send", "text": message["text"]})
 
     async def main() -> None:
-        app = wrap_guests(echo, versions.guest, drain_timeout=0.1)
+        app = wrap_guests(echo, versions.guest, drain_timeout=3600)
+        loop = asyncio.get_running_loop()
+        clock = loop.time
         incoming: asyncio.Queue[Any] = asyncio.Queue()
         outgoing: asyncio.Queue[Any] = asyncio.Queue()
         scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
@@ -276,6 +280,7 @@ def test_an_open_websocket_outlives_the_plugins_that_let_it_in(wrap_guests: Wrap
                 assert await outgoing.get() == {"type": "websocket.send", "text": text}
                 if text == "draining":
                     assert versions.ended == []
+                    monkeypatch.setattr(loop, "time", lambda: clock() + 3600)
                     await until(lambda: versions.ended == [1])
             incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
             await asyncio.wait_for(connection, SCRIPT_SECONDS)

@@ -40,6 +40,7 @@ class Calls:
 
     def __init__(self, serve: Serve) -> None:
         self.connections = 0
+        self.asked: list[bytes] = []
         self._serve = serve
         self._writers: list[Writer] = []
 
@@ -63,7 +64,8 @@ class Calls:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                await self._serve(head.split()[1], writer)
+                self.asked.append(head.split()[1])
+                await self._serve(self.asked[-1], writer)
         except (asyncio.IncompleteReadError, OSError):
             writer.close()
 
@@ -182,6 +184,7 @@ def test_answer_of_a_call_that_was_given_up_reaches_nobody(begun: bytes) -> None
     async def main() -> None:
         async with Calls(saying(begun, POISON)) as calls:
             task = asyncio.ensure_future(calls.get("/first"))
+            await until(lambda: calls.asked)
             await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

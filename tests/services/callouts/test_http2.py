@@ -291,6 +291,8 @@ def test_server_that_goes_away_ends_what_it_has_begun() -> None:
 
         async with Server(serve) as server:
             first = asyncio.ensure_future(server.get("/first"))
+            await until(lambda: b"/first" in (path for served in server.connections for path in served.paths.values()))
+            # What it wrote then is read in the next iterations.
             await asyncio.sleep(0.02)
             assert await server.get() == b"ok"
             assert await first == b"ok"
