@@ -51,6 +51,8 @@ class Faulty:
         self.armed = False
         self.traps = 0
         self.starts = 0
+        # When it trapped.
+        self.starts_before = 0
         # Of a gRPC stream, once; or the one call for an upstream that is not there.
         self.asked = False
         self.calls_nobody = False
@@ -61,6 +63,9 @@ class Faulty:
     def trap(self, name: str, context: int | None = None) -> None:
         if self.armed and name == self.phase and (context is None or context in self.streams):
             self.traps += 1
+            self.starts_before = self.starts
+            # The owner of a queue is started again at once, and told again.
+            self.armed = self.phase != "on_queue_ready"
             raise GuestTrap(f"told to, in {name}")
 
     @property
@@ -109,7 +114,9 @@ class Faulty:
             faulty.pieces.clear()
             faulty.trap("on_configure")
             api.tick(2)
-            api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
+            if faulty.phase == "on_queue_ready":
+                # Only there: for the others it is a request that starts it again.
+                api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
             return 1
 
         def on_request_headers(api: Api, *_: int) -> int:
@@ -198,10 +205,9 @@ def served(wrap_guests: Wrap, faulty: Faulty, policy: str, app: Any = None, **up
 
 async def comes_back(app: Any, faulty: Faulty) -> None:
     """A fresh VM serves, once its back-off is over."""
-    starts = faulty.starts
 
     async def served_by_it() -> None:
-        while faulty.starts == starts:
+        while faulty.starts == faulty.starts_before:
             await request(app)
             await asyncio.sleep(0.002)
 
