@@ -16,7 +16,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = Path("asgi_wasm", "accelerator")
-_SOURCES = ("awaiting.c", "kernel.c", "course.c", "stream.c", "send.c", "module.c")
+_SOURCES = ("awaiting.c", "kernel.c", "course.c", "stream.c", "serve.c", "send.c", "module.c")
 _VARIABLE = "ASGI_WASM_BUILD_ACCELERATOR"
 
 

@@ -35,6 +35,31 @@ class WasmMiddleware:
 
     Making one is cheap: settings are read, modules compiled and plugins started by the server's lifespan startup, or
     by the first request where the server sends none. It keeps no state of a request.
+
+    What an argument says wins over every other source, key by key; the rest comes from ``settings``. Every key and
+    its default is in ``asgi_wasm/settings/README.md``.
+
+    app: the ASGI app that the plugins stand in front of. Needed. Example: ``WasmMiddleware(app)``.
+    plugins: list of `Plugin` or mappings, or a mapping by name. Default: those of the settings.
+        Example: ``[Plugin(name="waf", file="plugins/waf.wasm", priority=10, conf={"block": ["/admin"]})]``.
+    settings: path of a YAML or TOML file, which takes the place of the usual files; or a mapping or `Settings`,
+        which take the place of every other source. Default: the environment, ``.env`` and the usual files.
+        Example: ``Path(__file__).with_name("asgi-wasm.yaml")``.
+    upstreams: mapping of names to URLs, mappings or `Upstream`. Default: none, so plugins can call nobody.
+        Example: ``{"auth": "https://auth.internal:8443"}``.
+    routes: list of `Route` or mappings. Default: none, so that every plugin runs on every request.
+        Example: ``[{"uri": "/orders/*", "plugins": {"waf": {"conf": "strict"}}}]``.
+    engine: ``"auto"``, ``"wasmtime"`` or ``"wasmer"``. Default: ``"auto"``, which is wasmtime.
+        Example: ``"wasmer"``.
+    cache_dir: path of the directory for compiled code. Default: one in the user's cache.
+        Example: ``"/opt/asgi-wasm-cache"``.
+    metrics: bool, or a mapping with ``rules`` and ``buckets``. Default: False. Needs the extra ``metrics``.
+        Example: ``True``.
+    shared_data: URL of the store that workers share. Default: ``"memory://"``, each process its own.
+        Example: ``"redis://localhost:6379/0"``.
+    foreign_functions: Python functions that plugins call by name: those decorated with `foreign_function`, or a
+        mapping by name. They win over Envoy's of the same name. Default: none, besides Envoy's.
+        Example: ``[lookup]``, or ``{"lookup": lookup}``.
     """
 
     _services = SYSTEM
@@ -53,33 +78,7 @@ class WasmMiddleware:
         shared_data: str | None = None,
         foreign_functions: Mapping[str, PythonFunction] | Iterable[PythonFunction] = (),
     ) -> None:
-        """Nothing is read yet: mistakes in the settings are told by the start (`start`).
-
-        What an argument says wins over every other source, key by key; the rest comes from ``settings``. Every key and
-        its default is in ``asgi_wasm/settings/README.md``.
-
-        app: the ASGI app that the plugins stand in front of. Needed. Example: ``WasmMiddleware(app)``.
-        plugins: list of `Plugin` or mappings, or a mapping by name. Default: those of the settings.
-            Example: ``[Plugin(name="waf", file="plugins/waf.wasm", priority=10, conf={"block": ["/admin"]})]``.
-        settings: path of a YAML or TOML file, which takes the place of the usual files; or a mapping or `Settings`,
-            which take the place of every other source. Default: the environment, ``.env`` and the usual files.
-            Example: ``Path(__file__).with_name("asgi-wasm.yaml")``.
-        upstreams: mapping of names to URLs, mappings or `Upstream`. Default: none, so plugins can call nobody.
-            Example: ``{"auth": "https://auth.internal:8443"}``.
-        routes: list of `Route` or mappings. Default: none, so that every plugin runs on every request.
-            Example: ``[{"uri": "/orders/*", "plugins": {"waf": {"conf": "strict"}}}]``.
-        engine: ``"auto"``, ``"wasmtime"`` or ``"wasmer"``. Default: ``"auto"``, which is wasmtime.
-            Example: ``"wasmer"``.
-        cache_dir: path of the directory for compiled code. Default: one in the user's cache.
-            Example: ``"/opt/asgi-wasm-cache"``.
-        metrics: bool, or a mapping with ``rules`` and ``buckets``. Default: False. Needs the extra ``metrics``.
-            Example: ``True``.
-        shared_data: URL of the store that workers share. Default: ``"memory://"``, each process its own.
-            Example: ``"redis://localhost:6379/0"``.
-        foreign_functions: Python functions that plugins call by name: those decorated with `foreign_function`, or a
-            mapping by name. They win over Envoy's of the same name. Default: none, besides Envoy's.
-            Example: ``[lookup]``, or ``{"lookup": lookup}``.
-        """
+        """Nothing is read yet: mistakes in the settings are told by the start (`start`)."""
         self.app = app
         self._load_settings = partial(
             settings_module.load,

@@ -6,7 +6,8 @@
  *
  *     kernel.c   Kernel   one VM's kernel: the lent headers, the way in, what a callback changed
  *     course.c   Course   what is known of all requests of one chain of filters; opens a request
- *     stream.c   Stream   one request, an awaitable; the base of a Python class
+ *     stream.c            what is done around a request's crossings
+ *     serve.c    Stream   one request, an awaitable; the base of a Python class
  *     send.c              the app's `send`, and the end of a stream
  *     awaiting.c          how one awaitable in C awaits others, one after the other
  */
@@ -220,12 +221,21 @@ int trim(PyObject *fields);
 /* The last callback did what takes more than to repeat its changes: it is Python's. */
 int is_odd(const Stream *s, const filter *f, uint32_t news);
 int end_stream(Stream *s);
-/* The message of a body that is whole. */
-PyObject *make_body(PyObject *content);
+/* Shows the headers to each plugin (`LentRequest._show_request`); -1 with an exception. */
+int begin_stream(Stream *s);
+/* What the app gives back for the scope that is its own. */
+PyObject *call_app(Stream *s);
+/* Lets middlewares outside read what the app added to its scope (`own_scope.share_scope`); -1 with an exception. */
+int share_scope(Stream *s);
 /* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass unchanged. */
 int show_piece(Stream *s, PyObject *data, int ends);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
 int show_response(Stream *s, PyObject **fields);
+
+/* serve.c */
+
+/* The message of a body that is whole. */
+PyObject *make_body(PyObject *content);
 
 /* send.c */
 

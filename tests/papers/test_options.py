@@ -11,7 +11,7 @@ from asgi_wasm import WasmMiddleware
 
 _SIGNATURE = inspect.signature(WasmMiddleware.__init__)
 _OPTIONS = [name for name in _SIGNATURE.parameters if name != "self"]
-_DOC = inspect.getdoc(WasmMiddleware.__init__) or ""
+_DOC = inspect.getdoc(WasmMiddleware) or ""
 
 
 def told(option: str) -> str:

@@ -1,0 +1,292 @@
+#include "accelerator.h"
+
+/* --- the whole of it, step by step: what is awaited */
+
+enum { LOOKING = STEPS, IN_APP, SENDING_START, SENDING_BODY, IN_PYTHON };
+
+/* A coroutine of Python's goes on: self.name(then, error), either of which may be None. */
+static int in_python(Stream *s, PyObject *name, int then, PyObject *error) {
+    PyObject *number = then < 0 ? keep(Py_None) : PyLong_FromLong(then);
+    PyObject *coroutine = number ? PyObject_CallMethodObjArgs((PyObject *)s, name, number, error ? error : Py_None, NULL) : NULL;
+    Py_XDECREF(number);
+    return await_next(&s->awaits, coroutine, IN_PYTHON) ? 1 : -1;
+}
+
+static int in_python_after_error(Stream *s, PyObject *name) {
+    PyObject *error = take_error();
+    int more = in_python(s, name, -1, error);
+    Py_XDECREF(error);
+    return more;
+}
+
+static int send_part(Stream *s, PyObject *message, char step) {
+    PyObject *sending = PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
+    return await_next(&s->awaits, sending, step) ? 1 : in_python_after_error(s, text.answer_raised);
+}
+
+/* A copy of the start message of an answer that was made before; of its list, too. */
+static PyObject *copy_start(PyObject *answer) {
+    PyObject *start = PyTuple_GetItem(answer, 0), *made = start ? PyDict_Copy(start) : NULL,
+             *fields = made ? PyDict_GetItemWithError(made, text.headers) : NULL,
+             *copy = fields ? PyList_GetSlice(fields, 0, PyList_Size(fields)) : NULL;
+    if (!copy || PyDict_SetItem(made, text.headers, copy)) Py_CLEAR(made);
+    Py_XDECREF(copy);
+    return made;
+}
+
+PyObject *make_body(PyObject *content) {
+    PyObject *made = PyDict_New();
+    if (made && (PyDict_SetItem(made, text.type, text.body_type) || PyDict_SetItem(made, text.body, content) ||
+                 PyDict_SetItem(made, text.more_body, Py_False)))
+        Py_CLEAR(made);
+    return made;
+}
+
+/* After a callback for an answer that was not straight: -1 for an exception. */
+static int answer_otherwise(Stream *s, PyObject *name, int then) {
+    return then < 0 ? in_python_after_error(s, name) : in_python(s, name, then, NULL);
+}
+
+/* Sends the answer that was found, as `Lent._send_answer` does. */
+static int send_answer(Stream *s) {
+    PyObject *start = copy_start(s->answer), *content = start ? PyTuple_GetItem(s->answer, 1) : NULL,
+             *status = content ? PyDict_GetItemWithError(start, text.status) : NULL,
+             *fields = status ? PyDict_GetItemWithError(start, text.headers) : NULL;
+    long code = fields ? PyLong_AsLong(status) : 0;
+    s->phase = IDLE;
+    put(&s->message, start);
+    put(&s->body, fields ? make_body(content) : NULL);
+    if (!s->body) return in_python_after_error(s, text.answer_raised);
+    if (s->course->sees & SEES_RESPONSE) {
+        put(&s->status, PyBytes_FromFormat("%ld", code));
+        Py_INCREF(fields);
+        int then = s->status ? show_response(s, &fields) : -1;
+        /* It is our own; what plugins are shown later is another list. */
+        if (then == CALL_APP && s->response_changed) {
+            start = PyDict_Copy(start);
+            if (!start || PyDict_SetItem(start, text.headers, fields)) Py_CLEAR(start);
+            if (!start) then = -1;
+        } else {
+            Py_INCREF(start);
+        }
+        Py_XDECREF(fields);
+        if (then != CALL_APP) {
+            Py_XDECREF(start);
+            return answer_otherwise(s, text.answer_otherwise, then);
+        }
+    } else {
+        Py_INCREF(start);
+    }
+    if (s->course->sees & SEES_RESPONSE_BODY) {
+        put(&s->held, keep(start));
+        int then = show_piece(s, content, 1);
+        if (then != CALL_APP) {
+            Py_DECREF(start);
+            return answer_otherwise(s, text.answer_piece_otherwise, then);
+        }
+        put(&s->held, NULL);
+    }
+    s->bytes_out = PyBytes_Size(content);
+    int more = send_part(s, start, SENDING_START);
+    Py_DECREF(start);
+    return more;
+}
+
+static int serve(Stream *s) {
+    int then = begin_stream(s);
+    if (then < 0) return in_python_after_error(s, text.begin_otherwise);
+    if (then == SEND_ANSWER) return send_answer(s);
+    if (then != CALL_APP) return in_python(s, text.begin_otherwise, then, NULL);
+    return await_next(&s->awaits, call_app(s), IN_APP) ? 1 : in_python_after_error(s, text.app_raised);
+}
+
+/* Whether a client's message says that a request has no body. */
+static int is_end(PyObject *message) {
+    if (!PyDict_CheckExact(message) || !is_text(PyDict_GetItemWithError(message, text.type), text.request_type)) return 0;
+    PyObject *body = PyDict_GetItemWithError(message, text.body), *more = PyDict_GetItemWithError(message, text.more_body);
+    return (!body || (PyBytes_CheckExact(body) && !PyBytes_Size(body))) && (!more || more == Py_False);
+}
+
+/* After the client's first message (`asgi.first`). */
+static int look(Stream *s, PyObject *message) {
+    if (!message) return -1;
+    if (is_end(message)) {
+        put(&s->first, keep(message));
+        return serve(s);
+    }
+    PyErr_Clear();
+    PyObject *served = PyObject_CallFunctionObjArgs(s->course->looked, s->scope, s->server_receive, s->server_send, message, NULL);
+    return await_next(&s->awaits, served, IN_PYTHON) ? 1 : -1;
+}
+
+static int start(Stream *s) {
+    if (!s->looks) return serve(s);
+    return await_next(&s->awaits, PyObject_CallObject(s->server_receive, NULL), LOOKING) ? 1 : -1;
+}
+
+static int conclude(Stream *s) {
+    int then = s->own && !s->request && share_scope(s) ? -1 : end_stream(s);
+    if (then == CALL_APP) return 0;
+    return then < 0 ? in_python_after_error(s, text.close_otherwise) : in_python(s, text.close_otherwise, then, NULL);
+}
+
+static int next(PyObject *self, PyObject *result, PyObject *error) {
+    Stream *s = (Stream *)self;
+    switch (s->awaits.step) {
+        case FRESH: return start(s);
+        case LOOKING:
+            if (error) raise_again(error);
+            return look(s, result);
+        case IN_APP: return error ? in_python(s, text.app_raised, -1, error) : conclude(s);
+        case SENDING_START:
+            return error ? in_python(s, text.answer_raised, -1, error) : send_part(s, s->body, SENDING_BODY);
+        case SENDING_BODY: return error ? in_python(s, text.answer_raised, -1, error) : conclude(s);
+        default:
+            if (error) raise_again(error);
+            return error ? -1 : 0;
+    }
+}
+
+static PyObject *stream_iter(PyObject *self) { return keep(self); }
+static PyObject *stream_iternext(PyObject *self) { return awaiting_next(self, &((Stream *)self)->awaits, next); }
+static PySendResult stream_am_send(PyObject *self, PyObject *value, PyObject **result) {
+    return go_on(self, &((Stream *)self)->awaits, next, value, result);
+}
+static PyObject *stream_go_on(PyObject *self, PyObject *value) {
+    return awaiting_send(self, &((Stream *)self)->awaits, next, value);
+}
+static PyObject *stream_throw(PyObject *self, PyObject *arguments) {
+    return awaiting_throw(self, &((Stream *)self)->awaits, next, arguments);
+}
+static PyObject *stream_close(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return awaiting_close(self, &((Stream *)self)->awaits, next);
+}
+
+/* --- the type */
+
+/* end(): ends the streams, for Python. */
+static PyObject *stream_end(PyObject *self, PyObject *unused) {
+    (void)unused;
+    int then = end_stream((Stream *)self);
+    return then < 0 ? NULL : PyLong_FromLong(then);
+}
+
+
+#define REFERENCES(DO) \
+    DO(s->awaits.inner) DO(s->scope) DO(s->own) DO(s->server_receive) DO(s->server_send) DO(s->message) DO(s->held) DO(s->first) \
+    DO(s->answer) DO(s->request) DO(s->properties) DO(s->verdict) DO(s->fields) DO(s->response_fields) DO(s->pseudo[0]) \
+    DO(s->pseudo[1]) DO(s->pseudo[2]) DO(s->pseudo[3]) DO(s->status) DO(s->host_field) DO(s->body)
+
+static int stream_traverse(PyObject *self, visitproc visit, void *arg) {
+    Stream *s = (Stream *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)s->course);
+#define VISIT(field) Py_VISIT(field);
+    REFERENCES(VISIT)
+    return 0;
+}
+
+static int stream_clear(PyObject *self) {
+    Stream *s = (Stream *)self;
+    /* The rest is what its methods count on; a cycle leads by one of these. */
+    Py_CLEAR(s->awaits.inner);
+    Py_CLEAR(s->request);
+    Py_CLEAR(s->own);
+    Py_CLEAR(s->server_receive);
+    Py_CLEAR(s->message);
+    return 0;
+}
+
+static void stream_dealloc(PyObject *self) {
+    Stream *s = (Stream *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+#define CLEAR(field) Py_CLEAR(field);
+    REFERENCES(CLEAR)
+    Py_CLEAR(s->course);
+    if (s->ids != s->few) PyMem_Free(s->ids);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *stream_lane(PyObject *self, void *unused) {
+    (void)unused;
+    PyObject *lane = ((Stream *)self)->course->lane;
+    return keep(lane ? lane : Py_None);
+}
+
+static PyObject *stream_posts(PyObject *self, void *unused) {
+    (void)unused;
+    return keep(((Stream *)self)->course->posts);
+}
+
+static PyObject *stream_ids(PyObject *self, void *unused) {
+    Stream *s = (Stream *)self;
+    PyObject *made = PyList_New(0);
+    (void)unused;
+    for (int i = 0; made && i < s->opened; i++) {
+        PyObject *id = PyLong_FromUnsignedLong(s->ids[i]);
+        if (!id || PyList_Append(made, id)) Py_CLEAR(made);
+        Py_XDECREF(id);
+    }
+    return made;
+}
+
+static PyObject *stream_pseudo(PyObject *self, void *unused) {
+    Stream *s = (Stream *)self;
+    PyObject *made = PyList_New(2 * MOST_PSEUDO);
+    (void)unused;
+    for (int i = 0; made && i < MOST_PSEUDO; i++)
+        if (PyList_SetItem(made, 2 * i, keep(text.pseudo[i])) || PyList_SetItem(made, 2 * i + 1, keep(s->pseudo[i])))
+            Py_CLEAR(made);
+    return made;
+}
+
+#define OBJECT(name) {#name, T_OBJECT, offsetof(Stream, name), 0, NULL}
+#define FIXED(name) {#name, T_OBJECT, offsetof(Stream, name), READONLY, NULL}
+#define FLAG(name) {#name, T_BOOL, offsetof(Stream, name), 0, NULL}
+#define WIDE(name) {#name, T_LONGLONG, offsetof(Stream, name), 0, NULL}
+static PyMemberDef members[] = {
+    FIXED(scope), OBJECT(own), FIXED(server_receive), FIXED(server_send), FIXED(fields), OBJECT(response_fields), OBJECT(status),
+    OBJECT(message), OBJECT(held), OBJECT(first), OBJECT(answer), OBJECT(request), FIXED(properties), OBJECT(verdict), WIDE(began),
+    WIDE(bytes_out), WIDE(request_size), {"phase", T_INT, offsetof(Stream, phase), 0, NULL},
+    {"index", T_INT, offsetof(Stream, index), 0, NULL}, FLAG(client_gone), FLAG(app_is_reading), FLAG(complete), FLAG(drops_body), FLAG(over),
+    FLAG(ends), FLAG(client_ended), FLAG(changed), FLAG(response_changed), {NULL, 0, 0, 0, NULL}};
+static PyGetSetDef getters[] = {{"lane", stream_lane, NULL, NULL, NULL},
+                                {"posts", stream_posts, NULL, NULL, NULL},
+                                {"ids", stream_ids, NULL, NULL, NULL},
+                                {"pseudo", stream_pseudo, NULL, NULL, NULL},
+                                {NULL, NULL, NULL, NULL, NULL}};
+/* `send`, `throw` and `close` are a coroutine's; `app_send` is what the app gets. */
+static PyMethodDef methods[] = {{"send", stream_go_on, METH_O, NULL},
+                                {"throw", stream_throw, METH_VARARGS, NULL},
+                                {"close", stream_close, METH_NOARGS, NULL},
+                                {"app_send", stream_send, METH_O, NULL},
+                                {"end", stream_end, METH_NOARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
+
+/* Only a Course makes them. */
+static PyObject *refuse(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    (void)arguments;
+    (void)keywords;
+    PyErr_Format(PyExc_TypeError, "%R is made by Course.open", type);
+    return NULL;
+}
+
+static PyType_Slot slots[] = {{Py_tp_methods, methods},
+                              {Py_tp_members, members},
+                              {Py_tp_getset, getters},
+                              {Py_tp_traverse, (void *)stream_traverse},
+                              {Py_tp_clear, (void *)stream_clear},
+                              {Py_tp_dealloc, (void *)stream_dealloc},
+                              {Py_tp_new, (void *)refuse},
+                              {Py_am_await, (void *)stream_iter},
+                              {Py_am_send, (void *)stream_am_send},
+                              {Py_tp_iter, (void *)stream_iter},
+                              {Py_tp_iternext, (void *)stream_iternext},
+                              {0, NULL}};
+static PyType_Spec spec = {"asgi_wasm.accelerator._accelerator.Stream", sizeof(Stream), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+
+PyTypeObject *make_stream_type(void) { return (PyTypeObject *)PyType_FromSpec(&spec); }
