@@ -209,7 +209,8 @@ static PyObject *send_piece(Stream *s, PyObject *message) {
     if (size < 0 || (uint64_t)size > UINT32_MAX || !first->call) return send_portably(s, message);
     if (!may_enter(first)) return NULL;
     if ((size || !goes_on) && show_piece(s, data, !goes_on) != CALL_APP) return piece_otherwise(s, message);
-    if (s->held) {
+    /* None: Python has sent it. */
+    if (s->held && s->held != Py_None) {
         PyObject *fields = goes_on ? NULL : PyDict_GetItemWithError(s->held, text.headers);
         if (fields && length_of(s, fields) != size)
             return PyErr_Occurred() ? NULL : PyObject_CallMethodObjArgs((PyObject *)s, text.piece_misfits, message, NULL);

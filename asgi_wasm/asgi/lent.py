@@ -207,7 +207,7 @@ class Lent(LentEnd):
             return
         if plan.sees_body.response:
             self.held = start
-            way = pieces.show(self, content, True)
+            _, way = pieces.show(self, content, True, may_change=False)
             if way is not None:
                 assert self.request is not None
                 await self.request.answer_piece(way)

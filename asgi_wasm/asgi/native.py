@@ -143,6 +143,9 @@ class NativeRequest(Lent):
 
     def piece_otherwise(self, message: Message, error: BaseException | None) -> Awaitable[None]:
         """The app's `send`, after a callback for a piece of a body that was not straight."""
+        sent = None if error is not None else pieces.send_after(self, message)
+        if sent is not None:
+            return sent
         self._leave_crossing(error)
         assert self.request is not None
         return self.request.send_piece(message, pieces.way_from(self, self.index))

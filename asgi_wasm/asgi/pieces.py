@@ -1,7 +1,8 @@
 """Bodies of responses in the lane: each piece is shown to the plugins that look at bodies, by their kernels.
 
-A piece that all of them let pass unchanged goes on as the message that it came in. At the first pause, change, effect
-or failure the request leaves its kernels (`Lent.leave`), and an exchange goes on from that plugin: `PieceWay`.
+A piece that all of them let pass unchanged goes on as the message that it came in, a changed one as another. At the
+first pause, effect or failure, or where what the head says of the length is not true any more, the request leaves its
+kernels (`Lent.leave`), and an exchange goes on from that plugin: `PieceWay`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.asgi.endings import nothing
+from asgi_wasm.asgi.lengths import write
 from asgi_wasm.asgi.lent_state import BODY, IDLE
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.directions import RESPONSE
@@ -38,6 +40,7 @@ class Lent(Protocol):
     phase: int
     index: int
     verdict: int | None
+    message: Message | None
     held: Message | None
     bytes_out: int
     complete: bool
@@ -65,13 +68,16 @@ def length_of(start: Message) -> int | None:
     return length if _FIELDS.fullmatch(b"\n".join(flat)) else -1
 
 
-def show(lent: Lent, data: bytes, end: bool) -> PieceWay | None:
-    """Show a piece to each plugin that looks at bodies, the last first. None when all let it pass unchanged.
+def show(
+    lent: Lent, data: bytes, end: bool, *, before: int | None = None, may_change: bool = True
+) -> tuple[bytes, PieceWay | None]:
+    """Show a piece to each plugin that looks at bodies, the last first: what all let pass.
 
-    Otherwise the request has left its kernels, and the piece is to go this way.
+    With a way, the request has left its kernels, and the piece, as the next plugin was shown it, is to go on by that.
+    ``before``: only to those before this one. Not ``may_change``: who changes it lets the request leave.
     """
     posts = lent.posts
-    for index in range(len(lent.ids) - 1, -1, -1):
+    for index in range(len(lent.ids) - 1 if before is None else before - 1, -1, -1):
         post = posts[index]
         if post.response_body is None:
             continue
@@ -82,13 +88,27 @@ def show(lent: Lent, data: bytes, end: bool) -> PieceWay | None:
             news = post.response_body(lent.ids[index], post.root_id, len(data), end)
         except EngineError as error:
             lent.fail(post, error)
-            return way_from(lent, index)
+            return data, way_from(lent, index)
         if news or post.effects:
-            lent.leave_after_callback(post)
-            return way_from(lent, index)
+            changed = _changed(lent, post, data, end) if may_change else None
+            if changed is None:
+                lent.leave_after_callback(post)
+                return data, way_from(lent, index)
+            data = changed
         keeper.piece = b""
     lent.phase = IDLE
-    return None
+    return data, None
+
+
+def _changed(lent: Lent, post: Post, data: bytes, end: bool) -> bytes | None:
+    """What the last callback made of it, where that is all it did, and the head says nothing else."""
+    changed = None if post.effects else post.changed_piece()
+    if changed is None or len(changed) == len(data):
+        return changed
+    if lent.held is not None:
+        return changed if end else None
+    assert lent.message is not None
+    return changed if length_of(lent.message) is None else None
 
 
 def way_from(lent: Lent, index: int) -> PieceWay:
@@ -99,19 +119,24 @@ def way_from(lent: Lent, index: int) -> PieceWay:
     return PieceWay(len(lent.ids) - 1 - index, lent.verdict, buffer)
 
 
-def send(lent: Lent, message: Message) -> Awaitable[None]:
-    """The app's `send` for a piece of a body that some plugin looks at."""
+def send(lent: Lent, message: Message, shown: tuple[bytes, PieceWay | None] | None = None) -> Awaitable[None]:
+    """The app's `send` for a piece of a body that some plugin looks at. ``shown``: what has come of it already."""
     data, more = message.get("body", b""), message.get("more_body", False)
-    # The app may call `send` from anywhere.
-    lent.posts[0].vm.check_thread()
-    if type(data) is not bytes:
-        return lent.leave().send(message)
     end = not more
-    if data or end:
-        way = show(lent, data, end)
-        if way is not None:
-            assert lent.request is not None
-            return lent.request.send_piece(message, way)
+    if shown is None:
+        # The app may call `send` from anywhere.
+        lent.posts[0].vm.check_thread()
+        if type(data) is not bytes:
+            return lent.leave().send(message)
+        shown = show(lent, data, end) if data or end else (data, None)
+    passed, way = shown
+    if passed is not data:
+        message, data = {**message, "body": passed}, passed
+        if way is None and end and lent.held is not None:
+            lent.held = {**lent.held, "headers": write(lent.held["headers"], len(data))}
+    if way is not None:
+        assert lent.request is not None
+        return lent.request.send_piece(message, way)
     if lent.held is not None:
         if end and length_of(lent.held) != len(data):
             return send_misfit(lent, message)
@@ -121,6 +146,16 @@ def send(lent: Lent, message: Message) -> Awaitable[None]:
         lent.complete = True
         return lent.send_last(message)
     return lent.server_send(message) if data else nothing()
+
+
+def send_after(lent: Lent, message: Message) -> Awaitable[None] | None:
+    """`send` after a callback that was not straight: None where the request is to leave."""
+    post, data, end = lent.posts[lent.index], message.get("body", b""), not message.get("more_body", False)
+    changed = _changed(lent, post, data, end)
+    if changed is None:
+        return None
+    post.pieces.piece = b""
+    return send(lent, message, show(lent, changed, end, before=lent.index))
 
 
 def send_misfit(lent: Lent, message: Message) -> Awaitable[None]:

@@ -1,8 +1,8 @@
 """Bodies of requests in the lane: each piece is shown to the plugins that look at bodies, by their kernels.
 
 A piece that all of them let pass unchanged goes on as the message that it came in, as those of responses do (`pieces`).
-At the first pause, change, effect or failure the request leaves its kernels (`Lent.leave`), and an exchange goes on
-from that plugin: `PieceWay`.
+At the first pause, effect or failure, and at a change of a length that the app was told, the request leaves its kernels
+(`Lent.leave`), and an exchange goes on from that plugin: `PieceWay`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class LentUpload(LentRequest):
     """A request with a body that some plugin looks at."""
 
     shows_body = True
-    # How far the piece came with which the request has left; None where no plugin has seen it.
+    # The piece with which the request has left, and how far it came; None where no plugin has seen it.
+    odd: Message
     way: PieceWay | None = None
 
     def __init__(
@@ -129,11 +130,11 @@ class LentUpload(LentRequest):
             if self.request is not None or not reading.done():
                 break
             self.reading = None
-            message = reading.result()
-            if self._hear(message):
-                self.unread.append(message)
+            shown = self._hear(reading.result())
+            if shown is not None:
+                self.unread.append(shown)
             elif self.request is not None:
-                return message
+                return self.odd
             # No further than one piece, and the end where it is an empty one.
             if self.request_size < size:
                 break
@@ -157,10 +158,11 @@ class LentUpload(LentRequest):
             self.app_is_reading = False
             if self.request is not None:
                 return await self.request.heard(message)
-            if self._hear(message):
-                return message
+            shown = self._hear(message)
+            if shown is not None:
+                return shown
             if self.request is not None:
-                return await self.request.heard(message, self.way)
+                return await self.request.heard(self.odd, self.way)
         return await self.request.receive()
 
     async def _receive_otherwise(self) -> Message:
@@ -179,11 +181,11 @@ class LentUpload(LentRequest):
         await wait([reading])
         if self.request is None and self.reading is reading:
             self.reading = None
-            message = reading.result()
-            if self._hear(message):
-                return message
+            shown = self._hear(reading.result())
+            if shown is not None:
+                return shown
             if self.request is not None:
-                return await self.request.heard(message, self.way)
+                return await self.request.heard(self.odd, self.way)
         # It was another's, or nothing.
         return await self.app_receive()
 
@@ -200,30 +202,40 @@ class LentUpload(LentRequest):
             self.app_is_reading = False
         if self.request is not None:
             return await self.request.heard(message)
-        return message if self._hear(message) else await self.app_receive()
+        return self._hear(message) or await self.app_receive()
 
     # --- what the client says
 
-    def _hear(self, message: Message) -> bool:
-        """Show what it says to each plugin that looks at bodies. True when the app is to have it, unchanged.
+    def _hear(self, message: Message) -> Message | None:
+        """Show what it says to each plugin that looks at bodies: what the app is to have, if anything.
 
-        When the request has left with it, it is for `Request.heard`, and ``way`` says how far it came.
+        When the request has left with it, `Request.heard` is to go on: ``odd`` and ``way``.
         """
         if message["type"] != "http.request" or self.client_ended or self.over:
             return self._hear_odd(message)
         data, end = message.get("body", b""), not message.get("more_body", False)
-        self.way = None
+        self.odd, self.way = message, None
         if type(data) is not bytes:
             self.leave()
-            return False
+            return None
         if not (data or end):
-            return False
-        size, posts = len(data), self.posts
-        self.request_size += size
-        if posts[0].vm.thread != get_ident():
-            posts[0].vm.check_thread()
+            return None
+        self.request_size += len(data)
+        if self.posts[0].vm.thread != get_ident():
+            self.posts[0].vm.check_thread()
+        shown = self._show(data, end)
+        if shown is None:
+            return None
+        self.bytes_in += len(shown)
+        self.client_ended = end
+        if shown is not data:
+            return _with(message, shown) if shown or end else None
+        return message
+
+    def _show(self, data: bytes, end: bool) -> bytes | None:
+        """What all of them let pass."""
         self.phase, self.body_of = BODY, directions.REQUEST
-        for index, post in enumerate(posts):
+        for index, post in enumerate(self.posts):
             if post.show_request is None:
                 continue
             self.index = index
@@ -231,27 +243,34 @@ class LentUpload(LentRequest):
                 news = post.show_request(self.ids[index], post.root_id, data, end)
             except EngineError as error:
                 self.fail(post, error)
-                return self._stop(index)
+                self._stop(index, data)
+                return None
             if news or post.effects:
-                # The kernel does not know of effects, and may have let go of it.
-                post.pieces.piece = data
-                self.leave_after_callback(post)
-                return self._stop(index)
+                changed = None if post.effects else post.changed_piece()
+                if changed is None or (len(changed) != len(data) and self.size is not None):
+                    if not news:
+                        # The kernel does not know of effects, and has let go of it.
+                        post.pieces.piece = data
+                    self.leave_after_callback(post)
+                    self._stop(index, data)
+                    return None
+                data, post.pieces.piece = changed, b""
         self.phase, self.body_of = IDLE, directions.RESPONSE
-        self.bytes_in += size
-        self.client_ended = end
-        return True
+        return data
 
-    def _hear_odd(self, message: Message) -> bool:
+    def _hear_odd(self, message: Message) -> Message | None:
         if message["type"] != "http.request":
             self.client_gone = message["type"] == "http.disconnect"
-            return not self.client_gone
-        return self.client_ended and not tell_after_end(message.get("body"))
+            return None if self.client_gone else message
+        return message if self.client_ended and not tell_after_end(message.get("body")) else None
 
-    def _stop(self, index: int) -> bool:
-        """At the filter whose callback was the last."""
+    def _stop(self, index: int, data: bytes) -> None:
+        """At the filter whose callback was the last, which was shown this."""
         assert self.request is not None
         self.posts[index].pieces.piece = b""
         buffer = self.request.passage.contexts[index].bodies[directions.REQUEST]
-        self.way = PieceWay(index, self.verdict, buffer)
-        return False
+        self.odd, self.way = _with(self.odd, data), PieceWay(index, self.verdict, buffer)
+
+
+def _with(message: Message, data: bytes) -> Message:
+    return {**message, "body": data}

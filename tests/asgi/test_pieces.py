@@ -30,6 +30,13 @@ DEEDS = (
     "trap",
     'set_buffer_bytes 1 0 99 "changed"',
     'set_buffer_bytes 1 0 0 "before "',
+    'set_buffer_bytes 1 99 0 " after"',
+    'set_buffer_bytes 1 0 99 "xyz"',
+    'set_buffer_bytes 1 0 1 "x"',
+    'set_buffer_bytes 1 0 99 ""',
+    'set_buffer_bytes 1 1 1 "x"',
+    'set_buffer_bytes 2 0 1 "x"',
+    "set_buffer_bytes 1 0 1 0xfffffff0 99",
     'send_local_response 403 "d" "no" "" -1',
     "close_stream 1",
     "continue_stream 1",
@@ -139,8 +146,8 @@ async def _exchange(file: Path, conf: str, head: list[tuple[bytes, bytes]], body
 
 
 @pytest.mark.parametrize("length", [None, b"9"])
-@pytest.mark.parametrize(("conf", "exchanges"), [("", 0), ("change", 1)])
-def test_an_exchange_is_made_for_what_is_changed_only(
+@pytest.mark.parametrize(("conf", "exchanges"), [("", 0), ("change", 0)])
+def test_no_exchange_is_made_for_what_keeps_its_length(
     monkeypatch: pytest.MonkeyPatch, length: bytes | None, conf: str, exchanges: int
 ) -> None:
     counted = Counted(monkeypatch)

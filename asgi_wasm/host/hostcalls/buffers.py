@@ -27,8 +27,7 @@ def _buffer(vm: WasmVM, buffer_type: int) -> Buffer:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
     context = acting_context(vm)
     if buffer_type <= BufferType.HTTP_RESPONSE_BODY:
-        stream = context.stream
-        body = None if stream is None else stream.bodies[buffer_type]
+        body = context.body_shown(buffer_type)
         return _NO_BODY if body is None else body
     if buffer_type <= BufferType.UPSTREAM_DATA:
         # TCP streams: not hosted; empty as they are in Envoy outside their callbacks.

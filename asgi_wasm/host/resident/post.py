@@ -20,6 +20,7 @@ class Post:
 
     __slots__ = (
         "changed",
+        "changed_piece",
         "contexts",
         "effects",
         "end",
@@ -66,7 +67,8 @@ class Post:
         self.show_request = show if vm.on_body[REQUEST] is not None else None
         self.response_body = resident.response_body if vm.on_body[RESPONSE] is not None else None
         # Where the piece of a body is kept that a callback is shown.
-        self.pieces = resident if native is None else native
+        self.pieces = resident.keeper
+        self.changed_piece = resident.changed_piece
         self.takes_log = vm.on_log is not None
         self.takes_end = vm.on_done is not None or vm.on_delete is not None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from asgi_wasm.engines.companion import Beside
 from asgi_wasm.errors import LinkError
 from asgi_wasm.host.resident import layout
+from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 
@@ -71,6 +72,24 @@ class Neighbour(Protocol):
     lent: dict[int, Lent]
 
 
+class LentBody(Buffer):
+    """The piece of a body that a callback in the kernel's care is shown. What changes it is the hostcall in Python."""
+
+    __slots__ = ("_resident",)
+
+    def __init__(self, resident: Resident) -> None:
+        super().__init__(resident.keeper.piece)
+        self._resident = resident
+
+    def set(self, start: int, size: int, value: bytes) -> None:
+        """As a buffer's; the kernel answers by what comes of it, and the host is to look at it after the callback."""
+        super().set(start, size, value)
+        words = cast("list[int]", self._resident.words)
+        self._resident.keeper.piece = self.data = bytes(self.data)
+        words[layout.BODY_SIZE] = len(self.data)
+        words[layout.COMPLEX] = 1
+
+
 class LentContext:
     """Whom a hostcall acts for while a kernel answers for it: its root; its stream is made when asked for."""
 
@@ -89,6 +108,10 @@ class LentContext:
     def stream_id(self) -> int:
         """The stream context's id, whether that is made or not."""
         return self._resident.words[layout.STREAM]
+
+    def body_shown(self, direction: int) -> Buffer | None:
+        """The piece of a body, in its own callback; elsewhere nothing is held."""
+        return LentBody(self._resident) if self._resident.words[layout.BODIES] >> direction & 1 else None
 
 
 class Resident:
@@ -130,6 +153,8 @@ class Resident:
         # The VM has failed, or a root context of it is gone: a request is to look before it begins.
         self.stale = False
         self.native = native
+        # Of ``piece``.
+        self.keeper: Resident | NativeKernel = self if native is None else native
         if native is not None:
             self._attach(native)
 
@@ -206,6 +231,13 @@ class Resident:
             view = self.view
             view[_ARENA_AT : _ARENA_AT + size] = data
             _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 1)
+
+    def changed_piece(self) -> bytes | None:
+        """What the last callback made of the piece, where it let it pass and there is nothing else to look at."""
+        words = self.words
+        if words[layout.COMPLEX] and not words[layout.RECALLED] and words[layout.VERDICT] == 0:
+            return self.keeper.piece
+        return None
 
     def give_time(self) -> None:
         """Let the next callback have the time."""

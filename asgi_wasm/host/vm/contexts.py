@@ -159,6 +159,10 @@ class RootContext:
         """0: a root context has no stream."""
         return 0
 
+    def body_shown(self, direction: int) -> Buffer | None:
+        """None: a root context has no stream."""
+        return None
+
 
 class Chain(Protocol):
     """The request that a stream context is part of: what hostcalls, effects and attributes ask of it."""
@@ -217,6 +221,10 @@ class StreamContext(Windows):
     def stream_id(self) -> int:
         """Its own id."""
         return self.id
+
+    def body_shown(self, direction: int) -> Buffer | None:
+        """The body of this direction that may be read now, and changed."""
+        return self.bodies[direction]
 
     def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
         """Run `on_request_headers` or `on_response_headers`; the raw verdict, 0 when the plugin has none.

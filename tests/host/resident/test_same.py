@@ -53,7 +53,10 @@ HEADERS = [
 
 names, values = st.sampled_from(NAMES), st.sampled_from(VALUES)
 maps = st.sampled_from([0, 0, 0, 2, 2, 1, 3, 4, 8, 0xFFFFFFFF])
-buffers, offsets = st.sampled_from([0, 1, 1, 1, 4, 7, 9, 0xFFFFFFFF]), st.sampled_from([0, 1, 4, 5, 6, 99, 0xFFFFFFFF])
+buffers, offsets = (
+    st.sampled_from([0, 0, 1, 1, 1, 4, 7, 9, 0xFFFFFFFF]),
+    st.sampled_from([0, 1, 4, 5, 6, 99, 0xFFFFFFFF]),
+)
 
 
 def call(name: str, *parts: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
@@ -118,7 +121,10 @@ changes = call("set_buffer_bytes", buffers, st.sampled_from([0, 0, 9, 99]), offs
 scripts = st.lists(
     st.tuples(
         st.sampled_from(
-            ["request_headers", "response_headers", "response_body", "log", "done", "stream_create", "delete"]
+            [
+                *("request_headers", "request_body", "response_headers", "response_body"),
+                *("log", "done", "stream_create", "delete"),
+            ]
         ),
         st.one_of(hostcalls, hostcalls, hostcalls, changes),
     ),
@@ -140,7 +146,8 @@ endings = st.sampled_from(
      f'request_headers: send_local_response 403 "d" "no" "{PAIRS}" -1', "log: trap", "done: trap",
      "response_body: return 1", "response_body: return 2", "response_body: return 3", "response_body: trap",
      'response_body: send_local_response 403 "d" "no" "" -1', "response_body: close_stream 1",
-     'response_body: add_header_map_value 3 "x-t" "1"']
+     'response_body: add_header_map_value 3 "x-t" "1"', "request_body: return 1", "request_end: trap",
+     'request_body: send_local_response 403 "d" "no" "" -1', 'request_end: set_buffer_bytes 0 0 99 "whole"']
 )  # fmt: skip
 
 
@@ -166,6 +173,13 @@ Body = tuple["bytes | None", "list[bytes | bytearray]"]
 HELLO: Body = (None, [b"hello"])
 
 
+def announced(sent: Body | None) -> list[tuple[bytes, bytes]]:
+    """What the head says of a request's body."""
+    if sent is None:
+        return []
+    return [(b"transfer-encoding", b"chunked") if sent[0] is None else (b"content-length", sent[0])]
+
+
 async def run_once(
     script: str,
     way: dict[str, Any],
@@ -173,17 +187,26 @@ async def run_once(
     probe: Path = PROBE,
     body: Body = HELLO,
     shape: tuple[str, int, str] = ("GET", 200, "1.1"),
+    sent: Body | None = None,
 ) -> tuple[list[Any], list[str]]:
     """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
-    plugins logged. ``shape``: the outer one's method, what status the app gives it, and its version of HTTP.
+    plugins logged. ``shape``: the outer one's method, what status the app gives it, and its version of HTTP. It may
+    have a body.
     """
     seen: list[Any] = []
+    left = [] if sent is None else sent[1][:]
     method, status, version = shape
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
         if scope["path"] == "/outer":
             await middleware(http_scope("PUT", "/inner", headers=[(b"host", b"i"), (b"x-a", b"3")]), read, keep)
+        if sent is not None and scope["path"] == "/outer":
+            more = True
+            while more:
+                message = await receive()
+                seen.append(dict(message))
+                more = message.get("more_body", False)
         name = scope["path"].encode()
         length, pieces = body
         sized = [] if length is None else [(b"content-length", length)]
@@ -199,6 +222,12 @@ async def run_once(
     async def read() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
+    async def read_outer() -> Any:
+        if not left:
+            return await read()
+        piece = left.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(left)}
+
     plugins = [{"name": f"p{index}", "file": probe, "conf": script, "vm_id": str(index)} for index in range(count)]
     lines: list[str] = []
     handler = logging.Handler()
@@ -210,7 +239,8 @@ async def run_once(
     middleware = WasmMiddleware(app, settings={"plugins": plugins, "pause_timeout": 0.01, **way})
     await middleware.start()
     try:
-        await middleware(http_scope(method, "/outer", headers=HEADERS, http_version=version), read, keep)
+        headers = [*HEADERS, *announced(sent)]
+        await middleware(http_scope(method, "/outer", headers=headers, http_version=version), read_outer, keep)
     finally:
         await middleware.stop()
         logger.removeHandler(handler)
@@ -219,7 +249,7 @@ async def run_once(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
-@given(scripts, endings, st.integers(1, 2), st.integers(0, 2), bodies, shapes)
+@given(scripts, endings, st.integers(1, 2), st.integers(0, 2), bodies, shapes, st.one_of(st.none(), bodies))
 def test_random_hostcalls(
     probes: list[Path],
     script: list[tuple[str, str]],
@@ -228,9 +258,10 @@ def test_random_hostcalls(
     which: int,
     body: Body,
     shape: tuple[str, int, str],
+    sent: Body | None,
 ) -> None:
     text = "\n".join([*(f"{phase}: {line}" for phase, line in script), ending])
-    first, *others = (asyncio.run(run_once(text, way, count, probes[which], body, shape)) for way in WAYS)
+    first, *others = (asyncio.run(run_once(text, way, count, probes[which], body, shape, sent)) for way in WAYS)
     for other in others:
         assert other == first
 
