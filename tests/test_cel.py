@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -87,6 +89,20 @@ def test_a_condition_without_an_answer(text: str) -> None:
     condition = Expression(text, is_condition=True)
     with pytest.raises(ValueError, match=r"."):
         condition.holds(read)
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a ", "a(", "(", "[", '"', "'", '["', "headers[", "headers ", "a.", "!", '"a" in ', "a b"]
+)
+def test_the_time_is_that_of_the_length(part: str) -> None:
+    """A plugin may give any text: ten times as much takes about ten times as long, not a hundred times."""
+    times = []
+    for size in (9_000, 90_000):
+        began = time.thread_time()
+        with contextlib.suppress(WrongExpressionError):
+            Expression(part * (size // len(part)))
+        times.append(time.thread_time() - began)
+    assert times[1] < 40 * max(times[0], 0.005)
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

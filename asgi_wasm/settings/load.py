@@ -236,7 +236,7 @@ def _no_condition(plugin: Plugin) -> str | None:
     try:
         Expression(plugin.when, is_condition=True)
     except WrongExpressionError as error:
-        return f"is no condition: {error}"
+        return f"is no condition: {shown(error)}"
     except CelMissingError:
         return MISSING
     return None

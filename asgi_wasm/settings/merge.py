@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from asgi_wasm.settings import names
+from asgi_wasm.settings import names, nested
 from asgi_wasm.settings.mistakes import Mistakes
 from asgi_wasm.settings.models import Settings
 from asgi_wasm.settings.sources import Source
@@ -115,7 +115,7 @@ class Merged:
             self._blame(source, where, "must be a mapping with name and file")
             return None
         try:
-            fields = names.canonical(mapping, names.PLUGIN)
+            fields = nested.flat(mapping)
         except ValueError as error:
             self._blame(source, where, str(error))
             return None

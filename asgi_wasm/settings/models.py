@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from asgi_wasm.engines import ENGINES
 from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS
 from asgi_wasm.host.wasi.preview1 import SIGNATURES
-from asgi_wasm.settings import names
+from asgi_wasm.settings import nested
 from asgi_wasm.settings.conf import Conf
 from asgi_wasm.settings.entry import CountOrNone, Entry, Flag, Number, Seconds, boolean, texts
 from asgi_wasm.settings.files import shown
@@ -146,7 +146,7 @@ class Plugin(Entry):
     def _other_spellings(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        entry = names.canonical(value, names.PLUGIN)
+        entry = nested.flat(value)
         fail_open = entry.pop("fail_open", None)
         if fail_open is not None:
             # Envoy's older boolean; Envoy too refuses it beside a policy.

@@ -84,6 +84,8 @@ def _loosen(parts: Schema, top: Schema) -> None:
     parts["EscapedSlashes"]["enum"] += [word.upper() for word in parts["EscapedSlashes"]["enum"]]
     # Envoy's older word, and another source may say the rest of a plugin.
     plugin["fail_open"] = {"type": "boolean", "description": "Envoy's older word for `failure_policy`."}
+    for key in ("vm_config", "vmConfig", "capability_restriction_config", "capabilityRestrictionConfig"):
+        plugin[key] = {"type": "object", "description": "Envoy's or Istio's nested keys, in place of the flat ones."}
     parts["Plugin"].pop("required")
     plugin["file"] = {"type": "string", "description": plugin["file"]["description"]}
     parts["Backoff"]["properties"]["base_interval"]["type"] = ["number", "string"]
