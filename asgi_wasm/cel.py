@@ -158,8 +158,8 @@ class Expression:
         return found
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def _environment(names: Collection[str], *, is_condition: bool = False) -> Any:
