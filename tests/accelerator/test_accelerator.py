@@ -185,14 +185,19 @@ def test_a_scope_of_any_kind_is_as_without(change: dict[str, Any]) -> None:
 
 
 @needs_accelerator
-def test_an_ordinary_request_is_the_accelerators() -> None:
+@pytest.mark.parametrize(
+    ("version", "cookies", "is_the_accelerators"),
+    [("1.1", 2, True), ("2", 1, True), ("3", 1, True), ("2", 2, False)],
+)
+def test_an_ordinary_request_is_the_accelerators(version: str, cookies: int, is_the_accelerators: bool) -> None:
     async def main() -> None:
         app = App([(b"x-a", b"1")])
         async with running(app, "required") as middleware:
-            got = await exchange(middleware, http_scope(headers=[(b"host", b"h")]))
+            headers = [(b"host", b"h"), *[(b"cookie", b"c")] * cookies]
+            got = await exchange(middleware, http_scope(headers=headers, http_version=version))
             assert (b"x-plugin-out", b"here") in got[0]["headers"]
             assert got[-1] == "added"
-            assert isinstance(app.requests[0].__self__, NativeRequest)
+            assert isinstance(app.requests[0].__self__, NativeRequest) == is_the_accelerators
 
     asyncio.run(main())
 
