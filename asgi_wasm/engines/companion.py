@@ -5,7 +5,7 @@ Optional: an engine whose modules are no `CompanionModule` hosts every plugin as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -45,6 +45,10 @@ class Companion(Protocol):
         ...
 
 
+# The name of the callback that runs, where time is told, or what gives it.
+Told = str | Callable[[], str]
+
+
 class Native(Protocol):
     """Addresses by which machine code calls the kernel; they live as long as this object.
 
@@ -63,7 +67,7 @@ class Native(Protocol):
     entry: int
     guest: int
 
-    def function(self, name: str) -> int:
+    def function(self, name: str, told_as: Told = "") -> int:
         """The kernel's exported function."""
         ...
 
@@ -79,8 +83,8 @@ class Native(Protocol):
 class Beside(Protocol):
     """The instance of a `Companion`'s kernel, and its memory, whose place and size never change."""
 
-    def function(self, name: str) -> GuestFunction:
-        """The kernel's exported function."""
+    def function(self, name: str, told_as: Told = "") -> GuestFunction:
+        """The kernel's exported function; its time is told under ``told_as``, which is asked while it runs."""
         ...
 
     def words(self, address: int, count: int) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
-from asgi_wasm.engines.companion import Companion, NativeFunction
+from asgi_wasm.engines.companion import Companion, NativeFunction, Told
 from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime.calls import callback_headroom
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
@@ -21,16 +21,6 @@ from asgi_wasm.errors import EngineError, LinkError
 if TYPE_CHECKING:
     from asgi_wasm.engines.wasmtime.compiled import Compiled
 
-# The kernel's exports that run a plugin's callbacks, by what an interruption tells of them.
-_TOLD_AS = {
-    "request": "proxy_on_request_headers",
-    "response": "proxy_on_response_headers",
-    "request_body": "proxy_on_request_body",
-    "response_body": "proxy_on_response_body",
-    "log": "proxy_on_log",
-    "finish": "proxy_on_done",
-    "end": "proxy_on_log",
-}
 Functions = Mapping[tuple[str, str], "base.HostFunction | NativeFunction"]
 
 
@@ -51,13 +41,13 @@ class RawNative:
         self._kernel = kernel
         self._externs: list[Any] = []
 
-    def function(self, name: str) -> int:
+    def function(self, name: str, told_as: Told = "") -> int:
         """Its address, whose holder is kept; the time limit learns which callback it stands for."""
         extern = self._kernel.export(name)
         self._externs.append(extern)
         address = ctypes.addressof(extern.of.func)
         if self._guard is not None:
-            self._guard.name_native(address, _TOLD_AS.get(name, name))
+            self._guard.name_native(address, told_as or name)
         return address
 
     def fail(self, error: int, trap: int) -> NoReturn:
@@ -89,9 +79,9 @@ class RawBeside:
             raise EngineError("the instance is closed")
         return RawNative(self._linker, self._opened, self._kernel, self._guest.address)
 
-    def function(self, name: str) -> base.GuestFunction:
+    def function(self, name: str, told_as: Told = "") -> base.GuestFunction:
         """The kernel's exported function, whose time is told under the name of the callback that it enters."""
-        function = self._kernel.function(name, _TOLD_AS.get(name, name))
+        function = self._kernel.function(name, told_as)
         assert function is not None
         return function
 

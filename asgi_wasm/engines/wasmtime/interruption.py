@@ -19,6 +19,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines.base import TimeLimit
+from asgi_wasm.engines.companion import Told
 from asgi_wasm.engines.traps import Failure
 from asgi_wasm.engines.watchdog import LONGEST_PERIOD, Ticking, Watchdog
 
@@ -85,17 +86,17 @@ class Guard:
         self._entering = entering
         self._native = native
         # By the identity of a variable that only the functions of this export have, or by the address of the function.
-        self._names: dict[int, str] = {}
-        self._native_names: dict[int, str] = {}
+        self._names: dict[int, Told] = {}
+        self._native_names: dict[int, Told] = {}
         self.forget()
 
-    def name(self, function: Any, name: str) -> None:
+    def name(self, function: Any, name: Told) -> None:
         """Say the export's name of a function that enters the guest and lives as long as the instance."""
         for variable, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
             if variable in _VARIABLES:
                 self._names[id(cell.cell_contents)] = name
 
-    def name_native(self, address: int, name: str) -> None:
+    def name_native(self, address: int, name: Told) -> None:
         """Say the name of a function that machine code enters by its address."""
         self._native_names[address] = name
 
@@ -137,9 +138,11 @@ class Guard:
 
     def _name(self, frame: FrameType | None) -> str:
         if frame is None:
-            return self._native_names.get(self._native.function, "it")
-        found = frame.f_locals
-        return next((name for each in _VARIABLES if (name := self._names.get(id(found.get(each))))), "it")
+            told = self._native_names.get(self._native.function, "it")
+        else:
+            found = frame.f_locals
+            told = next((name for each in _VARIABLES if (name := self._names.get(id(found.get(each))))), "it")
+        return told if isinstance(told, str) else told()
 
 
 class Guarded(Ticking, Protocol):

@@ -13,7 +13,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
-from asgi_wasm.engines.companion import NativeFunction
+from asgi_wasm.engines.companion import NativeFunction, Told
 from asgi_wasm.engines.traps import CALL_DEPTH, headroom
 from asgi_wasm.engines.wasmtime.calls import (
     ENTERING,
@@ -172,7 +172,7 @@ class RawInstance:
             self._memory = self._memory_type(self._open_context(), extern)
         return self._memory
 
-    def function(self, name: str, told_as: str = "") -> base.GuestFunction | None:
+    def function(self, name: str, told_as: Told = "") -> base.GuestFunction | None:
         """`base.Instance.function`. One with several results returns the first.
 
         ``told_as`` is its name where its time is told.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from asgi_wasm.engines.companion import Beside
@@ -28,6 +29,21 @@ _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX
 _GIVE = struct.Struct("<3I").pack_into
 _CHANGE = struct.Struct("<4I").unpack_from
 _LOCAL = struct.Struct("<7I").unpack_from
+# Which callback runs, by the kernel's own word where a crossing enters several.
+_BY_STEP = {
+    layout.CREATING: "proxy_on_context_create",
+    layout.ENDING: "proxy_on_done",
+    layout.DELETING: "proxy_on_delete",
+}
+_BY_CROSSING = {
+    "request": "proxy_on_request_headers",
+    "response": "proxy_on_response_headers",
+    "request_body": "proxy_on_request_body",
+    "response_body": "proxy_on_response_body",
+    "log": "proxy_on_log",
+    "finish": "proxy_on_done",
+    "end": "proxy_on_log",
+}
 _LOCAL_AT, _NOW_AT = 4 * layout.LOCAL, 4 * layout.NOW
 _TIME = struct.Struct("<Q").pack_into
 _GIVEN_AT, _CHANGE_AT, _ARENA_AT = 4 * layout.GIVEN, 4 * layout.CHANGE, layout.ARENA_AT
@@ -40,6 +56,10 @@ _CLASSES = bytes(
 
 # What a callback did to one map: hostcall (`layout.ADD` and so on), name, value.
 Change = tuple[int, bytes, bytes]
+
+
+def _callback(words: Sequence[int], crossing: str) -> str:
+    return _BY_STEP.get(words[layout.STEP], _BY_CROSSING[crossing])
 
 
 class Local(NamedTuple):
@@ -130,15 +150,15 @@ class Resident:
         """
         self._vm = vm
         self._beside = beside
-        self.request, self.response, self.request_body, self.response_body, self.log, self.finish, self.end = (
-            # Each has a result.
-            cast("Callable[..., int]", beside.function(name))
-            for name in ("request", "response", "request_body", "response_body", "log", "finish", "end")
-        )
         self.window_address = beside.function("window_address")() or 0
         if beside.function("window_size")() != layout.SIZE:
             raise LinkError("the kernel's window has another layout")
         self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
+        self.request, self.response, self.request_body, self.response_body, self.log, self.finish, self.end = (
+            # Each has a result.
+            cast("Callable[..., int]", beside.function(name, partial(_callback, self.words, name)))
+            for name in ("request", "response", "request_body", "response_body", "log", "finish", "end")
+        )
         self.view = beside.view(self.window_address, layout.SIZE)
         self.raw: Any = beside.characters(self.window_address, layout.SIZE)
         self.gives = [False] * layout.SLOTS
@@ -161,7 +181,7 @@ class Resident:
     def _attach(self, native: NativeKernel) -> None:
         way = self._beside.native
         names = ("request", "response", "log", "finish", "end", "response_body", "request_body")
-        functions = tuple(way.function(name) for name in names)
+        functions = tuple(way.function(name, partial(_callback, self.words, name)) for name in names)
         window = self._beside.address(self.window_address, layout.SIZE)
         native.attach(
             way.call,
