@@ -139,8 +139,9 @@ def _read(context: Context, path: tuple[bytes, ...]) -> PropertyValue | None:
         value = properties.find(context, b"\0".join(path))
     except HostcallError:
         return None
-    own = context.stream is not None and len(path) == 1 and path[0] in context.stream.chain.properties
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) and not own else value
+    own = context.stream is not None and path[0] in context.stream.chain.properties
+    # Attributes of two parts, and headers, are text by themselves.
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) and len(path) == 1 and not own else value
 
 
 def _filter_state(context: Context) -> dict[bytes, bytes]:
