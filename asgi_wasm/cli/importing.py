@@ -16,6 +16,7 @@ import yaml
 
 from asgi_wasm.cli import console
 from asgi_wasm.errors import SettingsError
+from asgi_wasm.fetching.names import is_remote, parse
 from asgi_wasm.settings.files import decode, read_bytes, shown
 
 _WASM_FILTER = "envoy.extensions.filters.http.wasm.v3.Wasm"
@@ -151,9 +152,22 @@ def _local(code: Mapping[str, Any], name: Any, found: Found) -> str:
     local = code.get("local") or {}
     if "filename" in local:
         return str(local["filename"])
-    remote = (code.get("remote") or {}).get("http_uri") or {}
-    where = remote.get("uri") or "what stands inline"
-    found.left.append(f"plugin {name!r}: its code is {where}: store it as {name}.wasm, or give another file")
+    remote = code.get("remote") or {}
+    return _remote(str((remote.get("http_uri") or {}).get("uri") or ""), remote.get("sha256"), name, found)
+
+
+def _remote(url: str, sha256: str | None, name: Any, found: Found) -> str:
+    """The URL, where it is one that is fetched here."""
+    problem = ""
+    if is_remote(url):
+        try:
+            parse(url, sha256)
+        except ValueError as error:
+            problem = f", which {error}"
+        else:
+            return url
+    where = url or "not named, or stands inline"
+    found.left.append(f"plugin {name!r}: its code is {where}{problem}: store it as {name}.wasm, or give another file")
     return f"{name}.wasm"
 
 
@@ -219,12 +233,11 @@ def _istio(document: Mapping[str, Any], found: Found) -> None:
     spec = document.get("spec") or {}
     name = spec.get("pluginName") or (document.get("metadata") or {}).get("name") or "plugin"
     url = str(spec.get("url", ""))
-    file = url.removeprefix("file://")
-    if not url.startswith("file://"):
-        file = f"{name}.wasm"
-        found.left.append(
-            f"plugin {name!r}: its code is {url or 'not named'}: store it as {file}, or give another file"
-        )
+    if url and not is_remote(url):
+        # Istio's own reading.
+        url = f"oci://{url}"
+    is_local = url.startswith("file://")
+    file = url.removeprefix("file://") if is_local else _remote(url, spec.get("sha256"), name, found)
     env: dict[str, Any] = {}
     for variable in (spec.get("vmConfig") or {}).get("env") or ():
         if variable.get("valueFrom") == "HOST":

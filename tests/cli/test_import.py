@@ -107,10 +107,10 @@ def test_envoy(tmp_path: Path) -> None:
         "env": {"A": "b"},
         "failure_policy": "fail_open",
     }
-    assert (second["name"], second["file"], second["sha256"]) == ("second", "second.wasm", "a" * 64)
+    assert (second["name"], second["file"], second["sha256"]) == ("second", "https://x.test/s.wasm", "a" * 64)
     assert (second["conf"], second["failure_policy"]) == ({"block": [1]}, "fail_reload")
     assert settings["upstreams"] == {"auth": "http://auth.test:80", "safe": "https://safe.test:443"}
-    for words in ("stat_prefix has no counterpart", "host_env_keys", "https://x.test/s.wasm", "cluster 'eds'"):
+    for words in ("stat_prefix has no counterpart", "host_env_keys", "cluster 'eds'"):
         assert words in left
 
 
@@ -127,12 +127,29 @@ def test_istio(tmp_path: Path) -> None:
     }
     assert local == {"name": "local", "priority": 0, "file": "/opt/filters/local.wasm"}
     for words in (
-        "oci://registry.test/openid:1",
+        "oci://registry.test/openid:1, which names no sha256",
         "selector has no counterpart",
         "env 'B' comes from the host",
         "match has",
     ):
         assert words in left
+
+
+@pytest.mark.parametrize(
+    ("url", "sha256", "file"),
+    [
+        (f"oci://registry.test/openid:1@sha256:{'a' * 64}", None, f"oci://registry.test/openid:1@sha256:{'a' * 64}"),
+        ("oci://registry.test/openid:1", "a" * 64, "oci://registry.test/openid:1"),
+        ("registry.test/openid:1", "a" * 64, "oci://registry.test/openid:1"),
+        ("https://x.test/openid.wasm", "a" * 64, "https://x.test/openid.wasm"),
+    ],
+)
+def test_what_is_fetched_stays_where_it_is(tmp_path: Path, url: str, sha256: str | None, file: str) -> None:
+    plugin = {"url": url, "sha256": sha256} if sha256 else {"url": url}
+    document = {"kind": "WasmPlugin", "metadata": {"name": "openid"}, "spec": plugin}
+    settings, left = imported(tmp_path, yaml.safe_dump(document))
+    assert settings["plugins"][0]["file"] == file
+    assert left == ""
 
 
 def test_apisix(tmp_path: Path) -> None:
