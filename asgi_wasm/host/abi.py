@@ -25,6 +25,8 @@ MARKERS = {
     "proxy_abi_version_0_1_0": AbiVersion.V0_1_0,
     "proxy_abi_version_0_2_0": AbiVersion.V0_2_0,
     "proxy_abi_version_0_2_1": AbiVersion.V0_2_1,
+    # Higress's SDK for Go, a fork of that for 0.2.0: it adds imports, which answer UNIMPLEMENTED here.
+    "proxy_abi_version_0_2_100": AbiVersion.V0_2_0,
 }
 
 

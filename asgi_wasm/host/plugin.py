@@ -33,7 +33,7 @@ def abi_version(module: Module) -> AbiVersion:
         return max(found)
     others = sorted(name for name in module.exports if name.startswith("proxy_abi_version_"))
     declared = f"it declares {', '.join(others)}" if others else "it exports no proxy_abi_version_* function"
-    raise EngineError(f"{declared}; this host runs ABI {', '.join(str(version) for version in MARKERS.values())}")
+    raise EngineError(f"{declared}; this host runs ABI {', '.join(map(str, AbiVersion))}")
 
 
 @dataclass(frozen=True)
