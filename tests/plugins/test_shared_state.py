@@ -38,7 +38,7 @@ app = WasmMiddleware(hello)
 COUNTER = {"name": "counter", "file": str(PLUGINS / "counter/assemblyscript.wasm"), "root_id": "counter"}
 QUEUE = {"name": "queue", "file": str(PLUGINS / "queue/rust.wasm")}
 PLAIN = {"name": "trailers", "file": str(PLUGINS / "trailers/c.wasm")}
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture(params=["lmdb", "redis"])

@@ -17,7 +17,7 @@ from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.store import Store
 from asgi_wasm.specs import PluginSpec
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def ports_over(store: Store) -> Ports:
