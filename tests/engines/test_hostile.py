@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from asgi_wasm.engines.base import Engine, HostFunction, Instance, TimeLimit
+from asgi_wasm.engines.base import Engine, HostFunction, Instance, Module, TimeLimit
 from asgi_wasm.engines.libwasmer import LibwasmerEngine
 from asgi_wasm.errors import EngineError, InvalidModuleError, LinkError, TrapError
 from tests.engines.hostile import HEADER, MODULES, SEED, mutated, wat
@@ -17,22 +17,24 @@ from tests.plugins.conftest import PLUGINS
 
 MEMORY = 16 * 65536
 TABLE = 1000
-# Seconds; and how much longer than a guest's limit anything here may take on a machine that is busy.
+# Seconds; and how many of a processor's anything here may take.
 LIMIT = 0.1
 PATIENCE = 60
+# Seconds of waiting, after which a test is stopped: a busy machine lets it wait, and only what hangs takes so long.
+pytestmark = pytest.mark.timeout(600)
 MUTATED = 10_000
 
 
-def instantiate(engine: Engine, code: bytes) -> Instance:
+def instantiate(module: Module) -> Instance:
     limit = TimeLimit(LIMIT, 0, lambda *_: None, "told")
     functions: dict[tuple[str, str], HostFunction] = {("e", "host"): lambda value: value, ("e", "f"): lambda: None}
-    return engine.compile(code).instantiate(functions, memory_limit=MEMORY, table_limit=TABLE, time_limit=limit)
+    return module.instantiate(functions, memory_limit=MEMORY, table_limit=TABLE, time_limit=limit)
 
 
 def run(engine: Engine, code: bytes) -> None:
     """Everything that a module exports. Raises `EngineError`, and nothing else."""
     module = engine.compile(code)
-    instance = instantiate(engine, code)
+    instance = instantiate(module)
     try:
         for export in module.exports.values():
             function = instance.function(export.name)
@@ -51,7 +53,7 @@ def is_refused_or_ends(engine: Engine, code: bytes) -> None:
 
 
 def still_works(engine: Engine) -> None:
-    instance = instantiate(engine, SEED)
+    instance = instantiate(engine.compile(SEED))
     function = instance.function("f")
     assert function is not None
     assert function() == 12
@@ -64,9 +66,9 @@ def test_a_hostile_module_harms_nobody(engine: Engine, name: str) -> None:
         _only_where(engine.limits_time)
     if name.startswith(("a memory", "a table", "a hundred", "a start that takes")):
         _only_where(engine.limits_memory)
-    began = time.monotonic()
+    began = time.process_time()
     is_refused_or_ends(engine, MODULES[name])
-    assert time.monotonic() - began < PATIENCE
+    assert time.process_time() - began < PATIENCE
     still_works(engine)
 
 
@@ -101,7 +103,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_can_only_be_refused_is(engine: Engine, name: str) -> None:
     with pytest.raises(REFUSED[name]):
-        instantiate(engine, MODULES[name])
+        instantiate(engine.compile(MODULES[name]))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+# Seconds that a process may take on a busy machine.
+PATIENCE = 300
+pytestmark = pytest.mark.timeout(PATIENCE + 60)
 
 TRAPS = """
 import faulthandler, signal, sys
@@ -65,7 +68,7 @@ print("all trapped")
 def test_a_trap_is_an_error_whatever_signal_handlers_come_later(options: list[str], how: str) -> None:
     """As faulthandler, crash reporters and test runners install them, before the engine or after."""
     command = [sys.executable, *options, "-c", TRAPS, how]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "all trapped\n", "")
 
 
@@ -81,7 +84,7 @@ for file in sys.argv[2:]:
     with open(file, "rb") as stream:
         module = engine.compile(stream.read())
     functions = {(each.module, each.name): lambda *_: 0 for each in module.imports}
-    instances += [module.instantiate(functions, memory_limit=1 << 30) for _ in range(2)]
+    instances += [module.instantiate(functions, memory_limit=1 << 30) for _ in range(3)]
 print([instance.memory.read(0, 1) for instance in instances], engine.uses_raw_api)
 """
 
@@ -90,9 +93,9 @@ print([instance.memory.read(0, 1) for instance in instances], engine.uses_raw_ap
 @pytest.mark.parametrize("gigabytes", [2, 8])
 def test_few_addresses_are_enough_for_many_memories(gigabytes: int) -> None:
     """As under ulimit -v, in a sandbox or on a small machine: one sentence says what it costs."""
-    files = [str(ROOT / f"plugins/fault_injection/{name}.wasm") for name in ("rust", "go", "c", "assemblyscript")]
+    files = [str(ROOT / f"plugins/fault_injection/{name}.wasm") for name in ("rust", "c", "assemblyscript")]
     command = [sys.executable, "-c", FEW_ADDRESSES, str(gigabytes << 30), *files]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     said, result = done.stdout.splitlines()
     assert "may not reserve 4 GiB of addresses" in said and "microsecond" in said
-    assert result == f"{[bytes(1)] * 8} True", done.stderr
+    assert result == f"{[bytes(1)] * 9} True", done.stderr
