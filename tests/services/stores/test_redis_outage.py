@@ -242,6 +242,34 @@ def test_an_error_is_an_answer(either: RedisServer, caplog: pytest.LogCaptureFix
     assert len(lines) == 1 and told in lines[0]
 
 
+def test_a_replica_is_read_while_no_other_is_found(either: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """After a failover the name may lead nowhere for a while; what was connected before still answers."""
+    from redis import Redis
+
+    async def main() -> None:
+        with Redis.from_url(either.url, single_connection_client=True) as operator:
+            async with Place(f"{either.url}?timeout=5").stores(1) as (store,):
+                made = connections(store).made
+                store.shared_data.set("vm", b"k", b"v", 0)
+                operator.config_set("maxclients", 1)
+                operator.replicaof("127.0.0.1", "1")
+                with pytest.raises(PortError):
+                    store.shared_data.set("vm", b"k", b"w", 0)
+                for _ in range(2):
+                    tried = operator.info("stats")["rejected_connections"]
+                    await until(lambda tried=tried: operator.info("stats")["rejected_connections"] > tried)  # type: ignore[misc]
+                    assert store.shared_data.get("vm", b"k") == (b"v", 1)
+                operator.config_set("maxclients", 100)
+                operator.replicaof("NO", "ONE")
+                await until(lambda: connections(store).made > made)
+                await until_it_answers(store)
+                assert store.shared_data.set("vm", b"k", b"w", 0)
+
+    run(main)
+    lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
+    assert len(lines) == 1 and "it is a replica" in lines[0]
+
+
 # What `asgi_wasm/services/README.md` says that a user must be allowed, and no more.
 RIGHTS = """
     ~asgi_wasm:* &asgi_wasm:* +bitfield +del +eval +exists +get +hdel +hget +hgetall +hmget +hset +lindex +llen +lpop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,7 @@ class Handler(socketserver.StreamRequestHandler):
 
     def answer(self, command: bytes, *words: bytes) -> bytes:
         if command == b"SUBSCRIBE":
+            time.sleep(self.server.pause)
             return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n" % (len(words[0]), words[0])
         if command == b"HMGET":
             is_bad = words[0].endswith(b"bad") and self.server.error
@@ -48,6 +50,8 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.error = error
         self.connections = 0
+        # Seconds that it takes for its first answer.
+        self.pause = 0.0
 
 
 @contextmanager
@@ -136,3 +140,16 @@ def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptureFixt
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "asgi_wasm.host"]
     assert [level for level, _ in lines] == ["ERROR", "WARNING"], lines
     assert error.partition(" ")[2].rstrip(".") in lines[0][1]
+
+
+def test_to_connect_may_take_as_long_as_a_hostcall_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who grants a slow network more than the default means both."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._CONNECT_SECONDS", 0.1)
+
+    async def main(place: Place) -> None:
+        async with place.stores(1) as (store,):
+            assert store.shared_data.get("vm", b"k") == (b"v", 1)
+
+    with serving("") as (server, place):
+        server.pause = 0.5
+        run(lambda: main(place))

@@ -26,7 +26,8 @@ from asgi_wasm.services.stores.outage import Outage
 from asgi_wasm.services.stores.redis.refusals import Refusals, require_single
 from asgi_wasm.specs import StoreSpec
 
-# Seconds. Nobody waits for a connection but startup; with TLS it takes several round trips.
+# Seconds, and more where the settings let a hostcall take more: such a network, or such a server, is slow. Nobody waits
+# for a connection but startup; with TLS it takes several round trips.
 _CONNECT_SECONDS = 2.0
 _START_SECONDS = 5.0
 # Between two attempts to connect: doubled up to the second one. The first again after a connection that held so long.
@@ -60,6 +61,8 @@ class RedisConnections:
         self._outage = Outage(spec.label)
         self._refusals = Refusals(spec.label)
         self._client: Redis | None = None
+        # It works, and another one is sought: it is kept until there is one.
+        self._is_to_be_replaced = False
         # For what need not be answered before a hostcall returns.
         self._patient: AsyncRedis | None = None
         self._task: asyncio.Task[None] | None = None
@@ -93,13 +96,14 @@ class RedisConnections:
         self._refusals.tell(error)
         if isinstance(error, (ReadOnlyError, MasterDownError)):
             # There was a failover, or will be. The name may lead to the new primary; until then this one can be read.
+            self._is_to_be_replaced = True
             self._lost.set()
 
     def lost(self, error: Exception) -> None:
         """The connection is gone, or cannot be relied on: connect again, and refuse hostcalls until then."""
         if isinstance(error, ResponseError):
             self.refused(error)
-        else:
+        elif not isinstance(error, PortError):  # by which `command` says what is known already
             self._lose(error)
 
     async def start(self) -> None:
@@ -135,8 +139,10 @@ class RedisConnections:
                     if self._task is None:
                         # Stopped: what redis-py raised while it closed took the cancellation's place.
                         return
-                    # Whatever it was: hostcalls are refused, and later it is tried again.
-                    self._lose(error)
+                    # Whatever it was, later it is tried again; hostcalls are refused until then, unless they are served
+                    # by a connection that was to be replaced.
+                    if self._client is None or not self._is_to_be_replaced:
+                        self._lose(error)
                 pause = _FIRST_PAUSE if loop.time() - began > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
                 await asyncio.sleep(pause)
         finally:
@@ -144,32 +150,42 @@ class RedisConnections:
 
     async def _connected(self) -> None:
         """Connect twice, then deliver wake-ups until either connection is lost. Raises what redis-py raises."""
+        seconds = self._connect_seconds()
         listener = AsyncRedis.from_url(
             self._spec.url,
             protocol=2,
-            socket_timeout=_CONNECT_SECONDS,
-            socket_connect_timeout=_CONNECT_SECONDS,
+            socket_timeout=seconds,
+            socket_connect_timeout=seconds,
             retry=AsyncRetry(NoBackoff(), 0),
         )
         async with listener, listener.pubsub() as subscription:
             await subscription.subscribe(self._channel)
-            if await subscription.get_message(timeout=_CONNECT_SECONDS) is None:
+            if await subscription.get_message(timeout=seconds) is None:
                 raise RedisConnectionError("it does not answer")
             self._lost.clear()
             self.made += 1
             client = await asyncio.to_thread(self._connect)
             self._close()
             self._client, self._patient = client, listener
+            # Refused by this one, too, while it was introduced.
+            self._is_to_be_replaced = self._lost.is_set()
             self._outage.end()
             self._tried.set()
-            await self._deliver(subscription)
+            try:
+                await self._deliver(subscription)
+            finally:
+                # It is closed now, and would connect anew for the next command.
+                self._patient = None
+
+    def _connect_seconds(self) -> float:
+        return max(_CONNECT_SECONDS, self._spec.timeout)
 
     def _connect(self) -> Redis:
         client = Redis.from_url(
             self._spec.url,
             protocol=2,
             socket_timeout=self._spec.timeout,
-            socket_connect_timeout=_CONNECT_SECONDS,
+            socket_connect_timeout=self._connect_seconds(),
             retry=Retry(NoBackoff(), 0),
             single_connection_client=True,
         )
@@ -222,7 +238,7 @@ class RedisConnections:
         self._lost.set()
 
     def _close(self) -> None:
-        client, self._client, self._patient = self._client, None, None
+        client, self._client, self._patient, self._is_to_be_replaced = self._client, None, None, False
         if client is not None:
             with contextlib.suppress(RedisError, OSError):
                 client.close()
