@@ -99,7 +99,7 @@ def test_broken_answer_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
 
     response = run(main)
     assert (response.status, response.body) == (502, b"no answer")
-    assert "HTTP call to 'auth' of plugin 'http_auth'" in caplog.text
+    assert "plugin 'http_auth': HTTP call to 'auth'" in caplog.text
 
 
 def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -321,7 +322,7 @@ def test_timeout_of_the_settings_bounds_what_the_plugin_asks(caplog: pytest.LogC
 def test_after_headers_all_is_a_failure(caplog: pytest.LogCaptureFixture, reply: bytes, limit: int) -> None:
     lines, _ = call_once(caplog, http(), reply, settings={"limits": {"call_response": limit}})
     assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
-    assert "HTTP call to 'up' of plugin 'callouts'" in caplog.text
+    assert "plugin 'callouts': HTTP call to 'up'" in caplog.text
 
 
 def test_timeout_in_the_body_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
@@ -708,6 +709,33 @@ def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCa
     assert said(caplog, "http", plugin="refusing") == ["configure http up = 0 token 4"]
 
 
+@pytest.mark.parametrize(
+    "reply", [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"what"], ids=["after headers", "before"]
+)
+def test_lines_about_calls_that_fail_are_as_many_as_a_plugin_may_write(
+    caplog: pytest.LogCaptureFixture, reply: bytes
+) -> None:
+    calls, most = 30, 4
+
+    async def main() -> None:
+        async with raw(lambda *_: reply, closes=True) as (port, seen):
+            plugin = {"name": "callouts", "file": PLUGINS / "callouts/c.wasm", "conf": conf(configure=[http()] * calls)}
+            settings = {
+                "plugins": [{**plugin, "log_level": "critical"}],
+                "limits": {"log_lines_per_second": most},
+            }
+            async with plugged("", port, settings=settings):
+                await until(lambda: len(seen.heads) == calls)
+                await asyncio.sleep(0.05)
+
+    began = time.monotonic()
+    run(main)
+    seconds = int(time.monotonic() - began) + 2
+    told = [record for record in caplog.records if "HTTP call to 'up'" in record.getMessage()]
+    assert 0 < len(told) <= most * seconds
+    assert "logs more than 4 lines a second" in caplog.text
+
+
 def test_call_that_fails_for_no_known_reason_is_answered_too(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -717,7 +745,7 @@ def test_call_that_fails_for_no_known_reason_is_answered_too(
     monkeypatch.setattr(Upstream, "request", broken)
     lines, _ = call_once(caplog, http())
     assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
-    assert "HTTP call to 'up' of plugin 'callouts': RuntimeError: a bug" in caplog.text
+    assert "plugin 'callouts': HTTP call to 'up': RuntimeError: a bug" in caplog.text
 
 
 def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ import asyncio
 import logging
 from collections.abc import Iterable, KeysView
 
+from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, HttpCall
 from asgi_wasm.host.ports import NANOSECOND, LimitReachedError
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm import delivery
+from asgi_wasm.host.vm.vm import vm_of
 from asgi_wasm.limits import DEFAULT_CALL_RESPONSE_LIMIT
 from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.blocks import LARGE, map_large_blocks
@@ -50,6 +52,8 @@ _LOCAL_ANSWERS: tuple[tuple[type[Exception], int, bytes], ...] = (
     (StreamResetError, _SERVICE_UNAVAILABLE, _RESET + b"remote reset"),
     (UpstreamProtocolError, _BAD_GATEWAY, _RESET + b"protocol error"),
 )
+
+_LEVELS = {logging.DEBUG: LogLevel.DEBUG, logging.INFO: LogLevel.INFO, logging.WARNING: LogLevel.WARN}
 
 logger = get_logger("asgi_wasm.host")
 
@@ -128,12 +132,12 @@ class HttpCalls:
                 ports.host_metrics.limit_reached(call.root.spec.name, "call_responses")
             local = None if answer.headers is not None else _local_answer(error)
             reason = str(error) or "it took too long"
-            told = f"HTTP call to {call.upstream!r} of plugin {call.root.spec.name!r}: {type(error).__name__}: {reason}"
+            told = f"HTTP call to {call.upstream!r}: {type(error).__name__}: {reason}"
             if local is None:
-                logger.log(logging.DEBUG if isinstance(error, ClientLeftError) else logging.WARNING, "%s", told)
+                _tell(call, logging.DEBUG if isinstance(error, ClientLeftError) else logging.WARNING, told)
                 delivery.deliver_http_failure(call.root, call.token)
                 return
-            logger.info("%s", told)
+            _tell(call, logging.INFO, told)
             answer = local
         # A plugin may take long over an answer, and many may be there at once.
         await self._turns.turn()
@@ -153,6 +157,12 @@ class HttpCalls:
     def abandon(self) -> None:
         """`close` for a worker whose event loop is closed, and its connections with it."""
         self._tasks.abandon()
+
+
+def _tell(call: HttpCall, level: int, sentence: str) -> None:
+    """A line of the log, in the plugin's share of it: it may call again and again."""
+    if logger.isEnabledFor(level):
+        vm_of(call.root).log_lines.host(call.root.spec.name, _LEVELS[level], sentence)
 
 
 def _deliver(call: HttpCall, answer: Answer) -> None:

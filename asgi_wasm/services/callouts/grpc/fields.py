@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
+from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.codecs.wire import Pairs
 from asgi_wasm.host.effects import GrpcCall, GrpcStream
+from asgi_wasm.host.vm.contexts import RootContext
+from asgi_wasm.host.vm.vm import vm_of
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
-from asgi_wasm.logs import get_logger
 from asgi_wasm.services.callouts.grpc import status as grpc_status
 from asgi_wasm.services.callouts.messages import MAX_FIELDS
 from asgi_wasm.specs import UpstreamSpec
-
-logger = get_logger("asgi_wasm.host")
 
 # Envoy's `max_response_headers_kb`.
 MAX_FIELD_BYTES = 60 * 1024
@@ -59,16 +59,18 @@ def request_fields(effect: GrpcCall | GrpcStream, upstream: UpstreamSpec, timeou
     if timeout is not None:
         fields.append((b"grpc-timeout", _grpc_timeout(timeout)))
     replaced = {name for name, _ in own}
-    fields += _metadata([pair for pair in effect.metadata if pair[0] not in replaced], effect.root.spec.name)
+    fields += _metadata([pair for pair in effect.metadata if pair[0] not in replaced], effect.root)
     fields += [pair for pair in own if pair[0] != b"host"]
     return [(NeverIndexedHeaderTuple if name in _SECRET else HeaderTuple)(name, value) for name, value in fields]
 
 
-def _metadata(pairs: Pairs, plugin: str) -> Pairs:
+def _metadata(pairs: Pairs, root: RootContext) -> Pairs:
     result: Pairs = []
     for name, value in pairs:
         if name in _OURS or name.startswith(b":"):
-            logger.warning("plugin %r: the metadata %r is gRPC's own: it is left out", plugin, name)
+            # In the plugin's share of the log: it may call again and again.
+            told = f"the metadata {name!r} is gRPC's own: it is left out"
+            vm_of(root).log_lines.host(root.spec.name, LogLevel.WARN, told)
         else:
             result.append((name, b64encode(value) if name.endswith(_BINARY) else value))
     return result
