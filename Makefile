@@ -89,7 +89,7 @@ $(VENV)/.samples: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[samples]'
 	@touch $@
 
-$(VENV)/.check: pyproject.toml | $(BIN)/python
+$(VENV)/.check: pyproject.toml $(wildcard asgi_wasm/accelerator/*.[ch]) asgi_wasm/host/resident/layout.h | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check,wasmer]'
 	@touch $@ $(VENV)/.samples
 

@@ -7,6 +7,7 @@ environment: "required" (then it is an error), or "off".
 from __future__ import annotations
 
 import os
+import runpy
 import sys
 import sysconfig
 import tempfile
@@ -16,7 +17,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = Path("asgi_wasm", "accelerator")
-_SOURCES = ("awaiting.c", "kernel.c", "course.c", "stream.c", "serve.c", "send.c", "module.c")
 _VARIABLE = "ASGI_WASM_BUILD_ACCELERATOR"
 
 
@@ -60,12 +60,13 @@ def build(root: Path, folder: Path, *, flags: tuple[str, ...] = ()) -> Path:
         raise SystemError("it is for CPython with its global interpreter lock")
     from setuptools import Distribution, Extension
 
+    sources = runpy.run_path(str(root / _FOLDER / "sources.py"))
     msvc = sys.platform == "win32"
     extension = Extension(
         "_accelerator",
-        [str(_FOLDER / name) for name in _SOURCES],
+        [str(_FOLDER / name) for name in sources["FILES"] if name.endswith(".c")],
         depends=[str(_FOLDER / "accelerator.h"), str(Path("asgi_wasm", "host", "resident", "layout.h"))],
-        define_macros=[("Py_LIMITED_API", "0x030a0000")],
+        define_macros=[("Py_LIMITED_API", "0x030a0000"), ("SOURCES", str(sources["number"]()))],
         py_limited_api=True,
         extra_compile_args=["/O2", "/std:c11", *flags] if msvc else ["-O2", "-fvisibility=hidden", *flags],
         extra_link_args=list(flags),

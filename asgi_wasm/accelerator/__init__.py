@@ -9,6 +9,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, cast
 
+from asgi_wasm.accelerator.sources import number
 from asgi_wasm.errors import AsgiWasmError
 from asgi_wasm.host.resident.layout import SIZE
 
@@ -22,6 +23,10 @@ class AcceleratorError(AsgiWasmError):
     """There is no accelerator here, and why."""
 
 
+class StaleAcceleratorError(AcceleratorError):
+    """There is one, of other sources: something for a user to mend."""
+
+
 def load() -> Accelerator:
     """The accelerator. Raises `AcceleratorError`, which says in a few words why there is none."""
     if sys.implementation.name != "cpython":
@@ -32,6 +37,14 @@ def load() -> Accelerator:
         module = cast("Accelerator", importlib.import_module(MODULE))
     except ImportError as error:
         raise AcceleratorError("it was not built, for want of a C compiler or a wheel for this platform") from error
-    if module.WINDOW_SIZE != SIZE:
-        raise AcceleratorError("it was built from other sources than these: install asgi-wasm again")
+    if not _is_of_these_sources(module):
+        raise StaleAcceleratorError("it was built from other sources than these: install asgi-wasm again")
     return module
+
+
+def _is_of_these_sources(module: Accelerator) -> bool:
+    if getattr(module, "WINDOW_SIZE", None) != SIZE:
+        return False
+    expected = number()
+    # Where there are no sources, there is nobody who changes them.
+    return expected is None or getattr(module, "SOURCES", None) == expected

@@ -66,11 +66,16 @@ static PyObject *loop_mark(PyObject *self, PyObject *unused) {
 static PyMethodDef functions[] = {{"loop_mark", loop_mark, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
+#ifndef SOURCES
+#error "SOURCES is to be the number of sources.py, by which Python knows this build: see .ci/build_accelerator.py"
+#endif
+
 PyMODINIT_FUNC PyInit__accelerator(void) {
     PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");
     counts_together = version && PyLong_AsLong(version) < 0x030c0000;
     if (!module || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
-        add(module, "Stream", stream_type) || PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window))) {
+        add(module, "Stream", stream_type) || PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
+        PyModule_AddIntConstant(module, "SOURCES", SOURCES)) {
         Py_XDECREF(module);
         return NULL;
     }

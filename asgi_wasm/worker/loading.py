@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from asgi_wasm.accelerator import AcceleratorError, load
+from asgi_wasm.accelerator import AcceleratorError, StaleAcceleratorError, load
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
@@ -233,7 +234,8 @@ def choose_accelerator(spec: HostSpec) -> Accelerator | None:
     except AcceleratorError as error:
         if spec.accelerator is Wish.REQUIRED:
             raise AcceleratorError(f'the setting accelerator is "required", but {error}') from error
-        logger.info("the portable lane runs, without the accelerator: %s", error)
+        level = logging.WARNING if isinstance(error, StaleAcceleratorError) else logging.INFO
+        logger.log(level, "the portable lane runs, without the accelerator: %s", error)
         return None
 
 

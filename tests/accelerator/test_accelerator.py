@@ -6,6 +6,8 @@ import asyncio
 import gc
 import importlib
 import logging
+import runpy
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -258,10 +260,61 @@ def test_it_is_for_this_pythons_kind_only(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @needs_accelerator
-def test_one_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module(MODULE), "WINDOW_SIZE", 1)
-    with pytest.raises(AcceleratorError, match="built from other sources"):
+@pytest.mark.parametrize("told", [1, None])
+@pytest.mark.parametrize("name", ["WINDOW_SIZE", "SOURCES"])
+def test_one_of_other_sources_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, told: int | None
+) -> None:
+    module = importlib.import_module(MODULE)
+    if told is None:
+        monkeypatch.delattr(module, name)
+    else:
+        monkeypatch.setattr(module, name, told)
+    with pytest.raises(AcceleratorError, match="built from other sources than these: install asgi-wasm again"):
         load()
+
+    async def main(accelerator: str) -> None:
+        app = App()
+        async with running(app, accelerator) as middleware:
+            await exchange(middleware, http_scope())
+        assert len(app.seen) == 1
+
+    asyncio.run(main("auto"))
+    told_of = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told_of == [
+        "the portable lane runs, without the accelerator: "
+        "it was built from other sources than these: install asgi-wasm again"
+    ]
+    with pytest.raises(AcceleratorError, match='accelerator is "required", but it was built from other sources'):
+        asyncio.run(main("required"))
+
+
+def test_sources_have_a_number_that_each_of_them_changes(tmp_path: Path) -> None:
+    def number() -> int | None:
+        found: int | None = runpy.run_path(str(folder / "sources.py"))["number"]()
+        return found
+
+    package = ROOT / "asgi_wasm"
+    folder, layout = tmp_path / "accelerator", tmp_path / "host/resident/layout.h"
+    shutil.copytree(package / "accelerator", folder)
+    layout.parent.mkdir(parents=True)
+    shutil.copy(package / "host/resident/layout.h", layout)
+    numbers = {number()}
+    for file in (*sorted(folder.glob("*.c")), folder / "accelerator.h", layout):
+        file.write_bytes(file.read_bytes() + b"\n")
+        numbers.add(number())
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+        assert number() in numbers
+    assert len(numbers) == 1 + 9 and None not in numbers
+    (folder / "send.c").unlink()
+    assert number() is None
+
+
+@needs_accelerator
+def test_without_sources_none_can_be_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.accelerator.number", lambda: None)
+    monkeypatch.delattr(importlib.import_module(MODULE), "SOURCES")
+    load()
 
 
 @needs_accelerator

@@ -58,6 +58,8 @@ class Accelerator(Protocol):
     """The extension module."""
 
     WINDOW_SIZE: int
+    # Of what it was built; see `asgi_wasm.accelerator.sources`.
+    SOURCES: int
     # Makes requests of one chain of filters; see `asgi_wasm.asgi.native`.
     Course: Any
     # The base of the class of such requests.
