@@ -90,10 +90,10 @@ class Responding:
                     progress.complete = True
                     return self._send_last(message)
             return self.server_send(message)
+        if kind == "http.response.start" and (progress.response is not None or not self.ended):
+            return self._send_start(message)
         if self.ended:
             return self.server_send(message)
-        if kind == "http.response.start":
-            return self._send_start(message)
         return self._hand_over_and_send(message)
 
     async def _send_last(self, message: Message) -> None:

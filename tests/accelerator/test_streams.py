@@ -201,3 +201,21 @@ def test_every_way_does_the_same(
     first, *others = (outcome(probes[which], way, script, conf, count, leaves) for way in WAYS)
     for other in others:
         assert other == first
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(("status", "head"), [(204, []), (200, [(b"content-length", b"0")])])
+@pytest.mark.parametrize("between", [[], [("send", {"type": "http.response.body", "body": b"ok"})]])
+def test_after_a_response_that_ended_with_its_head_no_other_begins(
+    probes: list[Path], way: dict[str, Any], which: int, status: int, head: Any, between: list[tuple[str, Any]]
+) -> None:
+    start = {"type": "http.response.start", "status": status, "headers": head}
+    script = [("send", start), *between, ("send", {**start, "status": 404})]
+    seen, _ = outcome(probes[which], way, script, [], 1, False)
+    assert [message for path, message, *_ in seen if path == "/outer"] == [
+        start,
+        {"type": "http.response.body", "body": b"", "more_body": False},
+        "refused",
+        None,
+    ]
