@@ -262,6 +262,23 @@ def test_what_was_seen_is_let_go_of_when_nobody_runs(engine: Engine, monkeypatch
     instance.close()
 
 
+def test_what_is_let_go_of_while_it_is_seen_was_no_long_entry() -> None:
+    """The watchdog's thread does that after a silence, and the guest may go on at the same time."""
+
+    class Count(int):
+        def __ne__(self, other: object) -> bool:
+            looking.forget()
+            return int.__ne__(self, other)
+
+    class Entry:
+        count = Count(1)
+
+    limit = TimeLimit(60, 0, Slow(), "x")
+    looking = interruption.Guard(limit, Watchdog(), frozenset(), Entry())  # type: ignore[arg-type]
+    assert looking.seen(None) is None
+    assert looking.seen(None) is None
+
+
 class Native:
     """Enters a guest as the accelerator does: by addresses, and from no Python function of the engine's."""
 

@@ -88,7 +88,10 @@ class Guard:
         # By the identity of a variable that only the functions of this export have, or by the address of the function.
         self._names: dict[int, Told] = {}
         self._native_names: dict[int, Told] = {}
-        self.forget()
+        self._entry: tuple[FrameType | None, int] | None = None
+        # Of this entry: since when it is known, and whether it was told to be slow.
+        self._since = 0.0
+        self._told = False
 
     def name(self, function: Any, name: Told) -> None:
         """Say the export's name of a function that enters the guest and lives as long as the instance."""
@@ -101,10 +104,8 @@ class Guard:
         self._native_names[address] = name
 
     def forget(self) -> None:
-        """Let go of what it has seen."""
-        self._entry: tuple[FrameType | None, int] | None = None
-        self._since = 0.0
-        self._told = False
+        """Let go of what it has seen. Called on any thread, also while it is looking."""
+        self._entry = None
 
     def seen(self, frame: FrameType | None) -> bytes | None:
         """A guest runs, entered by ``frame`` or one around it; gives why it is to be interrupted, or None."""
@@ -112,7 +113,7 @@ class Guard:
         now = time.monotonic()
         entry, known = self._find(frame), self._entry
         if known is None or entry[0] is not known[0] or entry[1] != known[1]:
-            self._entry, self._since, self._told = entry, now, False
+            self._since, self._told, self._entry = now, False, entry
             return None
         ran, limit = now - self._since, self._limit
         if limit.seconds and ran >= limit.seconds:
