@@ -61,7 +61,9 @@ def test_a_wrong_command_line(tmp_path: Path, arguments: list[str]) -> None:
 
 def without_extra(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     given = [sys.executable, "-c", _WITHOUT_EXTRA, *arguments]
-    return subprocess.run(given, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        given, cwd=folder, env=environment(), capture_output=True, text=True, timeout=110, check=False
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["inspect", "a.wasm"], ["compile", "--help"]])
