@@ -25,3 +25,9 @@ def find(file: str | Path) -> Path:
         raise ValueError(f"{str(file)!r} is no plugin of this package: known are {known}")
     installed = _PACKAGE / "bundled_plugins" / f"{name}.wasm"
     return installed if installed.exists() else _PACKAGE.parent / "plugins" / _FILES[name]
+
+
+def meant(file: str | Path) -> str:
+    """The whole name of a plugin of ours, where a file that is not there bears its name; else ""."""
+    stem = Path(file).name.removesuffix(".wasm")
+    return f"{PREFIX}{stem}" if stem in _FILES else ""

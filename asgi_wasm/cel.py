@@ -172,7 +172,7 @@ def _environment(names: Collection[str], *, is_condition: bool = False) -> Any:
         variables = dict.fromkeys((*names, *ATTRIBUTES, *EMPTY, "filter_state"), kind.DYN)
         return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP, _DURATION: kind.DURATION})
     # A request's condition is asked before there is anything else.
-    variables = dict.fromkeys(("request", "source", "destination", "connection"), kind.DYN)
+    variables = dict.fromkeys((root for root in ATTRIBUTES if root != "response"), kind.DYN)
     chance = cel.Overload("random", return_type=kind.DOUBLE, parameters=[], impl=random.random)
     return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP}, functions=[cel.FunctionDecl("random", [chance])])
 

@@ -58,6 +58,11 @@ class MissingExtraError(AsgiWasmError):
     """Raised when a setting asks for something whose optional dependency is not installed."""
 
 
+def one_line(error: AsgiWasmError) -> str:
+    """The message where only one line is shown: mistakes of the settings, one a line else, stand behind each other."""
+    return "; ".join(str(error).splitlines())
+
+
 class EventLoopError(AsgiWasmError):
     """Raised when a plugin would be entered outside of the event loop that it was started in, or for one too many."""
 

@@ -38,8 +38,8 @@ ARROWS = {
     ),
     "foreign": ("cel", "host", "errors", "services.tasks"),
     "worker": (
-        *("accelerator", "asgi", "cel", "engines", "errors", "fetching", "foreign", "host", "limits", "logs"),
-        *("services", "specs"),
+        *("accelerator", "asgi", "bundled", "cel", "engines", "errors", "fetching", "foreign", "host", "limits"),
+        *("logs", "services", "specs"),
     ),
     "middleware": ("asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),
     "cli": (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.errors import AsgiWasmError, one_line
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,7 +54,7 @@ class Lifespan:
         try:
             await self._plugins.start()
         except AsgiWasmError as error:
-            await self._server_send({"type": "lifespan.startup.failed", "message": escape(str(error))})
+            await self._server_send({"type": "lifespan.startup.failed", "message": escape(one_line(error))})
             return
         except Exception as error:
             # No user's mistake, but ours or the machine's. Raised, it would pass for "this app has no lifespan".

@@ -77,7 +77,8 @@ def bench(file: str, sent: Sent, conf: str | None, *, engine: str, root_id: str,
     text = None if conf is None else given.conf(conf)
     with console.waiting(f"measuring {file}"):
         content, _ = read_plugin_file(spec)
-        costs = asyncio.run(_measure(file, content, sent, text, engine, root_id))
+        with given.missing_conf_told([spec.name] if text is None else []):
+            costs = asyncio.run(_measure(file, content, sent, text, engine, root_id))
     if as_json:
         console.json_out(asdict(costs))
     else:
@@ -92,7 +93,7 @@ async def _measure(file: str, content: bytes, sent: Sent, conf: str | None, engi
     began = time.perf_counter()
     create_engine(engine).compile(content)
     costs.compile_milliseconds = (time.perf_counter() - began) * 1000
-    plugin: dict[str, Any] = {"name": "plugin", "file": file, "root_id": root_id}
+    plugin: dict[str, Any] = {"name": given.plugin_name(file), "file": file, "root_id": root_id}
     if conf is not None:
         plugin["conf"] = conf
     middleware = WasmMiddleware(_app, settings={"plugins": [plugin], "engine": engine})
@@ -147,7 +148,7 @@ async def _count_calls(file: str, sent: Sent, conf: str | None, engine: str, roo
         if isinstance(told, Call) and told.name not in _QUIET:
             calls[told.name.removeprefix("proxy_"), told.is_callback].append((told.ended - told.began) / 1000)
 
-    plugin = WasmPlugin(file, conf, engine=engine, root_id=root_id, tell=tell, name="plugin")
+    plugin = WasmPlugin(file, conf, engine=engine, root_id=root_id, tell=tell, name=given.plugin_name(file))
     await plugin.start()
     calls.clear()
     headers = [given.header(text) for text in sent.headers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,9 @@ from rich.text import Text
 from asgi_wasm.logs import escape
 
 __all__ = ["error", "fields", "json_out", "line", "out", "table", "waiting"]
+
+# Columns: more than any line has.
+_WIDE = 100_000
 
 # Made for each call, since tests and servers may have replaced the streams; `highlight` would colour numbers in quotes.
 
@@ -65,7 +69,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
         if value not in ("", None, [], ()):
             lines = value if isinstance(value, (list, tuple)) else [value]
             grid.add_row(name, Text("\n").join(map(shown, lines)))
-    out().print(grid)
+    _print_cells(grid)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], styles: Mapping[str, str] | None = None) -> None:
@@ -75,7 +79,20 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], styles: Map
         made.add_column(heading, overflow="fold")
     for row in rows:
         made.add_row(*(shown(cell, (styles or {}).get(str(cell), "")) for cell in row))
-    out().print(made)
+    _print_cells(made)
+
+
+def _print_cells(made: Table) -> None:
+    """Within the width of a terminal; for a file or a pipe each row is one line, whatever its length."""
+    shown_on = out()
+    if shown_on.is_terminal:
+        shown_on.print(made)
+        return
+    wide = Console(file=io.StringIO(), width=_WIDE, highlight=False, emoji=False)
+    with wide.capture() as lines:
+        wide.print(made)
+    for text in lines.get().splitlines():
+        shown_on.print(Text(text.rstrip()))
 
 
 def waiting(what: str) -> AbstractContextManager[object]:

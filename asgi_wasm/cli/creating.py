@@ -45,7 +45,8 @@ def create(language: str, name: str, folder: Path) -> int:
     console.line(f"made {target}: a plugin in {LANGUAGES[language]} that blocks the path of its conf", "green")
     console.line(f"  cd {target}")
     console.line(f"  ./build      # makes {name}.wasm; says what to install where the compiler is missing")
-    console.line("  pytest       # pip install 'asgi-wasm[cli,testing]'")
+    console.line("  pytest       # pip install 'asgi-wasm[cli,testing,watch]', for this and the rest")
+    console.line(f"  asgi-wasm test tests.textpb --conf /admin --root-id {name}")
     console.line(f"  asgi-wasm run {name}.wasm --conf /admin --root-id {name} --build ./build --trace")
     return 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from asgi_wasm import bundled
-from asgi_wasm.errors import SettingsError
+from asgi_wasm.errors import PluginStartError, SettingsError
 from asgi_wasm.fetching import names as fetched
 from asgi_wasm.specs import RemoteFile
 
@@ -39,6 +40,17 @@ def conf(text: str) -> str:
         return content(text).decode("utf-8")
     except UnicodeDecodeError:
         raise SettingsError(f"conf {text!r}: the file is no UTF-8") from None
+
+
+@contextmanager
+def missing_conf_told(without: Collection[str]) -> Iterator[None]:
+    """The refused start of a plugin that was given no conf (``without`` has their names) tells how to give one."""
+    try:
+        yield
+    except PluginStartError as error:
+        if error.plugin not in without or not error.problem.startswith("on_configure "):
+            raise
+        raise PluginStartError(error.plugin, error.file, f"{error.problem}; give it one with --conf") from error
 
 
 def pair(text: str, what: str) -> tuple[str, str]:

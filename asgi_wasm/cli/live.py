@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.cli import console
+from asgi_wasm.errors import AsgiWasmError
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.services.log import StandardLog
@@ -46,8 +48,31 @@ class TracedLog(StandardLog):
 class Printed(logging.Handler):
     """Prints what plugins and the host log."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Errors of a start under way, which the exception that ends it may tell again; None when there is none.
+        self._held: list[logging.LogRecord] | None = None
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Errors are printed at its end: those that an `AsgiWasmError` which ends it quotes, by whoever tells that."""
+        self._held, quoted = [], ""
+        try:
+            yield
+        except AsgiWasmError as error:
+            quoted = escape(str(error))
+            raise
+        finally:
+            held, self._held = self._held, None
+            for record in held:
+                if record.getMessage() not in quoted:
+                    self.emit(record)
+
     def emit(self, record: logging.LogRecord) -> None:
         """One line."""
+        if self._held is not None and record.levelno >= logging.ERROR:
+            self._held.append(record)
+            return
         name = record.name.removeprefix("asgi_wasm.")
         console.line(f"  {record.levelname:<8} {name}: {record.getMessage()}", _STYLES.get(record.levelno, "red"))
 

@@ -41,7 +41,8 @@ def send_request(file: str, wanted: Wanted, conf: str | None, *, as_json: bool, 
         _play(plugin, text)
     begun = len(plugin.recorder.every_call)
     try:
-        exchange = asyncio.run(_send(plugin, wanted))
+        with given.missing_conf_told([plugin.name] if conf is None else []):
+            exchange = asyncio.run(_send(plugin, wanted))
     except NotAnsweredError as error:
         for call in plugin.recorder.every_call[begun:]:
             _print_call(call)

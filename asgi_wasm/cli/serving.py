@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -82,10 +84,11 @@ def serve(run: Run) -> int:
         return made[0]
 
     logger = get_logger("asgi_wasm")
-    logger.addHandler(Printed())
+    printed = Printed()
+    logger.addHandler(printed)
     logger.setLevel(_level(run.log_level))
     announced = Announced(plugged, app)
-    return asyncio.run(_serve(run, announced, made[0]))
+    return asyncio.run(_serve(run, announced, made[0], printed))
 
 
 def _is_program(path: Path) -> bool:
@@ -132,21 +135,40 @@ def _app(run: Run) -> ASGIApp:
     return app
 
 
-async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware) -> int:
-    # Before the server, so that a refusal is one sentence.
-    await middleware.start()
-    config = uvicorn.Config(app, host=run.host, port=run.port, log_config=None, access_log=False, ws="auto")
-    server = uvicorn.Server(config)
-    names = ", ".join(run.files) or str(run.settings)
-    behind = run.app or run.upstream or "an echo of the request"
-    console.line(f"http://{run.host}:{run.port}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
-    async with _building(run):
-        try:
-            await server.serve()
-        except SystemExit:
-            # It has told why, as of a port that is taken.
-            return 1
-    return 0 if server.started else 1
+async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Printed) -> int:
+    # Both before the server, so that a refusal is one sentence.
+    with _bound(run) as bound:
+        without_conf = [entry["name"] for entry in given.plugins(run.files, (), ())[len(run.confs) :]]
+        with printed.starting(), given.missing_conf_told(without_conf):
+            await middleware.start()
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="auto"))
+        names = ", ".join(run.files) or str(run.settings)
+        behind = run.app or run.upstream or "an echo of the request"
+        host = f"[{run.host}]" if ":" in run.host else run.host
+        console.line(f"http://{host}:{bound.getsockname()[1]}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
+        async with _building(run):
+            try:
+                await server.serve([bound])
+            except SystemExit:
+                # It has told why.
+                return 1
+        return 0 if server.started else 1
+
+
+def _bound(run: Run) -> socket.socket:
+    """A socket at the address to listen on, before anything says that it is served. Raises `SettingsError`."""
+    bound = socket.socket(socket.AF_INET6 if ":" in run.host else socket.AF_INET)
+    try:
+        if os.name != "nt":  # where it would take the port from another server
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((run.host, run.port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {run.port} is taken: choose another with --port") from None
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(f"--host {run.host} --port {run.port}: cannot listen there: {why}") from None
+    return bound
 
 
 @asynccontextmanager

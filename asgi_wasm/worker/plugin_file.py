@@ -7,6 +7,7 @@ import stat
 from hashlib import sha256
 from pathlib import Path
 
+from asgi_wasm import bundled
 from asgi_wasm.engines.binary import check_header
 from asgi_wasm.errors import FetchError, InvalidModuleError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
@@ -26,7 +27,9 @@ def read_plugin_file(spec: PluginSpec, fetcher: Fetcher | None = None) -> tuple[
         else:
             content = _read(spec.file)
     except OSError as error:
-        raise _error(spec, f"cannot be read ({error.strerror or error}): check the path") from error
+        known = bundled.meant(str(spec.file)) if isinstance(error, FileNotFoundError) else ""
+        mend = f"did you mean {known}?" if known else "check the path"
+        raise _error(spec, f"cannot be read ({error.strerror or error}): {mend}") from error
     except FetchError as error:
         raise _error(spec, str(error)) from error
     digest = sha256(content).hexdigest()

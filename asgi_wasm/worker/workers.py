@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from asgi_wasm.errors import AsgiWasmError, EventLoopError
+from asgi_wasm.errors import AsgiWasmError, EventLoopError, one_line
 from asgi_wasm.logs import get_logger
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.services import SYSTEM, Services
@@ -143,7 +143,7 @@ class Workers:
                     self._put(place, await self._make())
                 return place.worker
         except AsgiWasmError as error:
-            logger.error("no plugin runs, so every request is refused: %s", error)
+            logger.error("no plugin runs, so every request is refused: %s", one_line(error))
         except Exception:
             logger.exception("no plugin runs, so every request is refused")
         return None
@@ -191,7 +191,7 @@ class Workers:
         try:
             await self._reload(place)
         except AsgiWasmError as error:
-            logger.error("the plugins were not reloaded, and those from before run on: %s", error)
+            logger.error("the plugins were not reloaded, and those from before run on: %s", one_line(error))
         except Exception:
             logger.exception("the plugins were not reloaded, and those from before run on")
 

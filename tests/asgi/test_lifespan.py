@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.driving import SECONDS, answering, request, run, settled, until
 from tests.guests import Api, Guest, Serve, Wrap
@@ -202,6 +203,21 @@ def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
 
     run(main)
     assert order == ["plugin starts", "plugin stops"]
+
+
+def test_mistakes_of_the_settings_stand_behind_each_other() -> None:
+    """A server shows the message as one line."""
+
+    async def main() -> None:
+        server = Server(WasmMiddleware(speaking([]), settings={"one": 1, "two": 2}))
+        answer = await server.ask(STARTUP)
+        await server.over()
+        _, first, second = answer["message"].split("argument settings: ")
+        assert "unknown key 'one'" in first and first.endswith("; ")
+        assert "unknown key 'two'" in second
+        assert "\\n" not in answer["message"]
+
+    run(main)
 
 
 def test_plugin_that_fails_open_does_not_fail_the_startup(serve_guests: Serve) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
-from asgi_wasm import PluginProperties
+from asgi_wasm import PluginProperties, cel
+from asgi_wasm.asgi import properties as attributes
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.codecs.wire import decode_pairs
+from asgi_wasm.host.hostcalls import properties as hostcalls
 from tests.driving import answering, request, run
 from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
 
@@ -92,6 +94,15 @@ ASKED: dict[str, Any] = {
     "body": [b"abc"],
     "extensions": {"tls": TLS},
 }
+
+
+def test_expressions_know_each_attribute() -> None:
+    """`cel_evaluate` and `when:` read what a plugin may, and a part of a path has no value of its own."""
+    told = {(root, leaf) for root, leaves in cel.ATTRIBUTES.items() for leaf in leaves}
+    kept = {tuple(part.decode() for part in path) for path in attributes._ATTRIBUTES if len(path) == 2}
+    assert told == kept, "an attribute stands in asgi/properties.py (_ATTRIBUTES) and in cel.py (ATTRIBUTES)"
+    starts = {part.decode() for part in hostcalls._STARTS}
+    assert cel.ATTRIBUTES.keys() <= starts, "its first part stands in host/hostcalls/properties.py (_STARTS), too"
 
 
 def test_in_request_headers(serve_guests: Serve) -> None:

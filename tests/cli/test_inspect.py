@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def test_what_it_can_do(tmp_path: Path) -> None:
     assert "makes gRPC calls" not in report["abilities"]
     text = run("inspect", PLUGINS / "callouts" / "c.wasm", cwd=tmp_path).out
     assert "makes HTTP calls" in text and "proxy_on_request_headers" in text
+
+
+def test_a_pipe_gets_each_field_on_one_line(tmp_path: Path) -> None:
+    """However long it is: what is cut into lines cannot be searched, nor copied."""
+    shutil.copy(PLUGINS / "callouts" / "c.wasm", file := tmp_path / f"{'long' * 40}.wasm")
+    lines = run("inspect", file, cwd=tmp_path).out.splitlines()
+    assert f"file         {file}" in lines
+    assert [text for text in lines if text != text.rstrip()] == []
+    (tmp_path / "some.yaml").write_text(json.dumps({"plugins": [{"name": "p", "file": str(file)}]}))
+    rows = run("check", "some.yaml", "--no-start", cwd=tmp_path).out.splitlines()
+    assert rows[0].split() == ["plugin", "priority", "state", "sha256", "file"]
+    assert rows[1].split()[:3] == ["p", "0", "readable"] and rows[1].endswith(str(file))
 
 
 def wat(imports: str) -> bytes:

@@ -21,6 +21,10 @@ def test_what_it_makes(tmp_path: Path, language: str) -> None:
     done = run("new", language, "my-plugin", cwd=tmp_path)
     assert done.status == 0
     assert "./build" in done.out
+    tested = "asgi-wasm test tests.textpb --conf /admin --root-id my-plugin"
+    # What watches needs an extra of its own.
+    installed = "pip install 'asgi-wasm[cli,testing,watch]'"
+    assert tested in done.out and installed in done.out
     folder = tmp_path / "my-plugin"
     files = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert {"README.md", "build", "test_plugin.py", "tests.textpb", ".gitignore", ".github/workflows/ci.yml"} <= {
@@ -29,6 +33,7 @@ def test_what_it_makes(tmp_path: Path, language: str) -> None:
     assert not [name for name, text in files.items() if "@NAME@" in text or "@MODULE@" in text or "@SETUP@" in text]
     assert os.access(folder / "build", os.X_OK)
     assert len(files["README.md"].splitlines()) <= 12
+    assert tested in files["README.md"] and installed in files["README.md"]
     compile(files["test_plugin.py"], "test_plugin.py", "exec")
 
 

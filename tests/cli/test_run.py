@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -175,5 +176,64 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], words: 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with dead_port() as port:
         done = run("run", HEADERS, "--port", str(port), cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"port {port} is taken: choose another with --port\n"
+
+
+@pytest.mark.parametrize("where", [("--port", "65536"), ("--host", "no host")])
+def test_an_address_that_is_none(tmp_path: Path, where: tuple[str, str]) -> None:
+    done = run("run", HEADERS, *where, cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert ": cannot listen there: " in done.err and done.err.count("\n") == 1
+
+
+def test_the_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
+    started = command("run", HEADERS, "--port", "0")
+    with subprocess.Popen(started, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = next(text for text in process.stdout if text.startswith("http://")).partition(" ")[0]
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    assert httpx.get(url).status_code == 200
+                    break
+                except httpx.ConnectError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("start", ["run", "request", "bench"])
+def test_a_plugin_without_the_conf_that_it_needs(tmp_path: Path, start: str) -> None:
+    """It is told once, and under one name."""
+    done = run(start, "asgi_wasm:fault_injection", *(["--port", "0"] if start == "run" else []), cwd=tmp_path)
     assert done.status == 1
-    assert "address already in use" in done.err
+    assert "fault_injection" not in done.out
+    assert done.err.startswith("plugin 'fault_injection' (") and done.err.count("\n") == 1
+    assert done.err.endswith("its last words: fault_injection: conf is empty; give it one with --conf\n")
+
+
+def test_a_plugin_whose_conf_is_wrong(tmp_path: Path) -> None:
+    """Another one, without a conf, is not to blame."""
+    files = ("asgi_wasm:fault_injection", HEADERS)
+    done = run("run", *files, "--conf", "x", "--port", "0", cwd=tmp_path)
+    assert done.status == 1
+    assert "conf is not JSON" in done.err and "give it one" not in done.err
+
+
+def test_every_plugin_that_does_not_start_is_told(tmp_path: Path) -> None:
+    """The exception names the first of them alone."""
+    done = run("run", "none.wasm", "asgi_wasm:fault_injection", "--port", "0", cwd=tmp_path)
+    assert done.status == 1
+    assert "plugins.none.file: cannot be read" in done.err and "fault_injection" not in done.err
+    assert "plugin 'fault_injection' (" in done.out and "none" not in done.out
+
+
+@pytest.mark.parametrize("name", ["fault_injection", "fault_injection.wasm"])
+@pytest.mark.parametrize("start", ["run", "request", "bench", "inspect"])
+def test_a_plugin_of_the_package_without_its_prefix(tmp_path: Path, start: str, name: str) -> None:
+    done = run(start, name, cwd=tmp_path)
+    assert done.status == 1
+    assert done.err.endswith(": did you mean asgi_wasm:fault_injection?\n") and done.err.count("\n") == 1

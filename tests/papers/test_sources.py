@@ -27,6 +27,11 @@ _NOT_CALLED = {
     *("proxy_on_new_connection", "proxy_on_downstream_data", "proxy_on_upstream_data"),
     *("proxy_on_downstream_connection_close", "proxy_on_upstream_connection_close"),
 }
+_NO_FUNCTION = (
+    "this row of host/signatures.py has no function: write one of its name, without 'proxy_', in a module of "
+    "host/hostcalls/, and name it in __all__ there (a new module also in _CHAPTERS)"
+)
+_EXAMPLE = "'Follows: Envoy `Context::getProperty` (`source/extensions/common/wasm/context.cc`).'"
 # Files that nobody else has.
 _ELSEWHERE = re.compile(r"§|\b(?:abi|design|style|toolchains)\.md\b")
 
@@ -46,13 +51,17 @@ def _docstrings() -> Iterator[str]:
 
 @pytest.mark.parametrize("row", HOSTCALLS, ids=lambda row: row.name)
 def test_hostcall(row: Signature) -> None:
+    assert row.name in IMPLEMENTATIONS, _NO_FUNCTION
     doc = IMPLEMENTATIONS[row.name].__doc__ or ""
-    assert _FOLLOWS.search(doc)
+    assert _FOLLOWS.search(doc), f"say in the docstring of {row.name} what it follows: {_EXAMPLE}"
     if row.name in _EMSCRIPTEN:
-        assert "Spec: none" in doc
+        assert "Spec: none" in doc, f"{row.name} is Emscripten's: say 'Spec: none' in its docstring"
         return
     newest = min(row.until, AbiVersion.V0_2_1)
-    assert _SPEC.findall(doc) == [(str(newest), row.name)]
+    assert _SPEC.findall(doc) == [(str(newest), row.name)], (
+        f"say in the docstring of {row.name} where the spec has it: "
+        f"'Spec: https://github.com/proxy-wasm/spec/blob/COMMIT/abi-versions/v{newest}/README.md#{row.name}'"
+    )
 
 
 @pytest.mark.parametrize("name", dict.fromkeys(row.name for row in CALLBACKS))
@@ -61,7 +70,7 @@ def test_callback(docstrings: list[str], name: str) -> None:
         return
     telling = [doc for doc in docstrings if name in (anchor for _, anchor in _SPEC.findall(doc))]
     assert telling, "no function says that it calls this callback: give it a line 'Spec: …' and one 'Follows: …'"
-    assert all(_FOLLOWS.search(doc) for doc in telling)
+    assert all(_FOLLOWS.search(doc) for doc in telling), f"say in the docstring what is followed: {_EXAMPLE}"
 
 
 def test_no_reference_to_what_is_not_here() -> None:
