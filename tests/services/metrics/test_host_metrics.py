@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 import wasmtime
@@ -20,8 +21,9 @@ from asgi_wasm.limits import StreamLimits
 from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.metrics.host import PrometheusHostMetrics
-from asgi_wasm.services.metrics.registry import MetricRegistry
+from asgi_wasm.services.metrics.registry import COUNTER, MetricRegistry
 from tests.driving import answering, http_scope, request, run
+from tests.papers.blocks import OPERATIONS
 from tests.plugins.conftest import PLUGINS
 from tests.plugins.test_http_auth import OK
 from tests.services.metrics.scraping import Scrape, scrape
@@ -446,3 +448,18 @@ def test_start_that_fails_leaves_nothing(store: MetricRegistry, monkeypatch: pyt
         run(app.start)
     assert run(lambda: request(app)).status == 503
     assert store.measures == []
+
+
+def test_the_paper_has_a_row_for_each_metric() -> None:
+    """Its name as Prometheus has it, and its type."""
+    kinds: dict[str, str] = {}
+
+    class Told:
+        measures: ClassVar[list[object]] = []
+
+        def family(self, name: str, kind: str, *_: object) -> None:
+            kinds[f"{name}_total" if kind == COUNTER else name] = kind
+
+    PrometheusHostMetrics(cast(MetricRegistry, Told()), SystemClock())
+    rows = dict(re.findall(r"^\| `(asgi_wasm_\w+)`[^|]*\| (\w+) \|", OPERATIONS.read_text("utf-8"), re.MULTILINE))
+    assert rows == kinds, "each metric of the host's has a row in asgi_wasm/OPERATIONS.md, with its type"
