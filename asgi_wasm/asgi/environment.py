@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.properties import ScopeAttributes
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.host_metrics import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.observing import ObservingChain
 from asgi_wasm.limits import StreamLimits

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi.metrics_app import MetricsApp
 from asgi_wasm.errors import MissingExtraError
-from asgi_wasm.host.ports import NO_HOST_METRICS, Clock, HostMetrics, Metrics
+from asgi_wasm.host.host_metrics import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.ports import Clock, Metrics
 from asgi_wasm.services.metrics.nameless import NamelessMetrics
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from asgi_wasm.engines.null import NullEngine, NullHost, NullInstance
 from asgi_wasm.host.abi import AbiVersion, MapType
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, GrpcEffect
-from asgi_wasm.host.ports import NO_HOST_METRICS, Effect, HostMetrics, Ports
+from asgi_wasm.host.host_metrics import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.ports import Effect, Ports
 from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext

@@ -11,7 +11,8 @@ import pytest
 from asgi_wasm.host.abi import LogLevel, MapType, MetricType, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall, SetTickPeriod
-from asgi_wasm.host.ports import LimitReachedError, NoHostMetrics
+from asgi_wasm.host.host_metrics import NoHostMetrics
+from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.limits import PluginLimits, StoreLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
@@ -24,7 +25,7 @@ CALL = encode_pairs([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a
 
 
 class CountingMetrics(NoHostMetrics):
-    """`host.ports.HostMetrics` that keeps which limits were reached."""
+    """`host.host_metrics.HostMetrics` that keeps which limits were reached."""
 
     def __init__(self) -> None:
         self.reached: list[tuple[str, str]] = []

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.errors import PluginAwayError
-from asgi_wasm.host.ports import NoHostMetrics, Ports
+from asgi_wasm.host.host_metrics import NoHostMetrics
+from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.specs import FailurePolicy, PluginSpec
 from tests.host.guest import World

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.host.abi import MapType, StreamType
 from asgi_wasm.host.directions import REQUEST, RESPONSE
 from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
-from asgi_wasm.host.ports import NO_HOST_METRICS, HostMetrics
+from asgi_wasm.host.host_metrics import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.streams.direction import Direction, PieceWay
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.local_reply import FAILED_CLOSED, OVER_LIMIT, HostAnswer, detail_words, local_reply

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from asgi_wasm.host.directions import NAMES, REQUEST, RESPONSE
-from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin, NoHostMetrics
+from asgi_wasm.host.host_metrics import NoHostMetrics
+from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
 
 if TYPE_CHECKING:
     from asgi_wasm.host.abi import LogLevel

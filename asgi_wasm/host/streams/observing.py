@@ -31,8 +31,9 @@ from asgi_wasm.host.vm.contexts import RootContext, StreamContext
 from asgi_wasm.specs import Mode
 
 if TYPE_CHECKING:
+    from asgi_wasm.host.host_metrics import HostMetrics
     from asgi_wasm.host.plugin import Filter
-    from asgi_wasm.host.ports import Effect, HostMetrics, Log
+    from asgi_wasm.host.ports import Effect, Log
     from asgi_wasm.host.streams.buffer import Buffer
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.streams.stage import Stage

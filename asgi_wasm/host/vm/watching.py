@@ -13,7 +13,8 @@ from asgi_wasm.host.effects import CloseStream, ContinueStream, LocalResponse
 from asgi_wasm.host.ports import NANOSECOND
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import Effect, HostMetrics, Ports
+    from asgi_wasm.host.host_metrics import HostMetrics
+    from asgi_wasm.host.ports import Effect, Ports
 
 CONTINUE, PAUSE, LOCAL_RESPONSE, RESET, RESUME = ACTIONS = ("continue", "pause", "local_response", "reset", "resume")
 # Effects that are decisions on a stream; the first two make the verdict of the callback void.

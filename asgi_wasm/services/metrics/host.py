@@ -8,7 +8,8 @@ from weakref import WeakSet
 
 from prometheus_client import Histogram
 
-from asgi_wasm.host.ports import Clock, RunningVm
+from asgi_wasm.host.host_metrics import RunningVm
+from asgi_wasm.host.ports import Clock
 from asgi_wasm.services.home import HomeLoop
 from asgi_wasm.services.metrics.registry import COUNTER, GAUGE, HISTOGRAM, GaugeShare, MetricRegistry, directory
 
@@ -21,7 +22,7 @@ _MEMORY_PERIOD = 1_000_000_000
 
 
 class PrometheusHostMetrics:
-    """`host.ports.HostMetrics` of one middleware."""
+    """`host.host_metrics.HostMetrics` of one middleware."""
 
     enabled = True
 

@@ -14,7 +14,8 @@ from opentelemetry import metrics as api
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from asgi_wasm.host.abi import MetricType
-from asgi_wasm.host.ports import Clock, Metrics, RunningVm
+from asgi_wasm.host.host_metrics import RunningVm
+from asgi_wasm.host.ports import Clock, Metrics
 from asgi_wasm.services.metrics.names import Admission, series_of
 from asgi_wasm.specs import MetricsSpec
 
@@ -91,7 +92,7 @@ class OtelMetrics:
 
 
 class OtelHostMetrics:
-    """`host.ports.HostMetrics` of one middleware. Names are those of Prometheus, with dots."""
+    """`host.host_metrics.HostMetrics` of one middleware. Names are those of Prometheus, with dots."""
 
     enabled = True
 

@@ -11,7 +11,7 @@ import pytest
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import GrpcStream
-from asgi_wasm.host.ports import NoHostMetrics
+from asgi_wasm.host.host_metrics import NoHostMetrics
 from asgi_wasm.host.vm import delivery, lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls

@@ -14,7 +14,7 @@ from asgi_wasm import EngineUnavailableError, WasmMiddleware
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from asgi_wasm.host.ports import NO_HOST_METRICS
+from asgi_wasm.host.host_metrics import NO_HOST_METRICS
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.vm.watching import watched
 from asgi_wasm.limits import StreamLimits
