@@ -12,6 +12,7 @@ from asgi_wasm.foreign.calls import ForeignCalls
 from asgi_wasm.host.effects import ForeignCall, HttpCall
 from asgi_wasm.host.vm.contexts import RootContext
 from asgi_wasm.host.vm.grpc_tokens import GrpcState
+from asgi_wasm.host.vm.vm import vm_of
 from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts import messages
 from asgi_wasm.services.callouts.http_calls import HttpCalls
@@ -20,7 +21,7 @@ from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import until
-from tests.host.guest import Calls, World, start
+from tests.host.guest import Calls, RecordingLog, World, start
 from tests.host.test_limits import CountingMetrics
 
 OVERFLOW = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
@@ -142,36 +143,33 @@ class Telling(Mute):
 
 
 @pytest.mark.parametrize(("size", "failing"), [(4, 0), (5, 0), (6, 1)])
-async def test_bytes_of_answers(
-    size: int, failing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_bytes_of_answers(size: int, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of all plugins together, until each has been handed over; what fails makes room as well."""
     monkeypatch.setattr(messages, "MAX_HELD_BYTES", 10)
 
-    async def main() -> None:
-        carrier, calls = Telling(), HttpCalls([], max_response=10)
-        calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
-        (root, answers, metrics), (other, other_answers, other_metrics) = plugin(), plugin()
-        calls.start(http_call(other, 4, b"12345"))
-        await until(lambda: carrier.asked == 1)
-        calls.start(http_call(root, 4, bytes(size)))
-        await until(lambda: carrier.asked == 2 - failing and len(answers) == failing)
-        assert metrics.reached == [("guest", "call_responses")] * failing
-        assert answers == [None] * failing
-        assert calls._memory.held == 5 + size * (not failing)
-        carrier.go.set()
-        await until(lambda: len(answers) == len(other_answers) == 1)
-        await until(lambda: not calls.under_way)
-        # There is room again.
-        calls.start(http_call(root, 8, bytes(10)))
-        await until(lambda: len(answers) == 2)
-        assert (answers[-1], other_answers, other_metrics.reached) == (bytes(10), [b"12345"], [])
-        await calls.close()
-        assert calls._memory.held == 0
-
-    await main()
+    carrier, calls = Telling(), HttpCalls([], max_response=10)
+    calls.add(Upstream(UpstreamSpec("mute", "http://127.0.0.1:1"), Turns(), carrier))
+    (root, answers, metrics), (other, other_answers, other_metrics) = plugin(), plugin()
+    calls.start(http_call(other, 4, b"12345"))
+    await until(lambda: carrier.asked == 1)
+    calls.start(http_call(root, 4, bytes(size)))
+    await until(lambda: carrier.asked == 2 - failing and len(answers) == failing)
+    assert metrics.reached == [("guest", "call_responses")] * failing
+    assert answers == [None] * failing
+    assert calls._memory.held == 5 + size * (not failing)
+    carrier.go.set()
+    await until(lambda: len(answers) == len(other_answers) == 1)
+    await until(lambda: not calls.under_way)
+    # There is room again.
+    calls.start(http_call(root, 8, bytes(10)))
+    await until(lambda: len(answers) == 2)
+    assert (answers[-1], other_answers, other_metrics.reached) == (bytes(10), [b"12345"], [])
+    await calls.close()
+    assert calls._memory.held == 0
     told = "the answers of all HTTP calls under way in this worker are over 10 bytes"
-    assert caplog.text.count(told) == failing
+    log = vm_of(root).ports.log
+    assert isinstance(log, RecordingLog)
+    assert [told in line for _, _, line in log.hosts] == [True] * failing
 
 
 @pytest.mark.parametrize(("most", "overflowing"), [(2, 1), (3, 0), (4, 0)])
