@@ -11,15 +11,16 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.file_lock import file_lock
 from asgi_wasm.errors import InvalidModuleError
-
-__all__ = ["ModuleCache", "default_cache_dir"]
-
 from asgi_wasm.logs import get_logger
+
+__all__ = ["ModuleCache", "default_cache_dir", "new_file"]
 
 logger = get_logger("asgi_wasm.engines")
 
@@ -81,21 +82,13 @@ class ModuleCache:
 
     def _store(self, path: Path, module: Module) -> None:
         payload = module.serialize()
-        temporary = ""
         try:
-            # Another process that stores the same entry has another temporary file.
-            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(payload)
-            # As readable as the directory: an image may be built by one user and run by another.
-            os.chmod(temporary, 0o600 | (path.parent.stat().st_mode & 0o044))
-            for old in _entries(path):
-                old.unlink()
-            os.replace(temporary, f"{path}.{hashlib.sha256(payload).hexdigest()}")
+            with new_file(path.parent, payload) as temporary:
+                for old in _entries(path):
+                    old.unlink()
+                os.replace(temporary, f"{path}.{hashlib.sha256(payload).hexdigest()}")
         except OSError as error:
             self._tell("compiled code cannot be kept in %s, so each start compiles: %s", path.parent, error)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
     def _tell(self, message: str, *arguments: object) -> None:
         if not self._told:
@@ -109,6 +102,26 @@ def default_cache_dir() -> Path:
     # The XDG specification has relative paths ignored.
     parent = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
     return parent / "asgi-wasm"
+
+
+@contextmanager
+def new_file(directory: Path, content: bytes) -> Iterator[str]:
+    """The path of a file that has this content, to be renamed: others see all of it or nothing.
+
+    It is removed where it cannot be written or renamed. Raises OSError.
+    """
+    # Another process that stores the same has another temporary file.
+    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # As readable as the directory: an image may be built by one user and run by another.
+        os.chmod(temporary, 0o600 | (directory.stat().st_mode & 0o044))
+        yield temporary
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _entry_name(engine: Engine, digest: str) -> str:

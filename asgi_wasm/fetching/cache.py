@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from asgi_wasm.engines.cache import default_cache_dir
+from asgi_wasm.engines.cache import default_cache_dir, new_file
 from asgi_wasm.engines.file_lock import file_lock
 from asgi_wasm.logs import get_logger
 
@@ -57,19 +56,12 @@ class FetchCache:
         directory = self.directory()
         if directory is None:
             return
-        temporary = ""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            # As readable as the folder: an image may be built by one user and run by another.
-            os.chmod(temporary, 0o600 | (directory.stat().st_mode & 0o044))
-            os.replace(temporary, directory / digest)
+            with new_file(directory, content) as temporary:
+                os.replace(temporary, directory / digest)
         except OSError as error:
             self._tell("what is fetched cannot be kept in %s, so each start fetches it: %s", directory, error)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
     @contextmanager
     def lock(self, name: str, timeout: float) -> Iterator[None]:
