@@ -58,7 +58,7 @@ class MissingExtraError(AsgiWasmError):
     """Raised when a setting asks for something whose optional dependency is not installed."""
 
 
-def one_line(error: AsgiWasmError) -> str:
+def one_line(error: Exception) -> str:
     """The message where only one line is shown: mistakes of the settings, one a line else, stand behind each other."""
     return "; ".join(str(error).splitlines())
 

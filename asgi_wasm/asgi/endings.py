@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from asgi_wasm.errors import one_line
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.logs import get_logger
 
@@ -24,6 +26,16 @@ def tell_cut(to_client: ResponseSide) -> None:
         logger.error("a response was cut off: %s", to_client.reset_reason)
     elif to_client.length.cut is not None:
         logger.error("a response was cut to its length: %s", to_client.length.cut)
+
+
+def tell_raised(error: Exception) -> None:
+    """Tell of what the app raised when a plugin had answered: in one line, and its stack to those who debug.
+
+    The client has its answer, and the app was told of a disconnect, on which most frameworks raise.
+    """
+    stack = error if logger.isEnabledFor(logging.DEBUG) else None
+    said = f": {one_line(error)}" if str(error) else ""
+    logger.info("the app raised %s after a plugin had answered%s", type(error).__name__, said, exc_info=stack)
 
 
 def headers_dropped(environment: Environment, filters: Sequence[Filter], names: list[bytes]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi.app_request import AppRequest
 from asgi_wasm.asgi.app_response import BODY_MESSAGES, AppResponse
 from asgi_wasm.asgi.client import Client, Reader
-from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut
+from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut, tell_raised
 from asgi_wasm.asgi.environment import Environment, make_chain
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.own_scope import BYPASSING_EXTENSIONS, share_scope
@@ -137,8 +137,7 @@ class HttpExchange:
     def excuses(self, error: Exception) -> bool:
         """Whether what the app raised is of no account any more."""
         if self._is_over:
-            # The client has its answer; the app was told of a disconnect, and most frameworks raise on that.
-            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+            tell_raised(error)
         return self._is_over
 
     async def receive(self) -> Message:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import accept, rewriting, states, translate
-from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut
+from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut, tell_raised
 from asgi_wasm.asgi.environment import Environment, make_chain
 from asgi_wasm.asgi.listening import Listening
 from asgi_wasm.asgi.own_scope import guarded_scope
@@ -21,7 +21,6 @@ from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import FROM_APP, HANDSHAKE, Answer, HandshakeState, Part, ResponseState
 from asgi_wasm.host.streams.header_map import HeaderMap, ResponseHeaderMap
 from asgi_wasm.host.streams.local_reply import UNSENDABLE_TARGET
-from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -33,8 +32,6 @@ _DENIAL_START, _DENIAL_BODY = "websocket.http.response.start", "websocket.http.r
 _DENIAL_EXTENSION = "websocket.http.response"
 # Close codes of RFC 6455 7.4.1; the last is never sent, and stands for a connection that ended without one.
 _POLICY_VIOLATION, _INTERNAL_ERROR, _ABNORMAL = 1008, 1011, 1006
-
-logger = get_logger("asgi_wasm.host")
 
 
 class _LeftError(OSError):
@@ -120,8 +117,7 @@ class WebSocketHandshake:
             await self._conclude()
             if self._state not in states.ENDED_BY_PLUGINS:
                 raise
-            # The client has its answer; most frameworks raise when they are told that it has gone.
-            logger.info("the app raised %s after a plugin had answered", type(error).__name__, exc_info=error)
+            tell_raised(error)
 
     async def _conclude(self) -> None:
         """Send, once the app has ended, what it has sent and a plugin still holds: its own call was cancelled."""

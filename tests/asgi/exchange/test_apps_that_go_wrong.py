@@ -12,6 +12,7 @@ from tests.asgi.exchange.messages import LENGTH, START, body
 from tests.driving import Connection, request, settled
 from tests.guests import (
     PAUSE,
+    RESPONSE,
     Api,
     Guest,
     Serve,
@@ -63,7 +64,29 @@ async def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, capl
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
         await main()
-    assert "the app raised ValueError after a plugin had answered" in caplog.text
+    assert "the app raised ValueError after a plugin had answered: the app's own" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_app_that_streams_on_after_a_plugin_ended_the_response(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its `send` raises, so that it ends; that is the plugin's doing, and one line of the log without any stack."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        while True:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    def on_body(api: Api, *_: int) -> int:
+        api.call("proxy_close_stream", RESPONSE)
+        return PAUSE
+
+    with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
+        async with serve_guests(app, Guest(on_response_body=on_body)) as middleware:
+            assert not (await request(middleware)).body
+    assert "the app raised OSError after a plugin had answered: a plugin has answered" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_app_that_returns_without_a_response(serve_guests: Serve) -> None:
