@@ -79,7 +79,7 @@ async def test_app_that_streams_on_after_a_plugin_ended_the_response(
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
 
     def on_body(api: Api, *_: int) -> int:
-        api.call("proxy_close_stream", RESPONSE)
+        api.close(RESPONSE)
         return PAUSE
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
