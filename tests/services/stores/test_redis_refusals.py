@@ -8,12 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
+from redis import Redis
 
 from asgi_wasm.host.ports import PortError
 from tests.driving import run, until
+from tests.redis_server import RedisServer
 from tests.services.stores.conftest import Place
+from tests.services.stores.listening import Listener
 from tests.services.stores.test_redis_outage import until_it_answers
 
 
@@ -96,6 +100,73 @@ def test_an_error_reply_is_an_answer(caplog: pytest.LogCaptureFixture, error: st
         assert server.connections == 2
     lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
     assert len(lines) == 1 and told in lines[0], lines
+
+
+NO_VALUES = {
+    "no number": {"value": "x", "cas": "abc"},
+    "no value": {"cas": "5"},
+    "below 0": {"value": "x", "cas": "-5"},
+    "a fraction": {"value": "x", "cas": "1.5"},
+    "nothing": {"value": "x", "cas": ""},
+    "too large": {"value": "x", "cas": "4294967296"},
+    "endless": {"value": "x", "cas": "9" * 5000},
+}
+
+
+@pytest.mark.parametrize("fields", NO_VALUES.values(), ids=NO_VALUES)
+def test_what_somebody_else_wrote_is_refused(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, fields: dict[str, str]
+) -> None:
+    """Redis calls it no WRONGTYPE, since it is a hash as well."""
+
+    async def main(place: Place, prefix: str) -> None:
+        async with place.stores(1) as (store,):
+            assert store.shared_data.set("vm", b"good", b"v", 0)
+            with Redis(port=redis.port) as client:
+                client.hset(f"{prefix}data:vm:bad", mapping=fields)
+                for _ in range(2):
+                    with pytest.raises(PortError, match="WRONGTYPE"):
+                        store.shared_data.get("vm", b"bad")
+            assert store.shared_data.get("vm", b"good") == (b"v", 1)
+
+    prefix = f"{uuid4().hex}:"
+    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+    lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
+    assert len(lines) == 1 and "something else writes keys" in lines[0], lines
+
+
+def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) -> None:
+    async def main(place: Place, prefix: str) -> None:
+        async with place.stores(1) as (store,):
+            with Redis(port=redis.port) as client:
+                client.hset(f"{prefix}data:vm:bad", mapping={"value": "x", "cas": "abc"})
+                for cas in (0, 1):
+                    with pytest.raises(PortError, match="WRONGTYPE"):
+                        store.shared_data.set("vm", b"bad", b"v", cas)
+                assert client.hget(f"{prefix}data:vm:bad", "value") == b"x"
+
+    prefix = f"{uuid4().hex}:"
+    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+
+
+def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does it end the connection."""
+
+    async def main(place: Place, prefix: str) -> None:
+        async with place.stores(1) as (store,):
+            listener = Listener(store)
+            token = store.queues.register("vm", b"q", listener.root)
+            with Redis(port=redis.port) as client:
+                (channel,) = client.pubsub_channels(f"{prefix}wake:*")
+                for data in (b"", b"garbage", b"-1", b"1 ", b"1 -1", b"\xff", b"9" * 5000):
+                    client.publish(channel, data)
+            store.queues.enqueue(token, b"value")
+            await until(lambda: listener.heard == [token])
+            assert store.queues.dequeue(token) == b"value"
+
+    prefix = f"{uuid4().hex}:"
+    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+    assert [record for record in caplog.records if record.name == "asgi_wasm.host"] == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from asgi_wasm.waits import wait
 
 # Seconds that a worker which stops waits until what it has taken is known to be taken.
 _LAST_WORD_SECONDS = 1.0
+# A token, and for how many values it is, where that is not one.
+_MESSAGE = re.compile(rb"(\d{1,10})(?: (\d{1,10}))?")
 # After which a worker without connection is taken for dead: twice what it takes it to try again.
 _GONE_SECONDS = 10
 
@@ -98,8 +101,9 @@ class RedisQueues:
 
     def _wake(self, data: bytes) -> None:
         # Not from the connections' own task: a failure in there is no failure of theirs.
-        token, _, times = data.partition(b" ")
-        asyncio.get_running_loop().call_soon(self._tell, int(token), int(times or 1))
+        told = _MESSAGE.fullmatch(data)
+        if told is not None:  # else somebody else's
+            asyncio.get_running_loop().call_soon(self._tell, int(told[1]), int(told[2] or 1))
 
     def _tell(self, token: int, times: int) -> None:
         """Tell the plugin of so many values, one in an iteration of the event loop."""

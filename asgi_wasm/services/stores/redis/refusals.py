@@ -49,6 +49,9 @@ _HINTS = {
 # How a script words it, that it may not do something.
 _NOT_ALLOWED = ("no permissions", "the script can't")
 
+# Of a key that somebody else wrote, where Redis itself cannot tell; scripts say the same.
+NOT_OURS = ResponseError("WRONGTYPE It is no value of ours")
+
 logger = get_logger("asgi_wasm.host")
 
 

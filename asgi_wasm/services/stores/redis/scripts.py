@@ -8,6 +8,9 @@ Redis is full, a script must not fail halfway: what it removes, it removes last.
 # KEYS: the value. ARGV: value, cas. CAS numbers count from 1 to 2^32-1 for each key, and never are 0.
 SET = """
 local present = redis.call('HGET', KEYS[1], 'cas')
+if present and not string.match(present, '^%d+$') then
+  return redis.error_reply('WRONGTYPE It is no value of ours')
+end
 if present and ARGV[2] ~= '0' and ARGV[2] ~= present then return 0 end
 redis.call('HSET', KEYS[1], 'value', ARGV[1], 'cas', (tonumber(present or '0') % 4294967295) + 1)
 return 1

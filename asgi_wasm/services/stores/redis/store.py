@@ -15,18 +15,23 @@ Keys are made inside of scripts, so this is for one server and its replicas, not
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from asgi_wasm.host.abi import MetricType
+from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.naming import scoped
 from asgi_wasm.services.stores.redis import scripts
 from asgi_wasm.services.stores.redis.connections import RedisConnections
 from asgi_wasm.services.stores.redis.queues import RedisQueues
+from asgi_wasm.services.stores.redis.refusals import NOT_OURS
 from asgi_wasm.specs import StoreSpec
 
+_CAS = re.compile(rb"[1-9]\d{0,9}")
+_U32 = 0xFFFF_FFFF
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 _SIGN = 1 << 63
 
@@ -41,7 +46,12 @@ class RedisSharedData:
     def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | None:
         """The value and its CAS number, or None."""
         value, cas = self._connections.call("HMGET", self._prefix + scoped(vm_id, key), "value", "cas")
-        return None if cas is None else (value, int(cas))
+        if cas is None:
+            return None
+        if value is None or not _CAS.fullmatch(cas) or int(cas) > _U32:
+            self._connections.refused(NOT_OURS)
+            raise PortError(str(NOT_OURS))
+        return value, int(cas)
 
     def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> bool:
         """Store it, unless ``cas`` is neither 0 nor the key's present number. A missing key takes any number."""
