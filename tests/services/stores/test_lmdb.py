@@ -469,3 +469,17 @@ def test_a_record_of_another_form_is_said_once(tmp_path: Path, caplog: pytest.Lo
 
     run(main)
     assert ["a record of another form" in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what a process has open is not told here")
+def test_nothing_stays_open_when_nobody_uses_it(tmp_path: Path) -> None:
+    """A test suite may open it for each of thousands of event loops."""
+
+    async def main() -> None:
+        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
+            assert store.shared_data.set("vm", b"key", b"1", 0)
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        run(main)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -80,3 +80,6 @@ class Lengths:
         """Idempotent."""
         while self._files:
             os.close(self._files.pop())
+
+    def __del__(self) -> None:
+        self.close()

@@ -73,6 +73,8 @@ class WriterLock:
         fcntl.lockf(self._file, fcntl.LOCK_UN)
         self._threads.release()
 
-    def close(self) -> None:
-        """Give it up for good."""
-        os.close(self._file)
+    def __del__(self) -> None:
+        # Whoever writes has it, so nobody does.
+        file = getattr(self, "_file", None)
+        if file is not None:
+            os.close(file)
