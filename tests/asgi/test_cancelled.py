@@ -12,7 +12,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer
-from tests.driving import answering, http_scope, run, until
+from tests.driving import answering, http_scope, until
 from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
 from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
 
@@ -20,7 +20,7 @@ from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
 @pytest.mark.parametrize("how", ["once", "twice", "by a scope"])
 @pytest.mark.parametrize("held", ["on_request_headers", "on_response_headers", "on_response_body"])
 @pytest.mark.parametrize("resumed", [False, True], ids=["held", "resumed to a slow client"])
-def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool) -> None:
+async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool) -> None:
     resumer = Resumer()
     reached: list[int] = []
 
@@ -48,35 +48,32 @@ def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool) -> N
         await asyncio.sleep(3600)
         sent.append(message)
 
-    async def main() -> None:
-        callbacks: dict[str, Any] = {held: holds, **resumer.callbacks}
-        async with serve_guests(answering(b"hello", headers=[(b"content-length", b"5")]), Guest(**callbacks)) as app:
-            scope = anyio.CancelScope()
+    callbacks: dict[str, Any] = {held: holds, **resumer.callbacks}
+    async with serve_guests(answering(b"hello", headers=[(b"content-length", b"5")]), Guest(**callbacks)) as app:
+        scope = anyio.CancelScope()
 
-            async def call() -> None:
-                with scope:
-                    await app(http_scope(), receive, send)
+        async def call() -> None:
+            with scope:
+                await app(http_scope(), receive, send)
 
-            before = asyncio.all_tasks()
-            task = asyncio.ensure_future(call())
-            await until(lambda: sending.is_set() if resumed else reached)
-            if how == "by a scope":
-                scope.cancel()
-            else:
+        before = asyncio.all_tasks()
+        task = asyncio.ensure_future(call())
+        await until(lambda: sending.is_set() if resumed else reached)
+        if how == "by a scope":
+            scope.cancel()
+        else:
+            task.cancel()
+            if how == "twice":
+                await asyncio.sleep(0)
                 task.cancel()
-                if how == "twice":
-                    await asyncio.sleep(0)
-                    task.cancel()
-            await asyncio.wait([task])
-            assert asyncio.all_tasks() == before and sent == []
-
-    run(main)
+        await asyncio.wait([task])
+        assert asyncio.all_tasks() == before and sent == []
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["python", "kernel", "accelerator"])
 @pytest.mark.parametrize("leaves", ["nowhere", "response_headers", "response_body@1", "response_body@2"])
 @pytest.mark.parametrize("reads_requests", [True, False])
-def test_who_gave_up_reading_and_sends_at_once_is_told_later_that_the_client_goes(
+async def test_who_gave_up_reading_and_sends_at_once_is_told_later_that_the_client_goes(
     tmp_path: Path, way: dict[str, Any], leaves: str, reads_requests: bool
 ) -> None:
     """As an app does that waits for an event or for its client, whichever comes first."""
@@ -109,13 +106,10 @@ def test_who_gave_up_reading_and_sends_at_once_is_told_later_that_the_client_goe
     async def send(message: Message) -> None:
         pass
 
-    async def main() -> None:
-        probe = PROBE if reads_requests else probe_without(tmp_path / "probe.wasm", BODIES[:2])
-        plugin = {"name": "p", "file": probe, "conf": f"{leaves}: set_effective_context %self"}
-        if leaves == "nowhere":
-            plugin["conf"] = "response_body: get_buffer_bytes 1 0 9"
-        async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
-            await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
-
-    run(main)
+    probe = PROBE if reads_requests else probe_without(tmp_path / "probe.wasm", BODIES[:2])
+    plugin = {"name": "p", "file": probe, "conf": f"{leaves}: set_effective_context %self"}
+    if leaves == "nowhere":
+        plugin["conf"] = "response_body: get_buffer_bytes 1 0 9"
+    async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
+        await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
     assert heard == [{"type": "http.disconnect"}]

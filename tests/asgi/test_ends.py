@@ -9,7 +9,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.driving import Connection, answering, http_scope, request, run, settled, until
+from tests.driving import Connection, answering, http_scope, request, settled, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 
@@ -19,7 +19,7 @@ CHUNKED = [(b"transfer-encoding", b"chunked")]
 
 
 @pytest.mark.parametrize("held", ["on_response_headers", "on_response_body"])
-def test_a_held_response_goes_out_before_the_apps_exception(serve_guests: Serve, held: str) -> None:
+async def test_a_held_response_goes_out_before_the_apps_exception(serve_guests: Serve, held: str) -> None:
     resumer = Resumer()
     guest = Guest(**{held: pausing}, **resumer.callbacks)
 
@@ -28,38 +28,32 @@ def test_a_held_response_goes_out_before_the_apps_exception(serve_guests: Serve,
         await send(WHOLE)
         raise ValueError("a background task failed")
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware)
-            await settled()
-            resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
-            with pytest.raises(ValueError, match="background task"):
-                await connection.over()
-            assert (connection.response.status, connection.response.body) == (200, b"ok")
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware)
+        await settled()
+        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+        with pytest.raises(ValueError, match="background task"):
+            await connection.over()
+        assert (connection.response.status, connection.response.body) == (200, b"ok")
 
 
 @pytest.mark.parametrize("held", ["on_response_headers", "on_response_body"])
-def test_pause_timeout_ends_the_pause_of_a_local_response(serve_guests: Serve, held: str) -> None:
+async def test_pause_timeout_ends_the_pause_of_a_local_response(serve_guests: Serve, held: str) -> None:
     def denied(api: Api, context: int, count: int, end: int) -> int:
         api.reply(403, b"denied")
         return PAUSE
 
     guest = Guest(on_request_headers=denied, **{held: pausing})
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), guest, pause_timeout=0.05) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await connection.over()
-            assert connection.response.status == 504
-            assert connection.response.complete
-
-    run(main)
+    async with serve_guests(answering(b"app"), guest, pause_timeout=0.05) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await connection.over()
+        assert connection.response.status == 504
+        assert connection.response.complete
 
 
-def test_a_client_that_leaves_with_its_body_unread_ends_a_pause(serve_guests: Serve) -> None:
+async def test_a_client_that_leaves_with_its_body_unread_ends_a_pause(serve_guests: Serve) -> None:
     guest = Guest(on_response_headers=pausing)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,47 +61,41 @@ def test_a_client_that_leaves_with_its_body_unread_ends_a_pause(serve_guests: Se
         await send(START)
         await send(WHOLE)
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
-            for piece in (b"a", b"b", b"c"):
-                connection.feed(piece, more=True)
-            connection.hang_up()
-            await connection.over()
-            assert connection.response.messages == []
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        for piece in (b"a", b"b", b"c"):
+            connection.feed(piece, more=True)
+        connection.hang_up()
+        await connection.over()
+        assert connection.response.messages == []
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_nothing_is_sent_after_a_cancellation(serve_guests: Serve, times: int) -> None:
+async def test_nothing_is_sent_after_a_cancellation(serve_guests: Serve, times: int) -> None:
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
 
-    async def main() -> None:
-        async with serve_guests(answering(b"ok"), guest) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await until(lambda: guest.created)
-            await settled()
-            before = asyncio.all_tasks()
-            connection.gate.clear()
-            resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
-            await resumer.done()
-            for _ in range(times):
-                connection.task.cancel()
-                await asyncio.sleep(0)
-            await asyncio.wait([connection.task])
-            await settled()
-            assert not {task for task in asyncio.all_tasks() - before if not task.done()}
-            connection.gate.set()
-            await settled()
-            assert connection.response.messages == []
-
-    run(main)
+    async with serve_guests(answering(b"ok"), guest) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await until(lambda: guest.created)
+        await settled()
+        before = asyncio.all_tasks()
+        connection.gate.clear()
+        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+        await resumer.done()
+        for _ in range(times):
+            connection.task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([connection.task])
+        await settled()
+        assert not {task for task in asyncio.all_tasks() - before if not task.done()}
+        connection.gate.set()
+        await settled()
+        assert connection.response.messages == []
 
 
-def test_an_app_that_asks_by_cancelled_reads_hears_that_its_client_has_gone(serve_guests: Serve) -> None:
+async def test_an_app_that_asks_by_cancelled_reads_hears_that_its_client_has_gone(serve_guests: Serve) -> None:
     resumer = Resumer()
     guest = Guest(on_request_headers=pausing, **resumer.callbacks)
     told = []
@@ -126,32 +114,26 @@ def test_an_app_that_asks_by_cancelled_reads_hears_that_its_client_has_gone(serv
                 reading.close()  # type: ignore[attr-defined]
             await asyncio.sleep(0.002)
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware)
-            connection.feed()
-            await until(lambda: guest.created)
-            resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(REQUEST)))
-            await resumer.done()
-            connection.hang_up()
-            await connection.over()
-            assert told
-
-    run(main)
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await until(lambda: guest.created)
+        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(REQUEST)))
+        await resumer.done()
+        connection.hang_up()
+        await connection.over()
+        assert told
 
 
-def test_promised_trailers_that_do_not_come_leave_a_whole_response(serve_guests: Serve) -> None:
+async def test_promised_trailers_that_do_not_come_leave_a_whole_response(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "trailers": True})
         await send(WHOLE)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
-            response = await request(middleware)
-            assert response.complete
-            assert response.body == b"ok"
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_headers=passing)) as middleware:
+        response = await request(middleware)
+        assert response.complete
+        assert response.body == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +149,7 @@ def test_promised_trailers_that_do_not_come_leave_a_whole_response(serve_guests:
     ],
 )
 @pytest.mark.parametrize("pauses", [False, True])
-def test_a_target_that_no_server_reads_reaches_no_app(
+async def test_a_target_that_no_server_reads_reaches_no_app(
     serve_guests: Serve, name: bytes, value: bytes, pauses: bool
 ) -> None:
     def rewriting(api: Api, context: int, count: int, end: int) -> int:
@@ -182,17 +164,14 @@ def test_a_target_that_no_server_reads_reaches_no_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         called.append(scope)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=rewriting, **resumer.callbacks)) as middleware:
-            response = await request(middleware)
-            assert (response.status, called) == (503, [])
-            assert response.complete
-
-    run(main)
+    async with serve_guests(app, Guest(on_request_headers=rewriting, **resumer.callbacks)) as middleware:
+        response = await request(middleware)
+        assert (response.status, called) == (503, [])
+        assert response.complete
 
 
 @pytest.mark.parametrize("body_callback", [False, True])
-def test_what_the_app_adds_to_its_scope_can_be_read_outside(serve_guests: Serve, body_callback: bool) -> None:
+async def test_what_the_app_adds_to_its_scope_can_be_read_outside(serve_guests: Serve, body_callback: bool) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope.update(endpoint="home", state={"user": "ann"}, path="/changed")
         await send(START)
@@ -200,18 +179,15 @@ def test_what_the_app_adds_to_its_scope_can_be_read_outside(serve_guests: Serve,
 
     callbacks = {"on_response_body": passing} if body_callback else {"on_request_headers": passing}
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(**callbacks)) as middleware:
-            connection = Connection(middleware)
-            await connection.over()
-            assert (connection.scope["endpoint"], connection.scope["state"]) == ("home", {"user": "ann"})
-            assert connection.scope["path"] == "/"
-
-    run(main)
+    async with serve_guests(app, Guest(**callbacks)) as middleware:
+        connection = Connection(middleware)
+        await connection.over()
+        assert (connection.scope["endpoint"], connection.scope["state"]) == ("home", {"user": "ann"})
+        assert connection.scope["path"] == "/"
 
 
 @pytest.mark.parametrize("said", [b"3", b"300"])
-def test_a_local_responses_length_is_true_whatever_a_plugin_says(serve_guests: Serve, said: bytes) -> None:
+async def test_a_local_responses_length_is_true_whatever_a_plugin_says(serve_guests: Serve, said: bytes) -> None:
     def denied(api: Api, context: int, count: int, end: int) -> int:
         api.reply(403, b"denied")
         return PAUSE
@@ -220,40 +196,33 @@ def test_a_local_responses_length_is_true_whatever_a_plugin_says(serve_guests: S
         api.replace(RESPONSE_HEADERS, b"content-length", said)
         return CONTINUE
 
-    async def main() -> None:
-        async with serve_guests(answering(), Guest(on_request_headers=denied, on_response_headers=lying)) as middleware:
-            response = await request(middleware)
-            assert (response.status, response.body) == (403, b"denied")
-            assert dict(response.headers)[b"content-length"] == b"6"
-
-    run(main)
+    async with serve_guests(answering(), Guest(on_request_headers=denied, on_response_headers=lying)) as middleware:
+        response = await request(middleware)
+        assert (response.status, response.body) == (403, b"denied")
+        assert dict(response.headers)[b"content-length"] == b"6"
 
 
 @pytest.mark.parametrize("piece", [b"x", b""], ids=["bytes", "empty pieces"])
-def test_a_client_that_drips_does_not_renew_a_pause_for_ever(piece: bytes) -> None:
+async def test_a_client_that_drips_does_not_renew_a_pause_for_ever(piece: bytes) -> None:
     """Ten times `pause_timeout` in all, and empty pieces renew nothing."""
+    plugin = {"name": "p", "file": PLUGINS / "probe" / "abi_0_2_1.wasm", "conf": "request_headers: return 1"}
+    middleware = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "pause_timeout": 0.05})
+    sent: list[Message] = []
 
-    async def main() -> None:
-        plugin = {"name": "p", "file": PLUGINS / "probe" / "abi_0_2_1.wasm", "conf": "request_headers: return 1"}
-        middleware = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "pause_timeout": 0.05})
-        sent: list[Message] = []
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": piece, "more_body": True}
 
-        async def receive() -> Message:
-            await asyncio.sleep(0.01)
-            return {"type": "http.request", "body": piece, "more_body": True}
+    async def send(message: Message) -> None:
+        sent.append(message)
 
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        async with middleware:
-            headers = [(b"transfer-encoding", b"chunked")]
-            await asyncio.wait_for(middleware(http_scope("POST", headers=headers), receive, send), 60)
-        assert sent[0]["status"] == 504
-
-    asyncio.run(main())
+    async with middleware:
+        headers = [(b"transfer-encoding", b"chunked")]
+        await asyncio.wait_for(middleware(http_scope("POST", headers=headers), receive, send), 60)
+    assert sent[0]["status"] == 504
 
 
-def test_an_app_that_raises_in_the_middle_of_a_held_response_raises_at_once(serve_guests: Serve) -> None:
+async def test_an_app_that_raises_in_the_middle_of_a_held_response_raises_at_once(serve_guests: Serve) -> None:
     """The plugin waits for an end that will not come; the server is to cut the connection, as bare."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -261,9 +230,6 @@ def test_an_app_that_raises_in_the_middle_of_a_held_response_raises_at_once(serv
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ValueError("in the middle")
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_body=pausing)) as middleware:
-            with pytest.raises(ValueError, match="in the middle"):
-                await asyncio.wait_for(request(middleware), 60)
-
-    run(main)
+    async with serve_guests(app, Guest(on_response_body=pausing)) as middleware:
+        with pytest.raises(ValueError, match="in the middle"):
+            await asyncio.wait_for(request(middleware), 60)

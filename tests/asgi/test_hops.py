@@ -9,7 +9,7 @@ import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing
-from tests.driving import Response, answering, http_scope, request, run
+from tests.driving import Response, answering, http_scope, request
 from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, Api, Guest, Serve
 
 HOPS = [b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"]
@@ -24,47 +24,43 @@ def adds(kind: int, name: bytes, value: bytes = b"x") -> Any:
     return callback
 
 
-def ask(serve_guests: Serve, app: Any, *guests: Guest, **more: Any) -> Response:
-    async def main() -> Response:
-        async with serve_guests(app, *guests) as middleware:
-            return await request(middleware, **more)
-
-    response: Response = run(main)
-    return response
+async def ask(serve_guests: Serve, app: Any, *guests: Guest, **more: Any) -> Response:
+    async with serve_guests(app, *guests) as middleware:
+        return await request(middleware, **more)
 
 
 @pytest.mark.parametrize("name", HOPS)
 @pytest.mark.parametrize("body", [False, True], ids=["lane", "exchange"])
 @pytest.mark.parametrize("local", [False, True], ids=["app", "local"])
-def test_hop_fields_over_http2(
+async def test_hop_fields_over_http2(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, body: bool, local: bool
 ) -> None:
     def replies(api: Api, *_: int) -> int:
         api.reply(403, b"hello")
         return PAUSE
 
-    def asked(version: str) -> Response:
+    async def asked(version: str) -> Response:
         own: dict[str, Any] = {"on_response_body": passing} if body else {}
         own |= {"on_request_headers": replies} if local else {}
         guest = Guest(on_response_headers=adds(RESPONSE_HEADERS, name), **own)
-        return ask(serve_guests, answering(b"hello", headers=SIZED), guest, http_version=version)
+        return await ask(serve_guests, answering(b"hello", headers=SIZED), guest, http_version=version)
 
-    assert asked("1.1").header(name) == b"x"
+    assert (await asked("1.1")).header(name) == b"x"
     caplog.clear()
-    response = asked("2")
+    response = await asked("2")
     assert response.header(name) is None and response.body == b"hello"
     told = [record.getMessage() for record in caplog.records if "left out headers" in record.getMessage()]
     assert len(told) == 1 and "'g0'" in told[0] and name.decode() in told[0]
 
 
-def test_a_hop_field_of_the_app_is_for_its_server_to_judge(serve_guests: Serve) -> None:
+async def test_a_hop_field_of_the_app_is_for_its_server_to_judge(serve_guests: Serve) -> None:
     app = answering(b"hello", headers=[*SIZED, (b"te", b"gzip")])
     guest = Guest(on_response_headers=adds(RESPONSE_HEADERS, b"x-by"), on_response_body=passing)
-    assert ask(serve_guests, app, guest, http_version="2").header(b"te") == b"gzip"
+    assert (await ask(serve_guests, app, guest, http_version="2")).header(b"te") == b"gzip"
 
 
 @pytest.mark.parametrize("change", ["removes", "adds te", "adds content-length", "leaves"])
-def test_promised_trailers_are_sent_and_never_empty(
+async def test_promised_trailers_are_sent_and_never_empty(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     """There are servers that cannot end a stream with none (hypercorn)."""
@@ -83,7 +79,7 @@ def test_promised_trailers_are_sent_and_never_empty(
 
     extensions: dict[str, Any] = {"http.response.trailers": {}}
     guest = Guest(on_response_trailers=on_trailers)
-    response = ask(serve_guests, app, guest, http_version="2", extensions=extensions)
+    response = await ask(serve_guests, app, guest, http_version="2", extensions=extensions)
     trailers = [message for message in response.messages if message["type"] == "http.response.trailers"]
     names = [name for name, _ in trailers[0]["headers"]]
     assert len(trailers) == 1 and response.messages[-1] is trailers[0]
@@ -91,7 +87,7 @@ def test_promised_trailers_are_sent_and_never_empty(
     assert ("left out headers" in caplog.text) == change.startswith("adds")
 
 
-def test_a_stream_that_a_plugin_made_too_short_is_ended_over_http2(
+async def test_a_stream_that_a_plugin_made_too_short_is_ended_over_http2(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server would leave it open for ever; the client sees by the length that it is malformed."""
@@ -103,7 +99,7 @@ def test_a_stream_that_a_plugin_made_too_short_is_ended_over_http2(
         return 0
 
     app = answering(*pieces, headers=[(b"content-length", b"4")])
-    response = ask(serve_guests, app, Guest(on_response_body=on_body), http_version="2")
+    response = await ask(serve_guests, app, Guest(on_response_body=on_body), http_version="2")
     assert response.complete and response.body == b"ab" and response.header(b"content-length") == b"4"
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1 and "'g0'" in told[0]
@@ -139,7 +135,7 @@ async def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
 
 @pytest.mark.parametrize("name", [b"transfer-encoding", b"content-length"])
 @pytest.mark.parametrize("callbacks", [{}, {"on_request_body": passing}], ids=["lane", "exchange"])
-def test_framing_that_a_plugin_writes_into_a_request(
+async def test_framing_that_a_plugin_writes_into_a_request(
     serve_guests: Serve, name: bytes, callbacks: dict[str, Any]
 ) -> None:
     """How the message came is for the server to say."""
@@ -152,7 +148,7 @@ def test_framing_that_a_plugin_writes_into_a_request(
     value = b"chunked" if name == b"transfer-encoding" else b"300"
     for body in [b"abc"], []:
         guest = Guest(on_request_headers=adds(REQUEST_HEADERS, name, value), **callbacks)
-        ask(serve_guests, app, guest, method="POST", body=body)
+        await ask(serve_guests, app, guest, method="POST", body=body)
     lengths = [[value for name, value in headers if name == b"content-length"] for headers in seen]
     assert lengths in ([[b"3"], []], [[b"3"], [b"0"]])
     assert not any(name == b"transfer-encoding" for headers in seen for name, _ in headers)

@@ -13,7 +13,7 @@ from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
 from tests.asgi.acting import passing, pausing
-from tests.driving import answering, http_scope, request, run
+from tests.driving import answering, http_scope, request
 from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Callback, Guest, Serve
 
 HEADERS = [(b"user-agent", b"tests"), (b"connection", b"keep-alive"), (b"x-many", b"1"), (b"x-many", b"2")]
@@ -136,7 +136,7 @@ class Course:
         return self.outcome, self.app_scopes, self.events
 
 
-def course_of(
+async def course_of(
     serve_guests: Serve, app: ASGIApp, own: list[dict[str, Callback]], *, policy: str = "fail_closed", **more: Any
 ) -> Course:
     """One request through guests with these callbacks."""
@@ -163,16 +163,13 @@ def course_of(
         course.app_scopes.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
         await app(scope, receive, send)
 
-    async def main() -> Any:
-        entries = [{"failure_policy": policy} for _ in guests]
-        served = serve_guests(spy, *guests, entries=entries, traps=True, pause_timeout=0.01)
-        async with served as middleware:
-            try:
-                return (await request(middleware, **{"headers": HEADERS, "path": "/a?x=1", **more})).messages
-            except Exception as error:
-                return repr(error)
-
-    course.outcome = run(main)
+    entries = [{"failure_policy": policy} for _ in guests]
+    served = serve_guests(spy, *guests, entries=entries, traps=True, pause_timeout=0.01)
+    async with served as middleware:
+        try:
+            course.outcome = (await request(middleware, **{"headers": HEADERS, "path": "/a?x=1", **more})).messages
+        except Exception as error:
+            course.outcome = repr(error)
     return course
 
 
@@ -192,7 +189,7 @@ def without_lane(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("callback", ["on_request_headers", "on_response_headers", "on_response_body"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_the_same_with_and_without_the_lane(
+async def test_the_same_with_and_without_the_lane(
     serve_guests: Serve,
     without_lane: Callable[[], None],
     caplog: pytest.LogCaptureFixture,
@@ -206,11 +203,11 @@ def test_the_same_with_and_without_the_lane(
         {"on_request_headers": passing, "on_response_headers": changes} for _ in range(3)
     ]
     callbacks[place][callback] = ACTIONS[action]
-    short = course_of(serve_guests, APPS[app](), callbacks)
+    short = await course_of(serve_guests, APPS[app](), callbacks)
     lines = [record.getMessage() for record in caplog.records]
     caplog.clear()
     without_lane()
-    long = course_of(serve_guests, APPS[app](), callbacks)
+    long = await course_of(serve_guests, APPS[app](), callbacks)
     assert short.told() == long.told()
     assert without_times(lines) == without_times([record.getMessage() for record in caplog.records])
 
@@ -222,13 +219,13 @@ def without_times(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open", "fail_reload"])
 @pytest.mark.parametrize("more", [{}, {"method": "HEAD"}, {"body": [b"a", b"b"], "method": "POST"}])
 @pytest.mark.parametrize("action", [changes, unframes, trapping])
-def test_methods_and_policies(
+async def test_methods_and_policies(
     serve_guests: Serve, without_lane: Callable[[], None], policy: str, more: dict[str, Any], action: Callback
 ) -> None:
     callbacks: list[dict[str, Callback]] = [{"on_response_headers": action}, {"on_request_headers": changes}]
-    short = course_of(serve_guests, answering(b"hello"), callbacks, policy=policy, **more)
+    short = await course_of(serve_guests, answering(b"hello"), callbacks, policy=policy, **more)
     without_lane()
-    assert short.told() == course_of(serve_guests, answering(b"hello"), callbacks, policy=policy, **more).told()
+    assert short.told() == (await course_of(serve_guests, answering(b"hello"), callbacks, policy=policy, **more)).told()
 
 
 async def test_a_head_that_no_plugin_changed_goes_on_as_the_object_that_it_was(serve_guests: Serve) -> None:

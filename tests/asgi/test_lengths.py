@@ -9,7 +9,7 @@ import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.driving import Connection, Response, answering, http_scope, request, run, until
+from tests.driving import Connection, Response, answering, http_scope, request, until
 from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
 
 LENGTH = b"content-length"
@@ -61,13 +61,9 @@ def turns(name: bytes, value: bytes, kind: int = RESPONSE_HEADERS) -> Any:
     return callback
 
 
-def ask(serve_guests: Serve, app: ASGIApp, *guests: Guest, method: str = "GET", **more: Any) -> Response:
-    async def main() -> Response:
-        async with serve_guests(app, *guests) as middleware:
-            return await request(middleware, method, **more)
-
-    response: Response = run(main)
-    return response
+async def ask(serve_guests: Serve, app: ASGIApp, *guests: Guest, method: str = "GET", **more: Any) -> Response:
+    async with serve_guests(app, *guests) as middleware:
+        return await request(middleware, method, **more)
 
 
 SIZED = [(LENGTH, b"6")]
@@ -106,11 +102,11 @@ def both(*callbacks: Any) -> Any:
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_of_an_app(serve_guests: Serve, body: str, written: str, head: str, method: str) -> None:
+async def test_of_an_app(serve_guests: Serve, body: str, written: str, head: str, method: str) -> None:
     for headers in SIZED, []:
         content = () if method == "HEAD" else (b"abcdef",)
         guest = Guest(on_response_headers=both(WRITTEN[written], HEADS[head]), **BODIES[body])
-        response = ask(serve_guests, answering(*content, headers=headers), guest, method=method)
+        response = await ask(serve_guests, answering(*content, headers=headers), guest, method=method)
         assert is_true(response, method), response
         if headers and method == "GET" and head == "200":
             # The body was whole when the head went out: so its length is said, also where a plugin took it away.
@@ -122,7 +118,7 @@ def test_of_an_app(serve_guests: Serve, body: str, written: str, head: str, meth
 @pytest.mark.parametrize("status", [403, 204, 304])
 @pytest.mark.parametrize("content", [b"denied", b""])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_of_a_local_response(
+async def test_of_a_local_response(
     serve_guests: Serve, body: str, written: str, status: int, content: bytes, method: str
 ) -> None:
     def replies(api: Api, *_: int) -> int:
@@ -130,7 +126,7 @@ def test_of_a_local_response(
         return PAUSE
 
     guest = Guest(on_request_headers=replies, on_response_headers=WRITTEN[written], **BODIES[body])
-    response = ask(serve_guests, answering(), guest, method=method)
+    response = await ask(serve_guests, answering(), guest, method=method)
     assert is_true(response, method) and response.status == status, response
     if status == 403 and method == "GET":
         assert lengths(response) == [b"%d" % len(response.body)]
@@ -140,45 +136,47 @@ PIECES = (b"ab", b"cd", b"ef")
 
 
 @pytest.mark.parametrize("changes", [(None, b"c"), (None, None, b"e"), (None, b"c", b"")])
-def test_too_few_bytes_end_the_connection(
+async def test_too_few_bytes_end_the_connection(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, changes: tuple[bytes | None, ...]
 ) -> None:
     guest = Guest(on_response_body=on_body(*changes))
-    response = ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
+    response = await ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
     assert lengths(response) == [b"6"] and len(response.body) < 6 and not response.complete
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1 and "'g0'" in told[0] and "of 6 bytes" in told[0], told
 
 
 @pytest.mark.parametrize("changes", [(None, b"cdef"), (None, None, b"efgh"), (None, b"c" * 70, b"d")])
-def test_no_more_bytes_than_announced(
+async def test_no_more_bytes_than_announced(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, changes: tuple[bytes | None, ...]
 ) -> None:
     guests = Guest(on_response_body=passing), Guest(on_response_body=on_body(*changes))
-    response = ask(serve_guests, answering(*PIECES, headers=SIZED), *guests)
+    response = await ask(serve_guests, answering(*PIECES, headers=SIZED), *guests)
     assert lengths(response) == [b"6"] and len(response.body) == 6 and response.complete
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1 and "'g1'" in told[0] and "'g0'" not in told[0] and "6 bytes" in told[0], told
 
 
 @pytest.mark.parametrize("changes", [(b"", None, None), (b"longer", None, None)])
-def test_a_change_before_the_head_is_out_leaves_no_length(serve_guests: Serve, changes: tuple[bytes, ...]) -> None:
-    response = ask(serve_guests, answering(*PIECES, headers=SIZED), Guest(on_response_body=on_body(*changes)))
+async def test_a_change_before_the_head_is_out_leaves_no_length(
+    serve_guests: Serve, changes: tuple[bytes, ...]
+) -> None:
+    response = await ask(serve_guests, answering(*PIECES, headers=SIZED), Guest(on_response_body=on_body(*changes)))
     assert lengths(response) == [] and response.complete
 
 
-def test_a_length_that_fits_the_change_is_kept(serve_guests: Serve) -> None:
+async def test_a_length_that_fits_the_change_is_kept(serve_guests: Serve) -> None:
     guest = Guest(on_response_headers=says(b"9"), on_response_body=on_body(b"<p>ab"))
-    response = ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
+    response = await ask(serve_guests, answering(*PIECES, headers=SIZED), guest)
     assert lengths(response) == [b"9"] and response.body == b"<p>abcdef"
     # Nobody knows how long this one is.
     guest = Guest(on_response_headers=says(b"9"), on_response_body=on_body(b"<p>ab"))
-    assert lengths(ask(serve_guests, answering(*PIECES), guest)) == []
+    assert lengths(await ask(serve_guests, answering(*PIECES), guest)) == []
 
 
-def test_an_app_that_does_not_keep_to_its_own_length_hears_so_from_its_server(serve_guests: Serve) -> None:
+async def test_an_app_that_does_not_keep_to_its_own_length_hears_so_from_its_server(serve_guests: Serve) -> None:
     guest = Guest(on_response_body=passing)
-    response = ask(serve_guests, answering(b"abcd", b"efgh", headers=SIZED), guest)
+    response = await ask(serve_guests, answering(b"abcd", b"efgh", headers=SIZED), guest)
     assert lengths(response) == [b"6"] and response.body == b"abcdefgh"
 
 
@@ -223,24 +221,24 @@ async def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) 
 
 @pytest.mark.parametrize("callbacks", [{}, {"on_response_body": passing}], ids=["no callback", "body callback"])
 @pytest.mark.parametrize(("asked", "turned"), [("GET", b"HEAD"), ("HEAD", b"GET")])
-def test_a_turned_method(serve_guests: Serve, callbacks: dict[str, Any], asked: str, turned: bytes) -> None:
+async def test_a_turned_method(serve_guests: Serve, callbacks: dict[str, Any], asked: str, turned: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["method"] == turned.decode()
         await send({"type": "http.response.start", "status": 200, "headers": SIZED})
         await send({"type": "http.response.body", "body": b"abcdef" if turned == b"GET" else b""})
 
     guest = Guest(on_request_headers=turns(b":method", turned, REQUEST_HEADERS), **callbacks)
-    response = ask(serve_guests, app, guest, method=asked)
+    response = await ask(serve_guests, app, guest, method=asked)
     assert is_true(response, asked) and response.complete
     assert lengths(response) == ([b"0"] if asked == "GET" else [b"6"])
 
 
-def test_a_connect_has_no_body(serve_guests: Serve) -> None:
+async def test_a_connect_has_no_body(serve_guests: Serve) -> None:
     def replies(api: Api, *_: int) -> int:
         api.reply(200, b"tunnel")
         return PAUSE
 
-    response = ask(serve_guests, answering(), Guest(on_request_headers=replies), method="CONNECT")
+    response = await ask(serve_guests, answering(), Guest(on_request_headers=replies), method="CONNECT")
     assert response.status == 200 and response.body == b"" and lengths(response) == []
 
 
@@ -387,7 +385,7 @@ async def test_a_held_response_is_not_asked_for_a_verdict_that_does_not_come(ser
 
 @pytest.mark.parametrize("content", [b"", b"changed"])
 @pytest.mark.parametrize("order", ["change, resume", "resume, change"])
-def test_a_held_piece_is_changed_at_its_resume(serve_guests: Serve, content: bytes, order: str) -> None:
+async def test_a_held_piece_is_changed_at_its_resume(serve_guests: Serve, content: bytes, order: str) -> None:
     """Envoy resumes when the callback has returned, so what comes after the resume counts too; an emptied piece is
     still one to the next plugin.
     """
@@ -419,5 +417,5 @@ def test_a_held_piece_is_changed_at_its_resume(serve_guests: Serve, content: byt
         await send({"type": "http.response.body", "body": b"last"})
 
     guests = Guest(on_response_body=hears), Guest(on_response_body=holds, **resumer.callbacks)
-    response = ask(serve_guests, app, *guests)
+    response = await ask(serve_guests, app, *guests)
     assert heard == [(content, 0), (b"last", 1)] and response.body == content + b"last"

@@ -90,27 +90,24 @@ async def test_a_vm_with_as_many_requests_as_it_may_have() -> None:
         assert (await request(middleware)).status == 200
 
 
-def test_a_send_in_another_thread_does_not_enter_the_guest() -> None:
-    async def main() -> None:
-        raised: list[BaseException] = []
+async def test_a_send_in_another_thread_does_not_enter_the_guest() -> None:
+    raised: list[BaseException] = []
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            def elsewhere() -> None:
-                try:
-                    asyncio.run(_sent(send))
-                except BaseException as error:
-                    raised.append(error)
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        def elsewhere() -> None:
+            try:
+                asyncio.run(_sent(send))
+            except BaseException as error:
+                raised.append(error)
 
-            thread = threading.Thread(target=elsewhere)
-            thread.start()
-            await asyncio.to_thread(thread.join)
-            await answer(scope, receive, send)
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        await answer(scope, receive, send)
 
-        async with wrapped(app) as middleware:
-            assert (await request(middleware)).header(b"x-plugin-out") == b"here"
-            assert [type(error) for error in raised] == [EventLoopError]
-
-    asyncio.run(main())
+    async with wrapped(app) as middleware:
+        assert (await request(middleware)).header(b"x-plugin-out") == b"here"
+        assert [type(error) for error in raised] == [EventLoopError]
 
 
 async def _sent(send: Send) -> None:

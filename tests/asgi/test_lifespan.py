@@ -102,15 +102,14 @@ async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
-def lived(serve_guests: Serve, app: ASGIApp, order: list[str], then: Callable[[Server, Any], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with serve_guests(app, recorded(order), lazily=True) as middleware:
-            await then(Server(middleware), middleware)
+async def lived(
+    serve_guests: Serve, app: ASGIApp, order: list[str], then: Callable[[Server, Any], Awaitable[None]]
+) -> None:
+    async with serve_guests(app, recorded(order), lazily=True) as middleware:
+        await then(Server(middleware), middleware)
 
-    run(main)
 
-
-def test_plugins_start_first_and_stop_last(serve_guests: Serve) -> None:
+async def test_plugins_start_first_and_stop_last(serve_guests: Serve) -> None:
     order: list[str] = []
 
     async def then(server: Server, middleware: Any) -> None:
@@ -122,12 +121,12 @@ def test_plugins_start_first_and_stop_last(serve_guests: Serve) -> None:
         await server.over()
         assert server.sent == ["startup.complete", "shutdown.complete"]
 
-    lived(serve_guests, speaking(order), order, then)
+    await lived(serve_guests, speaking(order), order, then)
     assert order == ["plugin starts", "app starts", "served", "app stops", "plugin stops"]
 
 
 @pytest.mark.parametrize("app", [raising, returning])
-def test_app_that_does_not_speak_it_is_answered_for(serve_guests: Serve, app: ASGIApp) -> None:
+async def test_app_that_does_not_speak_it_is_answered_for(serve_guests: Serve, app: ASGIApp) -> None:
     order: list[str] = []
 
     async def then(server: Server, middleware: Any) -> None:
@@ -138,22 +137,22 @@ def test_app_that_does_not_speak_it_is_answered_for(serve_guests: Serve, app: AS
         await server.over()
         assert server.sent == ["startup.complete", "shutdown.complete"]
 
-    lived(serve_guests, app, order, then)
+    await lived(serve_guests, app, order, then)
     assert order == ["plugin starts", "plugin stops"]
 
 
-def test_app_that_fails_its_startup(serve_guests: Serve) -> None:
+async def test_app_that_fails_its_startup(serve_guests: Serve) -> None:
     order: list[str] = []
 
     async def then(server: Server, middleware: Any) -> None:
         assert (await server.ask(STARTUP))["type"] == "lifespan.startup.failed"
         await server.over()
 
-    lived(serve_guests, speaking(order, startup="failed"), order, then)
+    await lived(serve_guests, speaking(order, startup="failed"), order, then)
     assert order == ["plugin starts", "app starts", "plugin stops"]
 
 
-def test_app_that_fails_its_shutdown(serve_guests: Serve) -> None:
+async def test_app_that_fails_its_shutdown(serve_guests: Serve) -> None:
     order: list[str] = []
 
     async def then(server: Server, middleware: Any) -> None:
@@ -162,11 +161,11 @@ def test_app_that_fails_its_shutdown(serve_guests: Serve) -> None:
         await server.over()
         assert server.sent == ["startup.complete", "shutdown.failed"]
 
-    lived(serve_guests, speaking(order, shutdown="failed"), order, then)
+    await lived(serve_guests, speaking(order, shutdown="failed"), order, then)
     assert order[-2:] == ["app stops", "plugin stops"]
 
 
-def test_app_that_raises_after_its_startup(serve_guests: Serve) -> None:
+async def test_app_that_raises_after_its_startup(serve_guests: Serve) -> None:
     order: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,11 +178,11 @@ def test_app_that_raises_after_its_startup(serve_guests: Serve) -> None:
         with pytest.raises(ValueError, match="the app's own"):
             await server.over()
 
-    lived(serve_guests, app, order, then)
+    await lived(serve_guests, app, order, then)
     assert order == ["plugin starts", "plugin stops"]
 
 
-def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
+async def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
     """The message names the plugin, its file and its last words; the app never starts, and others are stopped."""
     order: list[str] = []
 
@@ -191,61 +190,48 @@ def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
         api.log(b"conf is not JSON", 4)
         return 0
 
-    async def main() -> None:
-        guests = (recorded(order), Guest(on_configure=refuse))
-        async with serve_guests(speaking(order), *guests, lazily=True) as middleware:
-            server = Server(middleware)
-            answer = await server.ask(STARTUP)
-            await server.over()
-            assert answer["type"] == "lifespan.startup.failed"
-            assert "plugin 'g1'" in answer["message"]
-            assert "g1.wasm): on_configure answered false; its last words: conf is not JSON" in answer["message"]
-
-    run(main)
+    guests = (recorded(order), Guest(on_configure=refuse))
+    async with serve_guests(speaking(order), *guests, lazily=True) as middleware:
+        server = Server(middleware)
+        answer = await server.ask(STARTUP)
+        await server.over()
+        assert answer["type"] == "lifespan.startup.failed"
+        assert "plugin 'g1'" in answer["message"]
+        assert "g1.wasm): on_configure answered false; its last words: conf is not JSON" in answer["message"]
     assert order == ["plugin starts", "plugin stops"]
 
 
-def test_mistakes_of_the_settings_stand_behind_each_other() -> None:
+async def test_mistakes_of_the_settings_stand_behind_each_other() -> None:
     """A server shows the message as one line."""
+    server = Server(WasmMiddleware(speaking([]), settings={"one": 1, "two": 2}))
+    answer = await server.ask(STARTUP)
+    await server.over()
+    _, first, second = answer["message"].split("argument settings: ")
+    assert "unknown key 'one'" in first and first.endswith("; ")
+    assert "unknown key 'two'" in second
+    assert "\\n" not in answer["message"]
 
-    async def main() -> None:
-        server = Server(WasmMiddleware(speaking([]), settings={"one": 1, "two": 2}))
-        answer = await server.ask(STARTUP)
+
+async def test_plugin_that_fails_open_does_not_fail_the_startup(serve_guests: Serve) -> None:
+    guest = Guest(on_configure=lambda api, *_: 0)
+    entries = [{"failure_policy": "fail_open"}]
+    async with serve_guests(speaking([]), guest, lazily=True, entries=entries) as middleware:
+        server = Server(middleware)
+        assert (await server.ask(STARTUP))["type"] == "lifespan.startup.complete"
+        assert (await request(middleware)).body == b"app"
+        await server.ask(SHUTDOWN)
         await server.over()
-        _, first, second = answer["message"].split("argument settings: ")
-        assert "unknown key 'one'" in first and first.endswith("; ")
-        assert "unknown key 'two'" in second
-        assert "\\n" not in answer["message"]
-
-    run(main)
 
 
-def test_plugin_that_fails_open_does_not_fail_the_startup(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_configure=lambda api, *_: 0)
-        entries = [{"failure_policy": "fail_open"}]
-        async with serve_guests(speaking([]), guest, lazily=True, entries=entries) as middleware:
-            server = Server(middleware)
-            assert (await server.ask(STARTUP))["type"] == "lifespan.startup.complete"
-            assert (await request(middleware)).body == b"app"
-            await server.ask(SHUTDOWN)
-            await server.over()
-
-    run(main)
-
-
-def test_settings_that_fail_the_startup(serve_guests: Serve) -> None:
-    async def main() -> None:
-        async with serve_guests(speaking([]), lazily=True, nonsense=1) as middleware:
-            answer = await Server(middleware).ask(STARTUP)
-            assert answer["type"] == "lifespan.startup.failed"
-            assert answer["message"].startswith("argument settings: nonsense: unknown key 'nonsense'; known are ")
-
-    run(main)
+async def test_settings_that_fail_the_startup(serve_guests: Serve) -> None:
+    async with serve_guests(speaking([]), lazily=True, nonsense=1) as middleware:
+        answer = await Server(middleware).ask(STARTUP)
+        assert answer["type"] == "lifespan.startup.failed"
+        assert answer["message"].startswith("argument settings: nonsense: unknown key 'nonsense'; known are ")
 
 
 @pytest.mark.parametrize("app", [returning, raising, hanging], ids=["returning", "raising", "hanging"])
-def test_plugins_stop_when_the_server_cancels(serve_guests: Serve, app: ASGIApp) -> None:
+async def test_plugins_stop_when_the_server_cancels(serve_guests: Serve, app: ASGIApp) -> None:
     """While the app starts, or while it is answered for."""
     order: list[str] = []
 
@@ -257,10 +243,10 @@ def test_plugins_stop_when_the_server_cancels(serve_guests: Serve, app: ASGIApp)
         await asyncio.wait([server.task])
         assert order == ["plugin starts", "plugin stops"]
 
-    lived(serve_guests, app, order, then)
+    await lived(serve_guests, app, order, then)
 
 
-def test_middleware_can_be_started_again(serve_guests: Serve) -> None:
+async def test_middleware_can_be_started_again(serve_guests: Serve) -> None:
     """As a test client does that is entered twice."""
     order: list[str] = []
 
@@ -274,11 +260,8 @@ def test_middleware_can_be_started_again(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await speaking([])(scope, receive, send)
 
-    async def main() -> None:
-        async with serve_guests(app, recorded(order), lazily=True) as middleware:
-            await then(Server(middleware), middleware)
-
-    run(main)
+    async with serve_guests(app, recorded(order), lazily=True) as middleware:
+        await then(Server(middleware), middleware)
     assert order == ["plugin starts", "plugin stops"] * 2
 
 
@@ -396,18 +379,15 @@ async def transcript(app: ASGIApp) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("app", SPEAKERS)
-def test_lifespan_is_transparent(serve_guests: Serve, app: ASGIApp) -> None:
+async def test_lifespan_is_transparent(serve_guests: Serve, app: ASGIApp) -> None:
     """Whatever the app does or raises, the server sees what it would see of the bare app."""
     order: list[str] = []
 
-    async def main() -> None:
-        async with serve_guests(app, recorded(order), lazily=True) as middleware:
-            assert await transcript(middleware) == await transcript(app)
-            over = "shutdown" in app.__name__ or app.__name__ in ("fails_and_raises", "hears_on", "speaks_first")
-            # Where the server may go on serving, the plugins run on.
-            assert order == ["plugin starts", *(["plugin stops"] if over else [])]
-
-    run(main)
+    async with serve_guests(app, recorded(order), lazily=True) as middleware:
+        assert await transcript(middleware) == await transcript(app)
+        over = "shutdown" in app.__name__ or app.__name__ in ("fails_and_raises", "hears_on", "speaks_first")
+        # Where the server may go on serving, the plugins run on.
+        assert order == ["plugin starts", *(["plugin stops"] if over else [])]
     assert order == ["plugin starts", "plugin stops"]
 
 

@@ -67,10 +67,12 @@ async def _all_ways(probe: Path, script: str, count: int, body: Body) -> list[An
     [*((point, body) for point in POINTS for body in (STREAM, SIZED)), ("response_end", WHOLE)],
 )
 @pytest.mark.parametrize("deed", DEEDS)
-def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(probe: Path, point: str, deed: str, body: Body) -> None:
+async def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(
+    probe: Path, point: str, deed: str, body: Body
+) -> None:
     looks = "get_buffer_bytes 1 0 99"
     script = f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nresponse_body: get_buffer_status 1\nlog: args"
-    first, *others = asyncio.run(_all_ways(probe, script, 2, body))
+    first, *others = await _all_ways(probe, script, 2, body)
     for other in others:
         assert other == first
 
@@ -85,28 +87,28 @@ def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(probe: Path, poin
     ],
 )
 @pytest.mark.parametrize("leaves", ["", "request_headers: LEAVE", "response_headers: LEAVE", "answer"])
-def test_a_body_after_a_request_has_left(probe: Path, leaves: str, conf: str) -> None:
+async def test_a_body_after_a_request_has_left(probe: Path, leaves: str, conf: str) -> None:
     """It did so for what is not answered by kernels, some callbacks earlier."""
     leave = "set_effective_context %self"
     answered = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_headers: {leave}'
     script = "\n".join([answered if leaves == "answer" else leaves.replace("LEAVE", leave), conf])
-    first, *others = asyncio.run(_all_ways(probe, script, 2, (b"3", [b"abc"])))
+    first, *others = await _all_ways(probe, script, 2, (b"3", [b"abc"]))
     for other in others:
         assert other == first
 
 
 @pytest.mark.parametrize("body", [(None, [b"a", bytearray(b"b"), b"c"]), (b"2", [b"ab", b"c"]), (b"4", [b"abc"])])
 @pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
-def test_a_body_that_is_not_for_the_lane(probe: Path, conf: str, body: Body) -> None:
-    first, *others = asyncio.run(_all_ways(probe, conf, 2, body))
+async def test_a_body_that_is_not_for_the_lane(probe: Path, conf: str, body: Body) -> None:
+    first, *others = await _all_ways(probe, conf, 2, body)
     for other in others:
         assert other == first
 
 
 @pytest.mark.parametrize("deed", ["return 1", "trap", 'set_buffer_bytes 1 0 99 "changed"', "close_stream 1"])
-def test_a_plugins_own_answer_has_a_body_that_others_see(probe: Path, deed: str) -> None:
+async def test_a_plugins_own_answer_has_a_body_that_others_see(probe: Path, deed: str) -> None:
     script = f'request_headers: send_local_response 403 "d" "refused" "" -1\nresponse_body: {deed}'
-    first, *others = asyncio.run(_all_ways(probe, script, 2, HELLO))
+    first, *others = await _all_ways(probe, script, 2, HELLO)
     for other in others:
         assert other == first
 
@@ -147,20 +149,20 @@ async def _exchange(file: Path, conf: str, head: list[tuple[bytes, bytes]], body
 
 @pytest.mark.parametrize("length", [None, b"9"])
 @pytest.mark.parametrize(("conf", "exchanges"), [("", 0), ("change", 0)])
-def test_no_exchange_is_made_for_what_keeps_its_length(
+async def test_no_exchange_is_made_for_what_keeps_its_length(
     monkeypatch: pytest.MonkeyPatch, length: bytes | None, conf: str, exchanges: int
 ) -> None:
     counted = Counted(monkeypatch)
     head = [] if length is None else [(b"content-length", length)]
-    got = asyncio.run(_exchange(BODY, conf, head, [b"abc", b"def", b"ghi"]))
+    got = await _exchange(BODY, conf, head, [b"abc", b"def", b"ghi"])
     assert b"".join(message.get("body", b"") for message in got) == (b"AbcDefGhi" if conf else b"abcdefghi")
     assert got[0]["headers"] == head
     assert counted.count == exchanges
 
 
-def test_pieces_that_pass_are_the_apps_own() -> None:
+async def test_pieces_that_pass_are_the_apps_own() -> None:
     whole = [b"x" * 100_000, b"y" * 3]
-    got = asyncio.run(_exchange(BODY, "", [], whole))
+    got = await _exchange(BODY, "", [], whole)
     assert [message["body"] for message in got[1:]] == whole
     assert all(message["body"] is piece for message, piece in zip(got[1:], whole, strict=True))
 
@@ -187,7 +189,7 @@ def test_what_a_head_announces(headers: list[tuple[bytes, bytes]], length: int |
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["python", "kernel", "accelerator"])
-def test_a_file_is_sent_where_plugins_look_at_trailers_only(tmp_path: Path, way: dict[str, Any]) -> None:
+async def test_a_file_is_sent_where_plugins_look_at_trailers_only(tmp_path: Path, way: dict[str, Any]) -> None:
     """The head that says its length waits for nobody's verdict on a body that no plugin sees."""
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
     file = {"type": "http.response.pathsend", "path": "/etc/hostname"}
@@ -204,12 +206,9 @@ def test_a_file_is_sent_where_plugins_look_at_trailers_only(tmp_path: Path, way:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def main() -> None:
-        probe = probe_without(tmp_path / "trailers.wasm", ["proxy_on_request_body", "proxy_on_response_body"])
-        plugin = {"name": "p", "file": probe, "conf": "response_headers: args"}
-        async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
-            scope = http_scope(headers=[(b"host", b"h")], extensions={"http.response.pathsend": {}})
-            await asyncio.wait_for(middleware(scope, receive, send), 60)
-
-    asyncio.run(main())
+    probe = probe_without(tmp_path / "trailers.wasm", ["proxy_on_request_body", "proxy_on_response_body"])
+    plugin = {"name": "p", "file": probe, "conf": "response_headers: args"}
+    async with WasmMiddleware(app, settings={"plugins": [plugin], **way}) as middleware:
+        scope = http_scope(headers=[(b"host", b"h")], extensions={"http.response.pathsend": {}})
+        await asyncio.wait_for(middleware(scope, receive, send), 60)
     assert got == [start, file]

@@ -14,13 +14,15 @@ from asgi_wasm.asgi import properties as attributes
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.hostcalls import properties as hostcalls
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
 
 TLS = {"tls_version": 0x0304, "client_cert_name": "CN=alice", "server_cert": None}
 
 
-def read(serve_guests: Serve, phase: str, paths: list[str], app: Any = None, **asked: Any) -> dict[str, bytes | None]:
+async def read(
+    serve_guests: Serve, phase: str, paths: list[str], app: Any = None, **asked: Any
+) -> dict[str, bytes | None]:
     """What a plugin reads in one phase."""
     seen: dict[str, bytes | None] = {}
 
@@ -28,11 +30,8 @@ def read(serve_guests: Serve, phase: str, paths: list[str], app: Any = None, **a
         seen.update({path: api.property(path.replace(".", "\0").encode()) for path in paths})
         return 0
 
-    async def main() -> None:
-        async with serve_guests(app or answering(b"12345"), Guest(**{phase: on_phase})) as middleware:
-            await request(middleware, **asked)
-
-    run(main)
+    async with serve_guests(app or answering(b"12345"), Guest(**{phase: on_phase})) as middleware:
+        await request(middleware, **asked)
     return seen
 
 
@@ -105,14 +104,14 @@ def test_expressions_know_each_attribute() -> None:
     assert cel.ATTRIBUTES.keys() <= starts, "its first part stands in host/hostcalls/properties.py (_STARTS), too"
 
 
-def test_in_request_headers(serve_guests: Serve) -> None:
-    assert read(serve_guests, "on_request_headers", list(REQUEST), **ASKED) == REQUEST
+async def test_in_request_headers(serve_guests: Serve) -> None:
+    assert await read(serve_guests, "on_request_headers", list(REQUEST), **ASKED) == REQUEST
 
 
-def test_time_is_a_timestamp_and_sizes_are_integers(serve_guests: Serve) -> None:
+async def test_time_is_a_timestamp_and_sizes_are_integers(serve_guests: Serve) -> None:
     before = time.time_ns()
     paths = ["request.time", "request.headers_bytes", "request.size", "request.total_size", "request.headers"]
-    seen = read(serve_guests, "on_log", paths, **ASKED)
+    seen = await read(serve_guests, "on_log", paths, **ASKED)
     (when,) = struct.unpack("<q", seen["request.time"] or b"")
     assert before <= when <= time.time_ns()
     pseudo = [(b":authority", b"example.test"), (b":path", b"/a%20b?q=1"), (b":method", b"POST"), (b":scheme", b"http")]
@@ -124,10 +123,10 @@ def test_time_is_a_timestamp_and_sizes_are_integers(serve_guests: Serve) -> None
     assert dict(decode_pairs(seen["request.headers"] or b""))[b"x-twice"] == b"1,2"
 
 
-def test_in_response_headers(serve_guests: Serve) -> None:
+async def test_in_response_headers(serve_guests: Serve) -> None:
     paths = ["response.code", "response.code_details", "response.flags", "response.headers.x-a", "response.size"]
     app = answering(b"12345", status=201, headers=[(b"x-a", b"1"), (b"x-a", b"2")])
-    assert read(serve_guests, "on_response_headers", paths, app) == {
+    assert await read(serve_guests, "on_response_headers", paths, app) == {
         "response.code": i64(201),
         "response.code_details": b"via_upstream",
         "response.flags": i64(0),
@@ -136,9 +135,9 @@ def test_in_response_headers(serve_guests: Serve) -> None:
     }
 
 
-def test_at_the_end(serve_guests: Serve) -> None:
+async def test_at_the_end(serve_guests: Serve) -> None:
     paths = ["response.size", "response.total_size", "response.headers_bytes", "request.duration", "response.trailers"]
-    seen = read(serve_guests, "on_log", paths, answering(b"123", b"45", headers=[(b"x-a", b"1")]))
+    seen = await read(serve_guests, "on_log", paths, answering(b"123", b"45", headers=[(b"x-a", b"1")]))
     size = len(b":status200x-a1")
     assert seen["response.size"] == i64(5)
     assert seen["response.headers_bytes"] == i64(size)
@@ -147,7 +146,7 @@ def test_at_the_end(serve_guests: Serve) -> None:
     assert seen["response.trailers"] == bytes(4)
 
 
-def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
+async def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         messages: list[Message] = [
             {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
@@ -159,11 +158,11 @@ def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
 
     paths = ["response.grpc_status", "response.trailers.x-t"]
     extensions: dict[str, Any] = {"http.response.trailers": {}}
-    seen = read(serve_guests, "on_log", paths, app, extensions=extensions)
+    seen = await read(serve_guests, "on_log", paths, app, extensions=extensions)
     assert seen == {"response.grpc_status": i64(7), "response.trailers.x-t": b"1"}
     for value, expected in ((b"3", i64(3)), (b"nonsense", i64(2))):
         in_headers = answering(b"", headers=[(b"grpc-status", value)])
-        assert read(serve_guests, "on_log", paths, in_headers)["response.grpc_status"] == expected
+        assert (await read(serve_guests, "on_log", paths, in_headers))["response.grpc_status"] == expected
 
 
 async def test_details_of_a_local_response(serve_guests: Serve) -> None:
@@ -211,8 +210,8 @@ async def test_details_of_a_local_response(serve_guests: Serve) -> None:
         ({"extensions": {"tls": {"tls_version": 0x0999}}}, {"connection.tls_version": None}),
     ],
 )
-def test_other_scopes(serve_guests: Serve, scope: dict[str, Any], expected: dict[str, bytes | None]) -> None:
-    assert read(serve_guests, "on_request_headers", list(expected), **scope) == expected
+async def test_other_scopes(serve_guests: Serve, scope: dict[str, Any], expected: dict[str, bytes | None]) -> None:
+    assert await read(serve_guests, "on_request_headers", list(expected), **scope) == expected
 
 
 async def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:

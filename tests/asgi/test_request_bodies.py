@@ -10,7 +10,7 @@ import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import passing
-from tests.driving import Connection, Response, http_scope, request, run, settled
+from tests.driving import Connection, Response, http_scope, request, settled
 from tests.guests import PAUSE, REQUEST_BODY, REQUEST_HEADERS, Api, Guest, Serve
 
 LENGTH = b"content-length"
@@ -90,22 +90,18 @@ WRITTEN: dict[str, Any] = {
 }
 
 
-def ask(serve_guests: Serve, app: ASGIApp, *guests: Guest, method: str = "POST", **more: Any) -> Response:
-    async def main() -> Response:
-        async with serve_guests(app, *guests) as middleware:
-            return await request(middleware, method, **more)
-
-    response: Response = run(main)
-    return response
+async def ask(serve_guests: Serve, app: ASGIApp, *guests: Guest, method: str = "POST", **more: Any) -> Response:
+    async with serve_guests(app, *guests) as middleware:
+        return await request(middleware, method, **more)
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("pieces", [(b"abcdef",), (b"abcdef", b"")], ids=["one", "and an end"])
-def test_a_body_that_is_there(serve_guests: Serve, body: str, written: str, pieces: tuple[bytes, ...]) -> None:
+async def test_a_body_that_is_there(serve_guests: Serve, body: str, written: str, pieces: tuple[bytes, ...]) -> None:
     """Also where the server tells the end by an empty piece."""
     app = App()
-    ask(serve_guests, app, Guest(on_request_headers=WRITTEN[written], **BODIES[body]), body=pieces)
+    await ask(serve_guests, app, Guest(on_request_headers=WRITTEN[written], **BODIES[body]), body=pieces)
     assert app.is_true and app.lengths, (app.lengths, app.body)
 
 
@@ -128,10 +124,10 @@ async def test_a_chunked_body(serve_guests: Serve, body: str, written: str) -> N
 
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
-def test_no_body(serve_guests: Serve, written: str, method: str) -> None:
+async def test_no_body(serve_guests: Serve, written: str, method: str) -> None:
     for callbacks in BODIES.values():
         app = App()
-        ask(serve_guests, app, Guest(on_request_headers=WRITTEN[written], **callbacks), method=method)
+        await ask(serve_guests, app, Guest(on_request_headers=WRITTEN[written], **callbacks), method=method)
         assert app.is_true and app.body == b""
 
 
@@ -157,19 +153,21 @@ async def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: by
 
 
 @pytest.mark.parametrize("changes", [(None, b"cdef"), (None, None, b"efgh")])
-def test_the_app_gets_no_more_than_it_was_told(
+async def test_the_app_gets_no_more_than_it_was_told(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, changes: tuple[bytes | None, ...]
 ) -> None:
     app = App()
-    ask(serve_guests, app, Guest(on_request_body=on_body(*changes)), body=[b"ab", b"cd", b"ef"])
+    await ask(serve_guests, app, Guest(on_request_body=on_body(*changes)), body=[b"ab", b"cd", b"ef"])
     assert app.is_true and app.lengths == [b"6"]
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1 and "'g0'" in told[0], told
 
 
-def test_a_request_that_becomes_too_short_is_broken_off(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_that_becomes_too_short_is_broken_off(
+    serve_guests: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     app = App()
-    response = ask(serve_guests, app, Guest(on_request_body=on_body(None, b"")), body=[b"ab", b"cd", b"ef"])
+    response = await ask(serve_guests, app, Guest(on_request_body=on_body(None, b"")), body=[b"ab", b"cd", b"ef"])
     assert app.gone and response.status == 500
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(told) == 1 and "'g0'" in told[0], told

@@ -12,13 +12,13 @@ from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap
 from tests.asgi.acting import passing
-from tests.driving import Headers, Response, answering, http_scope, request, run
+from tests.driving import Headers, Response, answering, http_scope, request
 from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 
 PSEUDO = [(b":authority", b"example.test"), (b":path", b"/"), (b":method", b"GET"), (b":scheme", b"http")]
 
 
-def through(
+async def through(
     serve_guests: Serve, change: Any, *, without_host: bool = False, **asked: Any
 ) -> tuple[Scope, list[tuple[bytes, bytes]]]:
     """The scope that the app got, and the pairs that the plugin saw before its ``change``."""
@@ -34,23 +34,20 @@ def through(
         scopes.append(scope)
         await answering(b"")(scope, receive, send)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
+    async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
 
-            async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-                if without_host:
-                    scope["headers"] = scope["headers"][1:]
-                await middleware(scope, receive, send)
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            if without_host:
+                scope["headers"] = scope["headers"][1:]
+            await middleware(scope, receive, send)
 
-            assert (await request(outer, **asked)).status == 200
-
-    run(main)
+        assert (await request(outer, **asked)).status == 200
     return scopes[0], seen
 
 
-def test_pseudo_headers_come_first_and_host_is_hidden(serve_guests: Serve) -> None:
+async def test_pseudo_headers_come_first_and_host_is_hidden(serve_guests: Serve) -> None:
     headers = [(b"cookie", b"a=1"), (b"x", b"\xff\xfe"), (b"cookie", b"b=2"), (b"x-empty", b"")]
-    scope, seen = through(serve_guests, passing, path="/a%2Fb/../c?x=%20&y", headers=headers)
+    scope, seen = await through(serve_guests, passing, path="/a%2Fb/../c?x=%20&y", headers=headers)
     assert seen == [
         (b":authority", b"example.test"),
         (b":path", b"/a%2Fb/../c?x=%20&y"),
@@ -61,15 +58,15 @@ def test_pseudo_headers_come_first_and_host_is_hidden(serve_guests: Serve) -> No
     assert scope["headers"] == [(b"host", b"example.test"), *headers]
 
 
-def test_scope_that_no_plugin_changed_is_as_it_was(serve_guests: Serve) -> None:
+async def test_scope_that_no_plugin_changed_is_as_it_was(serve_guests: Serve) -> None:
     """Also where a middleware outside of us has rewritten the path and left the raw one."""
-    scope, _ = through(serve_guests, passing, raw_path=b"/stale")
+    scope, _ = await through(serve_guests, passing, raw_path=b"/stale")
     expected = http_scope(raw_path=b"/stale")
     assert {key: scope[key] for key in expected} == expected
 
 
-def test_header_that_a_plugin_added_changes_nothing_else(serve_guests: Serve) -> None:
-    scope, _ = through(serve_guests, lambda api: api.add(REQUEST_HEADERS, b"X-New", b"1"), raw_path=b"/stale")
+async def test_header_that_a_plugin_added_changes_nothing_else(serve_guests: Serve) -> None:
+    scope, _ = await through(serve_guests, lambda api: api.add(REQUEST_HEADERS, b"X-New", b"1"), raw_path=b"/stale")
     expected = http_scope(raw_path=b"/stale")
     assert scope["headers"] == [(b"host", b"example.test"), (b"x-new", b"1")]
     assert {key: scope[key] for key in expected if key != "headers"} == {
@@ -94,18 +91,20 @@ def test_header_that_a_plugin_added_changes_nothing_else(serve_guests: Serve) ->
         (b":path", b"?x=1", {"path": "", "raw_path": b"", "query_string": b"x=1"}),
     ],
 )
-def test_each_field_is_written_back(serve_guests: Serve, name: bytes, value: bytes, expected: dict[str, Any]) -> None:
-    scope, _ = through(serve_guests, lambda api: api.replace(REQUEST_HEADERS, name, value), path="/old?y=2")
+async def test_each_field_is_written_back(
+    serve_guests: Serve, name: bytes, value: bytes, expected: dict[str, Any]
+) -> None:
+    scope, _ = await through(serve_guests, lambda api: api.replace(REQUEST_HEADERS, name, value), path="/old?y=2")
     assert {key: scope[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", [b":method", b":scheme", b":path"])
-def test_pseudo_header_that_is_removed_or_emptied_leaves_the_scope(serve_guests: Serve, name: bytes) -> None:
+async def test_pseudo_header_that_is_removed_or_emptied_leaves_the_scope(serve_guests: Serve, name: bytes) -> None:
     for change in (
         lambda api: api.remove(REQUEST_HEADERS, name),
         lambda api: api.replace(REQUEST_HEADERS, name, b""),
     ):
-        scope, _ = through(serve_guests, change, path="/old?y=2")
+        scope, _ = await through(serve_guests, change, path="/old?y=2")
         assert (scope["method"], scope["scheme"], scope["path"], scope["query_string"]) == (
             "GET",
             "http",
@@ -114,12 +113,12 @@ def test_pseudo_header_that_is_removed_or_emptied_leaves_the_scope(serve_guests:
         )
 
 
-def test_removed_authority_removes_host(serve_guests: Serve) -> None:
-    scope, _ = through(serve_guests, lambda api: api.remove(REQUEST_HEADERS, b":authority"))
+async def test_removed_authority_removes_host(serve_guests: Serve) -> None:
+    scope, _ = await through(serve_guests, lambda api: api.remove(REQUEST_HEADERS, b":authority"))
     assert scope["headers"] == []
 
 
-def test_missing_host(serve_guests: Serve) -> None:
+async def test_missing_host(serve_guests: Serve) -> None:
     """HTTP/1.0: the server's own address stands in, for the plugins only, unless one writes another."""
 
     def changing(value: bytes | None) -> Any:
@@ -131,7 +130,7 @@ def test_missing_host(serve_guests: Serve) -> None:
     asked: dict[str, Any] = {"http_version": "1.0"}
     for server, authority in ((("127.0.0.1", 80), b"127.0.0.1:80"), (("/tmp/sock", None), b"/tmp/sock"), (None, b"")):
         for written, hosts in ((None, []), (b"new.test", [(b"host", b"new.test")])):
-            scope, seen = through(serve_guests, changing(written), server=server, without_host=True, **asked)
+            scope, seen = await through(serve_guests, changing(written), server=server, without_host=True, **asked)
             assert seen[0] == (b":authority", authority)
             assert scope["headers"] == [*hosts, (b"x", b"1")]
 
@@ -270,21 +269,17 @@ async def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: 
     assert scopes == [] and sent[0]["status"] == 503
 
 
-def responded(serve_guests: Serve, change: Any, *chunks: bytes, headers: Headers = (), **more: Any) -> Response:
+async def responded(serve_guests: Serve, change: Any, *chunks: bytes, headers: Headers = (), **more: Any) -> Response:
     """What the client gets when a plugin does ``change`` in the response's headers."""
     guest = Guest(on_response_headers=lambda api, *_: change(api), **more)
 
-    async def main() -> Response:
-        async with serve_guests(answering(*chunks, headers=headers), guest) as middleware:
-            return await request(middleware)
-
-    response: Response = run(main)
-    return response
+    async with serve_guests(answering(*chunks, headers=headers), guest) as middleware:
+        return await request(middleware)
 
 
-def test_blanks_around_a_value_are_not_sent(serve_guests: Serve) -> None:
+async def test_blanks_around_a_value_are_not_sent(serve_guests: Serve) -> None:
     """RFC 9110 5.5: they are no part of it, and h11 refuses to send them."""
-    response = responded(serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"x", b" \tpadded "))
+    response = await responded(serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"x", b" \tpadded "))
     assert response.headers == [(b"x", b"padded")]
 
 
@@ -296,11 +291,11 @@ def test_blanks_around_a_value_are_not_sent(serve_guests: Serve) -> None:
         *((b"content-length", value, True) for value in (b"-5", b"+5", b"5, 5", b"0x5", b"", b"\xb2")),
     ],
 )
-def test_what_leaves_the_end_in_doubt_is_not_sent(
+async def test_what_leaves_the_end_in_doubt_is_not_sent(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, value: bytes, told: bool, sized: bool
 ) -> None:
     headers = [(b"content-length", b"5")] if sized else []
-    response = responded(
+    response = await responded(
         serve_guests, lambda api: api.replace(RESPONSE_HEADERS, name, value), b"hello", headers=headers
     )
     # The length that the app gave is still the right one.
@@ -309,9 +304,9 @@ def test_what_leaves_the_end_in_doubt_is_not_sent(
     assert ("left out headers that HTTP cannot carry: content-length" in caplog.text) == told
 
 
-def test_of_two_lengths_the_true_one_is_sent(serve_guests: Serve) -> None:
+async def test_of_two_lengths_the_true_one_is_sent(serve_guests: Serve) -> None:
     headers = [(b"content-length", b"5")]
-    response = responded(
+    response = await responded(
         serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"content-length", b"7"), b"hello", headers=headers
     )
     assert response.headers == headers
@@ -320,12 +315,12 @@ def test_of_two_lengths_the_true_one_is_sent(serve_guests: Serve) -> None:
 @pytest.mark.parametrize("sees_body", [False, True])
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"5")]])
 @pytest.mark.parametrize("status", [b"204", b"304"])
-def test_response_that_a_plugin_makes_one_without_body_has_none(
+async def test_response_that_a_plugin_makes_one_without_body_has_none(
     serve_guests: Serve, status: bytes, headers: Headers, sees_body: bool
 ) -> None:
     """On a connection that is kept, its body would be read as the next response."""
     more = {"on_response_body": passing} if sees_body else {}
-    response = responded(
+    response = await responded(
         serve_guests,
         lambda api: api.replace(RESPONSE_HEADERS, b":status", status),
         *(b"he", b"llo"),
@@ -336,8 +331,8 @@ def test_response_that_a_plugin_makes_one_without_body_has_none(
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_local_response_without_body_has_none(serve_guests: Serve, status: int) -> None:
-    response = responded(serve_guests, lambda api: api.reply(status, b"hello"), b"app")
+async def test_local_response_without_body_has_none(serve_guests: Serve, status: int) -> None:
+    response = await responded(serve_guests, lambda api: api.reply(status, b"hello"), b"app")
     assert (response.status, response.body, response.header(b"content-length")) == (status, b"", None)
 
 
