@@ -62,13 +62,15 @@ def build(root: Path, folder: Path, *, flags: tuple[str, ...] = ()) -> Path:
 
     sources = runpy.run_path(str(root / _FOLDER / "sources.py"))
     msvc = sys.platform == "win32"
+    # Calls of Python's functions go straight to them: no stubs of the linker's, which lie on pages of their own.
+    elf = ["-fno-plt"] if sys.platform == "linux" else []
     extension = Extension(
         "_accelerator",
         [str(_FOLDER / name) for name in sources["FILES"] if name.endswith(".c")],
         depends=[str(_FOLDER / "accelerator.h"), str(Path("asgi_wasm", "host", "resident", "layout.h"))],
         define_macros=[("Py_LIMITED_API", "0x030a0000"), ("SOURCES", str(sources["number"]()))],
         py_limited_api=True,
-        extra_compile_args=["/O2", "/std:c11", *flags] if msvc else ["-O2", "-fvisibility=hidden", *flags],
+        extra_compile_args=["/O2", "/std:c11", *flags] if msvc else ["-O2", "-fvisibility=hidden", *elf, *flags],
         extra_link_args=list(flags),
     )
     before = Path.cwd()

@@ -106,15 +106,57 @@ void keep_piece(Kernel *kernel, PyObject *piece) {
     Py_XDECREF(old);
 }
 
+/* Whether a name is one that a map keeps once. */
+static int is_single(const window *w, int which, const uint8_t *name, uint32_t size) {
+    if (size > LONGEST_NAME) return 0;
+    for (uint32_t i = w->first[which][size]; i < w->first[which][size + 1]; i++)
+        if (!memcmp(name, w->name_bytes[which] + w->name[which][2 * i], size)) return w->name[which][2 * i + 1] & SINGLE;
+    return 0;
+}
+
+/* Whether the name of pair ``at`` is one of those that are kept once, and came before. */
+static int repeats(const window *w, int which, uint32_t at, const uint8_t *name, uint32_t size) {
+    const uint8_t *before = w->arena;
+    for (uint32_t i = 0; i < at; before += w->sizes[2 * i] + w->sizes[2 * i + 1], i++)
+        if (w->sizes[2 * i] == size && !memcmp(before, name, size)) return is_single(w, which, name, size);
+    return 0;
+}
+
+static int is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
+
+/* Where the kernel finds what was written down at the arena's start (its `spread`). How the map lies there; -1 where values
+ * are to be joined first. */
+static int spread(Kernel *kernel, int which, uint32_t count) {
+    window *w = kernel->w;
+    uint32_t address = kernel->address + (uint32_t)offsetof(window, arena);
+    const uint8_t *name = w->arena;
+    uint64_t met = 0;
+    int form = SPREAD;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t size = w->sizes[2 * i], value_size = w->sizes[2 * i + 1];
+        const uint8_t *value = name + size;
+        w->pairs[which][i] = (pair){address, size, address + size, value_size};
+        if (value_size && (is_blank(*value) || is_blank(value[value_size - 1]))) form |= UNTRIMMED;
+        if (size) {
+            uint64_t bit = 1ull << ((size * 7 + *name + 3u * name[size - 1]) & 63);
+            if (met & bit && repeats(w, which, i, name, size)) return -1;
+            met |= bit;
+        }
+        address += size + value_size;
+        name = value + value_size;
+    }
+    return form;
+}
+
 /* Lets the callback have this map without asking. Where it does not fit, it will ask in vain. */
-static void give(Kernel *kernel, const headers *lent) {
+static void give(Kernel *kernel, int which, const headers *lent) {
     uint32_t size;
-    int count = write_down(kernel->w, 0, lent, &size);
-    PyErr_Clear();
-    if (count <= 0) return;
+    int count = write_down(kernel->w, 0, lent, &size), form;
+    if (count < 0) PyErr_Clear();
+    if (count <= 0 || (form = spread(kernel, which, (uint32_t)count)) < 0) return;
     kernel->w->given = (uint32_t)count;
     kernel->w->given_size = size;
-    kernel->w->joined = 0;
+    kernel->w->form = (uint32_t)form;
 }
 
 /* --- the way in */
@@ -203,8 +245,8 @@ int cross(Kernel *kernel, const headers *request, const headers *response, int w
     kernel->lent[REQUEST_SLOT] = request;
     kernel->lent[RESPONSE_SLOT] = response;
     kernel->lends = 1;
-    if (which == REQUEST_CROSSING && kernel->gives & 1 << REQUEST_SLOT) give(kernel, request);
-    if (which == RESPONSE_CROSSING && kernel->gives & 1 << RESPONSE_SLOT) give(kernel, response);
+    if (which == REQUEST_CROSSING && kernel->gives & 1 << REQUEST_SLOT) give(kernel, REQUEST_SLOT, request);
+    if (which == RESPONSE_CROSSING && kernel->gives & 1 << RESPONSE_SLOT) give(kernel, RESPONSE_SLOT, response);
     if (kernel->w->wants_time) give_time(kernel);
     int failed = call_kernel(kernel, which, slots, count, news);
     kernel->lent[REQUEST_SLOT] = before[0];

@@ -54,7 +54,13 @@ uint32_t EXPORT(window_size)(void) { return sizeof w; }
 
 /* --- the plugin's memory */
 
-static int inside(uint32_t address, uint32_t size) { return (uint64_t)address + size <= guest_size(); }
+/* It never shrinks: where it ended when it was last asked is still inside. */
+static uint64_t known_size;
+
+static int inside(uint32_t address, uint32_t size) {
+    uint64_t end = (uint64_t)address + size;
+    return end <= known_size || end <= (known_size = guest_size());
+}
 
 /* Bytes of the plugin, at the arena's end; 0 when they do not fit. They must be inside. */
 static uint8_t *take(uint32_t address, uint32_t size) {
@@ -101,16 +107,37 @@ static uint32_t give(const void *from, uint32_t size, uint32_t return_data, uint
 
 static uint32_t slot_of(uint32_t map) { return map == REQUEST_HEADERS ? 0 : map == RESPONSE_HEADERS ? 1 : NO_SLOT; }
 
+static uint64_t eight(const uint8_t *p) {
+    uint64_t n;
+    __builtin_memcpy(&n, p, 8);
+    return n;
+}
+
+static uint32_t four(const uint8_t *p) {
+    uint32_t n;
+    __builtin_memcpy(&n, p, 4);
+    return n;
+}
+
+/* What does not come out even is looked at together with what was before it. */
 static int same(const uint8_t *a, const uint8_t *b, uint32_t size) {
-    for (uint32_t i = 0; i < size; i++)
+    uint32_t i = 0;
+    if (size >= 8) {
+        for (; i < size - 8; i += 8)
+            if (eight(a + i) != eight(b + i)) return 0;
+        return eight(a + size - 8) == eight(b + size - 8);
+    }
+    if (size >= 4) return four(a) == four(b) && four(a + size - 4) == four(b + size - 4);
+    for (; i < size; i++)
         if (a[i] != b[i]) return 0;
     return 1;
 }
 
 static uint32_t meaning_of(uint32_t slot, const uint8_t *name, uint32_t size) {
-    for (uint32_t i = 0; i < w.names[slot]; i++) {
-        const uint32_t *entry = w.name[slot] + 3 * i;
-        if (entry[1] == size && same(name, w.name_bytes[slot] + entry[0], size)) return entry[2];
+    if (size > LONGEST_NAME) return 0;
+    for (uint32_t i = w.first[slot][size], end = w.first[slot][size + 1]; i < end; i++) {
+        const uint32_t *entry = w.name[slot] + 2 * i;
+        if (same(name, w.name_bytes[slot] + entry[0], size)) return entry[1];
     }
     return 0;
 }
@@ -131,9 +158,7 @@ static int measure(const uint8_t *p, const uint8_t *end, uint32_t parts) {
     const uint8_t *start = p;
     uint32_t n = 0;
     while (p < end) {
-        uint64_t eight;
-        __builtin_memcpy(&eight, p, 8); /* behind the end there are other bytes of the arena, or its own end */
-        uint64_t zeros = (eight - ones) & ~eight & ones << 7;
+        uint64_t bytes = eight(p), zeros = (bytes - ones) & ~bytes & ones << 7; /* behind the end there is more of the window */
         if (!zeros) {
             p += 8;
             continue;
@@ -175,8 +200,10 @@ static int lent(uint32_t slot, uint32_t bits) {
     uint32_t given = w.given;
     w.given = 0;
     w.count[slot] = given;
-    if (given && (!w.joined || measure(w.arena, w.arena + w.given_size, 2 * given))) {
-        if (!spread(slot, address_of(w.arena), w.joined ? 1 : 0)) return 0;
+    if (given && w.form & SPREAD) {
+        w.untrimmed = w.form & UNTRIMMED;
+    } else if (given && measure(w.arena, w.arena + w.given_size, 2 * given)) {
+        if (!spread(slot, address_of(w.arena), 1)) return 0;
     } else {
         uint32_t address = address_of(w.arena) + w.used;
         if (!fill(slot) || w.count[slot] > MAX_PAIRS || !spread(slot, address, 0)) return 0;
@@ -185,13 +212,31 @@ static int lent(uint32_t slot, uint32_t bits) {
     return 1;
 }
 
+static void to_lower(uint8_t *p, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++)
+        if ((uint8_t)(p[i] - 'A') < 26) p[i] |= 0x20;
+}
+
+static uint64_t lower_eight(uint64_t bytes) {
+    const uint64_t ones = 0x0101010101010101u, low = bytes & ~(ones << 7);
+    uint64_t from_a = low + (0x80 - 'A') * ones, behind_z = low + (0x7f - 'Z') * ones;
+    return bytes | ((from_a ^ behind_z) & ~bytes & ones << 7) >> 2;
+}
+
 /* A name as the maps have it: in lower case, and `:authority` for the request's `host`. 0 when it does not fit. */
 static uint8_t *take_name(uint32_t slot, uint32_t address, uint32_t *size) {
     static const uint8_t host[] = "host", authority[] = ":authority";
     uint8_t *p = take(address, *size);
     if (!p) return 0;
-    for (uint32_t i = 0; i < *size; i++)
-        if ((uint8_t)(p[i] - 'A') < 26) p[i] |= 0x20;
+    if (*size >= 8) {
+        for (uint32_t i = 0; i < *size; i += 8) {
+            uint32_t start = i + 8 > *size ? *size - 8 : i;
+            uint64_t lower = lower_eight(eight(p + start));
+            __builtin_memcpy(p + start, &lower, 8);
+        }
+        return p;
+    }
+    to_lower(p, *size);
     if (slot != 0 || *size != sizeof host - 1 || !same(p, host, sizeof host - 1)) return p;
     w.used -= *size;
     *size = sizeof authority - 1;
@@ -216,9 +261,8 @@ static void drop(uint32_t slot, const uint8_t *name, uint32_t size) {
 }
 
 static int is_made_of(uint8_t class, const uint8_t *p, uint32_t size) {
-    for (uint32_t i = 0; i < size; i++)
-        if (!(w.classes[p[i]] & class)) return 0;
-    return 1;
+    for (uint32_t i = 0; i < size; i++) class &= w.classes[p[i]];
+    return class;
 }
 
 /* Whether HTTP can carry it as it is. No pseudo-header is a name to it. */

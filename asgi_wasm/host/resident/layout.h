@@ -24,13 +24,16 @@
 
 /* The request's headers and the response's. */
 enum { SLOTS = 2 };
-enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_NAMES = 96, NAMES_BYTES = 2048, ARENA = 1 << 16 };
+enum { MAX_PAIRS = 256, MAX_CHANGES = 64, MAX_NAMES = 96, LONGEST_NAME = 63, NAMES_BYTES = 2048, ARENA = 1 << 16 };
 enum { ADD, REPLACE, REMOVE };
 enum { IN_NAME = 1, IN_VALUE = 2 };
 /* What a name means: it occurs once only; a change of it is not for the lane to repeat. */
 enum { SINGLE = 1, DELICATE = 2 };
 /* What a crossing gives back: how many changes (<< 8), and these. UNTRIMMED: there is white space around some value. */
 enum { ODD = 1, ANSWERED = 2, UNTRIMMED = 4 };
+/* How a map that is given lies in the window: SPREAD: `pairs` tell where, and UNTRIMMED is told, too. Else a zero stands
+ * between its names and values, whose sizes are not told. */
+enum { SPREAD = 1 };
 /* How far a crossing has come: `step`. */
 enum { CREATING = 1, CALLING, CALLED, ENDING, DELETING, ENDED };
 
@@ -57,15 +60,14 @@ typedef struct {
     uint32_t body_size, body_ends;
     uint32_t local[7]; /* a local response: status, details at, their size, body at, its size, pairs at, their size */
     uint32_t change[4 * MAX_CHANGES]; /* slot << 8 | kind, name size, value size, where: the name, then the value */
-    /* Pairs and bytes of the map of the next callback (0: the kernel asks for it), and whether a zero stands between its
-       names and values, and their sizes are not told. */
-    uint32_t given, given_size, joined;
+    /* Pairs and bytes of the map of the next callback (0: the kernel asks for it), and how it lies there. */
+    uint32_t given, given_size, form;
     /* The time for the first who asks for it in a callback, in nanoseconds (0: the hostcall tells); whether any has asked. */
     uint32_t now[2], wants_time;
     uint32_t sizes[2 * MAX_PAIRS];
     pair pairs[SLOTS][MAX_PAIRS];
-    uint32_t names[SLOTS]; /* how many */
-    uint32_t name[SLOTS][3 * MAX_NAMES]; /* where in name_bytes, size, meaning */
+    uint32_t first[SLOTS][LONGEST_NAME + 2]; /* the first of the names of each size, which lie together */
+    uint32_t name[SLOTS][2 * MAX_NAMES];     /* where in name_bytes, meaning */
     uint8_t name_bytes[SLOTS][NAMES_BYTES];
     uint8_t classes[256]; /* what each byte may be part of: IN_NAME, IN_VALUE; the host told it at the start */
     uint8_t arena[ARENA];

@@ -211,13 +211,15 @@ class Resident:
     def _tell(self, slot: int, meanings: Mapping[bytes, int]) -> None:
         words = cast("list[int]", self.words)
         at = 0
-        for index, (name, meaning) in enumerate(sorted(meanings.items())):
-            where = layout.NAME + 3 * (slot * layout.MAX_NAMES + index)
-            words[where : where + 3] = [at, len(name), meaning]
+        for index, name in enumerate(sorted(meanings, key=len)):
+            where = layout.NAME + 2 * (slot * layout.MAX_NAMES + index)
+            words[where : where + 2] = [at, meanings[name]]
             start = layout.NAMES_AT + slot * layout.NAMES_BYTES + at
             self.view[start : start + len(name)] = name
             at += len(name)
-        words[layout.NAMES + slot] = len(meanings)
+        first = layout.FIRST + slot * layout.SIZES_OF_NAMES
+        sizes = range(layout.SIZES_OF_NAMES)
+        words[first : first + len(sizes)] = [sum(len(name) < size for name in meanings) for size in sizes]
 
     # --- for the kernel
 
@@ -250,7 +252,7 @@ class Resident:
         if size <= layout.ARENA:
             view = self.view
             view[_ARENA_AT : _ARENA_AT + size] = data
-            _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 1)
+            _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 0)
 
     def changed_piece(self) -> bytes | None:
         """What the last callback made of the piece, where it let it pass and there is nothing else to look at."""
