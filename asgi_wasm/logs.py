@@ -7,8 +7,9 @@ Names, statuses and reasons come from plugins, clients, upstreams and settings. 
 from __future__ import annotations
 
 import logging
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 
 def _escaped(code: int) -> str:
@@ -35,6 +36,38 @@ def escape(message: bytes | str) -> str:
     if text.isprintable():
         return text
     return text.translate(_ESCAPES)
+
+
+# Seconds between two equal lines, and of how many different ones is known when each was written.
+QUIET_SECONDS = 60.0
+MOST_KNOWN = 256
+
+
+class Seldom:
+    """Keeps a line that each request may cause from filling a disk: it is written at once, and again when a minute is
+    over at the earliest. Lines beyond `MOST_KNOWN` different ones in a minute count as one.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        # When each was written last, and how often it was left out since.
+        self._written: dict[str, tuple[float, int]] = {}
+
+    def passes(self, line: str) -> str | None:
+        """What to write now: the line, with how many like it were left out. None to leave it out."""
+        now = self._now()
+        key = line if line in self._written or self._has_room(now) else ""
+        at, left_out = self._written.get(key, (float("-inf"), 0))
+        if now - at < QUIET_SECONDS:
+            self._written[key] = at, left_out + 1
+            return None
+        self._written[key] = now, 0
+        return f"{line} ({left_out} more like it since the last)" if left_out else line
+
+    def _has_room(self, now: float) -> bool:
+        if len(self._written) >= MOST_KNOWN:
+            self._written = {line: told for line, told in self._written.items() if now - told[0] < QUIET_SECONDS}
+        return len(self._written) < MOST_KNOWN
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -298,5 +298,5 @@ def test_a_trap_in_a_callback_reaches_nobody_as_a_traceback(
         assert response.status == (200 if answered else 503)
         assert response.body == (b"app" if answered else b"")
     failures = [record for record in caplog.records if "unreachable" in record.getMessage()]
-    assert len(failures) >= 3
+    assert failures, "and not each time: equal lines are written once a minute"
     assert all(is_a_sentence(record.getMessage()) and record.exc_info is None for record in caplog.records)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asgi_wasm.logs import escape, get_logger
+from asgi_wasm.logs import MOST_KNOWN, QUIET_SECONDS, Seldom, escape, get_logger
 
 EVIL = "x\nlog uvicorn.error critical forged \x1b[2J\u2028\r"
 
@@ -78,3 +78,27 @@ def test_a_traceback_has_lines_of_which_none_looks_like_one_of_the_log(output: i
 
 def test_a_logger_whose_name_is_somebodys() -> None:
     assert get_logger("asgi_wasm.plugin.a\nb").name == "asgi_wasm.plugin.a\\nb"
+
+
+class TestSeldom:
+    def test_a_line_comes_again_after_a_minute_with_how_many_were_left_out(self) -> None:
+        now = 0.0
+        seldom = Seldom(lambda: now)
+        assert [seldom.passes("cut") for _ in range(4)] == ["cut", None, None, None]
+        assert seldom.passes("other") == "other"
+        now = QUIET_SECONDS
+        assert seldom.passes("cut") == "cut (3 more like it since the last)"
+        assert seldom.passes("cut") is None
+        now = 2 * QUIET_SECONDS + 1
+        assert seldom.passes("other") == "other"
+
+    def test_lines_that_differ_each_time_are_bounded(self) -> None:
+        """A client chooses what some of them quote."""
+        now = 0.0
+        seldom = Seldom(lambda: now)
+        passed = [line for number in range(10 * MOST_KNOWN) if (line := seldom.passes(f"cut {number}"))]
+        assert len(passed) == MOST_KNOWN + 1
+        assert len(seldom._written) == MOST_KNOWN + 1
+        now = QUIET_SECONDS
+        assert seldom.passes("new") == "new"
+        assert len(seldom._written) == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from asgi_wasm.asgi.endings import tell_after_end
 from asgi_wasm.asgi.first import begin_reading
 from asgi_wasm.asgi.states import HEARD, ClientState, Heard
 from asgi_wasm.asgi.waiting import Waiter
-from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
 
-logger = get_logger("asgi_wasm.host")
-
 
 class Reader(IntEnum):
     """Who gets the body that the client sends."""
@@ -36,13 +34,6 @@ class Reader(IntEnum):
     WITHHELD = 2
     #: Nobody: the app is over.
     NOBODY = 3
-
-
-def tell_after_end(data: bytes | None) -> bool:
-    """Tell of what comes after a request's end, if that is anything."""
-    if data:
-        logger.warning("what came after a request's end is kept from the app: no plugin has seen it")
-    return bool(data)
 
 
 class Client(Waiter):
@@ -183,7 +174,7 @@ class Client(Waiter):
             passes = self._to_app.forwarded and not self._chain.request.reads_body
             self.reader = Reader.APP if passes else Reader.CHAIN
             self._hear_body(message)
-        elif tell_after_end(data):
+        elif tell_after_end(self._environment, data):
             pass
         elif not announced or not message.get("more_body", False):
             self.state = HEARD[self.state, Heard.LAST]

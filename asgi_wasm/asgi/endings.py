@@ -14,18 +14,33 @@ from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
-    from asgi_wasm.asgi.sides import ResponseSide
+    from asgi_wasm.asgi.sides import RequestSide, ResponseSide
     from asgi_wasm.host.plugin import Filter
 
 logger = get_logger("asgi_wasm.host")
 
 
-def tell_cut(to_client: ResponseSide) -> None:
-    """Tell of a response that did not get whole to the client."""
+def tell(environment: Environment, level: LogLevel, sentence: str) -> None:
+    """Tell of something that any request may bring about again."""
+    environment.log.host("", level, sentence)
+
+
+def tell_cut(environment: Environment, to_client: ResponseSide, to_app: RequestSide | None = None) -> None:
+    """Tell of a response that did not get whole to the client, or of a body that did not get whole to the app."""
     if to_client.reset_reason is not None:
-        logger.error("a response was cut off: %s", to_client.reset_reason)
+        tell(environment, LogLevel.ERROR, f"a response was cut off: {to_client.reset_reason}")
     elif to_client.length.cut is not None:
-        logger.error("a response was cut to its length: %s", to_client.length.cut)
+        tell(environment, LogLevel.ERROR, f"a response was cut to its length: {to_client.length.cut}")
+    if to_app is not None and to_app.length.cut is not None:
+        tell(environment, LogLevel.ERROR, f"a request's body was cut to its length: {to_app.length.cut}")
+
+
+def tell_after_end(environment: Environment, data: bytes | None) -> bool:
+    """Tell of what comes after a request's end, if that is anything."""
+    if data:
+        sentence = "what came after a request's end is kept from the app: no plugin has seen it"
+        tell(environment, LogLevel.WARN, sentence)
+    return bool(data)
 
 
 def tell_raised(error: Exception) -> None:

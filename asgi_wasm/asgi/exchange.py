@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi.app_request import AppRequest
 from asgi_wasm.asgi.app_response import BODY_MESSAGES, AppResponse
 from asgi_wasm.asgi.client import Client, Reader
-from asgi_wasm.asgi.endings import has_left, headers_dropped, tell_cut, tell_raised
+from asgi_wasm.asgi.endings import has_left, headers_dropped, tell, tell_cut, tell_raised
 from asgi_wasm.asgi.environment import Environment, make_chain
 from asgi_wasm.asgi.outlet import Outlet
 from asgi_wasm.asgi.own_scope import BYPASSING_EXTENSIONS, share_scope
 from asgi_wasm.asgi.properties import ScopeAttributes, properties_of
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.states import ClientState, ResponseState
+from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.streams.filter_chain import APP
 from asgi_wasm.host.streams.local_reply import BODY_TOO_SHORT, UNSENDABLE_TARGET
-from asgi_wasm.logs import get_logger
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.first import Told
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.streams.direction import PieceWay
     from asgi_wasm.host.streams.filter_chain import FilterChain
     from asgi_wasm.host.streams.passage import Passage
-
-logger = get_logger("asgi_wasm.host")
 
 
 class HttpExchange:
@@ -103,7 +101,8 @@ class HttpExchange:
             # Some servers take what follows CONNECT for the tunnel's (h11).
             if not (self._chain.answered_locally and self._server_scope["method"] == "CONNECT"):
                 raise
-            logger.error("the server does not take a plugin's answer to CONNECT as a response: %s", error)
+            sentence = f"the server does not take a plugin's answer to CONNECT as a response: {error}"
+            tell(self._environment, LogLevel.ERROR, sentence)
         finally:
             await self.end()
 
@@ -114,7 +113,7 @@ class HttpExchange:
 
     def _break_off(self, reason: str) -> None:
         """The app cannot have the whole body that it was promised."""
-        logger.error("a request was broken off: %s", reason)
+        tell(self._environment, LogLevel.ERROR, f"a request was broken off: {reason}")
         self._chain.refuse(BODY_TOO_SHORT)
 
     # --- the app
@@ -292,8 +291,5 @@ class HttpExchange:
         """Finish, whatever happened."""
         if not self._attributes.finished:
             self.finish()
-        if self._to_client.reset_reason is not None or self._to_client.length.cut is not None:
-            tell_cut(self._to_client)
-        if self._to_app.length.cut is not None:
-            logger.error("a request's body was cut to its length: %s", self._to_app.length.cut)
+        tell_cut(self._environment, self._to_client, self._to_app)
         await self._client.close(self._outlet.give_task())

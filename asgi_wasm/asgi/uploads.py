@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from asgi_wasm.asgi import translate
-from asgi_wasm.asgi.client import tell_after_end
+from asgi_wasm.asgi.endings import tell_after_end
 from asgi_wasm.asgi.first import begin_reading
 from asgi_wasm.asgi.lent_state import BODY, IDLE
 from asgi_wasm.asgi.pieces import CANONICAL
@@ -262,7 +262,9 @@ class LentUpload(LentRequest):
         if message["type"] != "http.request":
             self.client_gone = message["type"] == "http.disconnect"
             return None if self.client_gone else message
-        return message if self.client_ended and not tell_after_end(message.get("body")) else None
+        if self.client_ended and not tell_after_end(self.lane.environment, message.get("body")):
+            return message
+        return None
 
     def _stop(self, index: int, data: bytes) -> None:
         """At the filter whose callback was the last, which was shown this."""

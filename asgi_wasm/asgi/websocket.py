@@ -247,7 +247,7 @@ class WebSocketHandshake:
         client, chain = self._to_client, self._chain
         await self._client.until(lambda: client.complete or chain.answered_locally or client.reset_reason is not None)
         if not chain.answered_locally:
-            tell_cut(client)
+            tell_cut(self._environment, client)
         await self._flush()
         self._finish()
 
@@ -271,7 +271,7 @@ class WebSocketHandshake:
         if self._client.gone:
             return
         if to_client.reset_reason is not None and begun:
-            tell_cut(to_client)
+            tell_cut(self._environment, to_client)
         elif to_client.complete and _DENIAL_EXTENSION in (self._server_scope.get("extensions") or {}):
             while to_client.messages:
                 await self._send_denial(to_client.messages.popleft())

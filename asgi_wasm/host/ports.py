@@ -56,7 +56,10 @@ class Log(Protocol):
         ...
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:
-        """One line of the host about a plugin."""
+        """One line of the host about a plugin; about a request and no plugin where the name is empty.
+
+        An implementation may leave out warnings that only repeat themselves: a client may cause one with each request.
+        """
         ...
 
     def level(self, plugin: str) -> LogLevel:

@@ -10,7 +10,7 @@ from functools import cache, partial
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
 from asgi_wasm.host.vm.trace import TextTrace, TraceSink
-from asgi_wasm.logs import escape, get_logger
+from asgi_wasm.logs import Seldom, escape, get_logger
 
 # The standard library has no TRACE; 5 is what other libraries use.
 _TRACE = 5
@@ -46,6 +46,7 @@ class StandardLog:
         self._loggers: dict[str, logging.Logger] = {}
         self._last: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_LAST_LINES))
         self._host = get_logger("asgi_wasm.host")
+        self._seldom = Seldom()
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of a plugin's own words."""
@@ -57,8 +58,14 @@ class StandardLog:
             logger.log(number, "%s", text, extra=_extra(plugin, origin))
 
     def host(self, plugin: str, level: LogLevel, message: str) -> None:
-        """One line of the host about a plugin."""
-        self._host.log(_LEVELS[level], "plugin %r: %s", plugin, message, extra={"plugin": plugin})
+        """One line of the host about a plugin, or without one about a request.
+
+        What is no news but a warning or worse is kept from coming with each request (`Seldom`).
+        """
+        text = f"plugin {plugin!r}: {message}" if plugin else message
+        shown = text if level < LogLevel.WARN else self._seldom.passes(text)
+        if shown is not None:
+            self._host.log(_LEVELS[level], "%s", shown, extra={"plugin": plugin} if plugin else None)
 
     def level(self, plugin: str) -> LogLevel:
         """The lowest ABI level that the plugin's logger keeps."""

@@ -11,6 +11,11 @@ from asgi_wasm.services.home import HomeLoop
 if TYPE_CHECKING:
     from asgi_wasm.worker.worker import Worker
 
+# Seconds between a start that failed and the next one: at least, at most, and by the time that it took.
+_LEAST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+_PAUSE_FACTOR = 10
+
 # Seconds between two looks at a worker that is to end when it has no work any more.
 _LOOK_SECONDS = 0.05
 
@@ -27,6 +32,18 @@ class Place:
         self.life: AsyncGenerator[None, None] | None = None
         self.watching: asyncio.Task[None] | None = None
         self._draining: dict[Worker, asyncio.Task[None]] = {}
+        # By the loop's time, when a request may start plugins again.
+        self._next_start = 0.0
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it is not too early after a start that failed: each request would try it anew."""
+        return asyncio.get_running_loop().time() >= self._next_start
+
+    def start_failed(self, began: float) -> None:
+        """It ``began`` then, by the loop's time."""
+        now = asyncio.get_running_loop().time()
+        self._next_start = now + min(max((now - began) * _PAUSE_FACTOR, _LEAST_PAUSE), _LONGEST_PAUSE)
 
     @property
     def draining(self) -> int:

@@ -22,7 +22,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import AsgiWasmError, EventLoopError, one_line
-from asgi_wasm.logs import get_logger
+from asgi_wasm.logs import Seldom, get_logger
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.shared import Shared
@@ -72,6 +72,7 @@ class Workers:
         self._places: dict[int, Place] = {}
         self._lock = Lock()
         self._reloading: set[asyncio.Task[None]] = set()
+        self._seldom = Seldom()
         # The last answer of `running` and by what to know its loop, as one object: another thread may put its own there
         # at any time.
         self.last = _NOBODY
@@ -134,19 +135,36 @@ class Workers:
     async def start_lazily(self) -> Worker | None:
         """Start on the loop's first request, once. None, and an error in the log, when that cannot be.
 
-        A plugin that cannot start gets its failure policy on the requests that it would run on; the others run.
+        A plugin that cannot start gets its failure policy on the requests that it would run on; the others run. What
+        cannot be started at all is tried again by a later request, after a pause.
         """
         try:
             place = await self._place()
             async with place.lock:
-                if place.worker is None:
-                    self._put(place, await self._make())
+                if place.worker is None and place.may_start:
+                    self._put(place, await self._begin(place))
                 return place.worker
-        except AsgiWasmError as error:
-            logger.error("no plugin runs, so every request is refused: %s", one_line(error))
-        except Exception:
-            logger.exception("no plugin runs, so every request is refused")
+        except Exception as error:
+            self._tell_failure(error)
         return None
+
+    def _tell_failure(self, error: Exception) -> None:
+        if isinstance(error, AsgiWasmError):
+            reason, trace = one_line(error), None
+        else:
+            reason, trace = f"{type(error).__name__}: {error}", error
+        line = self._seldom.passes(f"no plugin runs, so every request is refused: {reason}")
+        if line is not None:
+            logger.error("%s", line, exc_info=trace)
+
+    async def _begin(self, place: Place) -> Worker:
+        """`_make`, and when it fails the place is told."""
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self._make()
+        except Exception:
+            place.start_failed(began)
+            raise
 
     async def stop(self) -> None:
         """End the running loop's worker, also one that is being started. Idempotent."""

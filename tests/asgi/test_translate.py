@@ -239,7 +239,8 @@ async def test_headers_that_would_break_the_framing_are_left_out(
 
     await main()
     assert scopes[0]["headers"] == [(b"host", b"example.test")]
-    assert caplog.text.count("plugin 'g0': left out headers that HTTP cannot carry") == 2
+    # Of the request and of the response: an equal line is written once a minute.
+    assert caplog.text.count("plugin 'g0': left out headers that HTTP cannot carry") == 1
 
 
 @pytest.mark.parametrize("value", [b"a\r\nx-admin: 1", b"a\0", b"a\nb"])
