@@ -59,6 +59,7 @@ typedef struct {
     PyObject *piece;    /* of a body, in bytes, that a callback is shown; NULL: none */
     const char *piece_data;
     uint64_t piece_size;
+    uint64_t body_bytes; /* no longer may a plugin make a body */
     char *guest; /* where the plugin's memory begins */
     const headers *lent[SLOTS];
     char lends; /* a Stream's crossing runs: what it does not lend, nobody does */
@@ -151,6 +152,7 @@ typedef struct {
     int opened, phase, index;
     char client_gone, app_is_reading, complete, drops_body, over, ends, client_ended, changed, response_changed;
     char has_type, is_bodiless, keeps_fields, looks;
+    char is_unsized; /* the response's head announces no length of the body */
 } Stream;
 enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
 /* What becomes of a request after a crossing; `native.py` has the same. */
@@ -227,8 +229,9 @@ int begin_stream(Stream *s);
 PyObject *call_app(Stream *s);
 /* Lets middlewares outside read what the app added to its scope (`own_scope.share_scope`); -1 with an exception. */
 int share_scope(Stream *s);
-/* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass unchanged. */
-int show_piece(Stream *s, PyObject *data, int ends);
+/* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass. `changed`, a new
+ * reference, is what they made of it so far, or NULL; where that is NULL, none may change it here. */
+int show_piece(Stream *s, PyObject *data, int ends, PyObject **changed);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
 int show_response(Stream *s, PyObject **fields);
 

@@ -97,6 +97,35 @@ static void *give_body(void *env, void *caller, slot *slots, size_t count) {
     return NULL;
 }
 
+/* The kernel's import `take_body`: bytes of the plugin, which it has found to be inside, take the place of `size` at the
+ * front of the piece, which is as long, or come behind its end. */
+static void *take_body(void *env, void *caller, slot *slots, size_t count) {
+    Kernel *kernel = env;
+    const char *value = kernel->guest + slots[0].i32;
+    uint64_t start = slots[1].i32, gone = slots[2].i32, size = slots[3].i32, old = kernel->piece_size, length;
+    (void)caller;
+    (void)count;
+    slots[0].i32 = 0;
+    if (gone > old) return NULL;
+    length = old - gone + size;
+    if (length > old && length > kernel->body_bytes) return NULL;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *made = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    char *to = made ? PyBytes_AsString(made) : NULL;
+    if (to) {
+        const char *kept = kernel->piece_data + gone;
+        if (!start) memcpy(to, value, (size_t)size);
+        if (old > gone) memcpy(start ? to : to + size, kept, (size_t)(old - gone));
+        if (start) memcpy(to + old, value, (size_t)size);
+        keep_piece(kernel, made);
+        slots[0].i32 = 1;
+    }
+    Py_XDECREF(made);
+    PyErr_Clear();
+    PyGILState_Release(state);
+    return NULL;
+}
+
 void keep_piece(Kernel *kernel, PyObject *piece) {
     PyObject *old = kernel->piece;
     Py_XINCREF(piece);
@@ -315,13 +344,14 @@ PyObject *local_of(Kernel *kernel) {
 
 /* --- the type */
 
-/* attach(call, store, entry, guest, functions, window, address, thread, owner, vm, fill, fail, headroom, realtime) */
+/* attach(call, store, entry, guest, functions, window, address, thread, owner, vm, fill, fail, headroom, realtime,
+ *        body_bytes) */
 static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     Kernel *k = (Kernel *)self;
-    unsigned long long call, store, entry, guest, at, functions[CROSSINGS];
+    unsigned long long call, store, entry, guest, at, functions[CROSSINGS], body_bytes;
     PyObject *owner, *vm, *fill, *fail, *headroom, *realtime;
-    if (!PyArg_ParseTuple(arguments, "KKKK(KKKKKKK)KIkOOOOOO", &call, &store, &entry, &guest, functions, functions + 1,
-                          functions + 2, functions + 3, functions + 4, functions + 5, functions + 6, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime))
+    if (!PyArg_ParseTuple(arguments, "KKKK(KKKKKKK)KIkOOOOOOK", &call, &store, &entry, &guest, functions, functions + 1,
+                          functions + 2, functions + 3, functions + 4, functions + 5, functions + 6, &at, &k->address, &k->thread, &owner, &vm, &fill, &fail, &headroom, &realtime, &body_bytes))
         return NULL;
     if (k->owner) {
         PyErr_SetString(PyExc_ValueError, "a kernel is attached once");
@@ -332,6 +362,7 @@ static PyObject *kernel_attach(PyObject *self, PyObject *arguments) {
     k->entry = (uint64_t *)(uintptr_t)entry;
     k->guest = (char *)(uintptr_t)guest;
     k->w = (window *)(uintptr_t)at;
+    k->body_bytes = body_bytes;
     Py_INCREF(owner); Py_INCREF(vm); Py_INCREF(fill); Py_INCREF(fail); Py_INCREF(headroom); Py_INCREF(realtime);
     k->owner = owner; k->vm = vm; k->fill = fill; k->fail = fail; k->headroom = headroom; k->realtime = realtime;
     k->call = (call_function)(uintptr_t)call;
@@ -379,6 +410,12 @@ static PyObject *kernel_give_body(PyObject *self, void *unused) {
     (void)self;
     (void)unused;
     return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)give_body);
+}
+
+static PyObject *kernel_take_body(PyObject *self, void *unused) {
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong((unsigned long long)(uintptr_t)take_body);
 }
 
 static PyObject *kernel_get_piece(PyObject *self, void *unused) {
@@ -442,6 +479,7 @@ static PyMemberDef members[] = {{"thread", T_ULONG, offsetof(Kernel, thread), 0,
 static PyGetSetDef getters[] = {{"env", kernel_env, NULL, NULL, NULL},
                                 {"fill", kernel_fill, NULL, NULL, NULL},
                                 {"give_body", kernel_give_body, NULL, NULL, NULL},
+                                {"take_body", kernel_take_body, NULL, NULL, NULL},
                                 {"piece", kernel_get_piece, kernel_set_piece, NULL, NULL},
                                 {NULL, NULL, NULL, NULL, NULL}};
 static PyType_Slot slots[] = {{Py_tp_methods, methods},

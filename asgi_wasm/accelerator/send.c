@@ -188,10 +188,43 @@ static long long length_of(Stream *s, PyObject *fields) {
     return length;
 }
 
-/* After a piece that not every plugin let pass unchanged. */
-static PyObject *piece_otherwise(Stream *s, PyObject *message) {
-    PyObject *error = PyErr_Occurred() ? take_error() : NULL;
-    PyObject *result = PyObject_CallMethodObjArgs((PyObject *)s, text.piece_otherwise, message, error ? error : Py_None, NULL);
+/* The message with another body: a new reference. */
+static PyObject *with_body(PyObject *message, PyObject *body) {
+    PyObject *made = PyDict_Copy(message);
+    if (made && PyDict_SetItem(made, text.body, body)) Py_CLEAR(made);
+    return made;
+}
+
+/* After a piece that not every plugin let pass, and which is by now what the message says. */
+static PyObject *piece_otherwise(Stream *s, PyObject *message, PyObject *error) {
+    return PyObject_CallMethodObjArgs((PyObject *)s, text.piece_otherwise, message, error ? error : Py_None, NULL);
+}
+
+/* Sends a piece that all of them let pass (`pieces.send`). */
+static PyObject *send_passed(Stream *s, PyObject *message, Py_ssize_t size, int goes_on) {
+    /* None: Python has sent it. */
+    if (s->held && s->held != Py_None) {
+        PyObject *fields = goes_on ? NULL : PyDict_GetItemWithError(s->held, text.headers);
+        if (fields && length_of(s, fields) != size)
+            return PyErr_Occurred() ? NULL : PyObject_CallMethodObjArgs((PyObject *)s, text.piece_misfits, message, NULL);
+        return size || !goes_on ? make_sending(s, s->held, message, !goes_on) : make_sending(s, NULL, NULL, 0);
+    }
+    s->bytes_out += size;
+    s->complete = !goes_on;
+    if (!goes_on) return make_sending(s, NULL, message, 1);
+    return size ? PyObject_CallFunctionObjArgs(s->server_send, message, NULL) : make_sending(s, NULL, NULL, 0);
+}
+
+/* Shows a piece to the plugins, and sends it. */
+static PyObject *send_shown(Stream *s, PyObject *message, PyObject *data, int goes_on) {
+    PyObject *changed = NULL, *made, *result = NULL;
+    int then = show_piece(s, data, !goes_on, &changed);
+    PyObject *error = then < 0 ? take_error() : NULL;
+    made = changed ? with_body(message, changed) : keep(message);
+    if (made && then != CALL_APP) result = piece_otherwise(s, made, error);
+    else if (made) result = send_passed(s, made, PyBytes_Size(changed ? changed : data), goes_on);
+    Py_XDECREF(made);
+    Py_XDECREF(changed);
     Py_XDECREF(error);
     return result;
 }
@@ -208,18 +241,7 @@ static PyObject *send_piece(Stream *s, PyObject *message) {
     Py_ssize_t size = PyBytes_CheckExact(data) ? PyBytes_Size(data) : -1;
     if (size < 0 || (uint64_t)size > UINT32_MAX || !first->call) return send_portably(s, message);
     if (!may_enter(first)) return NULL;
-    if ((size || !goes_on) && show_piece(s, data, !goes_on) != CALL_APP) return piece_otherwise(s, message);
-    /* None: Python has sent it. */
-    if (s->held && s->held != Py_None) {
-        PyObject *fields = goes_on ? NULL : PyDict_GetItemWithError(s->held, text.headers);
-        if (fields && length_of(s, fields) != size)
-            return PyErr_Occurred() ? NULL : PyObject_CallMethodObjArgs((PyObject *)s, text.piece_misfits, message, NULL);
-        return size || !goes_on ? make_sending(s, s->held, message, !goes_on) : make_sending(s, NULL, NULL, 0);
-    }
-    s->bytes_out += size;
-    s->complete = !goes_on;
-    if (!goes_on) return make_sending(s, NULL, message, 1);
-    return size ? PyObject_CallFunctionObjArgs(s->server_send, message, NULL) : make_sending(s, NULL, NULL, 0);
+    return size || !goes_on ? send_shown(s, message, data, goes_on) : send_passed(s, message, 0, 1);
 }
 
 /* Whether there is an upper-case letter. */
@@ -314,11 +336,13 @@ static PyObject *send_start(Stream *s, PyObject *message) {
         return PyErr_Occurred() ? NULL : send_portably(s, message);
     }
     PyObject *fields = c->sees & SEES_RESPONSE_BODY ? PyDict_GetItemWithError(message, text.headers) : NULL, *result;
+    long long length = fields ? length_of(s, fields) : -1;
+    s->is_unsized = length == -1;
     if (s->drops_body) {
         PyObject *nothing = make_body(text.empty);
         result = nothing ? make_sending(s, shown, nothing, 1) : NULL;
         Py_XDECREF(nothing);
-    } else if (fields && length_of(s, fields) >= 0) {
+    } else if (length >= 0) {
         /* It waits for the first verdict on the body, so that its length can be made true. */
         put(&s->held, keep(shown));
         result = make_sending(s, NULL, NULL, 0);

@@ -79,7 +79,7 @@ static int send_answer(Stream *s) {
     }
     if (s->course->sees & SEES_RESPONSE_BODY) {
         put(&s->held, keep(start));
-        int then = show_piece(s, content, 1);
+        int then = show_piece(s, content, 1, NULL);
         if (then != CALL_APP) {
             Py_DECREF(start);
             return answer_otherwise(s, text.answer_piece_otherwise, then);

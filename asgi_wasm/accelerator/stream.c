@@ -257,7 +257,16 @@ int show_response(Stream *s, PyObject **fields) {
     return CALL_APP;
 }
 
-int show_piece(Stream *s, PyObject *data, int ends) {
+/* What the last callback made of a piece, borrowed, where that is all that it did, and the head says nothing else; NULL
+ * where that is for Python to judge (`pieces.send_after`). */
+static PyObject *changed_piece(const Stream *s, const filter *f, PyObject *data) {
+    const Kernel *k = f->kernel;
+    if (!k->call || s->request || PyList_Size(f->effects) || !k->w->complex || k->w->recalled || k->w->verdict) return NULL;
+    PyObject *piece = k->piece ? k->piece : text.empty;
+    return s->is_unsized || PyBytes_Size(piece) == PyBytes_Size(data) ? piece : NULL;
+}
+
+int show_piece(Stream *s, PyObject *data, int ends, PyObject **changed) {
     Course *c = s->course;
     for (Py_ssize_t i = s->opened - 1; i >= 0; i--) {
         filter *f = c->filters + i;
@@ -268,7 +277,12 @@ int show_piece(Stream *s, PyObject *data, int ends) {
         slot slots[4] = {{.i32 = s->ids[i]}, {.i32 = f->root_id}, {.i32 = (uint32_t)PyBytes_Size(data)}, {.i32 = (uint32_t)ends}};
         keep_piece(f->kernel, data);
         if (cross(f->kernel, NULL, NULL, RESPONSE_BODY_CROSSING, slots, 4, &news)) return -1;
-        if (news || PyList_Size(f->effects)) return HAND_BACK;
+        if (news || PyList_Size(f->effects)) {
+            PyObject *piece = changed ? changed_piece(s, f, data) : NULL;
+            if (!piece) return HAND_BACK;
+            put(changed, keep(piece));
+            data = piece;
+        }
         keep_piece(f->kernel, NULL);
     }
     s->phase = IDLE;

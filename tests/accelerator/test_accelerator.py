@@ -419,6 +419,7 @@ FAULT = '{"http_status": 200, "body": "hello"}'
     [
         ("headers/c", "", 20),
         ("body/c", "", 20),
+        ("body/c", "change", 20),
         ("fault_injection/c", FAULT, 5),
         # It looks at bodies, as all do that were made with a kit.
         ("fault_injection/rust", FAULT, 5),

@@ -97,6 +97,31 @@ async def test_a_body_after_a_request_has_left(probe: Path, leaves: str, conf: s
         assert other == first
 
 
+@pytest.mark.parametrize("way", WAYS[1:], ids=["kernel", "accelerator"])
+@pytest.mark.parametrize("body", [STREAM, SIZED, WHOLE])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ['1 0 99 "changed"', '1 0 4 "CHAN"', "1 0 99 $0"],
+        ['1 0 1 ""', '1 99 0 "!"'],
+        ['1 0 99 ""', '1 0 99 "1234567890"', '1 10 0 "1"', '1 0 0 "1"', '1 0 2 "1"'],
+        ['1 0 9 "12345678"', "1 0 9 0xfffffff0 99", "1 0 9 0xfffffff0 2"],
+    ],
+)
+def test_changes_of_one_piece_after_each_other(
+    probe: Path, way: dict[str, Any], body: Body, changes: list[str]
+) -> None:
+    """Each is answered as without kernels, the one that makes it longer than is allowed, too."""
+    lines = [
+        f"response_body: {line}" for each in changes for line in (f"set_buffer_bytes {each}", "get_buffer_bytes 1 0 99")
+    ]
+    limit = {"limits": {"body_bytes": 9}}
+    first, other = (
+        asyncio.run(run_once("\n".join(lines), each, 2, probe, body, more=limit)) for each in (WAYS[0], way)
+    )
+    assert other == first
+
+
 @pytest.mark.parametrize("body", [(None, [b"a", bytearray(b"b"), b"c"]), (b"2", [b"ab", b"c"]), (b"4", [b"abc"])])
 @pytest.mark.parametrize("conf", ["response_body: get_buffer_bytes 1 0 9", "response_body: return 1"])
 async def test_a_body_that_is_not_for_the_lane(probe: Path, conf: str, body: Body) -> None:

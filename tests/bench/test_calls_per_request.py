@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import guests
-from tests.bench.apps import BODY_READ, HEADERS, Plugin, Setup, fault
+from tests.bench.apps import BODY_CHANGED, BODY_READ, HEADERS, Plugin, Setup, fault
 from tests.bench.in_process import Request, calls_of, one_request, started
 from tests.extras import NO_ACCELERATOR
 
@@ -24,6 +24,7 @@ MOST = {
     "fault injection": 18,
     "fault injection in Rust": 33,
     "a response body that is read": 42,
+    "a response body that is changed": 48,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.
 _ASKED = 0 if sys.version_info < (3, 12) else 2
@@ -34,6 +35,7 @@ MOST_ACCELERATED = {
     "fault injection": 1 + _ASKED,
     "fault injection in Rust": 1 + _ASKED,
     "a response body that is read": 3 + 3 * _ASKED,
+    "a response body that is changed": 3 + 3 * _ASKED,
 }
 
 
@@ -46,13 +48,14 @@ def setup_of(name: str, folder: Path, accelerator: str) -> Setup:
         # As all that are made with a kit, it has a callback for everything.
         "fault injection in Rust": Setup(plugins=(fault("rust"),)),
         "a response body that is read": Setup(plugins=(BODY_READ,)),
+        "a response body that is changed": Setup(plugins=(BODY_CHANGED,)),
     }[name]
     return replace(setup, settings={"accelerator": accelerator})
 
 
 async def count(setup: Setup) -> int:
     async with started(setup) as app:
-        return await calls_of(one_request(app, Request("/64 kB" if BODY_READ in setup.plugins else "/")))
+        return await calls_of(one_request(app, Request("/64 kB" if setup.plugins[0].file == BODY_READ.file else "/")))
 
 
 @pytest.mark.parametrize("name", MOST)

@@ -31,9 +31,13 @@ uint32_t IMPORT(on_done)(uint32_t id);
 void IMPORT(on_log)(uint32_t id);
 void IMPORT(on_delete)(uint32_t id);
 /* From the host: fill a lent map in (0: it cannot be lent); copy so much of the body that is shown, from ``start``, to an
- * address of the plugin's that was found to be good; and the hostcalls that are not answered here. */
+ * address of the plugin's that was found to be good; put bytes of the plugin's, likewise good, in the place of ``size``
+ * bytes at its front, or behind its end (0: it would be longer than is allowed); and the hostcalls that are not answered
+ * here. */
 uint32_t IMPORT(fill)(uint32_t slot);
 void IMPORT(give_body)(uint32_t at, uint32_t start, uint32_t size);
+uint32_t IMPORT(take_body)(uint32_t at, uint32_t start, uint32_t size, uint32_t value_size);
+uint32_t IMPORT(slow_set_buffer)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_get_buffer)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_buffer_status)(uint32_t, uint32_t, uint32_t);
 uint32_t IMPORT(slow_get)(uint32_t, uint32_t, uint32_t, uint32_t, uint32_t);
@@ -452,6 +456,20 @@ uint32_t EXPORT(get_buffer)(uint32_t buffer, uint32_t start, uint32_t most, uint
         give_body(address, start, given);
     }
     return store(data, address) || store(size, given) ? INVALID_MEMORY_ACCESS : OK;
+}
+
+/* The piece is the host's: it looks after the callback at what has become of it. */
+uint32_t EXPORT(set_buffer)(uint32_t buffer, uint32_t start, uint32_t size, uint32_t value, uint32_t value_size) {
+    uint32_t gone = start ? 0 : size < w.body_size ? size : w.body_size;
+    uint64_t length = (uint64_t)w.body_size - gone + value_size;
+    if (!is_shown(buffer) || (start && start < w.body_size) || length > 0xffffffffu) goto slow;
+    if (!inside(value, value_size)) return INVALID_MEMORY_ACCESS;
+    if (!take_body(value, start, gone, value_size)) goto slow;
+    w.body_size = (uint32_t)length;
+    w.complex = 1;
+    return OK;
+slow:
+    return slow_set_buffer(buffer, start, size, value, value_size);
 }
 
 uint32_t EXPORT(buffer_status)(uint32_t buffer, uint32_t size, uint32_t flags) {

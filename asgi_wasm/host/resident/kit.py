@@ -16,6 +16,7 @@ _HERE = Path(__file__).resolve().parent
 _NAMES = ("trampolines", "shim", "kernel", "patch")
 FILL = ("host", "fill")
 GIVE_BODY = ("host", "give_body")
+TAKE_BODY = ("host", "take_body")
 
 # Hostcall -> the trampoline in its place, and the kernel's import for what it does not answer.
 _HOT = {
@@ -28,10 +29,15 @@ _HOT = {
     "proxy_send_local_response": ("respond", "slow_respond"),
     "proxy_get_buffer_bytes": ("get_buffer", "slow_get_buffer"),
     "proxy_get_buffer_status": ("buffer_status", "slow_buffer_status"),
+    "proxy_set_buffer_bytes": ("set_buffer", "slow_set_buffer"),
     "proxy_get_current_time_nanoseconds": ("get_time", "slow_time"),
     "proxy_get_property": ("get_property", "slow_property"),
 }
-_SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {"fill": FILL, "give_body": GIVE_BODY}
+_SLOW = {slow: ("env", name) for name, (_, slow) in _HOT.items()} | {
+    "fill": FILL,
+    "give_body": GIVE_BODY,
+    "take_body": TAKE_BODY,
+}
 _CALLBACKS = (
     "on_context_create",
     "on_request_headers",

@@ -16,7 +16,7 @@
  *                ^ window_address()                                      ^ two pages, which never grow
  *
  * A body is not in here: it may be large, and hardly any plugin reads it. The host copies what is asked for straight into
- * the plugin's memory.
+ * the plugin's memory, and what a plugin puts into a body straight out of it.
  */
 #pragma once
 
@@ -53,7 +53,7 @@ typedef struct {
     uint32_t count[SLOTS];
     uint32_t used;    /* of the arena */
     uint32_t changes; /* how many */
-    uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), unsendable or delicate */
+    uint32_t complex; /* some change is more than one to a list (a pseudo-header, a value joined to another), unsendable or delicate, or one of a body */
     uint32_t untrimmed;
     uint32_t answerable, answered;
     uint32_t bodies;    /* bits by buffer type: the body that the callback is shown, which the host keeps */

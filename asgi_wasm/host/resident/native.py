@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 
 class NativeKernel(Protocol):
-    """What enters one VM's kernel. ``fill``, ``give_body`` and ``env`` are a `NativeFunction`'s; ``thread`` is whose it
-    may be; it is ``stale`` once the VM has failed, or a root context of it is gone. ``piece``: see `Resident`.
+    """What enters one VM's kernel. ``fill``, ``give_body``, ``take_body`` and ``env`` are a `NativeFunction`'s;
+    ``thread`` is whose it may be; it is ``stale`` once the VM has failed, or a root context of it is gone. ``piece``:
+    see `Resident`.
     """
 
     thread: int
@@ -20,6 +21,9 @@ class NativeKernel(Protocol):
 
     @property
     def give_body(self) -> int: ...
+
+    @property
+    def take_body(self) -> int: ...
 
     @property
     def env(self) -> int: ...
@@ -40,6 +44,7 @@ class NativeKernel(Protocol):
         fail: Callable[[int, int], object],
         headroom: Callable[[], None],
         realtime: Callable[[], int],
+        body_bytes: int,
         /,
     ) -> None:
         """Tell it where all this is; once."""

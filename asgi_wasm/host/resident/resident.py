@@ -93,7 +93,7 @@ class Neighbour(Protocol):
 
 
 class LentBody(Buffer):
-    """The piece of a body that a callback in the kernel's care is shown. What changes it is the hostcall in Python."""
+    """The piece of a body that a callback in the kernel's care is shown, for what the kernel leaves to Python."""
 
     __slots__ = ("_resident",)
 
@@ -142,9 +142,14 @@ class Resident:
     """
 
     def __init__(
-        self, vm: Neighbour, beside: Beside, realtime: Callable[[], int], native: NativeKernel | None = None
+        self,
+        vm: Neighbour,
+        beside: Beside,
+        realtime: Callable[[], int],
+        body_bytes: int,
+        native: NativeKernel | None = None,
     ) -> None:
-        """``native`` is what enters the kernel without Python.
+        """``native`` is what enters the kernel without Python; ``body_bytes`` how long a plugin may make a body.
 
         Raises `LinkError` when the kernel is not the one that `layout` describes.
         """
@@ -176,9 +181,9 @@ class Resident:
         # Of ``piece``.
         self.keeper: Resident | NativeKernel = self if native is None else native
         if native is not None:
-            self._attach(native)
+            self._attach(native, body_bytes)
 
-    def _attach(self, native: NativeKernel) -> None:
+    def _attach(self, native: NativeKernel, body_bytes: int) -> None:
         way = self._beside.native
         names = ("request", "response", "log", "finish", "end", "response_body", "request_body")
         functions = tuple(way.function(name, partial(_callback, self.words, name)) for name in names)
@@ -198,6 +203,7 @@ class Resident:
             way.fail,
             way.headroom,
             self._realtime,
+            body_bytes,
         )
 
     def tell_names(self, delicate: Iterable[bytes]) -> None:

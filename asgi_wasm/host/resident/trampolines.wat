@@ -8,7 +8,7 @@
   (type $4 (func (param i32 i32 i32 i32) (result i32)))
   (type $5 (func (param i32 i32 i32 i32 i32) (result i32)))
   (type $8 (func (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (table (export "table") 11 11 funcref)
+  (table (export "table") 12 12 funcref)
   (memory (export "memory") 2 2)
   (func (export "get") (type $5)
     local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 0 call_indirect (type $5))
@@ -32,6 +32,8 @@
   (func (export "get_time") (type $1) local.get 0 i32.const 9 call_indirect (type $1))
   (func (export "get_property") (type $4)
     local.get 0 local.get 1 local.get 2 local.get 3 i32.const 10 call_indirect (type $4))
+  (func (export "set_buffer") (type $5)
+    local.get 0 local.get 1 local.get 2 local.get 3 local.get 4 i32.const 11 call_indirect (type $5))
   ;; Hostcalls that the plugin does not import, which hence are never called.
   (func (export "slow_get") (type $5) unreachable)
   (func (export "slow_add") (type $5) unreachable)
@@ -44,6 +46,7 @@
   (func (export "slow_respond") (type $8) unreachable)
   (func (export "slow_get_buffer") (type $5) unreachable)
   (func (export "slow_buffer_status") (type $3) unreachable)
+  (func (export "slow_set_buffer") (type $5) unreachable)
   ;; Callbacks that the plugin does not export.
   (func (export "on_context_create") (param i32 i32))
   (func (export "on_request_headers") (type $3) i32.const 0)

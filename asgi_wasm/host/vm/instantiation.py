@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from asgi_wasm.engines.base import HostFunction, Instance, Module
 from asgi_wasm.engines.companion import CompanionModule, NativeFunction
 from asgi_wasm.host.abi import AbiVersion
-from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
+from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, TAKE_BODY, Kit
 from asgi_wasm.host.resident.layout import ARENA, MAX_PAIRS
 from asgi_wasm.host.resident.resident import Neighbour, Resident
 from asgi_wasm.host.vm.callbacks import is_sound
@@ -58,18 +58,19 @@ def instantiate(vm: Owner, module: Module, functions: Functions, kit: Kit | None
     ):
         return module.instantiate(functions, **space, time_limit=limit), None
     native = kit.native_kernel()
-    fill, give_body = _for_kernel(vm)
+    fill, give_body, take_body = _for_kernel(vm)
     own: dict[tuple[str, str], HostFunction | NativeFunction] = {
         FILL: fill if native is None else NativeFunction(native.fill, native.env, native),
         GIVE_BODY: give_body if native is None else NativeFunction(native.give_body, native.env, native),
+        TAKE_BODY: take_body if native is None else NativeFunction(native.take_body, native.env, native),
     }
     instance, beside = module.instantiate_beside({**functions, **own}, kit, **space, time_limit=limit)
-    resident = Resident(vm, beside, vm.ports.clock.realtime, native)
+    resident = Resident(vm, beside, vm.ports.clock.realtime, limits.body_bytes, native)
     resident.may_want_time = any(each.name == _CLOCK for each in module.imports)
     return instance, resident
 
 
-def _for_kernel(vm: Owner) -> tuple[HostFunction, HostFunction]:
+def _for_kernel(vm: Owner) -> tuple[HostFunction, HostFunction, HostFunction]:
     """What a kernel asks of Python, which is nothing before the VM has it: header maps, and pieces of bodies."""
 
     def fill(slot: int) -> int:
@@ -79,7 +80,18 @@ def _for_kernel(vm: Owner) -> tuple[HostFunction, HostFunction]:
         piece = b"" if vm.resident is None else vm.resident.piece
         vm.memory.write(at, piece if size == len(piece) else piece[start : start + size])
 
-    return fill, give_body
+    def take_body(at: int, start: int, size: int, value_size: int) -> int:
+        resident = vm.resident
+        if resident is None:
+            return 0
+        piece = resident.piece
+        if len(piece) - size + value_size > max(len(piece), vm.spec.limits.body_bytes):
+            return 0
+        value = vm.memory.read(at, value_size)
+        resident.piece = piece + value if start else value + piece[size:]
+        return 1
+
+    return fill, give_body, take_body
 
 
 def _may_lend(vm: Owner, module: CompanionModule) -> bool:

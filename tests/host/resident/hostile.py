@@ -18,7 +18,7 @@ from asgi_wasm.engines.companion import CompanionModule
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
 from asgi_wasm.host.resident import kit as kits
 from asgi_wasm.host.resident import layout
-from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, Kit
+from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, TAKE_BODY, Kit
 
 CALLS = 100
 _PAGE = 65536
@@ -49,6 +49,7 @@ HOSTCALLS = {
     "proxy_send_local_response": "nbbbg",
     "proxy_get_buffer_bytes": "knnaa",
     "proxy_get_buffer_status": "kaa",
+    "proxy_set_buffer_bytes": "knnb",
     "proxy_get_current_time_nanoseconds": "a",
     "proxy_get_property": "baa",
 }
@@ -149,11 +150,11 @@ class Stage:
     def __init__(self, seed: int) -> None:
         engine = WasmtimeEngine()
         self.random = random.Random(seed)
-        self.slow = self.filled = self.given = 0
+        self.slow = self.filled = self.given = self.taken = 0
         module = engine.compile(hostile_plugin())
         assert isinstance(module, CompanionModule)
         functions: dict[tuple[str, str], Any] = {("env", name): self._slow for name in HOSTCALLS}
-        functions |= {FILL: self._fill, GIVE_BODY: self._give_body}
+        functions |= {FILL: self._fill, GIVE_BODY: self._give_body, TAKE_BODY: self._take_body}
         kit = Kit.load(lambda path: engine.compile(path.read_bytes()))
         self.instance, self.beside = module.instantiate_beside(functions, kit, memory_limit=8 * _PAGE)
         self.at = self.beside.function("window_address")() or 0
@@ -186,6 +187,16 @@ class Stage:
         self.given += 1
         self.instance.memory.write(at, b"b" * size)
 
+    def _take_body(self, at: int, start: int, size: int, value_size: int) -> int:
+        assert at + value_size <= self.instance.memory.size
+        assert size <= self.body_size and (start >= self.body_size and not size if start else True)
+        if self.random.random() < 0.2:
+            return 0
+        self.taken += 1
+        self.body_size += value_size - size
+        assert self.body_size <= 0xFFFFFFFF
+        return 1
+
     def play(self) -> None:
         """One callback of each kind. Raises what is wrong."""
         draw = partial(self.random.randrange, 1 << 32)
@@ -194,6 +205,7 @@ class Stage:
             count = self.body_size if crossing.endswith("body") else draw()
             self.beside.function(crossing)(3, 2, count, draw())
             self.check()
+            assert not crossing.endswith("body") or self.words[layout.BODY_SIZE] == self.body_size
         self.beside.function("log")(draw(), 2, self.random.randrange(2))
         self.check()
 

@@ -188,10 +188,11 @@ async def run_once(
     body: Body = HELLO,
     shape: tuple[str, int, str] = ("GET", 200, "1.1"),
     sent: Body | None = None,
+    more: dict[str, Any] | None = None,
 ) -> tuple[list[Any], list[str]]:
     """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
     plugins logged. ``shape``: the outer one's method, what status the app gives it, and its version of HTTP. It may
-    have a body.
+    have a body. ``more`` settings of each plugin may be given.
     """
     seen: list[Any] = []
     left = [] if sent is None else sent[1][:]
@@ -228,7 +229,8 @@ async def run_once(
         piece = left.pop(0)
         return {"type": "http.request", "body": piece, "more_body": bool(left)}
 
-    plugins = [{"name": f"p{index}", "file": probe, "conf": script, "vm_id": str(index)} for index in range(count)]
+    told = {"file": probe, "conf": script, **(more or {})}
+    plugins = [{"name": f"p{index}", "vm_id": str(index), **told} for index in range(count)]
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
