@@ -64,7 +64,7 @@ def one_line(error: Exception) -> str:
 
 
 class EventLoopError(AsgiWasmError):
-    """Raised when a plugin would be entered outside of the event loop that it was started in, or for one too many."""
+    """Raised when a plugin would be entered outside of its event loop, or started for one too many, or for none."""
 
 
 class EngineError(AsgiWasmError):

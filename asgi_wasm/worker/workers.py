@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio import _get_running_loop  # documented: as `get_running_loop`, but None where none runs
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -48,7 +49,7 @@ logger = get_logger("asgi_wasm.host")
 
 # What gives the same object for as long as one event loop runs on the thread that asks; that object; the worker.
 Last = tuple["Callable[[], object]", object, "Worker | None"]
-_NOBODY: Last = (asyncio.get_running_loop, None, None)
+_NOBODY: Last = (_get_running_loop, None, None)
 
 
 def _mark_for(worker: Worker) -> Callable[[], object]:
@@ -56,7 +57,7 @@ def _mark_for(worker: Worker) -> Callable[[], object]:
     lane = worker.sole_lane
     accelerator = None if lane is None else lane.plan.accelerator
     if accelerator is None or sys.version_info >= (3, 12) or accelerator.loop_mark() is None:
-        return asyncio.get_running_loop
+        return _get_running_loop
     return accelerator.loop_mark
 
 
@@ -83,8 +84,7 @@ class Workers:
 
     def running(self) -> Worker | None:
         """The worker of the running event loop, if it has been started. It is `last` afterwards."""
-        loop = asyncio.get_running_loop()
-        place = self._places.get(id(loop))
+        place = self._places.get(id(_get_running_loop()))
         if place is None or place.worker is None or not place.home.runs_here():
             return None
         mark = _mark_for(place.worker)
@@ -98,7 +98,7 @@ class Workers:
 
     def status(self) -> Status:
         """That of the running event loop's worker; without one, that nothing has been started."""
-        place = self._places.get(id(asyncio.get_running_loop()))
+        place = self._places.get(id(_get_running_loop()))
         if place is None or place.worker is None or not place.home.runs_here():
             return Status()
         worker = place.worker
@@ -168,7 +168,7 @@ class Workers:
 
     async def stop(self) -> None:
         """End the running loop's worker, also one that is being started. Idempotent."""
-        place = self._places.get(id(asyncio.get_running_loop()))
+        place = self._places.get(id(_get_running_loop()))
         if place is not None and place.home.runs_here():
             async with place.lock:
                 await self._end(place)
@@ -232,8 +232,14 @@ class Workers:
     # --- places
 
     async def _place(self) -> Place:
-        """The running loop's. Raises `EventLoopError` when there are too many."""
-        key = id(asyncio.get_running_loop())
+        """The running loop's. Raises `EventLoopError` when there is none, or too many."""
+        loop = _get_running_loop()
+        if loop is None:
+            raise EventLoopError(
+                "plugins run in event loops of asyncio, and none runs here: choose asyncio where the server, or the"
+                " test, is told what to run on (trio is none)"
+            )
+        key = id(loop)
         with self._lock:
             place = self._places.get(key)
             if place is not None and place.home.runs_here():

@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 from asgi_wasm import EventLoopError, WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
-from tests.driving import Connection, answering, request, run, settled, until
+from tests.driving import Connection, answering, http_scope, request, run, settled, until
 from tests.guests import Api, Guest, Wrap
 from tests.plugins.conftest import PLUGINS
 
@@ -281,6 +281,51 @@ def test_one_loop_too_many(
     for loop in loops[1:]:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def driven(call: Any) -> Any:
+    """What a coroutine comes to that awaits nothing, where no event loop of asyncio runs (as on trio)."""
+    with pytest.raises(StopIteration) as ended:
+        call.send(None)
+    return ended.value.value
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["nowhere", "in another loop"])
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_without_an_event_loop_of_asyncio(
+    wrap_guests: Wrap, caplog: pytest.LogCaptureFixture, kind: str, elsewhere: bool
+) -> None:
+    app = wrap_guests(answering(b"app"), Guest(on_request_headers=passing))
+    told = "plugins run in event loops of asyncio, and none runs here"
+    loop = asyncio.new_event_loop()
+    if elsewhere:
+        assert loop.run_until_complete(request(app)).status == 200
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect" if kind == "websocket" else "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    driven(app({**http_scope(), "type": kind}, receive, send))
+    assert sent[0]["type"] == "websocket.close" or sent[0]["status"] == 503
+    assert f"every request is refused: {told}" in caplog.text
+    with pytest.raises(EventLoopError, match=told):
+        app.start().send(None)
+    driven(app.stop())
+    sent.clear()
+
+    async def startup() -> Any:
+        return {"type": "lifespan.startup"}
+
+    driven(app({"type": "lifespan"}, startup, send))
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"] and told in sent[0]["message"]
+    assert "Traceback" not in caplog.text
+    if elsewhere:
+        assert loop.run_until_complete(request(app)).status == 200
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def test_a_closed_loop_is_let_go(wrap_guests: Wrap) -> None:
