@@ -94,6 +94,9 @@ def _shown(value: object) -> object:
     """Numbers stay numbers, for ``%d``, and what is printable stays itself; the rest is escaped when it is shown."""
     if value is None or isinstance(value, (int, float)) or (isinstance(value, str) and value.isprintable()):
         return value
+    if isinstance(value, BaseException):
+        # Records are kept by some (Sentry, tests), and an exception keeps its frames, with all that they have.
+        return _Told(value)
     return _Shown(value)
 
 
@@ -110,6 +113,21 @@ class _Shown:
 
     def __repr__(self) -> str:
         return escape(repr(self._value))
+
+
+class _Told:
+    """What an exception said, for ``%s``, and what it is, for ``%r``."""
+
+    __slots__ = ("_repr", "_text")
+
+    def __init__(self, error: BaseException) -> None:
+        self._text, self._repr = escape(str(error)), escape(repr(error))
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return self._repr
 
 
 def _indented(text: str) -> str:

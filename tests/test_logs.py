@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_traceback_has_lines_of_which_none_looks_like_one_of_the_log(output: i
     assert others[0] == "  Traceback (most recent call last):"
     assert any("forged" in line for line in others)
     assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_a_record_keeps_nothing_of_where_an_exception_was_raised(caplog: pytest.LogCaptureFixture) -> None:
+    class Large:
+        pass
+
+    def fail() -> weakref.ref[Large]:
+        large = Large()
+        try:
+            raise ValueError("what it said")
+        except ValueError as error:
+            get_logger("asgi_wasm.tried").warning("it failed: %s, %r", error, error)
+        return weakref.ref(large)
+
+    assert fail()() is None
+    assert caplog.records[0].getMessage() == "it failed: what it said, ValueError('what it said')"
 
 
 def test_a_logger_whose_name_is_somebodys() -> None:
