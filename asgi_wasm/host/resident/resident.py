@@ -141,6 +141,13 @@ class Resident:
     `layout.ODD` and so on say. ``gives`` is, by slot, whether the map is better given before the callback.
     """
 
+    # Whether the plugin can ask for the time at all; `layout.WANTS_TIME` says whether it does.
+    may_want_time = True
+    # The VM has failed, or a root context of it is gone: a request is to look before it begins.
+    stale = False
+    # The piece of a body that the callback is shown.
+    piece = b""
+
     def __init__(
         self,
         vm: Neighbour,
@@ -167,16 +174,10 @@ class Resident:
         self.view = beside.view(self.window_address, layout.SIZE)
         self.raw: Any = beside.characters(self.window_address, layout.SIZE)
         self.gives = [False] * layout.SLOTS
-        # Whether the plugin can ask for the time at all; `layout.WANTS_TIME` says whether it does.
-        self.may_want_time = True
         self._realtime = realtime
-        # The piece of a body that the callback is shown.
-        self.piece = b""
         self._lent: dict[int, LentContext] = {}
         self.tell_names(())
         self.view[layout.CLASSES_AT : layout.CLASSES_AT + len(_CLASSES)] = _CLASSES
-        # The VM has failed, or a root context of it is gone: a request is to look before it begins.
-        self.stale = False
         self.native = native
         # Of ``piece``.
         self.keeper: Resident | NativeKernel = self if native is None else native
