@@ -41,6 +41,14 @@ typedef struct {
     PyObject *fields;
 } headers;
 
+/* A pair of a header that was made before, and what it was made of. */
+enum { MADE_SIZE = 48, MOST_MADE = 4 };
+typedef struct {
+    PyObject *pair;
+    uint32_t name_size, value_size;
+    char bytes[MADE_SIZE];
+} made_pair;
+
 typedef struct {
     PyObject_HEAD
     call_function call; /* NULL: it is closed, or was never attached */
@@ -62,6 +70,7 @@ typedef struct {
     uint64_t body_bytes; /* no longer may a plugin make a body */
     char *guest; /* where the plugin's memory begins */
     const headers *lent[SLOTS];
+    made_pair made[MOST_MADE]; /* by slot and place among the changes: most plugins add the same to every request */
     char lends; /* a Stream's crossing runs: what it does not lend, nobody does */
     char gives; /* bits by slot: the map is better given before the callback, which asks for it */
     char stale; /* the VM has failed, or a root context of it is gone */
@@ -121,7 +130,7 @@ typedef struct {
     PyObject *properties_of; /* those of a request that went through another of our middlewares */
     PyObject *guard;      /* makes the scope of a request whose response's body some plugin sees */
     PyObject *pairs;      /* makes the pairs of an odd start message */
-    PyObject *clock;      /* nanoseconds */
+    PyObject *clock;      /* nanoseconds; NULL: the system's monotonic clock is read here */
     last_answer last;
 } Course;
 
@@ -149,6 +158,8 @@ typedef struct {
     long long began, bytes_out, request_size;
     /* Of the contexts, in the order of the filters: so many are open. */
     uint32_t *ids, few[FEW];
+    PyObject *keys[FEW]; /* the first of them, as they are in the VMs' tables */
+    Py_ssize_t own_size; /* entries of `own` when it was made, of which the last is our own */
     int opened, phase, index;
     char client_gone, app_is_reading, complete, drops_body, over, ends, client_ended, changed, response_changed;
     char has_type, is_bodiless, keeps_fields, looks;
@@ -177,6 +188,8 @@ extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type;
 PyTypeObject *make_kernel_type(void);
 PyTypeObject *make_course_type(void);
 PyTypeObject *make_stream_type(void);
+/* request_type(base): the type of requests, of `Stream` and a class in Python without fields. */
+PyObject *request_type(PyObject *module, PyObject *base);
 PyTypeObject *make_sending_type(void);
 
 static inline PyObject *keep(PyObject *object) {
@@ -203,8 +216,8 @@ int cross(Kernel *kernel, const headers *request, const headers *response, int w
           uint32_t *news);
 /* Keeps the piece that the next callback is shown, or none. It must be bytes. */
 void keep_piece(Kernel *kernel, PyObject *piece);
-/* Repeats the last callback's changes on a list that is our own; -1 with an exception. */
-int repeat(Kernel *kernel, PyObject *fields);
+/* Repeats the last callback's changes of this slot on a list that is our own; -1 with an exception. */
+int repeat(Kernel *kernel, int which, PyObject *fields);
 /* The place of an address of the kernel's, if ``size`` bytes there are inside of the window; else NULL. */
 const char *place(const Kernel *kernel, uint32_t address, uint64_t size);
 /* The last callback's local response as a tuple (`Local`); NULL with an exception. */

@@ -1,6 +1,7 @@
 #include "accelerator.h"
 
 #include <string.h>
+#include <time.h>
 
 int meaning_of(const Course *course, const char *name, Py_ssize_t size) {
     if (size < 64 && !(course->sizes >> size & 1)) return 0;
@@ -45,17 +46,35 @@ int trim(PyObject *fields) {
 
 /* What of its headers decides how a request is shown. */
 typedef struct {
-    PyObject *fields;     /* those that plugins see; a new list, with room for all */
-    Py_ssize_t count;
+    PyObject *fields;     /* those that plugins see; a new list */
     PyObject *host_field; /* borrowed */
     PyObject *length;     /* borrowed */
     int coded, keeps, has_type, cookies;
 } seen;
 
+/* The fields that are not hidden: of the first 64, ``hidden`` says which are. -1 with an exception. */
+static int take_fields(Course *c, PyObject *all, Py_ssize_t count, uint64_t hidden, seen *s) {
+    Py_ssize_t at = 0, size = PyList_Size(all);
+    if (!(s->fields = PyList_New(count))) return -1;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        PyObject *pair = PyList_GetItem(all, i), *name, *value;
+        if (i < 64) {
+            if (hidden >> i & 1) continue;
+        } else {
+            char *data;
+            Py_ssize_t length;
+            if (!pair_of(pair, &name, &value) || PyBytes_AsStringAndSize(name, &data, &length)) return -1;
+            if (meaning_of(c, data, length) & HIDDEN) continue;
+        }
+        if (PyList_SetItem(s->fields, at++, keep(pair))) return -1;
+    }
+    return 0;
+}
+
 /* 0 when they are not what servers give: pairs of bytes in a list. -1 with an exception. */
 static int look_at(Course *c, PyObject *all, seen *s) {
-    Py_ssize_t count = PyList_Size(all);
-    if (!(s->fields = PyList_New(count))) return -1;
+    Py_ssize_t count = PyList_Size(all), shown = count;
+    uint64_t hidden = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *pair = PyList_GetItem(all, i), *name, *value;
         char *data;
@@ -70,12 +89,13 @@ static int look_at(Course *c, PyObject *all, seen *s) {
             if (meaning & TYPE) s->has_type = 1;
             if (meaning & COOKIE) s->cookies++;
             if ((meaning & (HIDDEN | HOST)) == HIDDEN) s->keeps = 1;
-            if (meaning & HIDDEN) continue;
+            if (meaning & HIDDEN) {
+                shown--;
+                if (i < 64) hidden |= 1ull << i;
+            }
         }
-        if (PyList_SetItem(s->fields, s->count++, keep(pair))) return -1;
     }
-    /* What was hidden has left empty places at the end. */
-    return s->count < count && PyList_SetSlice(s->fields, s->count, count, NULL) ? -1 : 1;
+    return take_fields(c, all, shown, hidden, s) ? -1 : 1;
 }
 
 /* The first digit of HTTP's version, 1 for one that is not told; 0 for none. -1 with an exception. */
@@ -156,6 +176,10 @@ static int is_ready(Course *c) {
 
 /* The monotonic clock in nanoseconds; -1 with an exception. */
 static long long now(Course *c) {
+#ifdef __linux__
+    struct timespec time;
+    if (!c->clock) return clock_gettime(CLOCK_MONOTONIC, &time) ? 0 : 1000000000LL * time.tv_sec + time.tv_nsec;
+#endif
     PyObject *told = PyObject_CallObject(c->clock, NULL);
     long long found = told ? PyLong_AsLongLong(told) : -1;
     Py_XDECREF(told);
@@ -330,6 +354,9 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
     c->properties_of = keep(properties_of);
     c->guard = keep(guard);
     c->pairs = keep(pairs);
+#ifdef __linux__
+    if (clock == Py_None) clock = NULL;
+#endif
     c->clock = keep(clock);
     return take_names(c, names) || take_filters(c, filters) ? -1 : 0;
 }

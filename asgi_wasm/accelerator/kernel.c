@@ -304,19 +304,34 @@ static int drop(PyObject *fields, const char *name, uint32_t size) {
     return 0;
 }
 
-static int repeat_one(PyObject *fields, uint32_t kind, const char *name, uint32_t size, uint32_t value_size) {
-    if (kind != ADD && drop(fields, name, size)) return -1;
-    if (kind == REMOVE) return 0;
-    PyObject *n = PyBytes_FromStringAndSize(name, size), *v = PyBytes_FromStringAndSize(name + size, value_size);
-    PyObject *pair = n && v ? PyTuple_Pack(2, n, v) : NULL;
-    int failed = !pair || PyList_Append(fields, pair);
+/* The pair of a name and a value behind it: a new reference. */
+static PyObject *pair_with(made_pair *last, const char *name, uint32_t size, uint32_t value_size) {
+    uint64_t total = (uint64_t)size + value_size;
+    if (last->pair && last->name_size == size && last->value_size == value_size && !memcmp(last->bytes, name, (size_t)total))
+        return keep(last->pair);
+    PyObject *n = PyBytes_FromStringAndSize(name, size), *v = n ? PyBytes_FromStringAndSize(name + size, value_size) : NULL,
+             *pair = v ? PyTuple_Pack(2, n, v) : NULL;
     Py_XDECREF(n);
     Py_XDECREF(v);
+    if (pair && total <= MADE_SIZE) {
+        memcpy(last->bytes, name, (size_t)total);
+        last->name_size = size;
+        last->value_size = value_size;
+        put(&last->pair, keep(pair));
+    }
+    return pair;
+}
+
+static int repeat_one(made_pair *last, PyObject *fields, uint32_t kind, const char *name, uint32_t size, uint32_t value_size) {
+    if (kind != ADD && drop(fields, name, size)) return -1;
+    if (kind == REMOVE) return 0;
+    PyObject *pair = pair_with(last, name, size, value_size);
+    int failed = !pair || PyList_Append(fields, pair);
     Py_XDECREF(pair);
     return failed ? -1 : 0;
 }
 
-int repeat(Kernel *kernel, PyObject *fields) {
+int repeat(Kernel *kernel, int which, PyObject *fields) {
     uint32_t count = change_count(kernel->w);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t *change = kernel->w->change + 4 * i;
@@ -325,7 +340,8 @@ int repeat(Kernel *kernel, PyObject *fields) {
             PyErr_SetString(PyExc_SystemError, "the kernel's log of changes is not inside of its window");
             return -1;
         }
-        if (repeat_one(fields, change[0] & 0xff, name, change[1], change[2])) return -1;
+        made_pair *last = kernel->made + (2 * i + (uint32_t)which) % MOST_MADE;
+        if (repeat_one(last, fields, change[0] & 0xff, name, change[1], change[2])) return -1;
     }
     return 0;
 }
@@ -463,6 +479,7 @@ static void kernel_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     kernel_clear(self);
     keep_piece((Kernel *)self, NULL);
+    for (int i = 0; i < MOST_MADE; i++) Py_CLEAR(((Kernel *)self)->made[i].pair);
     Py_CLEAR(((Kernel *)self)->fail);
     Py_CLEAR(((Kernel *)self)->realtime);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);

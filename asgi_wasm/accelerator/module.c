@@ -63,7 +63,9 @@ static PyObject *loop_mark(PyObject *self, PyObject *unused) {
     return keep(mark ? mark : Py_None);
 }
 
-static PyMethodDef functions[] = {{"loop_mark", loop_mark, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"loop_mark", loop_mark, METH_NOARGS, NULL},
+                                  {"request_type", request_type, METH_O, NULL},
+                                  {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
 #ifndef SOURCES

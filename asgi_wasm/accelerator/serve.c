@@ -176,7 +176,8 @@ static PyObject *stream_end(PyObject *self, PyObject *unused) {
 #define REFERENCES(DO) \
     DO(s->awaits.inner) DO(s->scope) DO(s->own) DO(s->server_receive) DO(s->server_send) DO(s->message) DO(s->held) DO(s->first) \
     DO(s->answer) DO(s->request) DO(s->properties) DO(s->verdict) DO(s->fields) DO(s->response_fields) DO(s->pseudo[0]) \
-    DO(s->pseudo[1]) DO(s->pseudo[2]) DO(s->pseudo[3]) DO(s->status) DO(s->host_field) DO(s->body)
+    DO(s->pseudo[1]) DO(s->pseudo[2]) DO(s->pseudo[3]) DO(s->status) DO(s->host_field) DO(s->body) DO(s->keys[0]) \
+    DO(s->keys[1]) DO(s->keys[2]) DO(s->keys[3])
 
 static int stream_traverse(PyObject *self, visitproc visit, void *arg) {
     Stream *s = (Stream *)self;
@@ -288,5 +289,23 @@ static PyType_Slot slots[] = {{Py_tp_methods, methods},
                               {0, NULL}};
 static PyType_Spec spec = {"asgi_wasm.accelerator._accelerator.Stream", sizeof(Stream), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+
+/* What a class in Python would not take over from its base (`am_send`), or would only call. */
+static PyType_Slot request_slots[] = {{Py_tp_traverse, (void *)stream_traverse},
+                                      {Py_tp_clear, (void *)stream_clear},
+                                      {Py_tp_dealloc, (void *)stream_dealloc},
+                                      {Py_am_await, (void *)stream_iter},
+                                      {Py_am_send, (void *)stream_am_send},
+                                      {0, NULL}};
+static PyType_Spec request_spec = {"asgi_wasm.asgi.native.NativeRequest", sizeof(Stream), 0,
+                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, request_slots};
+
+PyObject *request_type(PyObject *module, PyObject *base) {
+    PyObject *bases = PyTuple_Pack(2, (PyObject *)stream_type, base), *made;
+    (void)module;
+    made = bases ? PyType_FromSpecWithBases(&request_spec, bases) : NULL;
+    Py_XDECREF(bases);
+    return made;
+}
 
 PyTypeObject *make_stream_type(void) { return (PyTypeObject *)PyType_FromSpec(&spec); }

@@ -27,7 +27,10 @@ static int take_id(Stream *s, filter *f, uint32_t *id) {
     PyObject *number = f->kernel->call ? PyLong_FromUnsignedLong(++f->kernel->w->last_id)
                                        : PyObject_CallMethodObjArgs(f->vm, text.next_context_id, NULL);
     *id = number ? (uint32_t)PyLong_AsUnsignedLong(number) : 0;
-    if (number) s->ids[s->opened++] = *id;
+    if (number) {
+        if (s->opened < FEW) put(s->keys + s->opened, keep(number));
+        s->ids[s->opened++] = *id;
+    }
     int failed = !number || PyErr_Occurred() || PyDict_SetItem(f->lent, number, (PyObject *)s);
     Py_XDECREF(number);
     return failed ? -1 : 0;
@@ -97,7 +100,9 @@ static int find_answer(Stream *s, filter *f, Py_ssize_t index, uint32_t news) {
 
 /* The headers that the app gets where plugins changed some: `host`, what they do not see, what they left. */
 static PyObject *own_headers(Stream *s) {
-    PyObject *all = PyDict_GetItemWithError(s->scope, text.headers), *made = all ? PyList_New(1) : NULL;
+    Py_ssize_t shown = PyList_Size(s->fields);
+    PyObject *all = PyDict_GetItemWithError(s->scope, text.headers),
+             *made = all ? PyList_New(s->keeps_fields ? 1 : 1 + shown) : NULL;
     if (!made) return NULL;
     int failed = PyList_SetItem(made, 0, keep(s->host_field));
     Py_ssize_t count = s->keeps_fields ? PyList_Size(all) : 0;
@@ -109,8 +114,11 @@ static PyObject *own_headers(Stream *s) {
         int meaning = meaning_of(s->course, data, size);
         if ((meaning & (HIDDEN | HOST)) == HIDDEN) failed = PyList_Append(made, pair);
     }
-    Py_ssize_t end = PyList_Size(made);
-    if (failed || PyList_SetSlice(made, end, end, s->fields)) Py_CLEAR(made);
+    for (Py_ssize_t i = 0; !failed && i < shown; i++) {
+        PyObject *pair = PyList_GetItem(s->fields, i);
+        failed = s->keeps_fields ? PyList_Append(made, pair) : PyList_SetItem(made, 1 + i, keep(pair));
+    }
+    if (failed) Py_CLEAR(made);
     return made;
 }
 
@@ -146,6 +154,7 @@ static int make_own(Stream *s, int is_untrimmed) {
     }
     if (!own) return -1;
     put(&s->own, own);
+    s->own_size = PyDict_Size(own);
     if (!s->changed) return 0;
     PyObject *made = own_headers(s);
     int failed = !made || (is_untrimmed && trim(made)) || PyDict_SetItem(own, text.headers, made);
@@ -170,7 +179,7 @@ static int show_to(Stream *s, Py_ssize_t index, int *is_untrimmed) {
     if (is_odd(s, f, news)) return HAND_BACK;
     s->changed = 1;
     *is_untrimmed |= (news & UNTRIMMED) != 0;
-    return repeat(f->kernel, s->fields) ? -1 : CALL_APP;
+    return repeat(f->kernel, REQUEST_SLOT, s->fields) ? -1 : CALL_APP;
 }
 
 int begin_stream(Stream *s) {
@@ -194,9 +203,14 @@ PyObject *call_app(Stream *s) {
 
 /* What is added to a dictionary comes at its end, behind what was added for the app. */
 int share_scope(Stream *s) {
-    Py_ssize_t at = 0;
+    Py_ssize_t at = s->own_size - 1;
     PyObject *key, *value, *added = NULL;
-    int is_behind = PyDict_Size(s->own) > PyDict_Size(s->scope) + 1, failed = 0;
+    int failed = 0, is_behind = PyDict_Next(s->own, &at, &key, &value) && key == text.asgi_wasm && at == s->own_size;
+    if (!is_behind) {
+        /* It is not where it was put: an app took something out, or it was there before. */
+        at = 0;
+        is_behind = PyDict_Size(s->own) > PyDict_Size(s->scope) + 1;
+    }
     while (!failed && PyDict_Next(s->own, &at, &key, &value)) {
         if (key == text.asgi_wasm) {
             is_behind = 1;
@@ -234,7 +248,7 @@ static int respond_to(Stream *s, Py_ssize_t index, PyObject **fields, int *is_un
         s->response_changed = 1;
     }
     *is_untrimmed |= (news & UNTRIMMED) != 0;
-    if (repeat(f->kernel, *fields)) return -1;
+    if (repeat(f->kernel, RESPONSE_SLOT, *fields)) return -1;
     put(&s->response_fields, keep(*fields));
     return CALL_APP;
 }
@@ -333,7 +347,7 @@ static int end_at(Stream *s, Py_ssize_t index, int phase, int which, int with_me
 }
 
 static int forget(Stream *s, Py_ssize_t index) {
-    PyObject *id = PyLong_FromUnsignedLong(s->ids[index]);
+    PyObject *id = index < FEW ? keep(s->keys[index]) : PyLong_FromUnsignedLong(s->ids[index]);
     int failed = !id || PyDict_DelItem(s->course->filters[index].lent, id);
     Py_XDECREF(id);
     if (failed && !PyErr_ExceptionMatches(PyExc_KeyError)) return -1;

@@ -6,6 +6,7 @@ here; whatever is not straight it leaves to `Lent`'s own methods, at the point w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -201,7 +202,7 @@ class NativeRequest(Lent):
 
 def request_type(accelerator: Accelerator) -> type[NativeRequest]:
     """The class of this accelerator's requests."""
-    return cast("type[NativeRequest]", type("NativeRequest", (accelerator.Stream, NativeRequest), {"__slots__": ()}))
+    return cast("type[NativeRequest]", accelerator.request_type(NativeRequest))
 
 
 def course_of(
@@ -229,7 +230,8 @@ def course_of(
             *(request_type(accelerator), lane.app, lane, list(posts), otherwise, looked),
             tuple(_told(post, kernel) for post, kernel in zip(posts, kernels, strict=True)),
             *(sees, _meanings(), _TEXTS, lane.answers.known, PluginProperties, NO_PROPERTIES, properties_of, guard),
-            *(translate.header_pairs, monotonic_ns),
+            # On Linux it reads that clock itself.
+            *(translate.header_pairs, None if sys.platform == "linux" else monotonic_ns),
         ),
     )
 

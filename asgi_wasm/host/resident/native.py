@@ -70,6 +70,10 @@ class Accelerator(Protocol):
     # The base of the class of such requests.
     Stream: type
 
+    def request_type(self, base: type, /) -> type:
+        """The class of such requests: `Stream`, and ``base``, which has no fields."""
+        ...
+
     def loop_mark(self) -> object:
         """One object for as long as an event loop runs on this thread; None without one, and from CPython 3.12 on."""
         ...
