@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import shlex
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +19,7 @@ import uvicorn
 
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.cli import console, given
+from asgi_wasm.cli.listening import bind_all
 from asgi_wasm.cli.live import Announced, Printed, TracedLog
 from asgi_wasm.cli.proxy import ReverseProxy, echo
 from asgi_wasm.errors import MissingExtraError, SettingsError
@@ -137,7 +136,10 @@ def _app(run: Run) -> ASGIApp:
 
 async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Printed) -> int:
     # Both before the server, so that a refusal is one sentence.
-    with _bound(run) as bound:
+    with ExitStack() as stack:
+        bound = bind_all(run.host, run.port)
+        for each in bound:
+            stack.enter_context(each)
         without_conf = [entry["name"] for entry in given.plugins(run.files, (), ())[len(run.confs) :]]
         with printed.starting(), given.missing_conf_told(without_conf):
             await middleware.start()
@@ -145,30 +147,14 @@ async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Pr
         names = ", ".join(run.files) or str(run.settings)
         behind = run.app or run.upstream or "an echo of the request"
         host = f"[{run.host}]" if ":" in run.host else run.host
-        console.line(f"http://{host}:{bound.getsockname()[1]}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
+        console.line(f"http://{host}:{bound[0].getsockname()[1]}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
         async with _building(run):
             try:
-                await server.serve([bound])
+                await server.serve(bound)
             except SystemExit:
                 # It has told why.
                 return 1
         return 0 if server.started else 1
-
-
-def _bound(run: Run) -> socket.socket:
-    """A socket at the address to listen on, before anything says that it is served. Raises `SettingsError`."""
-    bound = socket.socket(socket.AF_INET6 if ":" in run.host else socket.AF_INET)
-    try:
-        if os.name != "nt":  # where it would take the port from another server
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((run.host, run.port))
-    except (OSError, OverflowError) as error:
-        bound.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"port {run.port} is taken: choose another with --port") from None
-        why = getattr(error, "strerror", None) or error
-        raise SettingsError(f"--host {run.host} --port {run.port}: cannot listen there: {why}") from None
-    return bound
 
 
 @asynccontextmanager
