@@ -15,7 +15,7 @@ import wasmtime
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.errors import AsgiWasmError, PluginError
-from tests.driving import Response, answering, request, run
+from tests.driving import Response, answering, request
 
 ENGINES = ["wasmtime"] + (["wasmer"] if find_spec("wasmer_compiler_cranelift") else [])
 
@@ -153,30 +153,22 @@ class Served:
             },
         )
 
-    def request(self, *paths: str) -> list[Response]:
-        async def main() -> list[Response]:
-            responses = [await request(self.app, path=path) for path in paths or ("/",)]
-            await self.app.stop()
-            return responses
-
-        responses: list[Response] = run(main)
+    async def request(self, *paths: str) -> list[Response]:
+        responses = [await request(self.app, path=path) for path in paths or ("/",)]
+        await self.app.stop()
         return responses
 
-    def lifespan(self) -> list[Message]:
+    async def lifespan(self) -> list[Message]:
         sent: list[Message] = []
+        incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
 
-        async def main() -> None:
-            incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        async def receive() -> Message:
+            return incoming.pop(0)
 
-            async def receive() -> Message:
-                return incoming.pop(0)
+        async def send(message: Message) -> None:
+            sent.append(message)
 
-            async def send(message: Message) -> None:
-                sent.append(message)
-
-            await asyncio.wait_for(self.app({"type": "lifespan", "asgi": {}}, receive, send), 60)
-
-        run(main)
+        await asyncio.wait_for(self.app({"type": "lifespan", "asgi": {}}, receive, send), 60)
         return sent
 
 
@@ -191,10 +183,10 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("mistake", BAD)
-def test_startup_fails_with_a_sentence(tmp_path: Path, engine: str, mistake: str) -> None:
+async def test_startup_fails_with_a_sentence(tmp_path: Path, engine: str, mistake: str) -> None:
 
     content, words = BAD[mistake]
-    (message,) = Served(tmp_path, engine, content, "fail_closed").lifespan()
+    (message,) = await Served(tmp_path, engine, content, "fail_closed").lifespan()
     assert message["type"] == "lifespan.startup.failed"
     text = message["message"]
     assert text.startswith(f"plugin 'bad-one' ({tmp_path / 'bad.wasm'}): ")
@@ -204,11 +196,11 @@ def test_startup_fails_with_a_sentence(tmp_path: Path, engine: str, mistake: str
 
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open", "fail_reload"])
 @pytest.mark.parametrize("mistake", BAD)
-def test_requests_have_the_plugins_policy(
+async def test_requests_have_the_plugins_policy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, mistake: str, policy: str
 ) -> None:
     with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        first, second = Served(tmp_path, engine, BAD[mistake][0], policy).request("/", "/again")
+        first, second = await Served(tmp_path, engine, BAD[mistake][0], policy).request("/", "/again")
     for response in (first, second):
         if policy == "fail_open":
             assert (response.status, response.body) == (200, b"app")
@@ -224,12 +216,12 @@ def test_requests_have_the_plugins_policy(
     )
 
 
-def test_startup_succeeds_past_a_plugin_that_fails_open(tmp_path: Path, engine: str) -> None:
-    messages = Served(tmp_path, engine, BAD["empty"][0], "fail_open").lifespan()
+async def test_startup_succeeds_past_a_plugin_that_fails_open(tmp_path: Path, engine: str) -> None:
+    messages = await Served(tmp_path, engine, BAD["empty"][0], "fail_open").lifespan()
     assert [message["type"] for message in messages] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-def test_a_bad_plugin_of_one_route_harms_no_other(tmp_path: Path, engine: str) -> None:
+async def test_a_bad_plugin_of_one_route_harms_no_other(tmp_path: Path, engine: str) -> None:
     served = Served(tmp_path, engine, BAD["trap in configure"][0], "fail_closed")
     served.app = WasmMiddleware(
         http_only,
@@ -243,27 +235,27 @@ def test_a_bad_plugin_of_one_route_harms_no_other(tmp_path: Path, engine: str) -
             "cache_dir": str(tmp_path / "cache"),
         },
     )
-    bad, other = served.request("/bad", "/other")
+    bad, other = await served.request("/bad", "/other")
     assert (bad.status, other.status) == (503, 200)
     assert other.header(b"x-good") == b"1"
 
 
 @pytest.mark.parametrize("kind", ["missing", "directory"])
-def test_a_file_that_cannot_be_read(tmp_path: Path, engine: str, kind: str) -> None:
+async def test_a_file_that_cannot_be_read(tmp_path: Path, engine: str, kind: str) -> None:
     if kind == "directory":
         (tmp_path / "bad.wasm").mkdir()
     with pytest.raises(AsgiWasmError) as caught:
-        run(Served(tmp_path, engine, None, "fail_closed").app.start)
+        await Served(tmp_path, engine, None, "fail_closed").app.start()
     assert "bad-one" in str(caught.value) and str(tmp_path / "bad.wasm") in str(caught.value)
     assert is_a_sentence(str(caught.value))
 
 
-def test_a_file_that_became_good(tmp_path: Path, engine: str) -> None:
+async def test_a_file_that_became_good(tmp_path: Path, engine: str) -> None:
     served = Served(tmp_path, engine, BAD["configure false"][0], "fail_closed")
     with pytest.raises(PluginError, match="on_configure answered false"):
-        run(served.app.start)
+        await served.app.start()
     (tmp_path / "bad.wasm").write_bytes(GOOD)
-    (response,) = served.request()
+    (response,) = await served.request()
     assert response.status == 200
 
 
@@ -279,20 +271,16 @@ CALLBACKS = {
 
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
 @pytest.mark.parametrize("name", CALLBACKS)
-def test_a_trap_in_a_callback_reaches_nobody_as_a_traceback(
+async def test_a_trap_in_a_callback_reaches_nobody_as_a_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, name: str, policy: str
 ) -> None:
     params, result = CALLBACKS[name]
     served = Served(tmp_path, engine, wasm(export(name, params, "unreachable", result)), policy)
 
-    async def main() -> list[Response]:
-        await served.app.start()
-        # Each request gets a fresh VM, and so the same again.
-        responses = [await request(served.app, "POST", body=[b"body"]) for _ in range(3)]
-        await served.app.stop()
-        return responses
-
-    responses = run(main)
+    await served.app.start()
+    # Each request gets a fresh VM, and so the same again.
+    responses = [await request(served.app, "POST", body=[b"body"]) for _ in range(3)]
+    await served.app.stop()
     answered = policy == "fail_open" or name in ("proxy_on_log", "proxy_on_done", "proxy_on_delete")
     for response in responses:
         assert response.status == (200 if answered else 503)

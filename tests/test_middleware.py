@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from asgi_wasm import PluginStartError, SettingsError, WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing, pausing
-from tests.driving import Connection, answering, http_scope, request, run, settled, until
+from tests.driving import Connection, answering, http_scope, request, settled, until
 from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests, wrap_guests
 
 __all__ = ["serve_guests", "wrap_guests"]
@@ -35,16 +35,16 @@ def settings(*plugins: dict[str, Any], cache: Path | None = None, **more: Any) -
     return {"plugins": list(plugins), **({"cache_dir": str(cache)} if cache else {}), **more}
 
 
-def test_making_one_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_making_one_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file, no engine, no loop: what is wrong is told when it starts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", None)
     middleware = WasmMiddleware(answering(b"app"), settings="absent.yaml")
     with pytest.raises(SettingsError, match=r"settings file absent\.yaml does not exist"):
-        run(middleware.start)
+        await middleware.start()
 
 
-def test_without_arguments_the_usual_sources_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_arguments_the_usual_sources_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     conf = '{"response": {"add": {"x-plugin": "1"}}}'
     (tmp_path / "asgi-wasm.yaml").write_text(
@@ -52,10 +52,10 @@ def test_without_arguments_the_usual_sources_are_read(tmp_path: Path, monkeypatc
     )
     app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("app"))])
     app.add_middleware(WasmMiddleware)
-    assert run(lambda: request(app)).header(b"x-plugin") == b"1"
+    assert (await request(app)).header(b"x-plugin") == b"1"
 
 
-def test_unknown_scope_types_pass_unchanged() -> None:
+async def test_unknown_scope_types_pass_unchanged() -> None:
     scopes: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,30 +65,27 @@ def test_unknown_scope_types_pass_unchanged() -> None:
         raise AssertionError
 
     scope = {"type": "novelty"}
-    run(lambda: WasmMiddleware(app, settings={})(scope, nothing, nothing))
+    await WasmMiddleware(app, settings={})(scope, nothing, nothing)
     assert scopes[0] is scope
     assert scope == {"type": "novelty"}
 
 
-def test_the_servers_scope_is_not_written_to(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: api.add(REQUEST_HEADERS, b"x", b"1"))
-        async with serve_guests(answering(b""), guest) as middleware:
-            scope = http_scope()
+async def test_the_servers_scope_is_not_written_to(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=lambda api, *_: api.add(REQUEST_HEADERS, b"x", b"1"))
+    async with serve_guests(answering(b""), guest) as middleware:
+        scope = http_scope()
 
-            async def send(message: Message) -> None:
-                pass
+        async def send(message: Message) -> None:
+            pass
 
-            async def receive() -> Message:
-                return {"type": "http.request"}
+        async def receive() -> Message:
+            return {"type": "http.request"}
 
-            await middleware(scope, receive, send)
-            assert scope == http_scope()
-
-    run(main)
+        await middleware(scope, receive, send)
+        assert scope == http_scope()
 
 
-def test_order_of_plugins(serve_guests: Serve) -> None:
+async def test_order_of_plugins(serve_guests: Serve) -> None:
     """Descending priority on the request, ascending on the response."""
     order: list[str] = []
 
@@ -98,16 +95,13 @@ def test_order_of_plugins(serve_guests: Serve) -> None:
             on_response_headers=lambda api, *_: order.append(f"response {name}"),
         )
 
-    async def main() -> None:
-        entries = [{"priority": 1}, {"priority": 9}, {"priority": 1}]
-        async with serve_guests(answering(b""), guest("a"), guest("b"), guest("c"), entries=entries) as middleware:
-            await request(middleware)
-
-    run(main)
+    entries = [{"priority": 1}, {"priority": 9}, {"priority": 1}]
+    async with serve_guests(answering(b""), guest("a"), guest("b"), guest("c"), entries=entries) as middleware:
+        await request(middleware)
     assert order == [f"request {name}" for name in "bac"] + [f"response {name}" for name in "cab"]
 
 
-def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> None:
+async def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> None:
     """At the start, not at the first request; equal confs of two routes are one."""
     configured: list[bytes] = []
 
@@ -115,23 +109,20 @@ def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> None:
         configured.append(api.asked("get_buffer_bytes", 7, 0, size) or b"")
         return 1
 
-    async def main() -> None:
-        guest = Guest(
-            on_configure=on_configure,
-            on_response_headers=lambda api, context, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"),
-        )
-        routes = [
-            {"uri": "/a", "plugins": {"g0": {"conf": "one"}}},
-            {"uri": "/b/*", "plugins": {"g0": {"conf": "two"}}},
-            {"uri": "/c", "plugins": {"g0": {"conf": "one"}}},
-        ]
-        async with serve_guests(answering(b""), guest, routes=routes) as middleware:
-            assert configured == [b"one", b"two"]
-            for path, ran in (("/a", b"1"), ("/b/x?y", b"1"), ("/c", b"1"), ("/", None), ("/ab", None)):
-                assert (await request(middleware, path=path)).header(b"x-ran") == ran
-            assert configured == [b"one", b"two"]
-
-    run(main)
+    guest = Guest(
+        on_configure=on_configure,
+        on_response_headers=lambda api, context, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"),
+    )
+    routes = [
+        {"uri": "/a", "plugins": {"g0": {"conf": "one"}}},
+        {"uri": "/b/*", "plugins": {"g0": {"conf": "two"}}},
+        {"uri": "/c", "plugins": {"g0": {"conf": "one"}}},
+    ]
+    async with serve_guests(answering(b""), guest, routes=routes) as middleware:
+        assert configured == [b"one", b"two"]
+        for path, ran in (("/a", b"1"), ("/b/x?y", b"1"), ("/c", b"1"), ("/", None), ("/ab", None)):
+            assert (await request(middleware, path=path)).header(b"x-ran") == ran
+        assert configured == [b"one", b"two"]
 
 
 @pytest.mark.parametrize(
@@ -147,34 +138,28 @@ def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> None:
         (b"example.test:", True),
     ],
 )
-def test_route_by_host(serve_guests: Serve, host: bytes, runs: bool) -> None:
-    async def main() -> None:
-        guest = Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"))
-        routes = [{"uri": "/*", "hosts": ["example.test", "[::1]"], "plugins": {"g0": {"conf": "x"}}}]
-        async with serve_guests(answering(b""), guest, routes=routes) as middleware:
+async def test_route_by_host(serve_guests: Serve, host: bytes, runs: bool) -> None:
+    guest = Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"))
+    routes = [{"uri": "/*", "hosts": ["example.test", "[::1]"], "plugins": {"g0": {"conf": "x"}}}]
+    async with serve_guests(answering(b""), guest, routes=routes) as middleware:
 
-            async def app(scope: Scope, receive: Receive, send: Send) -> None:
-                scope["headers"] = [(b"host", host)]
-                await middleware(scope, receive, send)
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["headers"] = [(b"host", host)]
+            await middleware(scope, receive, send)
 
-            assert ((await request(app)).header(b"x-ran") is not None) == runs
-
-    run(main)
+        assert ((await request(app)).header(b"x-ran") is not None) == runs
 
 
-def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None:
+async def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None:
     started: list[int] = []
 
     def on_configure(api: Api, root: int, size: int) -> int:
         started.append(root)
         return 1
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), Guest(on_configure=on_configure), lazily=True) as middleware:
-            responses = await asyncio.gather(*(request(middleware) for _ in range(20)))
-            assert [response.body for response in responses] == [b"app"] * 20
-
-    run(main)
+    async with serve_guests(answering(b"app"), Guest(on_configure=on_configure), lazily=True) as middleware:
+        responses = await asyncio.gather(*(request(middleware) for _ in range(20)))
+        assert [response.body for response in responses] == [b"app"] * 20
     assert len(started) == 1
 
 
@@ -190,91 +175,72 @@ async def stands_still(times: list[int]) -> bool:
     return len(times) == so_far
 
 
-def test_start_after_a_first_request_starts_nothing_twice(serve_guests: Serve) -> None:
+async def test_start_after_a_first_request_starts_nothing_twice(serve_guests: Serve) -> None:
     """The plugins of the request would tick on for ever."""
     times: list[int] = []
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
-            await request(middleware)
-            await middleware.start()
-            await until(lambda: bool(times))
-            await middleware.stop()
-            assert await stands_still(times)
-
-    run(main)
+    async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
+        await request(middleware)
+        await middleware.start()
+        await until(lambda: bool(times))
+        await middleware.stop()
+        assert await stands_still(times)
 
 
-def test_stop_waits_for_a_start_that_is_under_way(serve_guests: Serve) -> None:
+async def test_stop_waits_for_a_start_that_is_under_way(serve_guests: Serve) -> None:
     times: list[int] = []
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
-            starting = asyncio.ensure_future(middleware.start())
-            await asyncio.sleep(0)
-            await middleware.stop()
-            await starting
-            assert await stands_still(times)
-
-    run(main)
+    async with serve_guests(answering(b"app"), ticking(times), lazily=True) as middleware:
+        starting = asyncio.ensure_future(middleware.start())
+        await asyncio.sleep(0)
+        await middleware.stop()
+        await starting
+        assert await stands_still(times)
 
 
-def test_stop_ends_pauses(serve_guests: Serve) -> None:
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), Guest(on_request_headers=pausing), traps=True) as middleware:
-            connection = Connection(middleware)
-            await settled()
-            await middleware.stop()
-            assert (await connection.over()).status == 503
-
-    run(main)
+async def test_stop_ends_pauses(serve_guests: Serve) -> None:
+    async with serve_guests(answering(b"app"), Guest(on_request_headers=pausing), traps=True) as middleware:
+        connection = Connection(middleware)
+        await settled()
+        await middleware.stop()
+        assert (await connection.over()).status == 503
 
 
-def test_broken_plugin_gets_its_policy_where_it_would_run(serve_guests: Serve) -> None:
+async def test_broken_plugin_gets_its_policy_where_it_would_run(serve_guests: Serve) -> None:
     """Without lifespan nothing fails at the start: the other plugins run, and routes without it are served."""
-
-    async def main() -> None:
-        guests = (
-            Guest(on_configure=lambda api, *_: 0),
-            Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1")),
-        )
-        routes = [{"uri": "/guarded", "plugins": {"g0": {"conf": "x"}}}]
-        async with serve_guests(answering(b"app"), *guests, lazily=True, routes=routes) as middleware:
-            response = await request(middleware)
-            assert (response.status, response.body, response.header(b"x-ran")) == (200, b"app", b"1")
-            assert (await request(middleware, path="/guarded")).status == 503
-
-    run(main)
+    guests = (
+        Guest(on_configure=lambda api, *_: 0),
+        Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1")),
+    )
+    routes = [{"uri": "/guarded", "plugins": {"g0": {"conf": "x"}}}]
+    async with serve_guests(answering(b"app"), *guests, lazily=True, routes=routes) as middleware:
+        response = await request(middleware)
+        assert (response.status, response.body, response.header(b"x-ran")) == (200, b"app", b"1")
+        assert (await request(middleware, path="/guarded")).status == 503
 
 
-def test_start_is_strict_and_leaves_nothing_running(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_configure=lambda api, *_: 0)
-        async with serve_guests(answering(b"app"), guest, lazily=True) as middleware:
-            with pytest.raises(PluginStartError, match="on_configure answered false"):
-                await middleware.start()
-            # A request then starts lazily, and fails closed.
-            assert (await request(middleware)).status == 503
-            await middleware.stop()
-            await middleware.stop()
-
-    run(main)
+async def test_start_is_strict_and_leaves_nothing_running(serve_guests: Serve) -> None:
+    guest = Guest(on_configure=lambda api, *_: 0)
+    async with serve_guests(answering(b"app"), guest, lazily=True) as middleware:
+        with pytest.raises(PluginStartError, match="on_configure answered false"):
+            await middleware.start()
+        # A request then starts lazily, and fails closed.
+        assert (await request(middleware)).status == 503
+        await middleware.stop()
+        await middleware.stop()
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["some plugin", "none"])
-def test_no_plugin_at_all_is_a_warning(
+async def test_no_plugin_at_all_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, named: bool
 ) -> None:
     """A settings file that lies elsewhere would otherwise go unnoticed, and its plugins with it."""
     monkeypatch.chdir(tmp_path)
 
-    async def main() -> None:
-        middleware = WasmMiddleware(answering(b"app"), plugins=[HEADERS] if named else None, cache_dir=tmp_path / "c")
-        await middleware.start()
-        assert (await request(middleware)).body == b"app"
-        await middleware.stop()
-
-    run(main)
+    middleware = WasmMiddleware(answering(b"app"), plugins=[HEADERS] if named else None, cache_dir=tmp_path / "c")
+    await middleware.start()
+    assert (await request(middleware)).body == b"app"
+    await middleware.stop()
     told = f"no plugin is configured: neither arguments nor environment name one, nor a settings file in {tmp_path}"
     assert (told in caplog.text) is not named
 
@@ -292,17 +258,14 @@ class Unreadable(Mapping[str, Any]):
         return 1
 
 
-def test_unforeseen_error_in_a_lazy_start_fails_closed(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        response = await request(WasmMiddleware(answering(b"app"), settings=Unreadable()))
-        assert (response.status, response.body) == (503, b"Service Unavailable")
-
-    run(main)
+async def test_unforeseen_error_in_a_lazy_start_fails_closed(caplog: pytest.LogCaptureFixture) -> None:
+    response = await request(WasmMiddleware(answering(b"app"), settings=Unreadable()))
+    assert (response.status, response.body) == (503, b"Service Unavailable")
     assert "no plugin runs, so every request is refused" in caplog.text
     assert "the disk is gone" in caplog.text
 
 
-def test_unforeseen_error_fails_the_lifespan(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unforeseen_error_fails_the_lifespan(caplog: pytest.LogCaptureFixture) -> None:
     """Raised, it would pass for an app without lifespan, and the server would go on without plugins."""
     sent: list[Message] = []
 
@@ -312,16 +275,13 @@ def test_unforeseen_error_fails_the_lifespan(caplog: pytest.LogCaptureFixture) -
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async def main() -> None:
-        await WasmMiddleware(answering(b"app"), settings=Unreadable())({"type": "lifespan"}, receive, send)
-
-    run(main)
+    await WasmMiddleware(answering(b"app"), settings=Unreadable())({"type": "lifespan"}, receive, send)
     message = "the plugins cannot start: OSError: the disk is gone"
     assert sent == [{"type": "lifespan.startup.failed", "message": message}]
     assert "the disk is gone" in caplog.text
 
 
-def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Name, file, ABI, engine, milliseconds, cached or compiled."""
 
     async def main() -> None:
@@ -330,8 +290,8 @@ def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCapture
         await middleware.stop()
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):
-        run(main)
-        run(main)
+        await main()
+        await main()
     lines = [record.getMessage() for record in caplog.records]
     # Without the accelerator, each start says that as well.
     first, second = (line for line in lines if not line.startswith("the portable lane runs"))
@@ -340,75 +300,66 @@ def test_start_up_is_one_line_a_plugin(tmp_path: Path, caplog: pytest.LogCapture
     assert re.fullmatch(told % "cached", second)
 
 
-def test_limits_that_the_engine_cannot_enforce_are_told(
+async def test_limits_that_the_engine_cannot_enforce_are_told(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def main() -> None:
-        monkeypatch.setattr("asgi_wasm.engines.null.NullEngine.limits_memory", False)
-        async with serve_guests(answering(b""), Guest(), entries=[{"limits": {"memory": 1 << 20}}]):
-            pass
-
-    run(main)
+    monkeypatch.setattr("asgi_wasm.engines.null.NullEngine.limits_memory", False)
+    async with serve_guests(answering(b""), Guest(), entries=[{"limits": {"memory": 1 << 20}}]):
+        pass
     assert "plugin 'g0': engine null does not enforce limits.memory" in caplog.text
     assert "plugin 'g0': engine null cannot interrupt a plugin, so limits.callback_ms is not kept" in caplog.text
 
 
-def test_each_request_in_an_event_loop_of_its_own(tmp_path: Path) -> None:
+async def test_each_request_in_an_event_loop_of_its_own(tmp_path: Path) -> None:
     """As test clients do it that are not entered."""
     app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("app"))])
     conf = {"response": {"add": {"x-plugin": "1"}}}
     app.add_middleware(WasmMiddleware, settings=settings({**HEADERS, "conf": conf}, cache=tmp_path))
     for _ in range(3):
-        assert run(lambda: request(app)).header(b"x-plugin") == b"1"
+        assert (await request(app)).header(b"x-plugin") == b"1"
 
 
-def test_mounted_below_a_prefix(serve_guests: Serve) -> None:
+async def test_mounted_below_a_prefix(serve_guests: Serve) -> None:
     """Routes and `:path` are about the whole path."""
     seen: list[Any] = []
 
     async def home(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.url.path)
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: seen.append(api.get(REQUEST_HEADERS, b":path")))
-        inner = Starlette(routes=[Route("/page", home)])
-        routes = [{"uri": "/sub/*", "plugins": {"g0": {"conf": "x"}}}]
-        async with serve_guests(inner, guest, routes=routes) as middleware:
-            outer = Starlette(routes=[Mount("/sub", middleware)])
-            assert (await request(outer, path="/sub/page?x")).body == b"/sub/page"
-
-    run(main)
+    guest = Guest(on_request_headers=lambda api, *_: seen.append(api.get(REQUEST_HEADERS, b":path")))
+    inner = Starlette(routes=[Route("/page", home)])
+    routes = [{"uri": "/sub/*", "plugins": {"g0": {"conf": "x"}}}]
+    async with serve_guests(inner, guest, routes=routes) as middleware:
+        outer = Starlette(routes=[Mount("/sub", middleware)])
+        assert (await request(outer, path="/sub/page?x")).body == b"/sub/page"
     assert seen == [b"/sub/page?x"]
 
 
-def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_path: Path) -> None:
+async def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_path: Path) -> None:
     asked: list[bytes] = []
 
     def double(argument: bytes) -> bytes:
         asked.append(argument)
         return argument * 2
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=lambda api, *_: api.set_property(
-                b"answer", api.asked("call_foreign_function", *api.host.store(b"double"), *api.host.store(b"ab")) or b""
-            )
+    guest = Guest(
+        on_request_headers=lambda api, *_: api.set_property(
+            b"answer", api.asked("call_foreign_function", *api.host.store(b"double"), *api.host.store(b"ab")) or b""
         )
-        seen: list[bytes] = []
+    )
+    seen: list[bytes] = []
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            seen.append(scope["asgi_wasm"]["answer"])
-            await answering(b"")(scope, receive, send)
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["asgi_wasm"]["answer"])
+        await answering(b"")(scope, receive, send)
 
-        async with serve_guests(app, guest) as made:
-            middleware = WasmMiddleware(app, settings=settings(), foreign_functions={"double": double})
-            middleware._load_settings = made._load_settings
-            await middleware.start()
-            await request(middleware)
-            await middleware.stop()
-        assert seen == [b"abab"]
-
-    run(main)
+    async with serve_guests(app, guest) as made:
+        middleware = WasmMiddleware(app, settings=settings(), foreign_functions={"double": double})
+        middleware._load_settings = made._load_settings
+        await middleware.start()
+        await request(middleware)
+        await middleware.stop()
+    assert seen == [b"abab"]
     assert asked == [b"ab"]
 
 
@@ -452,20 +403,14 @@ def test_made_in_a_parent_and_started_in_forked_children(tmp_path: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_plugin_without_any_callback_is_in_nobodys_way(serve_guests: Serve) -> None:
-    async def main() -> None:
-        async with serve_guests(answering(b"a", b"b"), Guest()) as middleware:
-            response = await request(middleware, "POST", body=[b"x"])
-            assert response.chunks == [b"a", b"b"]
-
-    run(main)
+async def test_plugin_without_any_callback_is_in_nobodys_way(serve_guests: Serve) -> None:
+    async with serve_guests(answering(b"a", b"b"), Guest()) as middleware:
+        response = await request(middleware, "POST", body=[b"x"])
+        assert response.chunks == [b"a", b"b"]
 
 
-def test_service_plugin_has_no_streams(serve_guests: Serve) -> None:
-    async def main() -> None:
-        guest = Guest(on_request_headers=passing)
-        async with serve_guests(answering(b"app"), guest, entries=[{"service": True, "conf": "x"}]) as middleware:
-            assert (await request(middleware)).body == b"app"
-            assert guest.created == []
-
-    run(main)
+async def test_service_plugin_has_no_streams(serve_guests: Serve) -> None:
+    guest = Guest(on_request_headers=passing)
+    async with serve_guests(answering(b"app"), guest, entries=[{"service": True, "conf": "x"}]) as middleware:
+        assert (await request(middleware)).body == b"app"
+        assert guest.created == []

@@ -78,7 +78,7 @@ async def exchange(middleware: WasmMiddleware, scope: Scope) -> list[Any]:
     return got
 
 
-def both(scope: Scope, head: Any = ((b"x-a", b"1"),), **plugin: Any) -> list[tuple[list[Any], list[Any]]]:
+async def both(scope: Scope, head: Any = ((b"x-a", b"1"),), **plugin: Any) -> list[tuple[list[Any], list[Any]]]:
     """What comes of it with and without the accelerator: to the app, to the client."""
 
     async def run(accelerator: str) -> tuple[list[Any], list[Any]]:
@@ -86,7 +86,7 @@ def both(scope: Scope, head: Any = ((b"x-a", b"1"),), **plugin: Any) -> list[tup
         async with running(app, accelerator, **plugin) as middleware:
             return app.seen, await exchange(middleware, dict(scope))
 
-    return [asyncio.run(run(accelerator)) for accelerator in ("off", "required")]
+    return [await run(accelerator) for accelerator in ("off", "required")]
 
 
 def filled(count: int, size: int = 1) -> list[tuple[bytes, bytes]]:
@@ -119,18 +119,18 @@ HEADS: dict[str, Any] = {
 
 @needs_accelerator
 @pytest.mark.parametrize("name", HEADS)
-def test_a_request_of_any_head_is_as_without(name: str) -> None:
+async def test_a_request_of_any_head_is_as_without(name: str) -> None:
     head = HEADS[name]
     if isinstance(head, list):
         head = [(b"host", b"h"), *head, (b"connection", b"close")]
-    portable, accelerated = both({**http_scope(), "headers": head})
+    portable, accelerated = await both({**http_scope(), "headers": head})
     assert accelerated == portable
 
 
 @needs_accelerator
 @pytest.mark.parametrize("name", HEADS)
-def test_a_response_of_any_head_is_as_without(name: str) -> None:
-    portable, accelerated = both(http_scope(headers=[(b"host", b"h")]), HEADS[name])
+async def test_a_response_of_any_head_is_as_without(name: str) -> None:
+    portable, accelerated = await both(http_scope(headers=[(b"host", b"h")]), HEADS[name])
     assert accelerated == portable
 
 
@@ -149,8 +149,8 @@ def test_a_response_of_any_head_is_as_without(name: str) -> None:
         7,
     ],
 )
-def test_a_response_of_an_odd_head_is_as_without(head: Any) -> None:
-    portable, accelerated = both(http_scope(headers=[(b"host", b"h")]), head)
+async def test_a_response_of_an_odd_head_is_as_without(head: Any) -> None:
+    portable, accelerated = await both(http_scope(headers=[(b"host", b"h")]), head)
     assert accelerated == portable
 
 
@@ -181,8 +181,8 @@ def test_a_response_of_an_odd_head_is_as_without(head: Any) -> None:
         {"asgi_wasm": "other"},
     ],
 )
-def test_a_scope_of_any_kind_is_as_without(change: dict[str, Any]) -> None:
-    portable, accelerated = both({**http_scope(headers=[(b"host", b"h")]), **change})
+async def test_a_scope_of_any_kind_is_as_without(change: dict[str, Any]) -> None:
+    portable, accelerated = await both({**http_scope(headers=[(b"host", b"h")]), **change})
     assert accelerated == portable
 
 
@@ -191,47 +191,41 @@ def test_a_scope_of_any_kind_is_as_without(change: dict[str, Any]) -> None:
     ("version", "cookies", "is_the_accelerators"),
     [("1.1", 2, True), ("2", 1, True), ("3", 1, True), ("2", 2, False)],
 )
-def test_an_ordinary_request_is_the_accelerators(version: str, cookies: int, is_the_accelerators: bool) -> None:
-    async def main() -> None:
-        app = App([(b"x-a", b"1")])
-        async with running(app, "required") as middleware:
-            headers = [(b"host", b"h"), *[(b"cookie", b"c")] * cookies]
-            got = await exchange(middleware, http_scope(headers=headers, http_version=version))
-            assert (b"x-plugin-out", b"here") in got[0]["headers"]
-            assert got[-1] == "added"
-            assert isinstance(app.requests[0].__self__, NativeRequest) == is_the_accelerators
-
-    asyncio.run(main())
+async def test_an_ordinary_request_is_the_accelerators(version: str, cookies: int, is_the_accelerators: bool) -> None:
+    app = App([(b"x-a", b"1")])
+    async with running(app, "required") as middleware:
+        headers = [(b"host", b"h"), *[(b"cookie", b"c")] * cookies]
+        got = await exchange(middleware, http_scope(headers=headers, http_version=version))
+        assert (b"x-plugin-out", b"here") in got[0]["headers"]
+        assert got[-1] == "added"
+        assert isinstance(app.requests[0].__self__, NativeRequest) == is_the_accelerators
 
 
 @needs_accelerator
 @pytest.mark.parametrize("phase", ["stream_create", "request_headers", "response_headers", "log", "done", "delete"])
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
-def test_a_vm_that_traps_anywhere_is_as_without(phase: str, policy: str, tmp_path: Path) -> None:
+async def test_a_vm_that_traps_anywhere_is_as_without(phase: str, policy: str, tmp_path: Path) -> None:
     probe = tmp_path / "probe.wasm"
     probe.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
     scope = http_scope(headers=[(b"host", b"h")])
     conf = {"conf": f"{phase}: trap", "failure_policy": policy}
-    portable, accelerated = both(scope, [(b"x-a", b"1")], file=probe, **conf)
+    portable, accelerated = await both(scope, [(b"x-a", b"1")], file=probe, **conf)
     assert accelerated == portable
 
 
 # --- which there is
 
 
-def test_without_the_module_a_start_says_so_once(
+async def test_without_the_module_a_start_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, MODULE, None)
     caplog.set_level(logging.INFO, "asgi_wasm.host")
 
-    async def main() -> None:
-        app = App()
-        async with running(app, "auto") as middleware:
-            await exchange(middleware, http_scope(headers=[(b"host", b"h")]))
-        assert not isinstance(app.requests[0].__self__, NativeRequest)
-
-    asyncio.run(main())
+    app = App()
+    async with running(app, "auto") as middleware:
+        await exchange(middleware, http_scope(headers=[(b"host", b"h")]))
+    assert not isinstance(app.requests[0].__self__, NativeRequest)
     told = [text for text in caplog.messages if "portable lane" in text]
     assert told == [
         "the portable lane runs, without the accelerator: it was not built, for want of a C compiler or a wheel for"
@@ -239,15 +233,12 @@ def test_without_the_module_a_start_says_so_once(
     ]
 
 
-def test_without_the_module_that_is_required_there_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_module_that_is_required_there_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, MODULE, None)
 
-    async def main() -> None:
+    with pytest.raises(AcceleratorError, match='accelerator is "required", but it was not built'):
         async with running(App(), "required"):
             pass
-
-    with pytest.raises(AcceleratorError, match='accelerator is "required", but it was not built'):
-        asyncio.run(main())
 
 
 def test_it_is_for_this_pythons_kind_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +253,7 @@ def test_it_is_for_this_pythons_kind_only(monkeypatch: pytest.MonkeyPatch) -> No
 @needs_accelerator
 @pytest.mark.parametrize("told", [1, None])
 @pytest.mark.parametrize("name", ["WINDOW_SIZE", "SOURCES"])
-def test_one_of_other_sources_is_not_used(
+async def test_one_of_other_sources_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, told: int | None
 ) -> None:
     module = importlib.import_module(MODULE)
@@ -279,14 +270,14 @@ def test_one_of_other_sources_is_not_used(
             await exchange(middleware, http_scope())
         assert len(app.seen) == 1
 
-    asyncio.run(main("auto"))
+    await main("auto")
     told_of = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told_of == [
         "the portable lane runs, without the accelerator: "
         "it was built from other sources than these: install asgi-wasm again"
     ]
     with pytest.raises(AcceleratorError, match='accelerator is "required", but it was built from other sources'):
-        asyncio.run(main("required"))
+        await main("required")
 
 
 def test_sources_have_a_number_that_each_of_them_changes(tmp_path: Path) -> None:
@@ -318,7 +309,7 @@ def test_without_sources_none_can_be_others(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_accelerator
-def test_it_enters_kernels_only() -> None:
+async def test_it_enters_kernels_only() -> None:
     async def main() -> None:
         middleware = WasmMiddleware(
             App(),
@@ -328,7 +319,7 @@ def test_it_enters_kernels_only() -> None:
             pass
 
     with pytest.raises(AcceleratorError, match="leaves out"):
-        asyncio.run(main())
+        await main()
 
 
 # --- misuse of its types, by us alone: an error, no crash
@@ -379,35 +370,31 @@ def test_its_types_are_not_to_be_misused() -> None:
 
 
 @needs_accelerator
-def test_requests_leave_nothing_behind() -> None:
+async def test_requests_leave_nothing_behind() -> None:
     """Neither blocks of memory nor references: 20,000 requests, and the collector is off."""
+    app = App([(b"x-a", b"1")])
+    async with running(app, "required") as middleware:
+        scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close")])
 
-    async def main() -> None:
-        app = App([(b"x-a", b"1")])
-        async with running(app, "required") as middleware:
-            scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close")])
+        async def many(count: int) -> None:
+            for _ in range(count):
+                await exchange(middleware, dict(scope))
+                app.seen.clear()
+                app.requests.clear()
 
-            async def many(count: int) -> None:
-                for _ in range(count):
-                    await exchange(middleware, dict(scope))
-                    app.seen.clear()
-                    app.requests.clear()
-
-            await many(2000)
-            gc.collect()
-            gc.disable()
-            try:
-                blocks = sys.getallocatedblocks()
-                counts = [sys.getrefcount(each) for each in (None, b"host", app, *scope["headers"])]
-                await many(20_000)
-                assert sys.getallocatedblocks() - blocks < 2000
-                for before, each in zip(counts, (None, b"host", app, *scope["headers"]), strict=True):
-                    # Immortal from CPython 3.12 on; else a few are the interpreter's.
-                    assert abs(sys.getrefcount(each) - before) < 100
-            finally:
-                gc.enable()
-
-    asyncio.run(main())
+        await many(2000)
+        gc.collect()
+        gc.disable()
+        try:
+            blocks = sys.getallocatedblocks()
+            counts = [sys.getrefcount(each) for each in (None, b"host", app, *scope["headers"])]
+            await many(20_000)
+            assert sys.getallocatedblocks() - blocks < 2000
+            for before, each in zip(counts, (None, b"host", app, *scope["headers"]), strict=True):
+                # Immortal from CPython 3.12 on; else a few are the interpreter's.
+                assert abs(sys.getrefcount(each) - before) < 100
+        finally:
+            gc.enable()
 
 
 FAULT = '{"http_status": 200, "body": "hello"}'

@@ -5,7 +5,6 @@ The figures are those of today; they may fall, never rise. One that fell is writ
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,11 +58,11 @@ async def count(setup: Setup) -> int:
 
 
 @pytest.mark.parametrize("name", MOST)
-def test_a_request_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
-    assert asyncio.run(count(setup_of(name, tmp_path, "off"))) <= MOST[name]
+async def test_a_request_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
+    assert await count(setup_of(name, tmp_path, "off")) <= MOST[name]
 
 
 @pytest.mark.skipif(NO_ACCELERATOR != "", reason=NO_ACCELERATOR)
 @pytest.mark.parametrize("name", MOST_ACCELERATED)
-def test_the_accelerator_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
-    assert asyncio.run(count(setup_of(name, tmp_path, "required"))) <= MOST_ACCELERATED[name]
+async def test_the_accelerator_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
+    assert await count(setup_of(name, tmp_path, "required")) <= MOST_ACCELERATED[name]

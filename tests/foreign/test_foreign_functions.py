@@ -23,7 +23,7 @@ from asgi_wasm import ForeignFunctionError, ProxyStatus, SettingsError, WasmMidd
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.foreign import envoy
 from asgi_wasm.host.codecs.protobuf import encode
-from tests.driving import answering, request, run, until
+from tests.driving import answering, request, until
 from tests.plugins.callouts import conf, foreign, get, http, plugged, put, said
 from tests.upstreams import raw
 
@@ -59,27 +59,23 @@ def answers(caplog: pytest.LogCaptureFixture) -> list[str]:
     return said(caplog, "^foreign_function ")
 
 
-def configured(caplog: pytest.LogCaptureFixture, *steps: str, functions: Any = ()) -> list[tuple[int, bytes]]:
+async def configured(caplog: pytest.LogCaptureFixture, *steps: str, functions: Any = ()) -> list[tuple[int, bytes]]:
     """What the steps of `on_configure` give."""
-
-    async def main() -> None:
-        async with plugged(conf(configure=steps), foreign_functions=functions):
-            pass
-
-    run(main)
+    async with plugged(conf(configure=steps), foreign_functions=functions):
+        pass
     return results(caplog)
 
 
 # --- Python functions
 
 
-def test_decorated_function_answers_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_decorated_function_answers_at_once(caplog: pytest.LogCaptureFixture) -> None:
     steps = [foreign("upper", b"a\0\xff"), foreign("upper"), foreign("lower", b"A")]
-    assert configured(caplog, *steps, functions=[upper]) == [(OK, b"A\0\xff"), (OK, b""), (NOT_FOUND, b"")]
+    assert await configured(caplog, *steps, functions=[upper]) == [(OK, b"A\0\xff"), (OK, b""), (NOT_FOUND, b"")]
     assert upper(b"still a function") == b"STILL A FUNCTION"
 
 
-def test_mapping_of_any_callables(caplog: pytest.LogCaptureFixture) -> None:
+async def test_mapping_of_any_callables(caplog: pytest.LogCaptureFixture) -> None:
     class Prefix:
         def __init__(self, prefix: bytes) -> None:
             self.prefix = prefix
@@ -98,15 +94,15 @@ def test_mapping_of_any_callables(caplog: pytest.LogCaptureFixture) -> None:
         "view": memoryview,
         "array": bytearray,
     }
-    got = configured(caplog, *(foreign(name, b"x") for name in functions), functions=functions)
+    got = await configured(caplog, *(foreign(name, b"x") for name in functions), functions=functions)
     assert got == [(OK, b"mx"), (OK, b"ox"), (OK, b"px"), (OK, b""), (OK, b"x"), (OK, b"x")]
 
 
-def test_ours_win_over_envoys(caplog: pytest.LogCaptureFixture) -> None:
-    assert configured(caplog, foreign("compress", b"a"), functions={"compress": upper}) == [(OK, b"A")]
+async def test_ours_win_over_envoys(caplog: pytest.LogCaptureFixture) -> None:
+    assert await configured(caplog, foreign("compress", b"a"), functions={"compress": upper}) == [(OK, b"A")]
 
 
-def test_functions_that_fail(caplog: pytest.LogCaptureFixture) -> None:
+async def test_functions_that_fail(caplog: pytest.LogCaptureFixture) -> None:
     def broken(arguments: bytes) -> bytes:
         raise ValueError("the shelf is empty")
 
@@ -127,7 +123,7 @@ def test_functions_that_fail(caplog: pytest.LogCaptureFixture) -> None:
         "ok": refusing(0),
         "no_status": refusing(99),
     }
-    got = configured(caplog, *(foreign(name, b"x") for name in functions), functions=functions)
+    got = await configured(caplog, *(foreign(name, b"x") for name in functions), functions=functions)
     assert [status for status, _ in got] == [10, 10, 1, 3, 10, 10]
     assert {result for _, result in got} == {b""}
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -313,7 +309,7 @@ async def test_answer_to_a_failed_vm_is_dropped_and_ids_begin_anew_in_the_next(
     assert answers(caplog) == []
 
 
-def test_functions_of_a_failed_vm_are_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+async def test_functions_of_a_failed_vm_are_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody is there to answer; else a plugin that fails and fails again would have any number of them."""
     began, cancelled = 0, 0
 
@@ -327,14 +323,11 @@ def test_functions_of_a_failed_vm_are_cancelled(caplog: pytest.LogCaptureFixture
             raise
         return b""
 
-    async def main() -> None:
-        script = conf(configure=[foreign("endless")], request_headers=["trap"])
-        async with plugged(script, foreign_functions={"endless": endless}) as middleware:
-            await until(lambda: began == 1)
-            assert (await request(middleware)).status == 503
-            await until(lambda: cancelled == 1)
-
-    run(main)
+    script = conf(configure=[foreign("endless")], request_headers=["trap"])
+    async with plugged(script, foreign_functions={"endless": endless}) as middleware:
+        await until(lambda: began == 1)
+        assert (await request(middleware)).status == 503
+        await until(lambda: cancelled == 1)
     assert answers(caplog) == []
 
 
@@ -392,9 +385,9 @@ async def test_result_that_the_plugin_does_not_want(tmp_path: Path) -> None:
 # --- Envoy's
 
 
-def test_compress_and_uncompress(caplog: pytest.LogCaptureFixture) -> None:
+async def test_compress_and_uncompress(caplog: pytest.LogCaptureFixture) -> None:
     packed = zlib.compress(b"hello" * 100)
-    got = configured(
+    got = await configured(
         caplog,
         foreign("compress", b"hello" * 100),
         foreign("compress"),
@@ -411,22 +404,22 @@ def test_compress_and_uncompress(caplog: pytest.LogCaptureFixture) -> None:
     assert got[1:5] == [(OK, zlib.compress(b"")), (OK, b"hello" * 100), (OK, b"hello" * 100), (OK, b"")]
 
 
-def test_uncompress_is_bounded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_uncompress_is_bounded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envoy, "MAX_UNCOMPRESSED_BYTES", 1000)
     fits, bomb = zlib.compress(bytes(1000)), zlib.compress(bytes(1001))
-    got = configured(caplog, foreign("uncompress", fits), foreign("uncompress", bomb))
+    got = await configured(caplog, foreign("uncompress", fits), foreign("uncompress", bomb))
     assert got == [(OK, bytes(1000)), (SERIALIZATION_FAILURE, b"")]
 
 
-def test_route_cache(caplog: pytest.LogCaptureFixture) -> None:
-    assert configured(caplog, foreign("clear_route_cache"), foreign("clear_route_cache", b"x")) == [(OK, b"")] * 2
+async def test_route_cache(caplog: pytest.LogCaptureFixture) -> None:
+    assert await configured(caplog, foreign("clear_route_cache"), foreign("clear_route_cache", b"x")) == [(OK, b"")] * 2
 
 
 def declaration(name: bytes, *, read_only: bool = False, kind: int = 0, span: int = 0) -> str:
     return foreign("declare_property", encode([(1, name), (2, int(read_only)), (3, kind), (4, b"schema"), (5, span)]))
 
 
-def during_a_request(
+async def during_a_request(
     caplog: pytest.LogCaptureFixture, request_steps: Iterable[str], configure_steps: Iterable[str] = (), **steps: Any
 ) -> tuple[list[tuple[int, bytes]], dict[str, bytes]]:
     """What the steps of `on_request_headers` give, and the properties that the app sees."""
@@ -436,16 +429,13 @@ def during_a_request(
         seen.append(dict(scope["asgi_wasm"]))
         await answering()(scope, receive, send)
 
-    async def main() -> None:
-        script = conf(configure=list(configure_steps), request_headers=list(request_steps), **steps)
-        async with plugged(script, app=app) as middleware:
-            await request(middleware)
-
-    run(main)
+    script = conf(configure=list(configure_steps), request_headers=list(request_steps), **steps)
+    async with plugged(script, app=app) as middleware:
+        await request(middleware)
     return results(caplog, "request_headers"), seen[0]
 
 
-def test_declared_properties(caplog: pytest.LogCaptureFixture) -> None:
+async def test_declared_properties(caplog: pytest.LogCaptureFixture) -> None:
     declared = [
         declaration(b"once", read_only=True),
         declaration(b"once"),
@@ -464,7 +454,7 @@ def test_declared_properties(caplog: pytest.LogCaptureFixture) -> None:
         put(b"kind3", b"2"),
         get(b"kind3"),
     ]
-    got, seen = during_a_request(caplog, [get(b"once"), *set_and_get], declared)
+    got, seen = await during_a_request(caplog, [get(b"once"), *set_and_get], declared)
     assert [status for status, _ in results(caplog)] == [OK, BAD_ARGUMENT, OK, OK, OK, OK, *[BAD_ARGUMENT] * 4, OK]
     assert got == [
         (NOT_FOUND, b""),
@@ -478,10 +468,10 @@ def test_declared_properties(caplog: pytest.LogCaptureFixture) -> None:
     assert seen == {"once": b"1", "kind3": b"2"}
 
 
-def test_property_declared_by_a_stream_is_not_read_only(caplog: pytest.LogCaptureFixture) -> None:
+async def test_property_declared_by_a_stream_is_not_read_only(caplog: pytest.LogCaptureFixture) -> None:
     """Envoy keeps the declaration at the stream's context, and looks for it at the root's."""
     steps = [declaration(b"p", read_only=True), declaration(b"p"), put(b"p", b"1"), put(b"p", b"2"), get(b"p")]
-    got, _ = during_a_request(caplog, steps)
+    got, _ = await during_a_request(caplog, steps)
     assert got == [(OK, b""), (BAD_ARGUMENT, b""), (OK, b""), (OK, b""), (OK, b"2")]
 
 
@@ -507,7 +497,7 @@ def filter_state(key: bytes, value: bytes) -> str:
     return foreign("set_envoy_filter_state", encode([(1, key), (2, value), (3, 1)]))
 
 
-def test_filter_state(caplog: pytest.LogCaptureFixture) -> None:
+async def test_filter_state(caplog: pytest.LogCaptureFixture) -> None:
     steps = [
         filter_state(b"envoy.string", b"v"),
         get(b"filter_state\0envoy.string"),
@@ -515,7 +505,7 @@ def test_filter_state(caplog: pytest.LogCaptureFixture) -> None:
         filter_state(b"envoy.string", b"\xff"),
         foreign("set_envoy_filter_state", b"\xff"),
     ]
-    got, _ = during_a_request(
+    got, _ = await during_a_request(
         caplog, steps, [filter_state(b"envoy.string", b"v")], log=[filter_state(b"envoy.string", b"")]
     )
     assert got == [(OK, b""), (OK, b"v"), (NOT_FOUND, b""), (BAD_ARGUMENT, b""), (BAD_ARGUMENT, b"")]
@@ -583,8 +573,8 @@ TRADITIONAL = serialization.PrivateFormat.TraditionalOpenSSL
         (foreign("sign", encode([(2, 5)])), (BAD_ARGUMENT, b"")),
     ],
 )
-def test_sign(caplog: pytest.LogCaptureFixture, step: str, answer: tuple[int, bytes]) -> None:
-    assert configured(caplog, step) == [answer]
+async def test_sign(caplog: pytest.LogCaptureFixture, step: str, answer: tuple[int, bytes]) -> None:
+    assert await configured(caplog, step) == [answer]
 
 
 RSA_SIGNATURE = RSA_KEY.sign(b"text", padding.PKCS1v15(), hashes.SHA256())
@@ -610,20 +600,20 @@ WRONG = b"Failed to verify digest. Error code: 0"
         (foreign("verify_signature", b"\xff"), (BAD_ARGUMENT, b"")),
     ],
 )
-def test_verify_signature(caplog: pytest.LogCaptureFixture, step: str, answer: tuple[int, bytes]) -> None:
-    assert configured(caplog, step) == [answer]
+async def test_verify_signature(caplog: pytest.LogCaptureFixture, step: str, answer: tuple[int, bytes]) -> None:
+    assert await configured(caplog, step) == [answer]
 
 
-def test_signature_of_an_elliptic_curve(caplog: pytest.LogCaptureFixture) -> None:
-    ((status, result),) = configured(caplog, sign(b"sha384", b"text", private(EC_KEY)))
+async def test_signature_of_an_elliptic_curve(caplog: pytest.LogCaptureFixture) -> None:
+    ((status, result),) = await configured(caplog, sign(b"sha384", b"text", private(EC_KEY)))
     assert (status, result[:3]) == (OK, b"\x08\x01\x12")
     EC_KEY.public_key().verify(result[4:], b"text", ec.ECDSA(hashes.SHA384()))
 
 
-def test_without_the_extra(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
     step = verify(b"sha256", RSA_SIGNATURE, b"text", public(RSA_KEY))
-    assert configured(caplog, step, step, sign(b"sha256", b"", b"x")) == [(NOT_FOUND, b"")] * 3
+    assert await configured(caplog, step, step, sign(b"sha256", b"", b"x")) == [(NOT_FOUND, b"")] * 3
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told == [
         "plugin 'callouts': calls sign or verify_signature, which need cryptography: pip install 'asgi-wasm[crypto]'"

@@ -14,7 +14,7 @@ import wasmtime
 
 from asgi_wasm import WasmMiddleware, foreign_function
 from asgi_wasm.host.codecs.wire import encode_pairs
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.serving import serve
 
 LOOP = "(loop $l (br $l))"
@@ -133,51 +133,42 @@ async def asked(app: Any, path: str, name: bytes = b"x-go") -> tuple[int, bytes]
 
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
 @pytest.mark.parametrize("place", [*IN_THE_REQUEST, *AFTERWARDS, *OUTSIDE])
-def test_while_it_serves(tmp_path: Path, place: str, policy: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_while_it_serves(tmp_path: Path, place: str, policy: str, caplog: pytest.LogCaptureFixture) -> None:
     """Another request of that VM, which is paused meanwhile, has the failure policy too."""
     answer = (200, b"app") if policy == "fail_open" else (503, b"")
 
-    async def main() -> None:
-        async with wrapped(tmp_path, place, policy) as app:
-            paused = asyncio.ensure_future(asked(app, "/bad", b"x-pause"))
-            await asyncio.sleep(0)
-            # The first one arms the plugin.
+    async with wrapped(tmp_path, place, policy) as app:
+        paused = asyncio.ensure_future(asked(app, "/bad", b"x-pause"))
+        await asyncio.sleep(0)
+        # The first one arms the plugin.
+        first = await asked(app, "/bad")
+        if place == "create":
             first = await asked(app, "/bad")
-            if place == "create":
-                first = await asked(app, "/bad")
-            assert first == (answer if place in IN_THE_REQUEST else (200, b"app"))
-            if place in AFTERWARDS:
-                # The VM is let go of by the next request.
-                assert (await asked(app, "/bad", b"x-other"))[0] == 200
-            assert await paused == answer
-            assert await asked(app, "/good") == (200, b"app")
-            assert await asked(app, "/bad", b"x-other") == (200, b"app")
-
-    run(main)
+        assert first == (answer if place in IN_THE_REQUEST else (200, b"app"))
+        if place in AFTERWARDS:
+            # The VM is let go of by the next request.
+            assert (await asked(app, "/bad", b"x-other"))[0] == 200
+        assert await paused == answer
+        assert await asked(app, "/good") == (200, b"app")
+        assert await asked(app, "/bad", b"x-other") == (200, b"app")
     name = (IN_THE_REQUEST | AFTERWARDS | OUTSIDE)[place]
     assert f"interrupted, since {name} ran for" in caplog.text
     assert "limits.callback_ms is 100" in caplog.text
 
 
 @pytest.mark.parametrize("place", AT_THE_START)
-def test_at_the_start(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        app = wrapped(tmp_path, place)
-        assert await asked(app, "/bad") == (503, b"")
-        assert await asked(app, "/good") == (200, b"app")
-        await app.stop()
-
-    run(main)
+async def test_at_the_start(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = wrapped(tmp_path, place)
+    assert await asked(app, "/bad") == (503, b"")
+    assert await asked(app, "/good") == (200, b"app")
+    await app.stop()
     assert f"interrupted, since {AT_THE_START[place]} ran for" in caplog.text
 
 
 @pytest.mark.parametrize("place", AT_THE_END)
-def test_at_the_end(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with wrapped(tmp_path, place) as app:
-            assert await asked(app, "/good") == (200, b"app")
-
-    run(main)
+async def test_at_the_end(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with wrapped(tmp_path, place) as app:
+        assert await asked(app, "/good") == (200, b"app")
     assert f"interrupted, since {AT_THE_END[place]} ran for" in caplog.text
 
 

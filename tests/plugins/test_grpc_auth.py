@@ -12,7 +12,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import Response, answering, http_scope, request, run, until
+from tests.driving import Response, answering, http_scope, request, until
 from tests.grpc_server import Server, grpc_server
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
@@ -38,7 +38,7 @@ async def guarded(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_asks_and_lets_pass(stream: bool) -> None:
+async def test_asks_and_lets_pass(stream: bool) -> None:
     seen: list[list[tuple[bytes, bytes]]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +49,7 @@ def test_asks_and_lets_pass(stream: bool) -> None:
         async with grpc_server() as server, guarded(server.url, app, stream=stream) as middleware:
             return server, await request(middleware, "POST", headers=ALICE, body=[b"kept ", b"back"])
 
-    server, response = run(main)
+    server, response = await main()
     assert (response.status, response.body) == (200, b"app")
     assert (b"x-auth", b"alice") in seen[0]
     ((method, metadata, messages),) = server.calls
@@ -69,69 +69,54 @@ def test_asks_and_lets_pass(stream: bool) -> None:
     ],
     ids=["error", "error-of-a-stream", "error-after-a-message", "no-method", "no-message", "timeout"],
 )
-def test_denies(caplog: pytest.LogCaptureFixture, conf: dict[str, Any], status: bytes, reason: str) -> None:
-    async def main() -> Response:
-        async with grpc_server() as server, guarded(server.url, **conf) as middleware:
-            return await request(middleware)
-
+async def test_denies(caplog: pytest.LogCaptureFixture, conf: dict[str, Any], status: bytes, reason: str) -> None:
     with caplog.at_level(logging.INFO):
-        response = run(main)
+        async with grpc_server() as server, guarded(server.url, **conf) as middleware:
+            response = await request(middleware)
     assert (response.status, response.body) == (403, b"denied")
     assert response.header(b"x-auth-status") == status
     assert f"grpc_auth: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_connection_refused(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    async def main() -> Response:
-        async with guarded(f"http://127.0.0.1:{free_port()}", stream=stream) as middleware:
-            return await request(middleware)
-
+async def test_connection_refused(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
     with caplog.at_level(logging.INFO):
-        assert run(main).header(b"x-auth-status") == b"14"
+        async with guarded(f"http://127.0.0.1:{free_port()}", stream=stream) as middleware:
+            assert (await request(middleware)).header(b"x-auth-status") == b"14"
     assert "failed to connect" in caplog.text
 
 
-def test_service_that_comes_back_is_called_again() -> None:
-    async def main() -> None:
-        async with grpc_server() as server:
-            port, url = server.port, server.url
-        async with guarded(url) as middleware:
-            assert (await request(middleware)).status == 403
-            async with grpc_server(port):
-                # By the first call, though a try has just failed.
-                assert (await request(middleware)).status == 200
-
-    run(main)
-
-
-def test_metadata_of_a_stream(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with grpc_server() as server, guarded(server.url, stream=True) as middleware:
+async def test_service_that_comes_back_is_called_again() -> None:
+    async with grpc_server() as server:
+        port, url = server.port, server.url
+    async with guarded(url) as middleware:
+        assert (await request(middleware)).status == 403
+        async with grpc_server(port):
+            # By the first call, though a try has just failed.
             assert (await request(middleware)).status == 200
 
+
+async def test_metadata_of_a_stream(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        run(main)
+        async with grpc_server() as server, guarded(server.url, stream=True) as middleware:
+            assert (await request(middleware)).status == 200
     assert "grpc_auth: realm r" in caplog.text
     assert "grpc_auth: cost 3" in caplog.text
 
 
-def test_many_messages_of_a_stream() -> None:
+async def test_many_messages_of_a_stream() -> None:
     seen: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(dict(scope["headers"])[b"x-auth"])
         await answering(b"app")(scope, receive, send)
 
-    async def main() -> None:
-        async with grpc_server() as server, guarded(server.url, app, method="Many", stream=True) as middleware:
-            await request(middleware, headers=[(b"x-user", b"500")])
-
-    run(main)
+    async with grpc_server() as server, guarded(server.url, app, method="Many", stream=True) as middleware:
+        await request(middleware, headers=[(b"x-user", b"500")])
     assert seen == [b",".join(b"%d" % index for index in range(500))]
 
 
-def test_message_over_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+async def test_message_over_the_limit(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> tuple[Response, Response]:
         limit = {"message_limit": 1000}
         async with grpc_server() as server, guarded(server.url, settings=limit, method="Large") as middleware:
@@ -139,97 +124,84 @@ def test_message_over_the_limit(caplog: pytest.LogCaptureFixture) -> None:
             return small, await request(middleware, headers=[(b"x-user", b"1001")])
 
     with caplog.at_level(logging.INFO):
-        small, large = run(main)
+        small, large = await main()
     assert (small.status, large.header(b"x-auth-status")) == (200, b"8")
     assert "larger than max (1001 vs. 1000)" in caplog.text
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_unknown_upstream(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    async def main() -> Response:
-        async with guarded("http://127.0.0.1:1", upstream="other", stream=stream) as middleware:
-            return await request(middleware)
-
+async def test_unknown_upstream(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
     with caplog.at_level(logging.INFO):
-        assert run(main).status == 500
+        async with guarded("http://127.0.0.1:1", upstream="other", stream=stream) as middleware:
+            assert (await request(middleware)).status == 500
     assert "grpc_auth: cannot ask: ParseFailure" in caplog.text
 
 
-def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
+async def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
         async with grpc_server() as server, guarded(server.url, fetch="Check"):
             assert await until(lambda: "grpc_auth: fetched 0 bytes, status 0" in caplog.text)
 
-    with caplog.at_level(logging.INFO):
-        run(main)
 
-
-def test_many_at_once_do_not_wait_for_one_another() -> None:
-    async def main() -> None:
-        async with (
-            grpc_server() as server,
-            guarded(server.url, timeout_ms=60_000) as middleware,
-            guarded(server.url, method="Silent", timeout_ms=60_000) as waiting,
-        ):
-            slow = asyncio.ensure_future(request(waiting))
-            fast = await asyncio.gather(*(request(middleware, headers=ALICE) for _ in range(100)))
-            assert [response.body for response in fast] == [b"app"] * 100
-            assert not slow.done()
-            server.go.set()
-            assert (await slow).body == b"app"
-
-    run(main)
+async def test_many_at_once_do_not_wait_for_one_another() -> None:
+    async with (
+        grpc_server() as server,
+        guarded(server.url, timeout_ms=60_000) as middleware,
+        guarded(server.url, method="Silent", timeout_ms=60_000) as waiting,
+    ):
+        slow = asyncio.ensure_future(request(waiting))
+        fast = await asyncio.gather(*(request(middleware, headers=ALICE) for _ in range(100)))
+        assert [response.body for response in fast] == [b"app"] * 100
+        assert not slow.done()
+        server.go.set()
+        assert (await slow).body == b"app"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_client_gone_before_the_answer(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    async def main() -> None:
-        async def receive() -> Message:
-            await asyncio.sleep(0)
-            return next(incoming)
+async def test_client_gone_before_the_answer(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        return next(incoming)
 
-        async def send(message: Message) -> None:
-            raise AssertionError("nobody is there")
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there")
 
-        incoming: Iterator[Message] = iter(
-            [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-        )
-        async with grpc_server() as server, guarded(server.url, method="Silent", stream=stream) as middleware:
-            await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
-            server.go.set()
-            # The answer finds no stream any more, and the VM lives on.
-            assert (await request(middleware)).body == b"app"
-
-    run(main)
+    incoming: Iterator[Message] = iter(
+        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    )
+    async with grpc_server() as server, guarded(server.url, method="Silent", stream=stream) as middleware:
+        await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
+        server.go.set()
+        # The answer finds no stream any more, and the VM lives on.
+        assert (await request(middleware)).body == b"app"
     assert "VM failed" not in caplog.text
 
 
 @pytest.mark.parametrize("how", ["disconnect", "cancelled"])
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, stream: bool, how: str) -> None:
-    async def main() -> None:
-        async with (
-            grpc_server() as server,
-            guarded(server.url, method="Silent", stream=stream, timeout_ms=60_000) as middleware,
-        ):
-            asked = [asyncio.ensure_future(request(middleware, stays=how != "disconnect")) for _ in range(20)]
-            if how == "cancelled":
-                assert await until(lambda: len(server.calls) == 20)
-                for each in asked:
-                    each.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
-            # The server may not have looked at those yet that were begun and ended together.
-            assert await until(lambda: server.cancelled == len(server.calls))
-            server.go.set()
-            assert (await request(middleware, headers=ALICE)).body == b"app"
-
-    run(main)
+async def test_client_that_leaves_ends_its_calls_at_once(
+    caplog: pytest.LogCaptureFixture, stream: bool, how: str
+) -> None:
+    async with (
+        grpc_server() as server,
+        guarded(server.url, method="Silent", stream=stream, timeout_ms=60_000) as middleware,
+    ):
+        asked = [asyncio.ensure_future(request(middleware, stays=how != "disconnect")) for _ in range(20)]
+        if how == "cancelled":
+            assert await until(lambda: len(server.calls) == 20)
+            for each in asked:
+                each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        # The server may not have looked at those yet that were begun and ended together.
+        assert await until(lambda: server.cancelled == len(server.calls))
+        server.go.set()
+        assert (await request(middleware, headers=ALICE)).body == b"app"
     assert "VM failed" not in caplog.text
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_stop_while_pending(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    async def main() -> None:
+async def test_stop_while_pending(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
+    with caplog.at_level(logging.INFO):
         async with grpc_server() as server:
             async with guarded(server.url, method="Silent", stream=stream, timeout_ms=60_000) as middleware:
                 pending = asyncio.ensure_future(request(middleware))
@@ -237,8 +209,5 @@ def test_stop_while_pending(caplog: pytest.LogCaptureFixture, stream: bool) -> N
             assert await until(lambda: server.cancelled == 1)
             # Not by the answer of the call, which nobody gets.
             assert (await pending).status == 503
-
-    with caplog.at_level(logging.INFO):
-        run(main)
     assert "denied" not in caplog.text
     assert "Task" not in caplog.text

@@ -12,7 +12,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import Response, answering, http_scope, request, run, until
+from tests.driving import answering, http_scope, request, until
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 from tests.upstreams import raw, upstream
@@ -37,7 +37,7 @@ async def guarded(
         await middleware.stop()
 
 
-def test_asks_and_lets_pass() -> None:
+async def test_asks_and_lets_pass() -> None:
     asked: list[tuple[bytes, dict[bytes, bytes], bytes]] = []
     seen: list[list[tuple[bytes, bytes]]] = []
 
@@ -49,11 +49,8 @@ def test_asks_and_lets_pass() -> None:
         asked.append(what)
         return OK
 
-    async def main() -> Response:
-        async with upstream(answer) as port, guarded(port, app, path="/check?a=%2F") as middleware:
-            return await request(middleware, "POST", headers=[(b"x-user", b"alice")], body=[b"kept ", b"back"])
-
-    response = run(main)
+    async with upstream(answer) as port, guarded(port, app, path="/check?a=%2F") as middleware:
+        response = await request(middleware, "POST", headers=[(b"x-user", b"alice")], body=[b"kept ", b"back"])
     assert (response.status, response.body) == (200, b"app")
     ((line, headers, body),) = asked
     assert (line, body) == (b"POST /check?a=%2F HTTP/1.1", b"alice")
@@ -71,112 +68,88 @@ def test_asks_and_lets_pass() -> None:
     ],
     ids=["denied", "redirects-are-not-followed", "timeout"],
 )
-def test_denies(reply: bytes | None, status: bytes) -> None:
-    async def main() -> Response:
-        timeout_ms = 60_000 if reply else 200
-        async with upstream(lambda *_: reply) as port, guarded(port, timeout_ms=timeout_ms) as middleware:
-            return await request(middleware)
-
-    response = run(main)
+async def test_denies(reply: bytes | None, status: bytes) -> None:
+    timeout_ms = 60_000 if reply else 200
+    async with upstream(lambda *_: reply) as port, guarded(port, timeout_ms=timeout_ms) as middleware:
+        response = await request(middleware)
     assert (response.status, response.body) == (403, b"denied")
     assert response.header(b"x-auth-status") == status
 
 
-def test_connection_refused_is_a_503_answer() -> None:
-    async def main() -> Response:
-        async with guarded(free_port()) as middleware:
-            return await request(middleware)
-
-    assert run(main).header(b"x-auth-status") == b"503"
+async def test_connection_refused_is_a_503_answer() -> None:
+    async with guarded(free_port()) as middleware:
+        assert (await request(middleware)).header(b"x-auth-status") == b"503"
 
 
-def test_broken_answer_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_broken_answer_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut"
 
-    async def main() -> Response:
-        async with upstream(lambda *_: cut) as port, guarded(port) as middleware:
-            return await request(middleware)
-
-    response = run(main)
+    async with upstream(lambda *_: cut) as port, guarded(port) as middleware:
+        response = await request(middleware)
     assert (response.status, response.body) == (502, b"no answer")
     assert "plugin 'http_auth': HTTP call to 'auth'" in caplog.text
 
 
-def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        async with guarded(free_port(), upstream="other") as middleware:
-            return await request(middleware)
-
+async def test_unknown_upstream_is_a_bad_argument(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        assert run(main).status == 500
+        async with guarded(free_port(), upstream="other") as middleware:
+            assert (await request(middleware)).status == 500
     assert "http_auth: cannot ask: BadArgument" in caplog.text
     told = "plugin 'http_auth': it calls the upstream 'other', which the settings do not name (they name: auth)"
     assert caplog.text.count(told) == 1
 
 
-def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
+async def test_call_of_the_root_context_while_it_is_configured(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
         async with upstream(lambda *_: OK) as port, guarded(port, fetch="/keys"):
             await until(lambda: "http_auth: fetched 4 headers, 5 bytes" in caplog.text)
 
-    with caplog.at_level(logging.INFO):
-        run(main)
 
-
-def test_many_at_once_do_not_wait_for_one_another() -> None:
+async def test_many_at_once_do_not_wait_for_one_another() -> None:
     """While one request waits for a slow answer, others are served."""
 
-    async def main() -> None:
-        def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes | None:
-            return None if body == b"slow" else OK
+    def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes | None:
+        return None if body == b"slow" else OK
 
-        async with raw(answer, closes=True) as (port, seen), guarded(port, timeout_ms=60_000) as middleware:
-            slow = asyncio.ensure_future(request(middleware, headers=[(b"x-user", b"slow")]))
-            fast = await asyncio.gather(*(request(middleware, headers=[(b"x-user", b"u")]) for _ in range(50)))
-            assert [response.body for response in fast] == [b"app"] * 50
-            assert not slow.done()
-            # The service hangs up.
-            seen.over.set()
-            assert (await slow).header(b"x-auth-status") == b"503"
-
-    run(main)
+    async with raw(answer, closes=True) as (port, seen), guarded(port, timeout_ms=60_000) as middleware:
+        slow = asyncio.ensure_future(request(middleware, headers=[(b"x-user", b"slow")]))
+        fast = await asyncio.gather(*(request(middleware, headers=[(b"x-user", b"u")]) for _ in range(50)))
+        assert [response.body for response in fast] == [b"app"] * 50
+        assert not slow.done()
+        # The service hangs up.
+        seen.over.set()
+        assert (await slow).header(b"x-auth-status") == b"503"
 
 
-def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
+async def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytest.LogCaptureFixture) -> None:
 
-        async def receive() -> Message:
-            await asyncio.sleep(0)
-            return next(incoming)
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        return next(incoming)
 
-        async def send(message: Message) -> None:
-            raise AssertionError("nobody is there")
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there")
 
-        incoming: Iterator[Message] = iter(
-            [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-        )
-        async with upstream(lambda *_: OK) as port, guarded(port) as middleware:
-            await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
-            # The answer finds no stream any more, and the VM lives on.
-            assert (await request(middleware)).body == b"app"
-
-    run(main)
+    incoming: Iterator[Message] = iter(
+        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    )
+    async with upstream(lambda *_: OK) as port, guarded(port) as middleware:
+        await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
+        # The answer finds no stream any more, and the VM lives on.
+        assert (await request(middleware)).body == b"app"
     assert "VM failed" not in caplog.text
 
 
-def test_pause_that_nothing_ends(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        async with upstream(lambda *_: None) as port:
-            settings = {
-                "plugins": [{"name": "stuck", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"timeout_ms": 5000}}],
-                "upstreams": {"auth": f"http://127.0.0.1:{port}"},
-                "pause_timeout": 0.1,
-            }
-            middleware = WasmMiddleware(answering(b"app"), settings=settings)
-            await middleware.start()
-            response = await request(middleware)
-            await middleware.stop()
-            return response
-
-    assert run(main).status == 504
+async def test_pause_that_nothing_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async with upstream(lambda *_: None) as port:
+        settings = {
+            "plugins": [{"name": "stuck", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"timeout_ms": 5000}}],
+            "upstreams": {"auth": f"http://127.0.0.1:{port}"},
+            "pause_timeout": 0.1,
+        }
+        middleware = WasmMiddleware(answering(b"app"), settings=settings)
+        await middleware.start()
+        response = await request(middleware)
+        await middleware.stop()
+        assert response.status == 504
     assert "plugin 'stuck': paused a stream for 0.1 s: it is answered 504" in caplog.text

@@ -21,7 +21,7 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.effects import HttpCall
 from asgi_wasm.services.callouts.upstreams import Upstream
-from tests.driving import Response, request, run, until
+from tests.driving import request, until
 from tests.plugins.callouts import conf, http, plugged, raw_http, said
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
@@ -41,17 +41,13 @@ def answer_body(lines: Sequence[str]) -> bytes:
     return bytes.fromhex(body.removeprefix("answer body "))
 
 
-def call_once(
+async def call_once(
     caplog: pytest.LogCaptureFixture, step: str, reply: bytes | None = OK, **more: Any
 ) -> tuple[list[str], bytes]:
     """One call while the plugin is configured: its lines, and the bytes that the server saw."""
-
-    async def main() -> bytes:
-        async with raw(lambda *_: reply, closes=True) as (port, seen), plugged(conf(configure=[step]), port, **more):
-            await until(lambda: said(caplog, "answer status"))
-            return b"".join(seen.heads + seen.bodies)
-
-    sent = run(main)
+    async with raw(lambda *_: reply, closes=True) as (port, seen), plugged(conf(configure=[step]), port, **more):
+        await until(lambda: said(caplog, "answer status"))
+        sent = b"".join(seen.heads + seen.bodies)
     return said(caplog, "^answer"), sent
 
 
@@ -111,8 +107,8 @@ def call_once(
         "trailers-are-not-sent",
     ],
 )
-def test_sends_what_the_plugin_wrote(caplog: pytest.LogCaptureFixture, step: str, sent: bytes) -> None:
-    lines, seen = call_once(caplog, step)
+async def test_sends_what_the_plugin_wrote(caplog: pytest.LogCaptureFixture, step: str, sent: bytes) -> None:
+    lines, seen = await call_once(caplog, step)
     assert seen == sent
     assert lines[:2] == ["answer 4 2 2 0", "answer status 0 "]
 
@@ -133,8 +129,8 @@ def test_sends_what_the_plugin_wrote(caplog: pytest.LogCaptureFixture, step: str
         (http(b"/\xe9"), "invalid header value for: :path"),
     ],
 )
-def test_what_http_cannot_carry_is_a_503_answer(caplog: pytest.LogCaptureFixture, step: str, words: str) -> None:
-    lines, seen = call_once(caplog, step)
+async def test_what_http_cannot_carry_is_a_503_answer(caplog: pytest.LogCaptureFixture, step: str, words: str) -> None:
+    lines, seen = await call_once(caplog, step)
     assert seen == b""
     assert lines[:5] == [
         f"answer 4 3 {len(words)} 0",
@@ -146,25 +142,22 @@ def test_what_http_cannot_carry_is_a_503_answer(caplog: pytest.LogCaptureFixture
     assert answer_body(lines) == words.encode()
 
 
-def test_headers_of_the_settings_replace_the_plugins(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> bytes:
-        step = http(more=[(b"authorization", b"forged"), (b"x-kept", b"1")])
-        headers = {"Authorization": "Bearer t", "Host": "real.test", "x-new": "caf\xe9"}
-        async with raw(lambda *_: OK) as (port, seen):
-            upstreams = {"up": {"url": f"http://127.0.0.1:{port}/", "headers": headers}}
-            async with plugged(conf(configure=[step]), upstreams=upstreams):
-                await until(lambda: said(caplog, "answer"))
-            return seen.heads[0]
-
-    assert run(main) == (
-        b"GET / HTTP/1.1\r\nhost: real.test\r\nx-kept: 1\r\nauthorization: Bearer t\r\nx-new: caf\xe9\r\n\r\n"
-    )
+async def test_headers_of_the_settings_replace_the_plugins(caplog: pytest.LogCaptureFixture) -> None:
+    step = http(more=[(b"authorization", b"forged"), (b"x-kept", b"1")])
+    headers = {"Authorization": "Bearer t", "Host": "real.test", "x-new": "caf\xe9"}
+    async with raw(lambda *_: OK) as (port, seen):
+        upstreams = {"up": {"url": f"http://127.0.0.1:{port}/", "headers": headers}}
+        async with plugged(conf(configure=[step]), upstreams=upstreams):
+            await until(lambda: said(caplog, "answer"))
+        assert seen.heads[0] == (
+            b"GET / HTTP/1.1\r\nhost: real.test\r\nx-kept: 1\r\nauthorization: Bearer t\r\nx-new: caf\xe9\r\n\r\n"
+        )
 
 
-def test_environment_has_no_say(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_has_no_say(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{free_port()}")
-    lines, _ = call_once(caplog, http())
+    lines, _ = await call_once(caplog, http())
     assert "answer header :status: 200" in lines
 
 
@@ -190,13 +183,10 @@ def test_environment_has_no_say(caplog: pytest.LogCaptureFixture, monkeypatch: p
     ],
     ids=["upstream", "no-method", "no-path", "no-authority", "no-headers", "malformed", "negative-timeout"],
 )
-def test_bad_argument(caplog: pytest.LogCaptureFixture, step: str) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen), plugged(conf(configure=[step]), port):
-            await asyncio.sleep(0.05)
-            assert seen.heads == []
-
-    run(main)
+async def test_bad_argument(caplog: pytest.LogCaptureFixture, step: str) -> None:
+    async with raw(lambda *_: OK) as (port, seen), plugged(conf(configure=[step]), port):
+        await asyncio.sleep(0.05)
+        assert seen.heads == []
     (line,) = said(caplog, "configure http")
     assert line.endswith("= 2 token 0")
 
@@ -248,8 +238,8 @@ def test_bad_argument(caplog: pytest.LogCaptureFixture, step: str) -> None:
     ],
     ids=["order", "no-redirects", "204", "early-hints", "until-close", "trailers", "not-decoded", "latin-1"],
 )
-def test_answer(caplog: pytest.LogCaptureFixture, reply: bytes, lines: list[str] | None, body: bytes) -> None:
-    got, _ = call_once(caplog, http(), reply)
+async def test_answer(caplog: pytest.LogCaptureFixture, reply: bytes, lines: list[str] | None, body: bytes) -> None:
+    got, _ = await call_once(caplog, http(), reply)
     if lines is not None:
         assert [
             line.removeprefix("answer header ") for line in got if "answer body" not in line and "status 0" not in line
@@ -257,8 +247,8 @@ def test_answer(caplog: pytest.LogCaptureFixture, reply: bytes, lines: list[str]
     assert (answer_body(got) if body else b"") == body
 
 
-def test_answer_to_head_has_no_body(caplog: pytest.LogCaptureFixture) -> None:
-    lines, _ = call_once(caplog, http(method=b"HEAD"), b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n")
+async def test_answer_to_head_has_no_body(caplog: pytest.LogCaptureFixture) -> None:
+    lines, _ = await call_once(caplog, http(method=b"HEAD"), b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n")
     assert lines == [
         "answer 4 2 0 0",
         "answer status 0 ",
@@ -288,27 +278,24 @@ def local_answer(status: int, words: str) -> list[str]:
     ],
     ids=["hung-up", "no-http", "bad-head", "timeout"],
 )
-def test_before_headers_all_is_an_answer(
+async def test_before_headers_all_is_an_answer(
     caplog: pytest.LogCaptureFixture, reply: bytes | None, status: int, words: str
 ) -> None:
-    lines, _ = call_once(caplog, http(timeout=300 if reply is None else 60_000), reply)
+    lines, _ = await call_once(caplog, http(timeout=300 if reply is None else 60_000), reply)
     assert lines == local_answer(status, words)
 
 
-def test_connection_refused(caplog: pytest.LogCaptureFixture) -> None:
-    lines, _ = call_once(caplog, http(), upstreams={"up": f"http://127.0.0.1:{free_port()}"})
+async def test_connection_refused(caplog: pytest.LogCaptureFixture) -> None:
+    lines, _ = await call_once(caplog, http(), upstreams={"up": f"http://127.0.0.1:{free_port()}"})
     assert lines == local_answer(503, RESET + "remote connection failure")
 
 
-def test_timeout_of_the_settings_bounds_what_the_plugin_asks(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: None) as (port, _):
-            upstreams = {"up": {"url": f"http://127.0.0.1:{port}", "timeout": 0.1}}
-            steps = [http(), http(timeout=60_000)]
-            async with plugged(conf(configure=steps), upstreams=upstreams):
-                await until(lambda: len(said(caplog, "answer header :status: 504")) == 2)
-
-    run(main)
+async def test_timeout_of_the_settings_bounds_what_the_plugin_asks(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: None) as (port, _):
+        upstreams = {"up": {"url": f"http://127.0.0.1:{port}", "timeout": 0.1}}
+        steps = [http(), http(timeout=60_000)]
+        async with plugged(conf(configure=steps), upstreams=upstreams):
+            await until(lambda: len(said(caplog, "answer header :status: 504")) == 2)
 
 
 @pytest.mark.parametrize(
@@ -319,63 +306,51 @@ def test_timeout_of_the_settings_bounds_what_the_plugin_asks(caplog: pytest.LogC
     ],
     ids=["cut", "too-large"],
 )
-def test_after_headers_all_is_a_failure(caplog: pytest.LogCaptureFixture, reply: bytes, limit: int) -> None:
-    lines, _ = call_once(caplog, http(), reply, settings={"limits": {"call_response": limit}})
+async def test_after_headers_all_is_a_failure(caplog: pytest.LogCaptureFixture, reply: bytes, limit: int) -> None:
+    lines, _ = await call_once(caplog, http(), reply, settings={"limits": {"call_response": limit}})
     assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
     assert "plugin 'callouts': HTTP call to 'up'" in caplog.text
 
 
-def test_timeout_in_the_body_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        # Keeps the connection, and says no more.
-        cut, script = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", conf(configure=[http(timeout=200)])
-        async with raw(lambda *_: cut) as (port, _), plugged(script, port):
-            await until(lambda: said(caplog, "answer"))
-
-    run(main)
+async def test_timeout_in_the_body_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    # Keeps the connection, and says no more.
+    cut, script = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", conf(configure=[http(timeout=200)])
+    async with raw(lambda *_: cut) as (port, _), plugged(script, port):
+        await until(lambda: said(caplog, "answer"))
     assert said(caplog, "^answer") == ["answer 4 0 0 0", "answer status 11 reset"]
 
 
-def test_status_of_a_failure_stays_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_status_of_a_failure_stays_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
     """Envoy never resets the code, and clears the message."""
 
     def answer(line: bytes, headers: dict[bytes, bytes], body: bytes) -> bytes:
         return OK if b"/ok" in line else b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
 
-    async def main() -> None:
-        script = conf(configure=[http(b"/cut")], answer=[http(b"/ok")])
-        async with raw(answer, closes=True) as (port, _), plugged(script, port):
-            await until(lambda: len(said(caplog, "answer status")) >= 2)
-
-    run(main)
+    script = conf(configure=[http(b"/cut")], answer=[http(b"/ok")])
+    async with raw(answer, closes=True) as (port, _), plugged(script, port):
+        await until(lambda: len(said(caplog, "answer status")) >= 2)
     assert said(caplog, "answer status")[:2] == ["answer status 11 reset", "answer status 11 "]
 
 
 # --- connections
 
 
-def test_connections_are_kept(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen):
-            async with plugged(conf(request_headers=[http(), "pause"], answer=["resume 0"]), port) as middleware:
-                for _ in range(5):
-                    assert (await request(middleware)).body == b"app"
-            assert len(seen.heads) == 5
-            assert seen.connections == 1
-
-    run(main)
+async def test_connections_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK) as (port, seen):
+        async with plugged(conf(request_headers=[http(), "pause"], answer=["resume 0"]), port) as middleware:
+            for _ in range(5):
+                assert (await request(middleware)).body == b"app"
+        assert len(seen.heads) == 5
+        assert seen.connections == 1
 
 
-def test_stale_connection_is_not_used_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK, closes=True) as (port, seen):
-            async with plugged(conf(request_headers=[http(), "pause"], answer=["resume 0"]), port) as middleware:
-                for _ in range(3):
-                    assert (await request(middleware)).body == b"app"
-                    await asyncio.sleep(0.05)
-            assert seen.connections == 3
-
-    run(main)
+async def test_stale_connection_is_not_used_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK, closes=True) as (port, seen):
+        async with plugged(conf(request_headers=[http(), "pause"], answer=["resume 0"]), port) as middleware:
+            for _ in range(3):
+                assert (await request(middleware)).body == b"app"
+                await asyncio.sleep(0.05)
+        assert seen.connections == 3
     assert len(said(caplog, "answer header :status: 200")) == 3
 
 
@@ -395,7 +370,7 @@ async def trailing(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["prior-knowledge", "alpn"])
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-def test_http2(caplog: pytest.LogCaptureFixture, tmp_path: Path, http2: bool, secure: bool) -> None:
+async def test_http2(caplog: pytest.LogCaptureFixture, tmp_path: Path, http2: bool, secure: bool) -> None:
     certificate = Certificate(tmp_path) if secure else None
     port = free_port()
     url = f"https://127.0.0.1:{port}" if secure else f"http://127.0.0.1:{port}"
@@ -403,12 +378,9 @@ def test_http2(caplog: pytest.LogCaptureFixture, tmp_path: Path, http2: bool, se
     more = [(b"connection", b"keep-alive"), (b"x-l", b"caf\xe9"), (b"te", b"trailers")]
     step = http(b"/a?b", method=b"POST", body=b"abc", more=more)
 
-    async def main() -> None:
-        script = conf(configure=[step])
-        async with hypercorn(trailing, port, certificate), plugged(script, upstreams={"up": upstream}):
-            await until(lambda: said(caplog, "answer body"))
-
-    run(main)
+    script = conf(configure=[step])
+    async with hypercorn(trailing, port, certificate), plugged(script, upstreams={"up": upstream}):
+        await until(lambda: said(caplog, "answer body"))
     lines = said(caplog, "^answer")
     version, method, path, *_ = answer_body(lines).split(b" ")
     assert (version, method, path) == (b"2" if http2 else b"1.1", b"POST", b"/a")
@@ -421,31 +393,25 @@ def test_http2(caplog: pytest.LogCaptureFixture, tmp_path: Path, http2: bool, se
 @pytest.mark.parametrize(
     ("verify", "status"), [(True, 503), (False, 200), ("own", 200)], ids=["unknown-ca", "not-verified", "own-ca"]
 )
-def test_certificates(caplog: pytest.LogCaptureFixture, tmp_path: Path, verify: bool | str, status: int) -> None:
+async def test_certificates(caplog: pytest.LogCaptureFixture, tmp_path: Path, verify: bool | str, status: int) -> None:
     certificate = Certificate(tmp_path)
 
-    async def main() -> None:
-        async with raw(lambda *_: OK, tls=certificate.context) as (port, _):
-            checked = str(certificate.file) if verify == "own" else verify
-            upstreams = {"up": {"url": f"https://127.0.0.1:{port}", "verify": checked}}
-            async with plugged(conf(configure=[http()]), upstreams=upstreams):
-                await until(lambda: said(caplog, "answer body"))
-
-    run(main)
+    async with raw(lambda *_: OK, tls=certificate.context) as (port, _):
+        checked = str(certificate.file) if verify == "own" else verify
+        upstreams = {"up": {"url": f"https://127.0.0.1:{port}", "verify": checked}}
+        async with plugged(conf(configure=[http()]), upstreams=upstreams):
+            await until(lambda: said(caplog, "answer body"))
     if status == 503:
         assert said(caplog, "^answer") == local_answer(503, RESET + "remote connection failure")
     else:
         assert f"answer header :status: {status}" in said(caplog)
 
 
-def test_tls_to_a_server_without(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        port = free_port()
-        upstreams = {"up": f"https://127.0.0.1:{port}"}
-        async with hypercorn(trailing, port), plugged(conf(configure=[http()]), upstreams=upstreams):
-            await until(lambda: said(caplog, "answer body"))
-
-    run(main)
+async def test_tls_to_a_server_without(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    upstreams = {"up": f"https://127.0.0.1:{port}"}
+    async with hypercorn(trailing, port), plugged(conf(configure=[http()]), upstreams=upstreams):
+        await until(lambda: said(caplog, "answer body"))
     assert said(caplog, "^answer") == local_answer(503, RESET + "remote connection failure")
 
 
@@ -467,7 +433,7 @@ def test_tls_to_a_server_without(caplog: pytest.LogCaptureFixture) -> None:
         "queue",
     ],
 )
-def test_from_every_callback(caplog: pytest.LogCaptureFixture, callback: str) -> None:
+async def test_from_every_callback(caplog: pytest.LogCaptureFixture, callback: str) -> None:
     steps: dict[str, list[str]] = {
         "configure": ["register 71"],
         "request_headers": ["enqueue 61", "period 5"],
@@ -479,281 +445,224 @@ def test_from_every_callback(caplog: pytest.LogCaptureFixture, callback: str) ->
         steps["tick"].append(http(b"/first"))
     steps.setdefault(callback, []).append(http(b"/" + callback.encode()))
 
-    async def main() -> list[bytes]:
-        async with raw(lambda *_: OK) as (port, seen), plugged(conf(**steps), port) as middleware:
-            response = await request(middleware, "POST", body=[b"x"])
-            assert response.body == b"app"
-            await until(lambda: len(said(caplog, "answer header :status: 200")) >= (2 if callback == "answer" else 1))
-            return list(seen.heads)
-
-    assert run(main)[-1].startswith(b"GET /" + callback.encode() + b" ")
+    async with raw(lambda *_: OK) as (port, seen), plugged(conf(**steps), port) as middleware:
+        response = await request(middleware, "POST", body=[b"x"])
+        assert response.body == b"app"
+        await until(lambda: len(said(caplog, "answer header :status: 200")) >= (2 if callback == "answer" else 1))
+        assert list(seen.heads)[-1].startswith(b"GET /" + callback.encode() + b" ")
 
 
-def test_from_on_vm_start(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, _), plugged("", port, vm_conf=conf(vm_start=[http()])):
-            await until(lambda: said(caplog, "answer header :status: 200"))
-
-    run(main)
+async def test_from_on_vm_start(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK) as (port, _), plugged("", port, vm_conf=conf(vm_start=[http()])):
+        await until(lambda: said(caplog, "answer header :status: 200"))
 
 
-def test_from_the_end_of_a_root_context_nothing_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen):
-            async with plugged(conf(root_done=[http(), "period 5"], tick=["period 5"]), port):
-                pass
-            await asyncio.sleep(0.05)
-            assert seen.heads == []
-
-    run(main)
+async def test_from_the_end_of_a_root_context_nothing_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK) as (port, seen):
+        async with plugged(conf(root_done=[http(), "period 5"], tick=["period 5"]), port):
+            pass
+        await asyncio.sleep(0.05)
+        assert seen.heads == []
     assert said(caplog) == ["root_done http up = 0 token 4", "root_done period 5 = 0"]
 
 
-def test_several_plugins_of_a_chain_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_several_plugins_of_a_chain_at_once(caplog: pytest.LogCaptureFixture) -> None:
     """The first two call and pause in turn; the third calls without waiting for its answer."""
     waiting = conf(request_headers=[http(b"/wait"), "pause"], answer=["header 0 :path", "resume 0"])
     asking = conf(request_headers=[http(b"/ask")])
 
-    async def main() -> Response:
-        async with raw(lambda *_: OK) as (port, seen), plugged([waiting, waiting, asking], port) as middleware:
-            response = await request(middleware, path="/here?x")
-            await until(lambda: said(caplog, "answer header :status", plugin="third"))
-            assert sorted(head.split()[1] for head in seen.heads) == [b"/ask", b"/wait", b"/wait"]
-            return response
-
-    assert run(main).body == b"app"
+    async with raw(lambda *_: OK) as (port, seen), plugged([waiting, waiting, asking], port) as middleware:
+        response = await request(middleware, path="/here?x")
+        await until(lambda: said(caplog, "answer header :status", plugin="third"))
+        assert sorted(head.split()[1] for head in seen.heads) == [b"/ask", b"/wait", b"/wait"]
+        assert response.body == b"app"
     for plugin in ("callouts", "second"):
         assert said(caplog, "answer header 0|resume", plugin) == ["answer header 0 = 0 /here?x", "answer resume 0 = 0"]
 
 
-def test_many_at_once_each_resumes_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(request_headers=[http(), http(b"/2"), "pause"], answer=["resume 0"])
-        async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
-            responses = await asyncio.gather(*(request(middleware, path=f"/{index}") for index in range(60)))
-            assert [response.body for response in responses] == [b"app"] * 60
-            await until(lambda: len(said(caplog, "^answer [0-9]")) == 120)
-            assert len(seen.heads) == 120
-
-    run(main)
+async def test_many_at_once_each_resumes_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(request_headers=[http(), http(b"/2"), "pause"], answer=["resume 0"])
+    async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
+        responses = await asyncio.gather(*(request(middleware, path=f"/{index}") for index in range(60)))
+        assert [response.body for response in responses] == [b"app"] * 60
+        await until(lambda: len(said(caplog, "^answer [0-9]")) == 120)
+        assert len(seen.heads) == 120
     tokens = [line.split()[1] for line in said(caplog, "^answer [0-9]")]
     assert len(set(tokens)) == 120
 
 
-def test_more_calls_than_connections_wait_and_more_still_overflow(
+async def test_more_calls_than_connections_wait_and_more_still_overflow(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at Envoy's circuit breaker: each call beyond costs nothing, and those that wait have their turn."""
     monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_CONNECTIONS", 2)
     monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_PENDING", 1)
 
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen):
-            async with plugged(conf(configure=[http()] * 5), port):
-                await until(lambda: len(said(caplog, "^answer [0-9]")) == 5)
-            assert (len(seen.heads), seen.connections) == (3, 2)
-
-    run(main)
+    async with raw(lambda *_: OK) as (port, seen):
+        async with plugged(conf(configure=[http()] * 5), port):
+            await until(lambda: len(said(caplog, "^answer [0-9]")) == 5)
+        assert (len(seen.heads), seen.connections) == (3, 2)
     overflow = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
     assert said(caplog, "^answer body").count(f"answer body {overflow.hex()}") == 2
 
 
-def test_stream_of_an_answer_may_be_gone(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(request_headers=[http()], answer=["resume 0"])
-        async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-            assert (await request(middleware)).body == b"app"
-            await until(lambda: said(caplog, "answer header :status: 200"))
-            assert (await request(middleware)).body == b"app"
-
-    run(main)
+async def test_stream_of_an_answer_may_be_gone(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(request_headers=[http()], answer=["resume 0"])
+    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
+        assert (await request(middleware)).body == b"app"
+        await until(lambda: said(caplog, "answer header :status: 200"))
+        assert (await request(middleware)).body == b"app"
     assert "answer without a stream" in said(caplog)
     assert "VM failed" not in caplog.text
 
 
-def test_answer_may_answer_the_client(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        script = conf(request_headers=[http(), "pause"], answer=["reply 403", "resume 0"])
-        async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-            return await request(middleware)
-
-    response = run(main)
+async def test_answer_may_answer_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(request_headers=[http(), "pause"], answer=["reply 403", "resume 0"])
+    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
+        response = await request(middleware)
     assert (response.status, response.body) == (403, b"replied")
 
 
-def test_response_waits_for_an_answer(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        script = conf(response_headers=[http(), "pause"], answer=["header 2 :status", "resume 1"])
-        async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-            return await request(middleware)
-
-    assert run(main).body == b"app"
+async def test_response_waits_for_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(response_headers=[http(), "pause"], answer=["header 2 :status", "resume 1"])
+    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
+        assert (await request(middleware)).body == b"app"
     assert said(caplog, "answer header 2") == ["answer header 2 = 0 200"]
 
 
-def test_pending_calls_end_with_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: None) as (port, seen):
-            async with plugged(conf(configure=[http()] * 5), port):
-                await until(lambda: len(seen.heads) == 5)
-            await asyncio.sleep(0.05)
-
-    run(main)
+async def test_pending_calls_end_with_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: None) as (port, seen):
+        async with plugged(conf(configure=[http()] * 5), port):
+            await until(lambda: len(seen.heads) == 5)
+        await asyncio.sleep(0.05)
     assert said(caplog, "answer") == []
 
 
-def test_call_without_a_timeout_leaves_the_pause_to_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        script, settings = conf(request_headers=[http(timeout=0), "pause"]), {"pause_timeout": 0.1}
-        async with raw(lambda *_: None) as (port, _), plugged(script, port, settings=settings) as middleware:
-            return await request(middleware)
-
-    assert run(main).status == 504
+async def test_call_without_a_timeout_leaves_the_pause_to_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    script, settings = conf(request_headers=[http(timeout=0), "pause"]), {"pause_timeout": 0.1}
+    async with raw(lambda *_: None) as (port, _), plugged(script, port, settings=settings) as middleware:
+        assert (await request(middleware)).status == 504
     assert "plugin 'callouts': paused a stream for 0.1 s: it is answered 504" in caplog.text
 
 
-def test_client_that_leaves_ends_the_pause(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(request_headers=[http(), "pause"], done=["period 0"])
-        async with raw(lambda *_: None) as (port, _), plugged(script, port) as middleware:
-            response = await request(middleware, "POST", body=[b"a"], stays=False)
-            assert response.messages == []
-
-    run(main)
+async def test_client_that_leaves_ends_the_pause(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(request_headers=[http(), "pause"], done=["period 0"])
+    async with raw(lambda *_: None) as (port, _), plugged(script, port) as middleware:
+        response = await request(middleware, "POST", body=[b"a"], stays=False)
+        assert response.messages == []
     assert said(caplog, "done") == ["done period 0 = 0"]
 
 
 @pytest.mark.parametrize("how", ["disconnect", "cancelled"])
-def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, how: str) -> None:
+async def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, how: str) -> None:
     """Not those of a request that has had its answer, nor what a plugin asks for when it is told of the end."""
 
     def calls() -> int:
         return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
 
-    async def main() -> None:
-        script = conf(request_headers=[http(b"/ask", timeout=60_000), "pause"], log=[http(b"/log")])
-        async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
-            asked = asyncio.ensure_future(request(middleware, stays=how != "disconnect"))
-            if how == "cancelled":
-                await until(lambda: seen.heads)
-                asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-            await until(lambda: seen.heads and seen.heads[-1].startswith(b"GET /log "))
-            await until(lambda: calls() == 1)
-
-    run(main)
+    script = conf(request_headers=[http(b"/ask", timeout=60_000), "pause"], log=[http(b"/log")])
+    async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
+        asked = asyncio.ensure_future(request(middleware, stays=how != "disconnect"))
+        if how == "cancelled":
+            await until(lambda: seen.heads)
+            asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await until(lambda: seen.heads and seen.heads[-1].startswith(b"GET /log "))
+        await until(lambda: calls() == 1)
     assert said(caplog, "^answer") == ["answer 4 0 0 0", "answer status 11 reset", "answer without a stream"]
 
 
-def test_call_that_nobody_waits_for_outlives_its_request(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen):
-            async with plugged(conf(request_headers=[http()]), port) as middleware:
-                assert (await request(middleware, stays=False)).body == b"app"
-                await until(lambda: said(caplog, "answer header :status: 200"))
-            assert len(seen.heads) == 1
-
-    run(main)
+async def test_call_that_nobody_waits_for_outlives_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK) as (port, seen):
+        async with plugged(conf(request_headers=[http()]), port) as middleware:
+            assert (await request(middleware, stays=False)).body == b"app"
+            await until(lambda: said(caplog, "answer header :status: 200"))
+        assert len(seen.heads) == 1
 
 
-def test_call_of_a_callback_that_trapped_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(request_headers=[http(), "trap"])
-        async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
-            assert (await request(middleware)).status == 503
-            await asyncio.sleep(0.05)
-            assert seen.heads == []
-
-    run(main)
+async def test_call_of_a_callback_that_trapped_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    script = conf(request_headers=[http(), "trap"])
+    async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
+        assert (await request(middleware)).status == 503
+        await asyncio.sleep(0.05)
+        assert seen.heads == []
 
 
-def test_calls_of_a_vm_that_failed_end_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_calls_of_a_vm_that_failed_end_with_it(caplog: pytest.LogCaptureFixture) -> None:
     """Or an upstream that never answers keeps the dead VM, with all its memory."""
 
     def under_way() -> int:
         return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
 
-    async def main() -> None:
-        script = conf(request_headers=[http(), "period 50", "pause"], tick=["trap"])
-        async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
-            asked = asyncio.ensure_future(request(middleware))
-            await until(lambda: seen.heads)
-            assert under_way() == 1
-            assert (await asked).status == 503
-            await until(lambda: not under_way())
-            seen.over.set()
-            await asyncio.sleep(0.05)
-
-    run(main)
+    script = conf(request_headers=[http(), "period 50", "pause"], tick=["trap"])
+    async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
+        asked = asyncio.ensure_future(request(middleware))
+        await until(lambda: seen.heads)
+        assert under_way() == 1
+        assert (await asked).status == 503
+        await until(lambda: not under_way())
+        seen.over.set()
+        await asyncio.sleep(0.05)
     assert said(caplog, "answer") == []
 
 
-def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with raw(lambda *_: OK) as (port, seen):
-            script = conf(configure=[http(), "refuse"])
-            with pytest.raises(PluginStartError, match="on_configure answered false"):
-                async with plugged(script, port):
-                    raise AssertionError("it did not refuse")
-            # Another plugin of the same VM starts: what the first one asked for must be forgotten by then.
-            file = str(PLUGINS / "callouts/c.wasm")
-            plugins = [
-                {"name": "refusing", "file": file, "conf": script, "failure_policy": "fail_open"},
-                {"name": "callouts", "file": file, "conf": ""},
-            ]
-            async with plugged("", port, settings={"plugins": plugins}):
-                await asyncio.sleep(0.05)
-            assert seen.heads == []
-
-    run(main)
+async def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with raw(lambda *_: OK) as (port, seen):
+        script = conf(configure=[http(), "refuse"])
+        with pytest.raises(PluginStartError, match="on_configure answered false"):
+            async with plugged(script, port):
+                raise AssertionError("it did not refuse")
+        # Another plugin of the same VM starts: what the first one asked for must be forgotten by then.
+        file = str(PLUGINS / "callouts/c.wasm")
+        plugins = [
+            {"name": "refusing", "file": file, "conf": script, "failure_policy": "fail_open"},
+            {"name": "callouts", "file": file, "conf": ""},
+        ]
+        async with plugged("", port, settings={"plugins": plugins}):
+            await asyncio.sleep(0.05)
+        assert seen.heads == []
     assert said(caplog, "http", plugin="refusing") == ["configure http up = 0 token 4"]
 
 
 @pytest.mark.parametrize(
     "reply", [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"what"], ids=["after headers", "before"]
 )
-def test_lines_about_calls_that_fail_are_as_many_as_a_plugin_may_write(
+async def test_lines_about_calls_that_fail_are_as_many_as_a_plugin_may_write(
     caplog: pytest.LogCaptureFixture, reply: bytes
 ) -> None:
     calls, most = 30, 4
 
-    async def main() -> None:
-        async with raw(lambda *_: reply, closes=True) as (port, seen):
-            plugin = {"name": "callouts", "file": PLUGINS / "callouts/c.wasm", "conf": conf(configure=[http()] * calls)}
-            settings = {
-                "plugins": [{**plugin, "log_level": "critical"}],
-                "limits": {"log_lines_per_second": most},
-            }
-            async with plugged("", port, settings=settings):
-                await until(lambda: len(seen.heads) == calls)
-                await asyncio.sleep(0.05)
-
     began = time.monotonic()
-    run(main)
+    async with raw(lambda *_: reply, closes=True) as (port, seen):
+        plugin = {"name": "callouts", "file": PLUGINS / "callouts/c.wasm", "conf": conf(configure=[http()] * calls)}
+        settings = {
+            "plugins": [{**plugin, "log_level": "critical"}],
+            "limits": {"log_lines_per_second": most},
+        }
+        async with plugged("", port, settings=settings):
+            await until(lambda: len(seen.heads) == calls)
+            await asyncio.sleep(0.05)
     seconds = int(time.monotonic() - began) + 2
     told = [record for record in caplog.records if "HTTP call to 'up'" in record.getMessage()]
     assert 0 < len(told) <= most * seconds
     assert "logs more than 4 lines a second" in caplog.text
 
 
-def test_call_that_fails_for_no_known_reason_is_answered_too(
+async def test_call_that_fails_for_no_known_reason_is_answered_too(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(upstream: Upstream, call: HttpCall) -> NoReturn:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Upstream, "request", broken)
-    lines, _ = call_once(caplog, http())
+    lines, _ = await call_once(caplog, http())
     assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
     assert "plugin 'callouts': HTTP call to 'up': RuntimeError: a bug" in caplog.text
 
 
-def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h2", None)
 
-    async def main() -> None:
-        with pytest.raises(MissingExtraError, match="upstream 'up' wants http2: pip install 'asgi-wasm\\[http2\\]'"):
-            async with plugged("", upstreams={"up": {"url": "http://127.0.0.1:9", "http2": True}}):
-                raise AssertionError("it started")
-
-    run(main)
+    with pytest.raises(MissingExtraError, match="upstream 'up' wants http2: pip install 'asgi-wasm\\[http2\\]'"):
+        async with plugged("", upstreams={"up": {"url": "http://127.0.0.1:9", "http2": True}}):
+            raise AssertionError("it started")

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import Wrap
 
 SCRIPT = """
@@ -18,20 +18,17 @@ request_headers: log 4 "error"
 """
 
 
-def logged(wrap: Wrap, caplog: pytest.LogCaptureFixture, **entry: object) -> list[logging.LogRecord]:
-    async def main() -> None:
+async def logged(wrap: Wrap, caplog: pytest.LogCaptureFixture, **entry: object) -> list[logging.LogRecord]:
+    with caplog.at_level(logging.DEBUG, logger="asgi_wasm.plugin.probe"):
         app = wrap(answering(), "probe/abi_0_2_1", conf=SCRIPT, vm_id="v", **entry)
         async with app:
             await request(app, headers=[(b"x-request-id", b"r-1")])
-
-    with caplog.at_level(logging.DEBUG, logger="asgi_wasm.plugin.probe"):
-        run(main)
     # The probe itself tells of every call.
     return [record for record in caplog.records if record.getMessage() in ("starting", "debug", "info", "error")]
 
 
-def test_where_a_record_is_from(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    starting, *of_request = logged(wrap, caplog)
+async def test_where_a_record_is_from(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    starting, *of_request = await logged(wrap, caplog)
     assert [starting.__dict__[key] for key in ("plugin", "vm_id", "request_id")] == ["probe", "v", ""]
     assert len(of_request) == 3
     for record in of_request:
@@ -40,5 +37,5 @@ def test_where_a_record_is_from(wrap: Wrap, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(("level", "words"), [("info", ["starting", "info", "error"]), ("ERROR", ["error"])])
-def test_a_level_of_its_own(wrap: Wrap, caplog: pytest.LogCaptureFixture, level: str, words: list[str]) -> None:
-    assert [record.getMessage() for record in logged(wrap, caplog, log_level=level)] == words
+async def test_a_level_of_its_own(wrap: Wrap, caplog: pytest.LogCaptureFixture, level: str, words: list[str]) -> None:
+    assert [record.getMessage() for record in await logged(wrap, caplog, log_level=level)] == words

@@ -13,24 +13,19 @@ from asgi_wasm import PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.memory import MemorySharedData
-from tests.driving import Response, answering, request, run, until
+from tests.driving import Response, answering, request, until
 from tests.plugins.conftest import Wrap
 
 TRAILERS: dict[str, Any] = {"extensions": {"http.response.trailers": {}}}
 
 
-def asked(wrap: Wrap, app: Any, file: str, entry: dict[str, Any] | None = None, **what: Any) -> Response:
+async def asked(wrap: Wrap, app: Any, file: str, entry: dict[str, Any] | None = None, **what: Any) -> Response:
     """The answer to one request."""
-
-    async def main() -> Response:
-        middleware = wrap(app, file, **(entry or {}))
-        await middleware.start()
-        response = await request(middleware, **what)
-        await middleware.stop()
-        return response
-
-    answer: Response = run(main)
-    return answer
+    middleware = wrap(app, file, **(entry or {}))
+    await middleware.start()
+    response = await request(middleware, **what)
+    await middleware.stop()
+    return response
 
 
 async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,14 +45,14 @@ async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
 # --- headers, in Rust
 
 
-def test_headers_both_ways(wrap: Wrap) -> None:
+async def test_headers_both_ways(wrap: Wrap) -> None:
     conf = {
         "request": {"remove": ["x-old"], "set": {"x-set": "1"}, "add": {"x-twice": "2"}},
         "response": {"remove": ["got-x-set"], "set": {"x-plugin": "rust"}, "add": {"got-host": "more"}},
         "path": "/new?q=1",
     }
     sent = [(b"x-old", b"1"), (b"x-set", b"old"), (b"x-twice", b"1"), (b"x-raw", b"\xff")]
-    response = asked(wrap, mirror, "headers/rust", {"conf": conf}, path="/old", headers=sent)
+    response = await asked(wrap, mirror, "headers/rust", {"conf": conf}, path="/old", headers=sent)
     got = response.headers
     assert [value for name, value in got if name == b"got-x-twice"] == [b"1", b"2"]
     assert [value for name, value in got if name == b"got-host"] == [b"example.test", b"more"]
@@ -75,9 +70,9 @@ def test_headers_both_ways(wrap: Wrap) -> None:
     assert (names[b"x-seen-status"], names[b"x-seen-end-of-stream"]) == (b"200", b"false")
 
 
-def test_headers_refuses_a_conf(wrap: Wrap) -> None:
+async def test_headers_refuses_a_conf(wrap: Wrap) -> None:
     with pytest.raises(PluginStartError, match="its last words: headers: "):
-        asked(wrap, mirror, "headers/rust", {"conf": "["})
+        await asked(wrap, mirror, "headers/rust", {"conf": "["})
 
 
 # --- body, in Go
@@ -94,11 +89,11 @@ def test_headers_refuses_a_conf(wrap: Wrap) -> None:
     ],
 )
 @pytest.mark.parametrize("direction", ["request", "response"])
-def test_body(wrap: Wrap, direction: str, mode: str, chunks: list[bytes], whole: bytes) -> None:
+async def test_body(wrap: Wrap, direction: str, mode: str, chunks: list[bytes], whole: bytes) -> None:
     conf = {"direction": direction, "mode": mode, "text": "X"}
     app = mirror if direction == "request" else answering(b"ab", b"cd")
     body = [b"ab", b"cd"] if direction == "request" else []
-    response = asked(wrap, app, "body/go", {"conf": conf}, method="POST", body=body)
+    response = await asked(wrap, app, "body/go", {"conf": conf}, method="POST", body=body)
     assert response.body == whole
     if direction == "response":
         assert [chunk for chunk in response.chunks if chunk] == chunks
@@ -106,15 +101,15 @@ def test_body(wrap: Wrap, direction: str, mode: str, chunks: list[bytes], whole:
         assert response.header(b"got-content-length") is None
 
 
-def test_body_that_keeps_a_content_length(wrap: Wrap) -> None:
+async def test_body_that_keeps_a_content_length(wrap: Wrap) -> None:
     """The host makes it true where it can: the whole body came at once."""
     conf = {"direction": "response", "mode": "append", "text": "!", "keep_content_length": True}
     app = answering(b"abc", headers=[(b"content-length", b"3")])
-    response = asked(wrap, app, "body/go", {"conf": conf})
+    response = await asked(wrap, app, "body/go", {"conf": conf})
     assert (response.body, response.header(b"content-length")) == (b"abc!", b"4")
 
 
-def test_body_whose_end_comes_in_a_message_of_its_own(wrap: Wrap) -> None:
+async def test_body_whose_end_comes_in_a_message_of_its_own(wrap: Wrap) -> None:
     """The last callback has nothing of the body, and may add to it nevertheless."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,12 +118,12 @@ def test_body_whose_end_comes_in_a_message_of_its_own(wrap: Wrap) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     conf = {"direction": "response", "mode": "append", "text": "X"}
-    assert asked(wrap, app, "body/go", {"conf": conf}).body == b"abX"
+    assert (await asked(wrap, app, "body/go", {"conf": conf})).body == b"abX"
 
 
-def test_body_refuses_a_conf(wrap: Wrap) -> None:
+async def test_body_refuses_a_conf(wrap: Wrap) -> None:
     with pytest.raises(PluginStartError, match="no such mode"):
-        asked(wrap, mirror, "body/go", {"conf": {"mode": "lower"}})
+        await asked(wrap, mirror, "body/go", {"conf": {"mode": "lower"}})
 
 
 # --- local_reply, in AssemblyScript
@@ -143,13 +138,13 @@ def test_body_refuses_a_conf(wrap: Wrap) -> None:
         ("response_body", ["request_headers", "request_body", "response_headers", "response_body", "on_log 403"]),
     ],
 )
-def test_local_reply(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, callbacks: list[str]) -> None:
+async def test_local_reply(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, callbacks: list[str]) -> None:
     """A reply to the request passes the plugin's own response callbacks; one that replaces a response does not."""
     conf = {"phase": phase, "body": "no", "details": "because", "headers": {"x-why": "1"}}
     entry = {"conf": conf, "root_id": "local_reply"}
     app = answering(b"app", headers=[(b"content-length", b"3")])
     with caplog.at_level(logging.INFO, logger="asgi_wasm.plugin"):
-        response = asked(wrap, app, "local_reply/assemblyscript", entry, method="POST", body=[b"x"])
+        response = await asked(wrap, app, "local_reply/assemblyscript", entry, method="POST", body=[b"x"])
     assert (response.status, response.body, response.header(b"x-why")) == (403, b"no", b"1")
     assert response.header(b"content-length") == b"2"
     # (This SDK aborts in the `on_delete` of its root context, when all is over.)
@@ -158,19 +153,19 @@ def test_local_reply(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, c
     assert said == callbacks
 
 
-def test_local_reply_to_a_grpc_request(wrap: Wrap) -> None:
+async def test_local_reply_to_a_grpc_request(wrap: Wrap) -> None:
     conf = {"body": "not you", "grpc_status": 7}
     entry = {"conf": conf, "root_id": "local_reply"}
     headers = [(b"content-type", b"application/grpc")]
-    response = asked(wrap, mirror, "local_reply/assemblyscript", entry, headers=headers)
+    response = await asked(wrap, mirror, "local_reply/assemblyscript", entry, headers=headers)
     assert (response.status, response.body) == (200, b"")
     assert response.header(b"grpc-status") == b"7"
     assert response.header(b"grpc-message") == b"not you"
 
 
-def test_local_reply_aborts_on_a_bad_conf(wrap: Wrap) -> None:
+async def test_local_reply_aborts_on_a_bad_conf(wrap: Wrap) -> None:
     with pytest.raises(PluginStartError, match="it trapped while starting"):
-        asked(wrap, mirror, "local_reply/assemblyscript", {"conf": "{", "root_id": "local_reply"})
+        await asked(wrap, mirror, "local_reply/assemblyscript", {"conf": "{", "root_id": "local_reply"})
 
 
 # --- counter, in AssemblyScript
@@ -246,7 +241,7 @@ async def test_queue_and_timer(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["made", "found"])
-def test_trailers(wrap: Wrap, made: bool) -> None:
+async def test_trailers(wrap: Wrap, made: bool) -> None:
     """Found ones get one more. ASGI needs them announced with the head, so made ones end here."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,7 +250,7 @@ def test_trailers(wrap: Wrap, made: bool) -> None:
         if not made:
             await send({"type": "http.response.trailers", "headers": [(b"x-app", b"1")]})
 
-    response = asked(wrap, app, "trailers/c", {"conf": "value"}, **TRAILERS)
+    response = await asked(wrap, app, "trailers/c", {"conf": "value"}, **TRAILERS)
     assert (response.body, response.complete) == (b"app", True)
     last = response.messages[-1]
     if made:
@@ -264,9 +259,9 @@ def test_trailers(wrap: Wrap, made: bool) -> None:
         assert last["headers"] == [(b"x-app", b"1"), (b"x-plugin-trailer", b"value")]
 
 
-def test_trailers_of_a_request_end_at_the_border(wrap: Wrap) -> None:
+async def test_trailers_of_a_request_end_at_the_border(wrap: Wrap) -> None:
     """ASGI has none: the body ends where they would come."""
-    response = asked(wrap, mirror, "trailers/c", method="POST", body=[b"ab", b"cd"])
+    response = await asked(wrap, mirror, "trailers/c", method="POST", body=[b"ab", b"cd"])
     assert response.body == b"abcd"
 
 
@@ -274,14 +269,14 @@ def test_trailers_of_a_request_end_at_the_border(wrap: Wrap) -> None:
 
 
 @pytest.mark.parametrize("root_id", ["first", "second"])
-def test_root_id(wrap: Wrap, root_id: str) -> None:
-    response = asked(wrap, mirror, "root_id/assemblyscript", {"root_id": root_id})
+async def test_root_id(wrap: Wrap, root_id: str) -> None:
+    response = await asked(wrap, mirror, "root_id/assemblyscript", {"root_id": root_id})
     assert response.header(b"x-root-id") == root_id.encode()
 
 
-def test_unknown_root_id(wrap: Wrap) -> None:
+async def test_unknown_root_id(wrap: Wrap) -> None:
     with pytest.raises(PluginStartError, match="it trapped while starting"):
-        asked(wrap, mirror, "root_id/assemblyscript", {"root_id": "third"})
+        await asked(wrap, mirror, "root_id/assemblyscript", {"root_id": "third"})
 
 
 # --- all at once

@@ -10,7 +10,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from tests.conformance.probe.script import in_phase, pairs
-from tests.driving import Response, answering, request, run
+from tests.driving import Response, answering, request
 from tests.plugins.conftest import PLUGINS, Wrap
 
 _REPLY = 'send_local_response 418 "my  details" "body" "" -1'
@@ -21,21 +21,16 @@ def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("asgi_wasm.plugin.")]
 
 
-def probe(
+async def probe(
     wrap: Wrap, caplog: pytest.LogCaptureFixture, text: str, *, early: str = "", abi: str = "0_2_1", **asked: Any
 ) -> tuple[list[str], Response]:
     """The lines of one request through one probe, and what the client got."""
-
-    async def main() -> Response:
+    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
         env = {"PROBE": early} if early else {}
         app = wrap(answering(b"response"), f"probe/abi_{abi}", {"up": "http://127.0.0.1:9"}, conf=text, env=env)
         await app.start()
         response = await request(app, "POST", body=[b"request"], **asked)
         await app.stop()
-        return response
-
-    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        response: Response = run(main)
     return _lines(caplog), response
 
 
@@ -114,48 +109,50 @@ def results(lines: list[str]) -> list[str]:
         ),
     ],
 )
-def test_answers(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, commands: str, expected: list[str]) -> None:
-    lines, response = probe(wrap, caplog, in_phase(f"{phase}@1", commands))
+async def test_answers(
+    wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, commands: str, expected: list[str]
+) -> None:
+    lines, response = await probe(wrap, caplog, in_phase(f"{phase}@1", commands))
     assert results(lines) == expected
     assert response.complete
 
 
-def test_a_map_that_is_not_there_in_the_log_of_0_1_0(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    lines, _ = probe(wrap, caplog, in_phase("log", 'get_header_map_value 1 "x"'), abi="0_1_0")
+async def test_a_map_that_is_not_there_in_the_log_of_0_1_0(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+    lines, _ = await probe(wrap, caplog, in_phase("log", 'get_header_map_value 1 "x"'), abi="0_1_0")
     assert results(lines) == ['0 -> ""']
 
 
-def test_pairs_with_more_behind_them_are_none(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_pairs_with_more_behind_them_are_none(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     good = pairs((b":status", b"201"))
     commands = f'set_header_map_pairs 2 {good[:-1]}more"\nget_header_map_size 2\nset_header_map_pairs 2 {good}'
-    lines, response = probe(wrap, caplog, in_phase("response_headers", commands))
+    lines, response = await probe(wrap, caplog, in_phase("response_headers", commands))
     assert results(lines) == ["0", "0 -> 0", "0"]
     assert response.status == 201
 
 
-def test_the_configuration_is_not_there_in_vm_start(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_configuration_is_not_there_in_vm_start(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     early = "".join(in_phase(phase, "get_buffer_bytes 7 0 4") for phase in ("root_create", "vm_start", "configure"))
-    lines, _ = probe(wrap, caplog, "conf", early=early)
+    lines, _ = await probe(wrap, caplog, "conf", early=early)
     assert results(lines) == ['0 -> "conf"', "1", '0 -> "conf"']
 
 
-def test_the_first_of_two_replies_counts(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_of_two_replies_counts(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     watch = in_phase("log", 'get_property "response\\x00code_details"\nget_property "response\\x00size"')
-    lines, response = probe(wrap, caplog, in_phase("request_headers", f"{_REPLY}\n{_OTHER}\nreturn 1") + watch)
+    lines, response = await probe(wrap, caplog, in_phase("request_headers", f"{_REPLY}\n{_OTHER}\nreturn 1") + watch)
     assert (response.status, response.body) == (418, b"body")
     assert results(lines)[2:] == ['0 -> "my_details"', '0 -> "\\x04\\x00\\x00\\x00\\x00\\x00\\x00\\x00"']
 
 
-def test_a_reply_to_ones_own_reply_replaces_it(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reply_to_ones_own_reply_replaces_it(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     text = in_phase("request_headers", f"{_REPLY}\nreturn 1") + in_phase("response_headers", f"{_OTHER}\nreturn 1")
-    _, response = probe(wrap, caplog, text)
+    _, response = await probe(wrap, caplog, text)
     assert (response.status, response.body) == (403, b"other")
 
 
 @pytest.mark.parametrize(("content_type", "status"), [(b"application/grpc", 200), (b"application/grpc-web", 403)])
-def test_a_reply_to_grpc(wrap: Wrap, caplog: pytest.LogCaptureFixture, content_type: bytes, status: int) -> None:
+async def test_a_reply_to_grpc(wrap: Wrap, caplog: pytest.LogCaptureFixture, content_type: bytes, status: int) -> None:
     text = in_phase("request_headers", f'send_local_response 403 "" "" {pairs((b":status", b"418"))} -1\nreturn 1')
-    _, response = probe(wrap, caplog, text, headers=[(b"content-type", content_type)])
+    _, response = await probe(wrap, caplog, text, headers=[(b"content-type", content_type)])
     assert response.status == status
 
 
@@ -217,7 +214,7 @@ async def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplo
     ]
 
 
-def test_hostcalls_that_no_starting_module_may_make(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_hostcalls_that_no_starting_module_may_make(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
     app = wrap(answering(), "probe/abi_0_2_1", env={"PROBE": "initialize: get_current_time_nanoseconds $3\n"})
     with pytest.raises(Exception, match="restricted_callback"):
-        run(app.start)
+        await app.start()

@@ -14,14 +14,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from asgi_wasm import WasmMiddleware, status_app
-from tests.driving import run
 from tests.plugins.conftest import PLUGINS
 
 HERE = ("127.0.0.1", 50000)
 FAULT = str(PLUGINS / "fault_injection" / "rust.wasm")
 
 
-def serve(
+async def serve(
     body: Callable[[httpx.AsyncClient, WasmMiddleware], Awaitable[None]],
     settings: Any = None,
     *,
@@ -33,20 +32,17 @@ def serve(
     secret = '{"http_status": 200, "percentage": 0, "body": "secret"}'
     plugins = [{"name": "p", "file": FAULT, "conf": secret}]
 
-    async def main() -> None:
-        app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("app"))])
-        middleware = WasmMiddleware(app, settings=settings or {"plugins": plugins})
-        app.router.routes.append(Mount("/_wasm", status_app(middleware, token=token)))
-        async with (
-            middleware,
-            httpx.AsyncClient(transport=httpx.ASGITransport(middleware, client=client), base_url=base) as http,
-        ):
-            await body(http, middleware)
-
-    run(main)
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("app"))])
+    middleware = WasmMiddleware(app, settings=settings or {"plugins": plugins})
+    app.router.routes.append(Mount("/_wasm", status_app(middleware, token=token)))
+    async with (
+        middleware,
+        httpx.AsyncClient(transport=httpx.ASGITransport(middleware, client=client), base_url=base) as http,
+    ):
+        await body(http, middleware)
 
 
-def test_the_page_and_the_same_as_json() -> None:
+async def test_the_page_and_the_same_as_json() -> None:
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
         page = await http.get("/_wasm/")
         assert page.status_code == 200 and "<!doctype html>" in page.text
@@ -63,7 +59,7 @@ def test_the_page_and_the_same_as_json() -> None:
         assert "secret" not in shown.text
         assert (await http.get("/_wasm/health")).text == "ok\n"
 
-    serve(body)
+    await serve(body)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +77,7 @@ def test_the_page_and_the_same_as_json() -> None:
         (HERE, "http://127.0.0.1.evil.test", {}, 403),
     ],
 )
-def test_closed_to_all_but_this_machine(
+async def test_closed_to_all_but_this_machine(
     client: tuple[str, int], base: str, headers: dict[str, str], status: int
 ) -> None:
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
@@ -92,13 +88,13 @@ def test_closed_to_all_but_this_machine(
         assert reloaded.status_code == status
         assert (await http.get("/_wasm/health", headers=headers)).status_code == 200
 
-    serve(body, client=client, base=base)
+    await serve(body, client=client, base=base)
 
 
 @pytest.mark.parametrize(
     ("given", "status"), [(None, 403), ("Bearer wrong", 403), ("sesame", 403), ("Bearer sesame", 200)]
 )
-def test_a_token(given: str | None, status: int) -> None:
+async def test_a_token(given: str | None, status: int) -> None:
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
         headers = {} if given is None else {"authorization": given}
         assert (await http.get("/_wasm/status.json", headers=headers)).status_code == status
@@ -106,8 +102,8 @@ def test_a_token(given: str | None, status: int) -> None:
         assert reloaded.status_code == status
 
     # From elsewhere; and being here does not help without it.
-    serve(body, token="sesame", client=("192.0.2.1", 1), base="http://any.test")
-    serve(body, token="sesame")
+    await serve(body, token="sesame", client=("192.0.2.1", 1), base="http://any.test")
+    await serve(body, token="sesame")
 
 
 def test_an_empty_token_is_a_mistake() -> None:
@@ -115,7 +111,7 @@ def test_an_empty_token_is_a_mistake() -> None:
         status_app(WasmMiddleware(Starlette()), token=" ")
 
 
-def test_reload(tmp_path: Path) -> None:
+async def test_reload(tmp_path: Path) -> None:
     settings = tmp_path / "s.yaml"
     plugin = {"name": "p", "file": FAULT, "conf": {"http_status": 418, "percentage": 0}}
     settings.write_text(json.dumps({"plugins": [plugin]}))
@@ -132,7 +128,7 @@ def test_reload(tmp_path: Path) -> None:
         refused = await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})
         assert refused.status_code == 409 and "s.yaml: plugins" in refused.text
 
-    serve(body, str(settings))
+    await serve(body, str(settings))
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
@@ -149,7 +145,7 @@ async def test_health_of_a_plugin_that_is_broken(policy: str, status: int) -> No
     await middleware.stop()
 
 
-def test_who_looks_on_is_not_among_the_last_requests() -> None:
+async def test_who_looks_on_is_not_among_the_last_requests() -> None:
     plugin = {"name": "p", "file": FAULT, "conf": {"http_status": 418, "percentage": 0}}
 
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
@@ -161,4 +157,4 @@ def test_who_looks_on_is_not_among_the_last_requests() -> None:
         assert {each["plugin"] for each in shown["times"]} == {"p"}
         assert (await http.get("/_wasm/traces/99.json")).status_code == 404
 
-    serve(body, {"plugins": [plugin], "trace_requests": 20})
+    await serve(body, {"plugins": [plugin], "trace_requests": 20})
