@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from asgi_wasm import PluginLoadError, PluginStartError, SettingsError, WasmMiddleware
 from tests.driving import answering, request, run
@@ -23,15 +26,20 @@ DEEP = PLUGIN.format(
     " (i32.sub (call $f (i32.sub (local.get 0) (i32.const 1))) (i32.const 0)))"
     ' (func (export "proxy_on_configure") (param i32 i32) (result i32) (call $f (i32.const 5000)))'
 )
+TRAPS = PLUGIN.format(
+    '(func (export "proxy_on_context_create") (param i32 i32)) (func (export "proxy_on_request_headers")'
+    " (param i32 i32 i32) (result i32) (if (i32.gt_u (local.get 1) (i32.const 9)) (then unreachable)) (i32.const 0))"
+)
 
 
-def wrap(folder: Path, code: bytes, limits: Any, resident: str = "auto") -> WasmMiddleware:
+def wrap(folder: Path, code: bytes, limits: Any, resident: str = "auto", accelerator: str = "auto") -> WasmMiddleware:
     (folder / "p.wasm").write_bytes(code)
     settings = {
         "plugins": [{"name": "p", "file": folder / "p.wasm"}],
         "limits": limits,
         "cache_dir": str(folder / "cache"),
         "resident": resident,
+        "accelerator": accelerator,
     }
     return WasmMiddleware(answering(b"app"), settings=settings)
 
@@ -75,6 +83,35 @@ def test_the_stack(tmp_path: Path) -> None:
     with pytest.raises(PluginStartError, match="call stack exhausted"):
         starts(wrap(tmp_path, wat(DEEP), {"stack": 64 * 1024}))
     starts(wrap(tmp_path, wat(DEEP), {"stack": 1024 * 1024}))
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython counts references")
+@pytest.mark.parametrize(
+    "settings", [{}, {"accelerator": "off"}, {"resident": "off"}], ids=["accelerator", "kernel", "neither"]
+)
+def test_a_vm_that_is_over_needs_no_garbage_collector(tmp_path: Path, settings: dict[str, str]) -> None:
+    """It has up to `limits.memory` bytes; of a server that makes no cycles, the collector rarely comes."""
+
+    def stores() -> int:
+        return sum(type(each) is wasmtime.Store for each in gc.get_objects())
+
+    async def main() -> None:
+        gc.collect()
+        before = stores()
+        app = wrap(tmp_path, wat(TRAPS), {}, **settings)
+        await app.start()
+        gc.disable()
+        try:
+            for _ in range(3):
+                assert (await request(app, headers=[(b"x-many", b"1")] * 10)).status == 503
+                assert (await request(app)).status == 200
+                assert stores() == before + 1
+            await app.stop()
+            assert stores() == before
+        finally:
+            gc.enable()
+
+    run(main)
 
 
 @pytest.mark.parametrize("size", [64 * 1024 - 1, 2 * 1024 * 1024 + 1, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from ctypes import c_char, c_uint32, c_void_p
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from wasmtime import _ffi as ffi
@@ -12,7 +13,7 @@ from wasmtime import _ffi as ffi
 from asgi_wasm.engines import base
 from asgi_wasm.engines.companion import Companion, NativeFunction, Told
 from asgi_wasm.engines.linking import find_functions
-from asgi_wasm.engines.wasmtime.calls import callback_headroom
+from asgi_wasm.engines.wasmtime.calls import RawFailure, callback_headroom
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
 from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
 from asgi_wasm.engines.wasmtime.space import OF_COMPANION, SpaceLimits
@@ -37,7 +38,8 @@ class RawNative:
         self.entry = ctypes.addressof(opened.context.entry)
         self._context = opened.context
         self._guard = opened.guard
-        self._failure = opened.failure
+        # Whoever has it outlives the store: it may not be a method of this, which keeps that.
+        self.fail = partial(_fail, opened.failure)
         self._kernel = kernel
         self._externs: list[Any] = []
 
@@ -50,14 +52,15 @@ class RawNative:
             self._guard.name_native(address, told_as or name)
         return address
 
-    def fail(self, error: int, trap: int) -> NoReturn:
-        """`Native.fail`, in wasmtime's words, or with what a host function raised."""
-        if not error and not trap:
-            raise EngineError("the instance is closed")
-        text = report(error or None, c_void_p(trap))
-        kept = self._failure.take()
-        self._failure.restock()
-        raise trap_from_report(text, kept, self._failure.source)
+
+def _fail(failure: RawFailure, error: int, trap: int) -> NoReturn:
+    """`Native.fail`, in wasmtime's words, or with what a host function raised."""
+    if not error and not trap:
+        raise EngineError("the instance is closed")
+    text = report(error or None, c_void_p(trap))
+    kept = failure.take()
+    failure.restock()
+    raise trap_from_report(text, kept, failure.source)
 
 
 class RawBeside:
