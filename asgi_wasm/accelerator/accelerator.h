@@ -4,6 +4,7 @@
  * told to it (names, texts, what a plan says), and whatever it does not know it hands back: `run` calls Python's way for
  * the whole request, and a request that began here goes on in the methods of `Lent`, from the same fields.
  *
+ *     heads.c             how a head is written down for the kernel
  *     kernel.c   Kernel   one VM's kernel: the lent headers, the way in, what a callback changed
  *     course.c   Course   what is known of all requests of one chain of filters; opens a request
  *     stream.c            what is done around a request's crossings
@@ -124,6 +125,8 @@ typedef struct {
     Py_ssize_t name_count;
     uint64_t sizes;       /* of these names, by bits */
     PyObject *texts;      /* methods and schemes -> bytes */
+    known_name *text;     /* the same: each key as UTF-8, and its bytes */
+    Py_ssize_t text_count;
     PyObject *answers;    /* local responses that were made before -> their messages */
     PyObject *properties; /* the type of what an app sees of a request's properties */
     PyObject *no_properties; /* what it sees where no plugin can set any */
@@ -203,10 +206,31 @@ static inline void put(PyObject **field, PyObject *object) {
     Py_XDECREF(old);
 }
 
-/* kernel.c */
+/* heads.c */
+
+extern Py_ssize_t bytes_at, items_at;
+/* Before anything else here; -1 with an exception. */
+int find_offsets(void);
+
+/* Of what is exactly bytes; `Py_SIZE` tells how many. */
+static inline const char *bytes_in(PyObject *object) { return (const char *)object + bytes_at; }
 
 /* Name and value of a pair, borrowed; 0 when it is no tuple of two bytes. Raises nothing. */
-int pair_of(PyObject *pair, PyObject **name, PyObject **value);
+static inline int pair_of(PyObject *pair, PyObject **name, PyObject **value) {
+    if (!PyTuple_CheckExact(pair) || Py_SIZE(pair) != 2) return 0;
+    PyObject **items = (PyObject **)((char *)pair + items_at);
+    *name = items[0];
+    *value = items[1];
+    return PyBytes_CheckExact(*name) && PyBytes_CheckExact(*value);
+}
+
+/* Writes names and values one after the other from ``used`` on in the arena, and where each lies (the kernel's `spread`).
+ * How many pairs there are, and their bytes; -1 when they do not fit, are none, or when values are to be joined first.
+ * Raises nothing. */
+int write_down(Kernel *kernel, int which, uint32_t used, const headers *lent, uint32_t *size);
+
+/* kernel.c */
+
 /* Whether this thread may enter, at this depth of calls; 0 with an exception. To be asked before anything is done. */
 int may_enter(Kernel *kernel);
 /* Of these, the thread alone. */
@@ -256,6 +280,7 @@ PyObject *make_body(PyObject *content);
 /* send.c */
 
 PyObject *app_send_of(Stream *s);
+PyObject *app_receive_of(Stream *s);
 /* Whether an object is this string. */
 int is_text(PyObject *object, PyObject *wanted);
 PyObject *stream_send(PyObject *self, PyObject *message);

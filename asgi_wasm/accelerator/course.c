@@ -61,10 +61,8 @@ static int take_fields(Course *c, PyObject *all, Py_ssize_t count, uint64_t hidd
         if (i < 64) {
             if (hidden >> i & 1) continue;
         } else {
-            char *data;
-            Py_ssize_t length;
-            if (!pair_of(pair, &name, &value) || PyBytes_AsStringAndSize(name, &data, &length)) return -1;
-            if (meaning_of(c, data, length) & HIDDEN) continue;
+            if (!pair_of(pair, &name, &value)) return -1;
+            if (meaning_of(c, bytes_in(name), Py_SIZE(name)) & HIDDEN) continue;
         }
         if (PyList_SetItem(s->fields, at++, keep(pair))) return -1;
     }
@@ -77,11 +75,8 @@ static int look_at(Course *c, PyObject *all, seen *s) {
     uint64_t hidden = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *pair = PyList_GetItem(all, i), *name, *value;
-        char *data;
-        Py_ssize_t size;
         if (!pair_of(pair, &name, &value)) return 0;
-        if (PyBytes_AsStringAndSize(name, &data, &size)) return -1;
-        int meaning = meaning_of(c, data, size);
+        int meaning = meaning_of(c, bytes_in(name), Py_SIZE(name));
         if (meaning) {
             if (meaning & HOST && !s->host_field) s->host_field = pair;
             if (meaning & LENGTH) s->length = value;
@@ -127,19 +122,27 @@ static int ends_with_headers(const seen *s, PyObject *method, int version) {
     return size == 1 && *data == '0';
 }
 
-/* The bytes of a method or scheme; NULL for one that is unknown. Borrowed. */
+/* The bytes of a method or scheme; NULL for one that is unknown. Borrowed. Servers make the string anew for each request,
+ * whose hash a dictionary would ask for. */
 static PyObject *known_text(Course *c, PyObject *scope, PyObject *key) {
+    Py_ssize_t size;
     PyObject *found = PyDict_GetItemWithError(scope, key);
-    return found && PyUnicode_CheckExact(found) ? PyDict_GetItemWithError(c->texts, found) : NULL;
+    const char *data = found && PyUnicode_CheckExact(found) ? PyUnicode_AsUTF8AndSize(found, &size) : NULL;
+    if (!data) {
+        PyErr_Clear();
+        return NULL;
+    }
+    for (const known_name *known = c->text, *end = known + c->text_count; known < end; known++)
+        if (known->size == size && !memcmp(known->data, data, (size_t)size)) return known->name;
+    return NULL;
 }
 
 /* The request's target, a new reference; NULL where the scope has it in another form. */
 static PyObject *target_of(PyObject *scope) {
     PyObject *path = PyDict_GetItemWithError(scope, text.raw_path), *query = PyDict_GetItemWithError(scope, text.query_string);
-    char *data, *more = NULL;
-    Py_ssize_t size, more_size = 0;
     if (!path || !PyBytes_CheckExact(path) || (query && !PyBytes_CheckExact(query))) return NULL;
-    if (PyBytes_AsStringAndSize(path, &data, &size) || (query && PyBytes_AsStringAndSize(query, &more, &more_size))) return NULL;
+    const char *data = bytes_in(path), *more = query ? bytes_in(query) : NULL;
+    Py_ssize_t size = Py_SIZE(path), more_size = query ? Py_SIZE(query) : 0;
     if (memchr(data, '?', (size_t)size)) return NULL;
     if (!more_size) {
         Py_INCREF(path);
@@ -294,6 +297,23 @@ static int take_names(Course *c, PyObject *names) {
     return 0;
 }
 
+static int take_texts(Course *c) {
+    Py_ssize_t at = 0;
+    PyObject *told, *bytes;
+    if (!(c->text = PyMem_Calloc((size_t)PyDict_Size(c->texts) + 1, sizeof *c->text))) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    while (PyDict_Next(c->texts, &at, &told, &bytes)) {
+        known_name *known = c->text + c->text_count;
+        if (!(known->data = PyUnicode_AsUTF8AndSize(told, &known->size))) return -1;
+        /* The dictionary keeps both. */
+        known->name = bytes;
+        c->text_count++;
+    }
+    return 0;
+}
+
 /* One filter: (kernel, post, vm, root, lent, contexts, effects, root_id, most, takes). */
 static int take_filter(filter *f, PyObject *told) {
     Kernel *kernel;
@@ -358,7 +378,7 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
     if (clock == Py_None) clock = NULL;
 #endif
     c->clock = keep(clock);
-    return take_names(c, names) || take_filters(c, filters) ? -1 : 0;
+    return take_names(c, names) || take_texts(c) || take_filters(c, filters) ? -1 : 0;
 }
 
 static int course_traverse(PyObject *self, visitproc visit, void *arg) {
@@ -412,6 +432,7 @@ static void course_dealloc(PyObject *self) {
     for (Py_ssize_t i = 0; i < c->name_count; i++) Py_CLEAR(c->names[i].name);
     PyMem_Free(c->filters);
     PyMem_Free(c->names);
+    PyMem_Free(c->text);
     Py_CLEAR(c->type); Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
     Py_CLEAR(c->otherwise); Py_CLEAR(c->looked); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
     PyMem_Free(c->last.bytes);

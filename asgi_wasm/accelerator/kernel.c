@@ -6,49 +6,7 @@
 enum { LEVELS = 3 };
 int counts_together;
 
-static int bytes_of(PyObject *object, char **data, Py_ssize_t *size) {
-    return PyBytes_AsStringAndSize(object, data, size);
-}
-
-int pair_of(PyObject *pair, PyObject **name, PyObject **value) {
-    if (!PyTuple_CheckExact(pair) || PyTuple_Size(pair) != 2) return 0;
-    *name = PyTuple_GetItem(pair, 0);
-    *value = PyTuple_GetItem(pair, 1);
-    return PyBytes_CheckExact(*name) && PyBytes_CheckExact(*value);
-}
-
 /* --- the lent headers */
-
-/* Writes names and values one after the other from ``used`` on in the arena, and their sizes. How many pairs there are;
- * -1 when they do not fit, or are none. */
-static int write_down(window *w, uint32_t used, const headers *lent, uint32_t *size) {
-    if (used > ARENA) return -1;
-    uint8_t *to = w->arena + used, *end = w->arena + ARENA;
-    uint32_t *sizes = w->sizes;
-    Py_ssize_t fields = PyList_Size(lent->fields), count = lent->pseudos + fields;
-    if (count > MAX_PAIRS) return -1;
-    for (Py_ssize_t i = -lent->pseudos; i < fields; i++) {
-        PyObject *name, *value;
-        char *n, *v;
-        Py_ssize_t name_size, value_size;
-        if (i < 0) {
-            name = lent->names[i + lent->pseudos];
-            value = lent->values[i + lent->pseudos];
-        } else if (!pair_of(PyList_GetItem(lent->fields, i), &name, &value)) {
-            return -1;
-        }
-        if (bytes_of(name, &n, &name_size) || bytes_of(value, &v, &value_size)) return -1;
-        if (name_size > end - to || value_size > end - to - name_size) return -1;
-        memcpy(to, n, (size_t)name_size);
-        to += name_size;
-        memcpy(to, v, (size_t)value_size);
-        to += value_size;
-        *sizes++ = (uint32_t)name_size;
-        *sizes++ = (uint32_t)value_size;
-    }
-    *size = (uint32_t)(to - w->arena) - used;
-    return (int)count;
-}
 
 /* A request that goes the way in Python through the same kernel. */
 static uint32_t fill_in_python(Kernel *kernel, uint32_t which) {
@@ -61,9 +19,10 @@ static uint32_t fill_in_python(Kernel *kernel, uint32_t which) {
 static uint32_t fill_in_c(Kernel *kernel, uint32_t which) {
     window *w = kernel->w;
     uint32_t size;
-    int count = write_down(w, w->used, kernel->lent[which], &size);
+    int count = write_down(kernel, (int)which, w->used, kernel->lent[which], &size);
     if (count < 0) return 0;
     w->count[which] = (uint32_t)count;
+    w->used += size;
     /* A log reads what others may not. */
     if (w->writable) kernel->gives |= (char)(1 << which);
     return 1;
@@ -135,57 +94,13 @@ void keep_piece(Kernel *kernel, PyObject *piece) {
     Py_XDECREF(old);
 }
 
-/* Whether a name is one that a map keeps once. */
-static int is_single(const window *w, int which, const uint8_t *name, uint32_t size) {
-    if (size > LONGEST_NAME) return 0;
-    for (uint32_t i = w->first[which][size]; i < w->first[which][size + 1]; i++)
-        if (!memcmp(name, w->name_bytes[which] + w->name[which][2 * i], size)) return w->name[which][2 * i + 1] & SINGLE;
-    return 0;
-}
-
-/* Whether the name of pair ``at`` is one of those that are kept once, and came before. */
-static int repeats(const window *w, int which, uint32_t at, const uint8_t *name, uint32_t size) {
-    const uint8_t *before = w->arena;
-    for (uint32_t i = 0; i < at; before += w->sizes[2 * i] + w->sizes[2 * i + 1], i++)
-        if (w->sizes[2 * i] == size && !memcmp(before, name, size)) return is_single(w, which, name, size);
-    return 0;
-}
-
-static int is_blank(uint8_t byte) { return byte == ' ' || byte == '\t'; }
-
-/* Where the kernel finds what was written down at the arena's start (its `spread`). How the map lies there; -1 where values
- * are to be joined first. */
-static int spread(Kernel *kernel, int which, uint32_t count) {
-    window *w = kernel->w;
-    uint32_t address = kernel->address + (uint32_t)offsetof(window, arena);
-    const uint8_t *name = w->arena;
-    uint64_t met = 0;
-    int form = SPREAD;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t size = w->sizes[2 * i], value_size = w->sizes[2 * i + 1];
-        const uint8_t *value = name + size;
-        w->pairs[which][i] = (pair){address, size, address + size, value_size};
-        if (value_size && (is_blank(*value) || is_blank(value[value_size - 1]))) form |= UNTRIMMED;
-        if (size) {
-            uint64_t bit = 1ull << ((size * 7 + *name + 3u * name[size - 1]) & 63);
-            if (met & bit && repeats(w, which, i, name, size)) return -1;
-            met |= bit;
-        }
-        address += size + value_size;
-        name = value + value_size;
-    }
-    return form;
-}
-
 /* Lets the callback have this map without asking. Where it does not fit, it will ask in vain. */
 static void give(Kernel *kernel, int which, const headers *lent) {
     uint32_t size;
-    int count = write_down(kernel->w, 0, lent, &size), form;
-    if (count < 0) PyErr_Clear();
-    if (count <= 0 || (form = spread(kernel, which, (uint32_t)count)) < 0) return;
+    int count = write_down(kernel, which, 0, lent, &size);
+    if (count <= 0) return;
     kernel->w->given = (uint32_t)count;
     kernel->w->given_size = size;
-    kernel->w->form = (uint32_t)form;
 }
 
 /* --- the way in */
@@ -296,10 +211,8 @@ const char *place(const Kernel *kernel, uint32_t address, uint64_t size) {
 static int drop(PyObject *fields, const char *name, uint32_t size) {
     for (Py_ssize_t at = PyList_Size(fields) - 1; at >= 0; at--) {
         PyObject *n, *v;
-        char *data;
-        Py_ssize_t length;
-        if (!pair_of(PyList_GetItem(fields, at), &n, &v) || bytes_of(n, &data, &length)) continue;
-        if (length == size && !memcmp(data, name, size) && PyList_SetSlice(fields, at, at + 1, NULL)) return -1;
+        if (!pair_of(PyList_GetItem(fields, at), &n, &v)) continue;
+        if (Py_SIZE(n) == (Py_ssize_t)size && !memcmp(bytes_in(n), name, size) && PyList_SetSlice(fields, at, at + 1, NULL)) return -1;
     }
     return 0;
 }

@@ -75,7 +75,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_accelerator", N
 PyMODINIT_FUNC PyInit__accelerator(void) {
     PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");
     counts_together = version && PyLong_AsLong(version) < 0x030c0000;
-    if (!module || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
+    if (!module || find_offsets() || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
         add(module, "Stream", stream_type) || PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
         PyModule_AddIntConstant(module, "SOURCES", SOURCES)) {
         Py_XDECREF(module);

@@ -108,10 +108,8 @@ static PyObject *own_headers(Stream *s) {
     Py_ssize_t count = s->keeps_fields ? PyList_Size(all) : 0;
     for (Py_ssize_t i = 0; !failed && i < count; i++) {
         PyObject *pair = PyList_GetItem(all, i), *name, *value;
-        char *data;
-        Py_ssize_t size;
-        if (!pair_of(pair, &name, &value) || PyBytes_AsStringAndSize(name, &data, &size)) continue;
-        int meaning = meaning_of(s->course, data, size);
+        if (!pair_of(pair, &name, &value)) continue;
+        int meaning = meaning_of(s->course, bytes_in(name), Py_SIZE(name));
         if ((meaning & (HIDDEN | HOST)) == HIDDEN) failed = PyList_Append(made, pair);
     }
     for (Py_ssize_t i = 0; !failed && i < shown; i++) {
@@ -194,7 +192,7 @@ int begin_stream(Stream *s) {
 }
 
 PyObject *call_app(Stream *s) {
-    PyObject *receive = PyObject_GetAttr((PyObject *)s, text.app_receive), *send = receive ? app_send_of(s) : NULL,
+    PyObject *receive = app_receive_of(s), *send = receive ? app_send_of(s) : NULL,
              *result = send ? PyObject_CallFunctionObjArgs(s->course->app, s->own, receive, send, NULL) : NULL;
     Py_XDECREF(receive);
     Py_XDECREF(send);

@@ -141,7 +141,8 @@ static uint32_t meaning_of(uint32_t slot, const uint8_t *name, uint32_t size) {
     if (size > LONGEST_NAME) return 0;
     for (uint32_t i = w.first[slot][size], end = w.first[slot][size + 1]; i < end; i++) {
         const uint32_t *entry = w.name[slot] + 2 * i;
-        if (same(name, w.name_bytes[slot] + entry[0], size)) return entry[1];
+        const uint8_t *known = w.name_bytes[slot] + entry[0];
+        if (*known == *name && same(name, known, size)) return entry[1];
     }
     return 0;
 }
@@ -205,12 +206,15 @@ static int lent(uint32_t slot, uint32_t bits) {
     w.given = 0;
     w.count[slot] = given;
     if (given && w.form & SPREAD) {
-        w.untrimmed = w.form & UNTRIMMED;
+        w.untrimmed |= w.form & UNTRIMMED;
     } else if (given && measure(w.arena, w.arena + w.given_size, 2 * given)) {
         if (!spread(slot, address_of(w.arena), 1)) return 0;
     } else {
         uint32_t address = address_of(w.arena) + w.used;
-        if (!fill(slot) || w.count[slot] > MAX_PAIRS || !spread(slot, address, 0)) return 0;
+        w.form = 0;
+        if (!fill(slot) || w.count[slot] > MAX_PAIRS) return 0;
+        if (w.form & SPREAD) w.untrimmed |= w.form & UNTRIMMED;
+        else if (!spread(slot, address, 0)) return 0;
     }
     w.filled |= 1u << slot;
     return 1;
@@ -240,7 +244,13 @@ static uint8_t *take_name(uint32_t slot, uint32_t address, uint32_t *size) {
         }
         return p;
     }
-    to_lower(p, *size);
+    if (*size >= 4) {
+        uint32_t start = (uint32_t)lower_eight(four(p)), end = (uint32_t)lower_eight(four(p + *size - 4));
+        __builtin_memcpy(p, &start, 4);
+        __builtin_memcpy(p + *size - 4, &end, 4);
+    } else {
+        to_lower(p, *size);
+    }
     if (slot != 0 || *size != sizeof host - 1 || !same(p, host, sizeof host - 1)) return p;
     w.used -= *size;
     *size = sizeof authority - 1;
@@ -253,7 +263,7 @@ static uint8_t *take_name(uint32_t slot, uint32_t address, uint32_t *size) {
 static pair *find(uint32_t slot, const uint8_t *name, uint32_t size) {
     pair *p = w.pairs[slot], *end = p + w.count[slot];
     for (; p < end; p++)
-        if (p->name_size == size && same(name, at(p->name), size)) return p;
+        if (p->name_size == size && (!size || *at(p->name) == *name) && same(name, at(p->name), size)) return p;
     return 0;
 }
 
@@ -275,13 +285,14 @@ static int is_sendable(const uint8_t *name, uint32_t name_size, const uint8_t *v
     return !size || !(is_blank(value[0]) || is_blank(value[size - 1]));
 }
 
-static void note(uint32_t slot, uint32_t kind, const uint8_t *name, uint32_t name_size, uint32_t value_size) {
+static void note(uint32_t slot, uint32_t kind, const uint8_t *name, uint32_t name_size, uint32_t value_size,
+                 uint32_t meaning) {
     uint32_t *change = w.change + 4 * w.changes++;
     change[0] = slot << 8 | kind;
     change[1] = name_size;
     change[2] = value_size;
     change[3] = address_of(name);
-    if (!is_sendable(name, name_size, name + name_size, value_size) || meaning_of(slot, name, name_size) & DELICATE) w.complex = 1;
+    if (!is_sendable(name, name_size, name + name_size, value_size) || meaning & DELICATE) w.complex = 1;
 }
 
 static uint32_t append(uint32_t slot, const uint8_t *name, uint32_t name_size, const uint8_t *value, uint32_t size) {
@@ -355,15 +366,16 @@ uint32_t EXPORT(add)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t val
     uint32_t used = w.used;
     uint8_t *name = take_name(slot, key, &name_size), *v = name ? take(value, value_size) : 0;
     if (!v || (name_size && *name == ':')) goto slow;
-    pair *old = find(slot, name, name_size);
-    if (old && meaning_of(slot, name, name_size) & SINGLE) {
+    uint32_t meaning = meaning_of(slot, name, name_size);
+    pair *old = meaning & SINGLE ? find(slot, name, name_size) : 0;
+    if (old) {
         if (!join(old, address_of(v), value_size)) goto slow;
         w.complex = 1;
-        note(slot, ADD, name, name_size, value_size);
+        note(slot, ADD, name, name_size, value_size, meaning);
         return OK;
     }
     if (w.count[slot] >= MAX_PAIRS) goto slow;
-    note(slot, ADD, name, name_size, value_size);
+    note(slot, ADD, name, name_size, value_size, meaning);
     return append(slot, name, name_size, v, value_size);
 slow:
     w.used = used;
@@ -380,13 +392,13 @@ uint32_t EXPORT(replace)(uint32_t map, uint32_t key, uint32_t key_size, uint32_t
     pair *old = find(slot, name, name_size);
     if (name_size && *name == ':') {
         if (!old) goto slow;
-        note(slot, REPLACE, name, name_size, value_size);
+        note(slot, REPLACE, name, name_size, value_size, meaning_of(slot, name, name_size));
         old->value = address_of(v);
         old->value_size = value_size;
         return OK;
     }
     if (!old && w.count[slot] >= MAX_PAIRS) goto slow;
-    note(slot, REPLACE, name, name_size, value_size);
+    note(slot, REPLACE, name, name_size, value_size, meaning_of(slot, name, name_size));
     if (old) drop(slot, name, name_size);
     return append(slot, name, name_size, v, value_size);
 slow:
@@ -404,7 +416,7 @@ uint32_t EXPORT(remove)(uint32_t map, uint32_t key, uint32_t key_size) {
         w.used = used;
         return slow_remove(map, key, key_size);
     }
-    note(slot, REMOVE, name, name_size, 0);
+    note(slot, REMOVE, name, name_size, 0, meaning_of(slot, name, name_size));
     drop(slot, name, name_size);
     return OK;
 }
