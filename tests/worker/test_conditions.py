@@ -8,7 +8,7 @@ import pytest
 
 from asgi_wasm import SettingsError
 from asgi_wasm.settings import load
-from tests.driving import answering, http_scope, request, run
+from tests.driving import answering, http_scope, request
 from tests.guests import CONTINUE, RESPONSE_HEADERS, Api, Guest, Serve
 
 APP = answering(b"app")
@@ -42,57 +42,45 @@ def ran(headers: Any) -> list[bytes]:
         ("random() < 1.0", True),
     ],
 )
-def test_a_plugin_runs_when_its_condition_holds(serve_guests: Serve, when: str, runs: bool) -> None:
-    async def main() -> None:
-        guests = marking(b"one"), marking(b"two")
-        async with serve_guests(APP, *guests, entries=[{"when": when}, {}]) as middleware:
-            response = await request(middleware, path="/a", query_string=b"b=c", headers=[(b"x-debug", b"1")])
-            assert ran(response.headers) == ([b"two", b"one"] if runs else [b"two"])
-            assert bool(guests[0].created) is runs
-
-    run(main)
+async def test_a_plugin_runs_when_its_condition_holds(serve_guests: Serve, when: str, runs: bool) -> None:
+    guests = marking(b"one"), marking(b"two")
+    async with serve_guests(APP, *guests, entries=[{"when": when}, {}]) as middleware:
+        response = await request(middleware, path="/a", query_string=b"b=c", headers=[(b"x-debug", b"1")])
+        assert ran(response.headers) == ([b"two", b"one"] if runs else [b"two"])
+        assert bool(guests[0].created) is runs
 
 
-def test_requests_with_the_same_answers_share_a_lane(serve_guests: Serve) -> None:
-    async def main() -> None:
-        when = [{"conf": "own", "when": 'request.headers["x-a"] == "1"'}, {"when": 'request.headers["x-b"] == "1"'}]
-        routes = [{"uri": "/r/*", "plugins": {"g0": {"conf": "other"}}}]
-        guests = marking(b"a"), marking(b"b")
-        async with serve_guests(APP, *guests, entries=when, routes=routes) as middleware:
-            for path in ("/", "/r/1"):
-                for a in (b"0", b"1"):
-                    for b in (b"0", b"1"):
-                        for _ in range(3):
-                            response = await request(middleware, path=path, headers=[(b"x-a", a), (b"x-b", b)])
-                            assert ran(response.headers) == [m for m, on in ((b"b", b), (b"a", a)) if on == b"1"]
-            router = middleware._worker.plugins.router
-            scope = http_scope(headers=[(b"x-a", b"1")])
-            assert router.filters(scope) is router.filters(dict(scope))
-            # Two routes, and four answers on each.
-            assert len(router._conditions._narrowed) == 8
-
-    run(main)
+async def test_requests_with_the_same_answers_share_a_lane(serve_guests: Serve) -> None:
+    when = [{"conf": "own", "when": 'request.headers["x-a"] == "1"'}, {"when": 'request.headers["x-b"] == "1"'}]
+    routes = [{"uri": "/r/*", "plugins": {"g0": {"conf": "other"}}}]
+    guests = marking(b"a"), marking(b"b")
+    async with serve_guests(APP, *guests, entries=when, routes=routes) as middleware:
+        for path in ("/", "/r/1"):
+            for a in (b"0", b"1"):
+                for b in (b"0", b"1"):
+                    for _ in range(3):
+                        response = await request(middleware, path=path, headers=[(b"x-a", a), (b"x-b", b)])
+                        assert ran(response.headers) == [m for m, on in ((b"b", b), (b"a", a)) if on == b"1"]
+        router = middleware._worker.plugins.router
+        scope = http_scope(headers=[(b"x-a", b"1")])
+        assert router.filters(scope) is router.filters(dict(scope))
+        # Two routes, and four answers on each.
+        assert len(router._conditions._narrowed) == 8
 
 
-def test_one_without_an_answer_lets_its_plugin_run(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with serve_guests(APP, marking(b"ran"), entries=[{"when": "request.useragent == 'x'"}]) as middleware:
-            for _ in range(3):
-                assert ran((await request(middleware)).headers) == [b"ran"]
-            assert ran((await request(middleware, headers=[(b"user-agent", b"y")])).headers) == []
-
-    run(main)
+async def test_one_without_an_answer_lets_its_plugin_run(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    async with serve_guests(APP, marking(b"ran"), entries=[{"when": "request.useragent == 'x'"}]) as middleware:
+        for _ in range(3):
+            assert ran((await request(middleware)).headers) == [b"ran"]
+        assert ran((await request(middleware, headers=[(b"user-agent", b"y")])).headers) == []
     assert caplog.text.count("its condition has no answer for a request, on which it runs therefore (said once)") == 1
 
 
-def test_what_would_run_here_is_told(serve_guests: Serve) -> None:
-    async def main() -> None:
-        when = [{"when": "request.url_path.startsWith('/admin')"}, {}]
-        async with serve_guests(APP, marking(b"a"), marking(b"b"), entries=when) as middleware:
-            assert [each.name for each in middleware.running_on("GET", "/admin/x") or ()] == ["g0", "g1"]
-            assert [each.name for each in middleware.running_on("GET", "/") or ()] == ["g1"]
-
-    run(main)
+async def test_what_would_run_here_is_told(serve_guests: Serve) -> None:
+    when = [{"when": "request.url_path.startsWith('/admin')"}, {}]
+    async with serve_guests(APP, marking(b"a"), marking(b"b"), entries=when) as middleware:
+        assert [each.name for each in middleware.running_on("GET", "/admin/x") or ()] == ["g0", "g1"]
+        assert [each.name for each in middleware.running_on("GET", "/") or ()] == ["g1"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm import PluginStartError
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host.codecs.wire import encode_pairs
-from tests.driving import answering, request, run, until
+from tests.driving import answering, request, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
 
 POLICIES = ["fail_closed", "fail_open", "fail_reload"]
@@ -218,19 +218,16 @@ async def comes_back(app: Any, faulty: Faulty) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", IN_THE_REQUEST)
-def test_in_the_request(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_in_the_request(wrap_guests: Wrap, phase: str, policy: str) -> None:
     faulty = Faulty(phase)
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy) as app:
-            faulty.armed = True
-            response = await request(app, "POST", headers=[(b"x-more", b"1")], body=[b"x"])
-            assert faulty.traps == 1
-            assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
-            faulty.armed = False
-            await comes_back(app, faulty)
-
-    run(main)
+    async with served(wrap_guests, faulty, policy) as app:
+        faulty.armed = True
+        response = await request(app, "POST", headers=[(b"x-more", b"1")], body=[b"x"])
+        assert faulty.traps == 1
+        assert (response.status, response.body) == ((200, b"app") if policy == "fail_open" else (503, b""))
+        faulty.armed = False
+        await comes_back(app, faulty)
 
 
 async def in_pieces(scope: Any, receive: Any, send: Any) -> None:
@@ -243,72 +240,60 @@ async def in_pieces(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", UNDER_WAY)
-def test_when_the_response_has_started(
+async def test_when_the_response_has_started(
     wrap_guests: Wrap, phase: str, policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is cut off, so that no client takes it for whole; only `fail_open` lets the rest pass."""
     faulty = Faulty(phase)
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy, in_pieces) as app:
-            faulty.armed = True
-            response = await request(app, extensions={"http.response.trailers": {}})
-            faulty.armed = False
-            assert (faulty.traps, response.status) == (1, 200)
-            if policy == "fail_open":
-                assert (response.body, response.trailers) == (b"app", [(b"x-sum", b"1")])
-            else:
-                assert response.body == (b"a" if phase == "on_response_body@2" else b"app")
-                assert (response.trailers, response.complete) == ([], False)
-            await comes_back(app, faulty)
-
-    run(main)
+    async with served(wrap_guests, faulty, policy, in_pieces) as app:
+        faulty.armed = True
+        response = await request(app, extensions={"http.response.trailers": {}})
+        faulty.armed = False
+        assert (faulty.traps, response.status) == (1, 200)
+        if policy == "fail_open":
+            assert (response.body, response.trailers) == (b"app", [(b"x-sum", b"1")])
+        else:
+            assert response.body == (b"a" if phase == "on_response_body@2" else b"app")
+            assert (response.trailers, response.complete) == ([], False)
+        await comes_back(app, faulty)
     assert ("a response was cut off" in caplog.text) is (policy != "fail_open")
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", AFTERWARDS)
-def test_after_the_response(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_after_the_response(wrap_guests: Wrap, phase: str, policy: str) -> None:
     faulty = Faulty(phase)
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy) as app:
-            faulty.armed = True
-            response = await request(app, "POST", body=[b"x"])
-            assert (response.status, response.body, faulty.traps) == (200, b"app", 1)
-            faulty.armed = False
-            await comes_back(app, faulty)
-
-    run(main)
+    async with served(wrap_guests, faulty, policy) as app:
+        faulty.armed = True
+        response = await request(app, "POST", body=[b"x"])
+        assert (response.status, response.body, faulty.traps) == (200, b"app", 1)
+        faulty.armed = False
+        await comes_back(app, faulty)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", OUTSIDE)
-def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_outside_of_requests(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """Whoever waits for that VM has the policy."""
     faulty = Faulty(phase)
     faulty.calls_nobody = True
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy) as app:
-            await fails_outside(app, faulty, policy)
-
-    run(main)
+    async with served(wrap_guests, faulty, policy) as app:
+        await fails_outside(app, faulty, policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", OF_A_GRPC_STREAM)
-def test_in_a_callback_of_a_grpc_stream(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_in_a_callback_of_a_grpc_stream(wrap_guests: Wrap, phase: str, policy: str) -> None:
     pytest.importorskip("grpc")
     from tests.grpc_server import grpc_server
 
     faulty = Faulty(phase)
 
-    async def main() -> None:
-        async with grpc_server() as server, served(wrap_guests, faulty, policy, grpc=server.url) as app:
-            await fails_outside(app, faulty, policy)
-
-    run(main)
+    async with grpc_server() as server, served(wrap_guests, faulty, policy, grpc=server.url) as app:
+        await fails_outside(app, faulty, policy)
 
 
 async def fails_outside(app: Any, faulty: Faulty, policy: str) -> None:
@@ -324,40 +309,32 @@ async def fails_outside(app: Any, faulty: Faulty, policy: str) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", AT_THE_START)
-def test_at_the_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_at_the_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """A server is told; without lifespan, requests have the policy."""
     faulty = Faulty(phase)
     faulty.armed = True
     app = served(wrap_guests, faulty, policy)
 
-    async def main() -> None:
-        if policy != "fail_open":
-            with pytest.raises(
-                PluginStartError, match=f"(it trapped while starting|its entry point failed): .*{phase}"
-            ):
-                await app.start()
-        assert (await request(app)).status == (200 if policy == "fail_open" else 503)
-
-    run(main)
+    if policy != "fail_open":
+        with pytest.raises(PluginStartError, match=f"(it trapped while starting|its entry point failed): .*{phase}"):
+            await app.start()
+    assert (await request(app)).status == (200 if policy == "fail_open" else 503)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", AT_THE_START)
-def test_at_a_later_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
+async def test_at_a_later_start(wrap_guests: Wrap, phase: str, policy: str) -> None:
     """The VM that is to take the place of one that failed fails itself: requests have the policy until one does not."""
     faulty = Faulty("on_request_headers")
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy) as app:
-            faulty.armed = True
-            await request(app)
-            faulty.phase = phase
-            await until_trapped(app, faulty, 2)
-            assert (await request(app)).status == (200 if policy == "fail_open" else 503)
-            faulty.armed = False
-            await comes_back(app, faulty)
-
-    run(main)
+    async with served(wrap_guests, faulty, policy) as app:
+        faulty.armed = True
+        await request(app)
+        faulty.phase = phase
+        await until_trapped(app, faulty, 2)
+        assert (await request(app)).status == (200 if policy == "fail_open" else 503)
+        faulty.armed = False
+        await comes_back(app, faulty)
 
 
 async def until_trapped(app: Any, faulty: Faulty, times: int) -> None:
@@ -371,45 +348,39 @@ async def until_trapped(app: Any, faulty: Faulty, times: int) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", AT_THE_END)
-def test_at_the_end(wrap_guests: Wrap, phase: str, policy: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_at_the_end(wrap_guests: Wrap, phase: str, policy: str, caplog: pytest.LogCaptureFixture) -> None:
     """It ends all the same, and the log says what was wrong."""
     faulty = Faulty(phase)
 
-    async def main() -> None:
-        async with served(wrap_guests, faulty, policy) as app:
-            assert (await request(app)).status == 200
-            faulty.armed = True
-        assert faulty.traps == 1
-
-    run(main)
+    async with served(wrap_guests, faulty, policy) as app:
+        assert (await request(app)).status == 200
+        faulty.armed = True
+    assert faulty.traps == 1
     assert "its VM failed while it was stopped" in caplog.text
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_restart_that_fails_is_not_tried_for_each_request(
+async def test_a_restart_that_fails_is_not_tried_for_each_request(
     wrap_guests: Wrap, policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty = Faulty("on_request_headers")
     entry = {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": 60}}}
     app = wrap_guests(answering(b"app"), faulty.guest, entries=[entry])
 
-    async def main() -> None:
-        await app.start()
-        faulty.armed = True
-        await request(app)
-        faulty.phase = "on_configure"
-        statuses = {(await request(app)).status for _ in range(50)}
-        assert statuses == {200 if policy == "fail_open" else 503}
-        # One at the beginning; then none, or as many as come at once.
-        assert faulty.starts == (1 if policy == "fail_reload" else 4)
-        await app.stop()
-
-    run(main)
+    await app.start()
+    faulty.armed = True
+    await request(app)
+    faulty.phase = "on_configure"
+    statuses = {(await request(app)).status for _ in range(50)}
+    assert statuses == {200 if policy == "fail_open" else 503}
+    # One at the beginning; then none, or as many as come at once.
+    assert faulty.starts == (1 if policy == "fail_reload" else 4)
+    await app.stop()
     assert caplog.text.count("it is started again in") == 1
     assert len(caplog.records) < 10
 
 
-def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
+async def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
     pytest.importorskip("prometheus_client")
     from asgi_wasm.services.metrics.registry import process_registry
     from tests.services.metrics.scraping import scrape
@@ -422,19 +393,16 @@ def test_metrics_tell_who_is_away(wrap_guests: Wrap) -> None:
     async def away() -> float | None:
         return (await scrape()).get("asgi_wasm_plugins_away", plugin="g0")
 
-    async def main() -> None:
-        await app.start()
-        assert await away() is None
-        faulty.armed = True
-        for _ in range(3):
-            await request(app)
-        faulty.armed = False
-        assert (faulty.traps, faulty.starts) == (1, 1)
-        assert await away() == 1
-        await comes_back(app, faulty)
-        assert await away() == 0
-        await app.stop()
-        assert (await scrape()).all("asgi_wasm_plugins_away") == {}
-
-    run(main)
+    await app.start()
+    assert await away() is None
+    faulty.armed = True
+    for _ in range(3):
+        await request(app)
+    faulty.armed = False
+    assert (faulty.traps, faulty.starts) == (1, 1)
+    assert await away() == 1
+    await comes_back(app, faulty)
+    assert await away() == 0
+    await app.stop()
+    assert (await scrape()).all("asgi_wasm_plugins_away") == {}
     process_registry.cache_clear()

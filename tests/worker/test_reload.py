@@ -63,17 +63,14 @@ async def version(app: Any) -> str:
     return ((await request(app)).header(b"x-version") or b"none").decode()
 
 
-def test_new_requests_have_the_new_plugins(configured: Configured) -> None:
-    async def main() -> None:
-        configured.write("1")
-        async with configured.served() as app:
-            assert await version(app) == "1"
-            configured.write("2")
-            assert await version(app) == "1"
-            await app.reload()
-            assert await version(app) == "2"
-
-    run(main)
+async def test_new_requests_have_the_new_plugins(configured: Configured) -> None:
+    configured.write("1")
+    async with configured.served() as app:
+        assert await version(app) == "1"
+        configured.write("2")
+        assert await version(app) == "1"
+        await app.reload()
+        assert await version(app) == "2"
 
 
 @pytest.mark.parametrize(
@@ -86,32 +83,26 @@ def test_new_requests_have_the_new_plugins(configured: Configured) -> None:
         (f"plugins: [{{name: headers, file: {HEADERS}, conf: '{{', failure_policy: fail_open}}]", PluginError),
     ],
 )
-def test_what_cannot_start_changes_nothing(configured: Configured, text: str, error: type[Exception]) -> None:
-    async def main() -> None:
-        configured.write("1")
-        async with configured.served() as app:
-            before = app._worker
-            configured.file.write_text(text + "\n")
-            with pytest.raises(error):
-                await app.reload()
-            assert app._worker is before
-            assert await version(app) == "1"
-            configured.write("2")
+async def test_what_cannot_start_changes_nothing(configured: Configured, text: str, error: type[Exception]) -> None:
+    configured.write("1")
+    async with configured.served() as app:
+        before = app._worker
+        configured.file.write_text(text + "\n")
+        with pytest.raises(error):
             await app.reload()
-            assert await version(app) == "2"
-
-    run(main)
-
-
-def test_reload_before_a_start_is_a_start(configured: Configured) -> None:
-    async def main() -> None:
-        configured.write("1")
-        app = WasmMiddleware(answering(b"app"), settings=str(configured.file))
-        await app.reload()
+        assert app._worker is before
         assert await version(app) == "1"
-        await app.stop()
+        configured.write("2")
+        await app.reload()
+        assert await version(app) == "2"
 
-    run(main)
+
+async def test_reload_before_a_start_is_a_start(configured: Configured) -> None:
+    configured.write("1")
+    app = WasmMiddleware(answering(b"app"), settings=str(configured.file))
+    await app.reload()
+    assert await version(app) == "1"
+    await app.stop()
 
 
 class Versions:
@@ -152,7 +143,7 @@ class Versions:
         )
 
 
-def test_running_requests_end_on_the_plugins_that_they_began_with(wrap_guests: Wrap) -> None:
+async def test_running_requests_end_on_the_plugins_that_they_began_with(wrap_guests: Wrap) -> None:
     """One that streams its answer, one whose app has not answered yet; then the old plugins end."""
     versions = Versions()
     release = asyncio.Event()
@@ -165,26 +156,23 @@ def test_running_requests_end_on_the_plugins_that_they_began_with(wrap_guests: W
         await release.wait()
         await send({"type": "http.response.body", "body": b"b", "more_body": False})
 
-    async def main() -> None:
-        app = wrap_guests(slow, versions.guest)
-        async with app:
-            streams, waits = Connection(app), Connection(app, path="/waits")
-            await streams.sent(2)
-            await app.reload()
-            late = Connection(app)
-            await late.sent(2)
-            assert (versions.starts, versions.ended) == (2, [])
-            release.set()
-            answers = [await each.over() for each in (streams, waits, late)]
-            assert [answer.header(b"x-version") for answer in answers] == [b"1", b"1", b"2"]
-            assert [answer.body for answer in answers] == [b"ab"] * 3
-            await until(lambda: versions.ended == [1])
-        assert versions.ended == [1, 2]
-
-    run(main)
+    app = wrap_guests(slow, versions.guest)
+    async with app:
+        streams, waits = Connection(app), Connection(app, path="/waits")
+        await streams.sent(2)
+        await app.reload()
+        late = Connection(app)
+        await late.sent(2)
+        assert (versions.starts, versions.ended) == (2, [])
+        release.set()
+        answers = [await each.over() for each in (streams, waits, late)]
+        assert [answer.header(b"x-version") for answer in answers] == [b"1", b"1", b"2"]
+        assert [answer.body for answer in answers] == [b"ab"] * 3
+        await until(lambda: versions.ended == [1])
+    assert versions.ended == [1, 2]
 
 
-def test_requests_while_the_old_plugins_stop(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_while_the_old_plugins_stop(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = Versions()
     stop, stopping, may_stop = Worker.stop, asyncio.Event(), asyncio.Event()
 
@@ -195,38 +183,32 @@ def test_requests_while_the_old_plugins_stop(wrap_guests: Wrap, monkeypatch: pyt
 
     monkeypatch.setattr(Worker, "stop", slowly)
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest)
-        await app.start()
-        assert (await request(app)).header(b"x-version") == b"1"
-        reloading = asyncio.ensure_future(app.reload())
-        await stopping.wait()
-        answers = [await request(app) for _ in range(2)]
-        may_stop.set()
-        assert [answer.header(b"x-version") for answer in answers] == [b"2", b"2"]
-        await reloading
-        await app.stop()
-
-    run(main)
+    app = wrap_guests(answering(b"app"), versions.guest)
+    await app.start()
+    assert (await request(app)).header(b"x-version") == b"1"
+    reloading = asyncio.ensure_future(app.reload())
+    await stopping.wait()
+    answers = [await request(app) for _ in range(2)]
+    may_stop.set()
+    assert [answer.header(b"x-version") for answer in answers] == [b"2", b"2"]
+    await reloading
+    await app.stop()
 
 
-def test_the_drain_timeout_ends_what_does_not_end(wrap_guests: Wrap) -> None:
+async def test_the_drain_timeout_ends_what_does_not_end(wrap_guests: Wrap) -> None:
     versions = Versions()
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest, drain_timeout=0.05)
-        async with app:
-            versions.pausing = True
-            paused = Connection(app)
-            await asyncio.sleep(0)
-            versions.pausing = False
-            await app.reload()
-            # Its VM is gone: the failure policy.
-            assert (await paused.over()).status == 503
-            assert (await request(app)).header(b"x-version") == b"2"
-            await until(lambda: versions.ended == [1])
-
-    run(main)
+    app = wrap_guests(answering(b"app"), versions.guest, drain_timeout=0.05)
+    async with app:
+        versions.pausing = True
+        paused = Connection(app)
+        await asyncio.sleep(0)
+        versions.pausing = False
+        await app.reload()
+        # Its VM is gone: the failure policy.
+        assert (await paused.over()).status == 503
+        assert (await request(app)).header(b"x-version") == b"2"
+        await until(lambda: versions.ended == [1])
 
 
 @pytest.mark.parametrize("way", ["stopped", "left to the loop"])
@@ -250,7 +232,7 @@ def test_what_drains_ends_with_the_middleware(wrap_guests: Wrap, way: str) -> No
     assert sorted(versions.ended) == [1, 2]
 
 
-def test_an_open_websocket_outlives_the_plugins_that_let_it_in(
+async def test_an_open_websocket_outlives_the_plugins_that_let_it_in(
     wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They drain as long as they may; its frames passed them by before already."""
@@ -262,33 +244,30 @@ def test_an_open_websocket_outlives_the_plugins_that_let_it_in(
         while (message := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": message["text"]})
 
-    async def main() -> None:
-        app = wrap_guests(echo, versions.guest, drain_timeout=3600)
-        loop = asyncio.get_running_loop()
-        clock = loop.time
-        incoming: asyncio.Queue[Any] = asyncio.Queue()
-        outgoing: asyncio.Queue[Any] = asyncio.Queue()
-        scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
-        async with app:
-            connection = asyncio.ensure_future(app(scope, incoming.get, outgoing.put))
-            incoming.put_nowait({"type": "websocket.connect"})
-            accepted = await outgoing.get()
-            assert dict(accepted["headers"])[b"x-version"] == b"1"
-            await app.reload()
-            for text in ("draining", "drained"):
-                incoming.put_nowait({"type": "websocket.receive", "text": text})
-                assert await outgoing.get() == {"type": "websocket.send", "text": text}
-                if text == "draining":
-                    assert versions.ended == []
-                    monkeypatch.setattr(loop, "time", lambda: clock() + 3600)
-                    await until(lambda: versions.ended == [1])
-            incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
-            await asyncio.wait_for(connection, SCRIPT_SECONDS)
-
-    run(main)
+    app = wrap_guests(echo, versions.guest, drain_timeout=3600)
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    incoming: asyncio.Queue[Any] = asyncio.Queue()
+    outgoing: asyncio.Queue[Any] = asyncio.Queue()
+    scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
+    async with app:
+        connection = asyncio.ensure_future(app(scope, incoming.get, outgoing.put))
+        incoming.put_nowait({"type": "websocket.connect"})
+        accepted = await outgoing.get()
+        assert dict(accepted["headers"])[b"x-version"] == b"1"
+        await app.reload()
+        for text in ("draining", "drained"):
+            incoming.put_nowait({"type": "websocket.receive", "text": text})
+            assert await outgoing.get() == {"type": "websocket.send", "text": text}
+            if text == "draining":
+                assert versions.ended == []
+                monkeypatch.setattr(loop, "time", lambda: clock() + 3600)
+                await until(lambda: versions.ended == [1])
+        incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await asyncio.wait_for(connection, SCRIPT_SECONDS)
 
 
-def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None:
+async def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None:
     seen: list[tuple[int, bytes | None, bytes | None]] = []
 
     def on_request_headers(api: Api, *_: int) -> int:
@@ -309,31 +288,25 @@ def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None:
         api.ok("enqueue_shared_queue", token, *api.host.store(b"%d" % count))
         return 0
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), Guest(on_request_headers=on_request_headers))
-        async with app:
-            for _ in range(3):
-                await request(app)
-                await app.reload()
-
-    run(main)
+    app = wrap_guests(answering(b"app"), Guest(on_request_headers=on_request_headers))
+    async with app:
+        for _ in range(3):
+            await request(app)
+            await app.reload()
     assert seen == [(1, None, None), (2, b"1", b"1"), (3, b"2", b"2")]
 
 
-def test_reloads_at_once_are_one_after_another(wrap_guests: Wrap) -> None:
+async def test_reloads_at_once_are_one_after_another(wrap_guests: Wrap) -> None:
     versions = Versions()
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest)
-        async with app:
-            await asyncio.gather(*(app.reload() for _ in range(5)))
-            assert (versions.starts, versions.ended) == (6, [1, 2, 3, 4, 5])
-
-    run(main)
+    app = wrap_guests(answering(b"app"), versions.guest)
+    async with app:
+        await asyncio.gather(*(app.reload() for _ in range(5)))
+        assert (versions.starts, versions.ended) == (6, [1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize("first", ["startup", "request"])
-def test_reloads_while_plugins_start(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+async def test_reloads_while_plugins_start(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     """They come after it, one after another; whoever asked for the start has it."""
     versions = Versions()
     start, starting, may_start = Worker.start, asyncio.Event(), asyncio.Event()
@@ -345,54 +318,48 @@ def test_reloads_while_plugins_start(wrap_guests: Wrap, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Worker, "start", slowly)
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest)
-        begun = asyncio.ensure_future(app.start() if first == "startup" else request(app))
-        await starting.wait()
-        reloading = [asyncio.ensure_future(app.reload()) for _ in range(2)]
-        asked = asyncio.ensure_future(request(app))
-        await asyncio.sleep(0)
-        assert (versions.starts, asked.done()) == (0, False)
-        may_start.set()
-        assert (await asked).body == b"app"
-        await asyncio.gather(begun, *reloading)
-        assert versions.starts == 3
-        assert (await request(app)).header(b"x-version") == b"3"
-        await until(lambda: versions.ended == [1, 2])
-        await app.stop()
-        assert versions.ended == [1, 2, 3]
-
-    run(main)
+    app = wrap_guests(answering(b"app"), versions.guest)
+    begun = asyncio.ensure_future(app.start() if first == "startup" else request(app))
+    await starting.wait()
+    reloading = [asyncio.ensure_future(app.reload()) for _ in range(2)]
+    asked = asyncio.ensure_future(request(app))
+    await asyncio.sleep(0)
+    assert (versions.starts, asked.done()) == (0, False)
+    may_start.set()
+    assert (await asked).body == b"app"
+    await asyncio.gather(begun, *reloading)
+    assert versions.starts == 3
+    assert (await request(app)).header(b"x-version") == b"3"
+    await until(lambda: versions.ended == [1, 2])
+    await app.stop()
+    assert versions.ended == [1, 2, 3]
 
 
-def test_a_stop_while_a_reload_starts_plugins(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_while_a_reload_starts_plugins(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends those as well."""
     versions = Versions()
     start, starting, may_start = Worker.start, asyncio.Event(), asyncio.Event()
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest)
-        await app.start()
+    app = wrap_guests(answering(b"app"), versions.guest)
+    await app.start()
 
-        async def slowly(worker: Worker, spec: Any) -> None:
-            starting.set()
-            await may_start.wait()
-            await start(worker, spec)
+    async def slowly(worker: Worker, spec: Any) -> None:
+        starting.set()
+        await may_start.wait()
+        await start(worker, spec)
 
-        monkeypatch.setattr(Worker, "start", slowly)
-        reloading = asyncio.ensure_future(app.reload())
-        await starting.wait()
-        stopping = asyncio.ensure_future(app.stop())
-        await asyncio.sleep(0)
-        may_start.set()
-        await asyncio.gather(reloading, stopping)
-        assert (versions.starts, versions.ended) == (2, [1, 2])
-        assert not app.status().started
-
-    run(main)
+    monkeypatch.setattr(Worker, "start", slowly)
+    reloading = asyncio.ensure_future(app.reload())
+    await starting.wait()
+    stopping = asyncio.ensure_future(app.stop())
+    await asyncio.sleep(0)
+    may_start.set()
+    await asyncio.gather(reloading, stopping)
+    assert (versions.starts, versions.ended) == (2, [1, 2])
+    assert not app.status().started
 
 
-def test_other_loops_follow(wrap_guests: Wrap) -> None:
+async def test_other_loops_follow(wrap_guests: Wrap) -> None:
     versions = Versions()
     asked, reloaded = threading.Event(), threading.Event()
 
@@ -404,31 +371,25 @@ def test_other_loops_follow(wrap_guests: Wrap) -> None:
         await until(lambda: len(versions.ended) == 2)
         assert (await request(app)).header(b"x-version") in (b"3", b"4")
 
-    async def main() -> None:
-        app = wrap_guests(answering(b"app"), versions.guest)
-        async with app:
-            thread = asyncio.ensure_future(asyncio.to_thread(asyncio.run, other(app)))
-            await until(asked.is_set)
+    app = wrap_guests(answering(b"app"), versions.guest)
+    async with app:
+        thread = asyncio.ensure_future(asyncio.to_thread(asyncio.run, other(app)))
+        await until(asked.is_set)
+        await app.reload()
+        reloaded.set()
+        await thread
+
+
+async def test_nothing_is_left_of_what_was_replaced(configured: Configured) -> None:
+    configured.write("1")
+    workers: list[weakref.ref[Any]] = []
+    async with configured.served() as app:
+        for _ in range(5):
+            workers.append(weakref.ref(app._worker))
+            assert await version(app) == "1"
             await app.reload()
-            reloaded.set()
-            await thread
-
-    run(main)
-
-
-def test_nothing_is_left_of_what_was_replaced(configured: Configured) -> None:
-    async def main() -> None:
-        configured.write("1")
-        workers: list[weakref.ref[Any]] = []
-        async with configured.served() as app:
-            for _ in range(5):
-                workers.append(weakref.ref(app._worker))
-                assert await version(app) == "1"
-                await app.reload()
-            gc.collect()
-            assert [worker() for worker in workers] == [None] * 5
-
-    run(main)
+        gc.collect()
+        assert [worker() for worker in workers] == [None] * 5
 
 
 # --- under load
@@ -463,7 +424,7 @@ async def app(scope, receive, send):
 RELOADS, CLIENTS = 20, 50
 
 
-def test_no_request_is_lost_under_load(configured: Configured) -> None:
+async def test_no_request_is_lost_under_load(configured: Configured) -> None:
     """Each answer is of one version, in what the request and in what the response was given."""
     folder = configured.file.parent
     (folder / "served.py").write_text(APP)
@@ -494,7 +455,7 @@ def test_no_request_is_lost_under_load(configured: Configured) -> None:
     environment = {"ASGI_WASM_CACHE_DIR": str(folder / "cache")}
     # Not to be mixed up with a request that is lost: uvicorn closes connections that are idle for five seconds.
     with serve("served:app", "--timeout-keep-alive", "600", cwd=folder, env=environment) as server:
-        run(main)
+        await main()
         log = server.log()
     assert {status for status, _, _ in answers} == {200}
     assert [answer for answer in answers if answer[1] != f"{answer[2]}."] == []
@@ -579,13 +540,10 @@ async def _becomes(app: Any, wanted: str) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_watch_without_its_extra(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_without_its_extra(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_wasm.worker.watch.find_spec", lambda name: None)
     configured.write("1", watch="true")
 
-    async def main() -> None:
+    with pytest.raises(MissingExtraError, match=r"the settings say 'watch': pip install 'asgi-wasm\[watch\]'"):
         async with configured.served():
             pass
-
-    with pytest.raises(MissingExtraError, match=r"the settings say 'watch': pip install 'asgi-wasm\[watch\]'"):
-        run(main)

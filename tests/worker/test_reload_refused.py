@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from asgi_wasm import PluginError, WasmMiddleware
-from tests.driving import answering, request, run, until
+from tests.driving import answering, request, until
 from tests.engines.hostile import wat
 
 LOOP = "(loop $l (br $l))"
@@ -80,45 +80,39 @@ def served(folder: Path, **settings: Any) -> tuple[Path, WasmMiddleware]:
     return file, WasmMiddleware(answering(b"app"), settings=settings)
 
 
-def test_nobody_notices(tmp_path: Path) -> None:
+async def test_nobody_notices(tmp_path: Path) -> None:
     file, app = served(tmp_path)
     clients = Clients()
 
-    async def main() -> None:
-        async with app, clients.asking(app):
-            for content in REFUSED.values():
-                file.write_bytes(content)
-                with pytest.raises(PluginError) as raised:
-                    await app.reload()
-                assert str(raised.value).startswith("plugin 'p'") and "\n" not in str(raised.value)
-                before = clients.requests
-                await until(lambda before=before: clients.requests > before + 10)  # type: ignore[misc]
-            assert [plugin.state.value for plugin in app.status().plugins] == ["running"]
-            file.write_bytes(plugin("2"))
-            await app.reload()
-            assert [value for name, value in (await request(app)).headers if name == b"x-version"] == [b"2"]
-
-    run(main)
+    async with app, clients.asking(app):
+        for content in REFUSED.values():
+            file.write_bytes(content)
+            with pytest.raises(PluginError) as raised:
+                await app.reload()
+            assert str(raised.value).startswith("plugin 'p'") and "\n" not in str(raised.value)
+            before = clients.requests
+            await until(lambda before=before: clients.requests > before + 10)  # type: ignore[misc]
+        assert [plugin.state.value for plugin in app.status().plugins] == ["running"]
+        file.write_bytes(plugin("2"))
+        await app.reload()
+        assert [value for name, value in (await request(app)).headers if name == b"x-version"] == [b"2"]
     assert clients.seen <= {(200, b"app", (b"1",)), (200, b"app", (b"2",))}
 
 
-def test_a_file_that_is_still_being_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_that_is_still_being_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each piece may be looked at; what is whole at last runs."""
     pytest.importorskip("watchfiles", reason="the extra watch is not installed")
     file, app = served(tmp_path, watch=True)
     clients = Clients()
 
-    async def main() -> None:
-        async with app, clients.asking(app):
-            await asyncio.sleep(0.3)
-            whole = plugin("2")
-            with file.open("wb") as stream:
-                for begin in range(0, len(whole), 80):
-                    stream.write(whole[begin : begin + 80])
-                    stream.flush()
-                    await asyncio.sleep(0.25)
-            await until(lambda: (200, b"app", (b"2",)) in clients.seen)
-
-    run(main)
+    async with app, clients.asking(app):
+        await asyncio.sleep(0.3)
+        whole = plugin("2")
+        with file.open("wb") as stream:
+            for begin in range(0, len(whole), 80):
+                stream.write(whole[begin : begin + 80])
+                stream.flush()
+                await asyncio.sleep(0.25)
+        await until(lambda: (200, b"app", (b"2",)) in clients.seen)
     assert clients.seen == {(200, b"app", (b"1",)), (200, b"app", (b"2",))}
     assert "Traceback" not in caplog.text

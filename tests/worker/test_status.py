@@ -11,7 +11,7 @@ import pytest
 
 from asgi_wasm import PluginState, PluginStatus, Status, WasmMiddleware
 from asgi_wasm.engines.null import GuestTrap
-from tests.driving import answering, request, run, until
+from tests.driving import answering, request, until
 from tests.guests import CONTINUE, PAUSE, Api, Guest, Wrap
 
 WARN = 3
@@ -57,92 +57,80 @@ def entry(policy: str = "fail_closed", **more: Any) -> dict[str, Any]:
     return {"failure_policy": policy, "reload_config": {"backoff": {"base_interval": 60}}, **more}
 
 
-def test_nothing_runs_before_the_start_and_after_the_stop(wrap_guests: Wrap) -> None:
+async def test_nothing_runs_before_the_start_and_after_the_stop(wrap_guests: Wrap) -> None:
     app = wrap_guests(answering(b"app"), Frail().guest)
 
-    async def main() -> None:
-        assert app.status() == Status()
-        await app.start()
-        assert app.status().started
-        await app.stop()
-        assert app.status() == Status()
-
-    run(main)
+    assert app.status() == Status()
+    await app.start()
+    assert app.status().started
+    await app.stop()
+    assert app.status() == Status()
 
 
-def test_what_runs_tells_what_it_is(wrap_guests: Wrap, tmp_path: Path) -> None:
+async def test_what_runs_tells_what_it_is(wrap_guests: Wrap, tmp_path: Path) -> None:
     frail = Frail()
     app = wrap_guests(answering(b"app"), frail.guest, entries=[entry(conf="secret", priority=7)])
 
-    async def main() -> None:
-        await app.start()
-        found = one(app)
-        assert (found.name, found.state, found.failures, found.next_try) == ("g0", PluginState.RUNNING, 0, None)
-        assert (found.priority, found.failure_policy, found.abi_version) == (7, "fail_closed", "0.2.1")
-        assert found.sha256 == sha256((tmp_path / "g0.wasm").read_bytes()).hexdigest()
-        assert found.conf_sha256 == sha256(b"secret").hexdigest()
-        assert "secret" not in repr(app.status())
-        assert found.memory
-        assert (found.streams, found.last_lines) == (0, ("hello",))
-        frail.pauses = True
-        paused = asyncio.ensure_future(request(app))
-        await until(lambda: one(app).streams == 1)
-        paused.cancel()
-        await asyncio.wait([paused])
-        assert one(app).streams == 0
-        await app.stop()
-
-    run(main)
+    await app.start()
+    found = one(app)
+    assert (found.name, found.state, found.failures, found.next_try) == ("g0", PluginState.RUNNING, 0, None)
+    assert (found.priority, found.failure_policy, found.abi_version) == (7, "fail_closed", "0.2.1")
+    assert found.sha256 == sha256((tmp_path / "g0.wasm").read_bytes()).hexdigest()
+    assert found.conf_sha256 == sha256(b"secret").hexdigest()
+    assert "secret" not in repr(app.status())
+    assert found.memory
+    assert (found.streams, found.last_lines) == (0, ("hello",))
+    frail.pauses = True
+    paused = asyncio.ensure_future(request(app))
+    await until(lambda: one(app).streams == 1)
+    paused.cancel()
+    await asyncio.wait([paused])
+    assert one(app).streams == 0
+    await app.stop()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_failures_are_told_and_when_they_end(wrap_guests: Wrap, policy: str) -> None:
+async def test_failures_are_told_and_when_they_end(wrap_guests: Wrap, policy: str) -> None:
     frail = Frail()
     app = wrap_guests(answering(b"app"), frail.guest, entries=[entry(policy)])
 
-    async def main() -> None:
-        await app.start()
-        frail.traps = "on_request_headers"
-        await request(app)
+    await app.start()
+    frail.traps = "on_request_headers"
+    await request(app)
+    found = one(app)
+    assert (found.failures, found.memory) == (1, None)
+    assert "told to" in found.last_failure
+    if policy != "fail_reload":
+        # The next request starts it, as long as that helps.
+        assert (found.state, found.next_try) == (PluginState.FAILED, 0)
+        frail.traps = "on_configure"
+        for _ in range(10):
+            await request(app)
         found = one(app)
-        assert (found.failures, found.memory) == (1, None)
-        assert "told to" in found.last_failure
-        if policy != "fail_reload":
-            # The next request starts it, as long as that helps.
-            assert (found.state, found.next_try) == (PluginState.FAILED, 0)
-            frail.traps = "on_configure"
-            for _ in range(10):
-                await request(app)
-            found = one(app)
-            assert found.failures == 4
-            assert "it trapped while starting" in found.last_failure
-        assert found.state is PluginState.AWAY
-        assert found.next_try is not None
-        assert 0 < found.next_try <= 90
-        starts = frail.starts
-        await request(app)
-        assert frail.starts == starts
-        await app.stop()
-
-    run(main)
+        assert found.failures == 4
+        assert "it trapped while starting" in found.last_failure
+    assert found.state is PluginState.AWAY
+    assert found.next_try is not None
+    assert 0 < found.next_try <= 90
+    starts = frail.starts
+    await request(app)
+    assert frail.starts == starts
+    await app.stop()
 
 
-def test_what_never_started_is_broken(wrap_guests: Wrap) -> None:
+async def test_what_never_started_is_broken(wrap_guests: Wrap) -> None:
     frail = Frail()
     frail.traps = "on_configure"
     app = wrap_guests(answering(b"app"), frail.guest, entries=[entry("fail_open")])
 
-    async def main() -> None:
-        await app.start()
-        found = one(app)
-        assert (found.state, found.failures, found.next_try) == (PluginState.BROKEN, 0, None)
-        assert "no" in found.last_failure
-        await app.stop()
-
-    run(main)
+    await app.start()
+    found = one(app)
+    assert (found.state, found.failures, found.next_try) == (PluginState.BROKEN, 0, None)
+    assert "no" in found.last_failure
+    await app.stop()
 
 
-def test_each_configuration_is_told_of(wrap_guests: Wrap) -> None:
+async def test_each_configuration_is_told_of(wrap_guests: Wrap) -> None:
     frail = Frail()
     routes = [{"uri": f"/{conf}", "plugins": {"g0": {"conf": conf}}} for conf in ("a", "b")]
     app = wrap_guests(answering(b"app"), frail.guest, routes=routes)
@@ -154,56 +142,52 @@ def test_each_configuration_is_told_of(wrap_guests: Wrap) -> None:
         ]
         await app.stop()
 
-    run(main)
+    await main()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_service_is_started_again_by_itself(wrap_guests: Wrap, caplog: pytest.LogCaptureFixture, policy: str) -> None:
+async def test_a_service_is_started_again_by_itself(
+    wrap_guests: Wrap, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
     """No request asks for it. It comes back, less and less often while it goes on failing."""
     frail = Frail()
     settings = {"service": True, "reload_config": {"backoff": {"base_interval": 0.05}}}
     app = wrap_guests(answering(b"app"), frail.guest, entries=[entry(policy, **settings)])
 
-    async def main() -> None:
-        await app.start()
-        assert frail.starts == 1
-        frail.traps = "on_tick"
-        # At once or after one interval; where each start is soon followed by a failure, then ever later.
-        await until(lambda: frail.starts >= 4)
-        frail.traps = "on_tick on_configure"
-        before = one(app).failures
-        await until(lambda: one(app).failures >= before + 3)
-        assert one(app).last_failure
-        # What goes on failing in the same way is said once.
-        assert caplog.text.count("it trapped while starting") == 1
-        frail.traps = ""
-        await until(lambda: one(app).state is PluginState.RUNNING)
-        assert (await request(app)).status == 200
-        await app.stop()
-        starts = frail.starts
-        await asyncio.sleep(0.2)
-        assert frail.starts == starts
-
-    run(main)
+    await app.start()
+    assert frail.starts == 1
+    frail.traps = "on_tick"
+    # At once or after one interval; where each start is soon followed by a failure, then ever later.
+    await until(lambda: frail.starts >= 4)
+    frail.traps = "on_tick on_configure"
+    before = one(app).failures
+    await until(lambda: one(app).failures >= before + 3)
+    assert one(app).last_failure
+    # What goes on failing in the same way is said once.
+    assert caplog.text.count("it trapped while starting") == 1
+    frail.traps = ""
+    await until(lambda: one(app).state is PluginState.RUNNING)
+    assert (await request(app)).status == 200
+    await app.stop()
+    starts = frail.starts
+    await asyncio.sleep(0.2)
+    assert frail.starts == starts
 
 
-def test_a_service_that_is_away_is_not_started_after_the_stop(wrap_guests: Wrap) -> None:
+async def test_a_service_that_is_away_is_not_started_after_the_stop(wrap_guests: Wrap) -> None:
     frail = Frail()
     settings = {"service": True, "reload_config": {"backoff": {"base_interval": 0.1}}}
     app = wrap_guests(answering(b"app"), frail.guest, entries=[entry("fail_reload", **settings)])
 
-    async def main() -> None:
-        await app.start()
-        frail.traps = "on_tick"
-        await until(lambda: one(app).state is PluginState.AWAY)
-        await app.stop()
-        await asyncio.sleep(0.3)
-        assert frail.starts == 1
-
-    run(main)
+    await app.start()
+    frail.traps = "on_tick"
+    await until(lambda: one(app).state is PluginState.AWAY)
+    await app.stop()
+    await asyncio.sleep(0.3)
+    assert frail.starts == 1
 
 
-def test_the_owner_of_a_queue_is_started_again_by_itself(wrap_guests: Wrap) -> None:
+async def test_the_owner_of_a_queue_is_started_again_by_itself(wrap_guests: Wrap) -> None:
     """Whatever it failed over: what waits in the queue waits for no request."""
     starts, taken = [], []
 
@@ -225,11 +209,8 @@ def test_the_owner_of_a_queue_is_started_again_by_itself(wrap_guests: Wrap) -> N
     guest = Guest(on_configure=on_configure, on_request_headers=on_request_headers, on_queue_ready=on_queue_ready)
     app = wrap_guests(answering(b"app"), guest)
 
-    async def main() -> None:
-        await app.start()
-        await request(app)
-        await until(lambda: taken == [b"1", b"2", b"3"])
-        await app.stop()
-
-    run(main)
+    await app.start()
+    await request(app)
+    await until(lambda: taken == [b"1", b"2", b"3"])
+    await app.stop()
     assert len(starts) == 3
