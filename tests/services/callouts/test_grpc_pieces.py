@@ -34,7 +34,6 @@ from asgi_wasm.services.callouts.http2_frames import (
 from asgi_wasm.specs import UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, message
 from tests.broken_grpc_server import Connection as ServerConnection
-from tests.driving import run
 from tests.host.grpc_guest import Guest
 
 MESSAGES = st.lists(st.binary(max_size=40), max_size=8)
@@ -209,7 +208,7 @@ async def _converse(mode: str, change: Any) -> tuple[Guest, Conversation, Memory
     extra=st.binary(max_size=40),
     sizes=st.lists(st.integers(0, 60), max_size=10),
 )
-def test_whatever_a_server_sends_a_stream_ends_once_and_nothing_is_raised(
+async def test_whatever_a_server_sends_a_stream_ends_once_and_nothing_is_raised(
     mode: str, flips: list[tuple[int, int]], extra: bytes, sizes: list[int]
 ) -> None:
     def change(data: bytes) -> Iterator[bytes]:
@@ -218,16 +217,13 @@ def test_whatever_a_server_sends_a_stream_ends_once_and_nothing_is_raised(
             changed[at % len(changed)] = byte
         return pieces(bytes(changed) + extra, sizes)
 
-    async def main() -> None:
-        problems: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
-        guest, conversation, memory = await _converse(mode, change)
-        assert problems == []
-        assert conversation.is_over
-        assert [name for name, *_ in guest.seen].count("close") == 1
-        assert memory.held == 0
-
-    run(main)
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    guest, conversation, memory = await _converse(mode, change)
+    assert problems == []
+    assert conversation.is_over
+    assert [name for name, *_ in guest.seen].count("close") == 1
+    assert memory.held == 0
 
 
 def test_a_long_value_is_sent_as_it_is() -> None:

@@ -25,7 +25,7 @@ from asgi_wasm.services.callouts.messages import (
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.shared_pool import SharedPool
 from asgi_wasm.services.callouts.turns import Turns
-from tests.driving import run, until
+from tests.driving import until
 from tests.serving import free_port
 
 OK = [(b":status", b"200")]
@@ -114,116 +114,101 @@ async def call(shared: SharedPool, path: str = "/", body: bytes = b"", limit: in
     return bytes(answer.body)
 
 
-def test_calls_share_connections_as_far_as_the_server_allows() -> None:
-    async def main() -> None:
-        waiting: list[tuple[Served, int]] = []
+async def test_calls_share_connections_as_far_as_the_server_allows() -> None:
+    waiting: list[tuple[Served, int]] = []
 
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            waiting.append((served, stream))
-            if len(waiting) == 10:
-                for served, stream in reversed(waiting):
-                    served.answer(stream, served.paths[stream])
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        waiting.append((served, stream))
+        if len(waiting) == 10:
+            for served, stream in reversed(waiting):
+                served.answer(stream, served.paths[stream])
 
-        async with Server(serve, max_streams=4) as server:
-            answers = await asyncio.gather(*(server.get(f"/{index}") for index in range(10)))
-            assert answers == [b"/%d" % index for index in range(10)]
-            assert len(server.connections) == 3
-
-    run(main)
+    async with Server(serve, max_streams=4) as server:
+        answers = await asyncio.gather(*(server.get(f"/{index}") for index in range(10)))
+        assert answers == [b"/%d" % index for index in range(10)]
+        assert len(server.connections) == 3
 
 
-def test_call_that_is_given_up_ends_alone() -> None:
-    async def main() -> None:
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            if path != b"/mute":
-                served.answer(stream)
+async def test_call_that_is_given_up_ends_alone() -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path != b"/mute":
+            served.answer(stream)
 
-        async with Server(serve) as server:
-            mute = asyncio.ensure_future(server.get("/mute"))
-            await until(lambda: server.connections and server.connections[0].paths)
-            assert await server.get() == b"ok"
-            mute.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await mute
-            await until(lambda: server.resets == [8])
-            # What the server says to it later is nobody's, and takes no room from the others.
-            served = server.connections[0]
-            assert await asyncio.gather(*(server.get() for _ in range(5))) == [b"ok"] * 5
-            assert len(server.connections) == 1 and served.paths[1] == b"/mute"
-
-    run(main)
+    async with Server(serve) as server:
+        mute = asyncio.ensure_future(server.get("/mute"))
+        await until(lambda: server.connections and server.connections[0].paths)
+        assert await server.get() == b"ok"
+        mute.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await mute
+        await until(lambda: server.resets == [8])
+        # What the server says to it later is nobody's, and takes no room from the others.
+        served = server.connections[0]
+        assert await asyncio.gather(*(server.get() for _ in range(5))) == [b"ok"] * 5
+        assert len(server.connections) == 1 and served.paths[1] == b"/mute"
 
 
-def test_bodies_larger_than_the_windows() -> None:
-    async def main() -> None:
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            served.answer(stream, b"%d" % served.sizes[stream])
+async def test_bodies_larger_than_the_windows() -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        served.answer(stream, b"%d" % served.sizes[stream])
 
-        async with Server(serve) as server:
-            assert await server.get("/", bytes(3_000_000)) == b"3000000"
-
-    run(main)
+    async with Server(serve) as server:
+        assert await server.get("/", bytes(3_000_000)) == b"3000000"
 
 
 @pytest.mark.parametrize("end", ["answer", "reset", "goaway"])
-def test_a_call_that_ends_before_its_body_was_read_waits_for_no_window(end: str) -> None:
-    async def main() -> None:
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            if path == b"/ok" or end == "answer":
-                asyncio.get_running_loop().call_later(0.05, served.answer, stream)
-            elif end == "reset":
-                asyncio.get_running_loop().call_later(0.05, reset, served, stream)
-            else:
-                served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + bytes(8))
+async def test_a_call_that_ends_before_its_body_was_read_waits_for_no_window(end: str) -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path == b"/ok" or end == "answer":
+            asyncio.get_running_loop().call_later(0.05, served.answer, stream)
+        elif end == "reset":
+            asyncio.get_running_loop().call_later(0.05, reset, served, stream)
+        else:
+            served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + bytes(8))
 
-        def reset(served: Served, stream: int) -> None:
-            served.h2.reset_stream(stream, 7)
-            served.flush()
+    def reset(served: Served, stream: int) -> None:
+        served.h2.reset_stream(stream, 7)
+        served.flush()
 
-        async with Server(serve) as server:
-            asked = server.get("/early", bytes(1_000_000))
-            if end == "answer":
-                assert await asyncio.wait_for(asked, 60) == b"ok"
-            else:
-                with pytest.raises(StreamResetError if end == "reset" else ConnectionLostError):
-                    await asyncio.wait_for(asked, 60)
-            assert await server.get("/ok") == b"ok"
-
-    run(main)
+    async with Server(serve) as server:
+        asked = server.get("/early", bytes(1_000_000))
+        if end == "answer":
+            assert await asyncio.wait_for(asked, 60) == b"ok"
+        else:
+            with pytest.raises(StreamResetError if end == "reset" else ConnectionLostError):
+                await asyncio.wait_for(asked, 60)
+        assert await server.get("/ok") == b"ok"
 
 
-def test_a_server_that_reads_no_replies_gets_few() -> None:
+async def test_a_server_that_reads_no_replies_gets_few() -> None:
     """Pings without end, each of which asks for one."""
 
-    async def main() -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(bytes.fromhex("000000040000000000"))
-            while not writer.transport.is_closing():
-                writer.write(bytes.fromhex("0000080600000000000000000000000000") * 5000)
-                await asyncio.sleep(0)
-                await writer.drain()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(bytes.fromhex("000000040000000000"))
+        while not writer.transport.is_closing():
+            writer.write(bytes.fromhex("0000080600000000000000000000000000") * 5000)
+            await asyncio.sleep(0)
+            await writer.drain()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        shared = pool(server.sockets[0].getsockname()[1])
-        asked = asyncio.ensure_future(call(shared))
-        connection = None
-        for _ in range(400):
-            await asyncio.sleep(0.005)
-            connection = next(iter(shared._shared), connection)
-            if connection is not None and connection._is_clogged:
-                break
-        assert connection is not None and connection._transport is not None
-        size = connection._transport.get_write_buffer_size()
-        await asyncio.sleep(0.1)
-        assert size == connection._transport.get_write_buffer_size() < 2 << 20
-        assert len(connection._unparsed) < 1 << 20
-        asked.cancel()
-        await asyncio.wait([asked])
-        await shared.close()
-        server.close()
-
-    run(main)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    shared = pool(server.sockets[0].getsockname()[1])
+    asked = asyncio.ensure_future(call(shared))
+    connection = None
+    for _ in range(400):
+        await asyncio.sleep(0.005)
+        connection = next(iter(shared._shared), connection)
+        if connection is not None and connection._is_clogged:
+            break
+    assert connection is not None and connection._transport is not None
+    size = connection._transport.get_write_buffer_size()
+    await asyncio.sleep(0.1)
+    assert size == connection._transport.get_write_buffer_size() < 2 << 20
+    assert len(connection._unparsed) < 1 << 20
+    asked.cancel()
+    await asyncio.wait([asked])
+    await shared.close()
+    server.close()
 
 
 @pytest.mark.parametrize(
@@ -238,34 +223,31 @@ def test_a_server_that_reads_no_replies_gets_few() -> None:
     ],
     ids=["reset", "bad-header", "bad-status", "too-large", "tiny-pieces", "interim"],
 )
-def test_bad_answer_is_no_other_calls_affair(
+async def test_bad_answer_is_no_other_calls_affair(
     end: Callable[[Served, int], None], error: type[CalloutError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asgi_wasm.services.callouts.messages._FREE_PIECES", 50)
 
-    async def main() -> None:
-        held: list[tuple[Served, int]] = []
+    held: list[tuple[Served, int]] = []
 
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            if path == b"/held":
-                held.append((served, stream))
-            elif path == b"/bad":
-                end(served, stream)
-            else:
-                served.answer(stream)
-
-        async with Server(serve) as server:
-            first = asyncio.ensure_future(server.get("/held"))
-            await until(lambda: held)
-            with pytest.raises(error):
-                await server.get("/bad", limit=1000)
-            assert await server.get() == b"ok"
-            served, stream = held[0]
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path == b"/held":
+            held.append((served, stream))
+        elif path == b"/bad":
+            end(served, stream)
+        else:
             served.answer(stream)
-            assert await first == b"ok"
-            assert len(server.connections) == 1
 
-    run(main)
+    async with Server(serve) as server:
+        first = asyncio.ensure_future(server.get("/held"))
+        await until(lambda: held)
+        with pytest.raises(error):
+            await server.get("/bad", limit=1000)
+        assert await server.get() == b"ok"
+        served, stream = held[0]
+        served.answer(stream)
+        assert await first == b"ok"
+        assert len(server.connections) == 1
 
 
 def pieces(served: Served, stream: int) -> None:
@@ -279,80 +261,66 @@ def interim(served: Served, stream: int) -> None:
         served.h2.send_headers(stream, [(b":status", b"103")])
 
 
-def test_server_that_goes_away_ends_what_it_has_begun() -> None:
-    async def main() -> None:
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            if path == b"/first":
-                # GOAWAY by hand: to h2 nothing could follow.
-                served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + stream.to_bytes(4, "big") + bytes(4))
-                asyncio.get_running_loop().call_later(0.05, served.answer, stream)
-            else:
-                served.answer(stream)
+async def test_server_that_goes_away_ends_what_it_has_begun() -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path == b"/first":
+            # GOAWAY by hand: to h2 nothing could follow.
+            served.transport.write(b"\0\0\x08\x07\0\0\0\0\0" + stream.to_bytes(4, "big") + bytes(4))
+            asyncio.get_running_loop().call_later(0.05, served.answer, stream)
+        else:
+            served.answer(stream)
 
-        async with Server(serve) as server:
-            first = asyncio.ensure_future(server.get("/first"))
-            await until(lambda: b"/first" in (path for served in server.connections for path in served.paths.values()))
-            # What it wrote then is read in the next iterations.
-            await asyncio.sleep(0.02)
-            assert await server.get() == b"ok"
-            assert await first == b"ok"
-            assert len(server.connections) == 2
-
-    run(main)
+    async with Server(serve) as server:
+        first = asyncio.ensure_future(server.get("/first"))
+        await until(lambda: b"/first" in (path for served in server.connections for path in served.paths.values()))
+        # What it wrote then is read in the next iterations.
+        await asyncio.sleep(0.02)
+        assert await server.get() == b"ok"
+        assert await first == b"ok"
+        assert len(server.connections) == 2
 
 
-def test_connection_that_ends_takes_its_calls_along() -> None:
-    async def main() -> None:
-        def serve(served: Served, stream: int, path: bytes) -> None:
-            if path == b"/last":
-                served.transport.close()
-            elif path == b"/ok":
-                served.answer(stream)
+async def test_connection_that_ends_takes_its_calls_along() -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path == b"/last":
+            served.transport.close()
+        elif path == b"/ok":
+            served.answer(stream)
 
-        async with Server(serve) as server:
-            results = await asyncio.gather(server.get("/a"), server.get("/last"), return_exceptions=True)
-            assert [type(result) for result in results] == [ConnectionLostError] * 2
-            assert await server.get("/ok") == b"ok"
-
-    run(main)
+    async with Server(serve) as server:
+        results = await asyncio.gather(server.get("/a"), server.get("/last"), return_exceptions=True)
+        assert [type(result) for result in results] == [ConnectionLostError] * 2
+        assert await server.get("/ok") == b"ok"
 
 
-def test_no_server_fails_all_that_wait_at_once() -> None:
-    async def main() -> None:
-        shared = pool(free_port())
-        results = await asyncio.gather(*(call(shared) for _ in range(20)), return_exceptions=True)
-        assert {type(result) for result in results} == {ConnectError}
-        await shared.close()
-
-    run(main)
+async def test_no_server_fails_all_that_wait_at_once() -> None:
+    shared = pool(free_port())
+    results = await asyncio.gather(*(call(shared) for _ in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {ConnectError}
+    await shared.close()
 
 
-def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> type[CalloutError]:
+async def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> type[CalloutError]:
     """What a call to such a server raises."""
-
-    async def main() -> type[CalloutError]:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        shared = pool(server.sockets[0].getsockname()[1])
-        with pytest.raises(CalloutError) as raised:
-            await call(shared)
-        await shared.close()
-        server.close()
-        return raised.type
-
-    raised: type[CalloutError] = run(main)
-    return raised
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    shared = pool(server.sockets[0].getsockname()[1])
+    with pytest.raises(CalloutError) as raised:
+        await call(shared)
+    await shared.close()
+    server.close()
+    return raised.type
 
 
-def test_server_of_http1() -> None:
+async def test_server_of_http1() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
-    assert serving(serve) is UpstreamProtocolError
+    assert await serving(serve) is UpstreamProtocolError
 
 
-def test_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_wasm.services.callouts.shared_pool.CONNECT_TIMEOUT", 0.1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -360,32 +328,29 @@ def test_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
         writer.close()
 
-    assert issubclass(serving(serve), ConnectError)
+    assert issubclass(await serving(serve), ConnectError)
 
 
-def test_others_have_their_turn_while_empty_frames_flow() -> None:
+async def test_others_have_their_turn_while_empty_frames_flow() -> None:
     """Frames that say nothing, without end: they neither hold the loop nor the call's end."""
 
-    async def main() -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            # Settings, then window updates of one byte.
-            writer.write(bytes.fromhex("000000040000000000"))
-            while not writer.transport.is_closing():
-                writer.write(bytes.fromhex("00000408000000000000000001") * 2000)
-                await asyncio.sleep(0)
-                await writer.drain()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        shared = pool(server.sockets[0].getsockname()[1])
-        asked, iterations = asyncio.ensure_future(call(shared)), 0
-        end = asyncio.get_running_loop().time() + 0.3
-        while asyncio.get_running_loop().time() < end:
-            iterations += 1
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Settings, then window updates of one byte.
+        writer.write(bytes.fromhex("000000040000000000"))
+        while not writer.transport.is_closing():
+            writer.write(bytes.fromhex("00000408000000000000000001") * 2000)
             await asyncio.sleep(0)
-        asked.cancel()
-        await asyncio.wait([asked])
-        assert iterations > 30
-        await shared.close()
-        server.close()
+            await writer.drain()
 
-    run(main)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    shared = pool(server.sockets[0].getsockname()[1])
+    asked, iterations = asyncio.ensure_future(call(shared)), 0
+    end = asyncio.get_running_loop().time() + 0.3
+    while asyncio.get_running_loop().time() < end:
+        iterations += 1
+        await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert iterations > 30
+    await shared.close()
+    server.close()

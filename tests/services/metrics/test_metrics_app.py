@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
 from asgi_wasm.asgi.types import Message
 from asgi_wasm.services.metrics.registry import MetricRegistry
-from tests.driving import Response, answering, request, run
+from tests.driving import Response, answering, request
 from tests.guests import CONTINUE, Api, Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.services.metrics.scraping import Scrape
@@ -26,7 +26,9 @@ def one_metric(store: MetricRegistry) -> None:
 
 
 @pytest.mark.skipif(BINARY is None, reason=MISSING)
-def test_neither_a_scrape_nor_the_status_asks_the_store(wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_neither_a_scrape_nor_the_status_asks_the_store(
+    wrap_guests: Wrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A hostcall has to, and holds the event loop for that long; what is read for people does not."""
     pytest.importorskip("redis", reason="redis is not installed")
     from asgi_wasm.services.stores.redis.connections import RedisConnections
@@ -59,21 +61,17 @@ def test_neither_a_scrape_nor_the_status_asks_the_store(wrap_guests: Wrap, monke
         await app.stop()
 
     with redis_server() as server:
-        run(lambda: main(f"{server.url}?timeout=5"))
+        await main(f"{server.url}?timeout=5")
 
 
-def asked(method: str = "GET", **headers: str) -> Response:
+async def asked(method: str = "GET", **headers: str) -> Response:
     pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
 
-    async def main() -> Response:
-        return await request(metrics_app, method, headers=pairs)
-
-    response: Response = run(main)
-    return response
+    return await request(metrics_app, method, headers=pairs)
 
 
-def test_text() -> None:
-    response = asked()
+async def test_text() -> None:
+    response = await asked()
     assert response.header(b"content-type") == b"text/plain; version=0.0.4; charset=utf-8"
     assert response.header(b"content-length") == b"%d" % len(response.body)
     assert Scrape(response.body.decode()).get("hits_total", plugin="p") == 1
@@ -87,16 +85,16 @@ def test_text() -> None:
         "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1",
     ],
 )
-def test_openmetrics(accept: str) -> None:
-    response = asked(accept=accept)
+async def test_openmetrics(accept: str) -> None:
+    response = await asked(accept=accept)
     assert (response.header(b"content-type") or b"").startswith(b"application/openmetrics-text; version=1.0.0")
     assert response.body.endswith(b"# EOF\n")
     assert Scrape(response.body.decode(), openmetrics=True).get("hits_total", plugin="p") == 1
 
 
 @pytest.mark.parametrize("accept", ["application/openmetrics-text; version=nonsense", "\xff\xfe", ";;;,=,"])
-def test_strange_accept_header(accept: str) -> None:
-    response = asked(accept=accept)
+async def test_strange_accept_header(accept: str) -> None:
+    response = await asked(accept=accept)
     assert (response.status, response.header(b"content-type")) == (200, b"text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -111,20 +109,20 @@ def test_strange_accept_header(accept: str) -> None:
         ("notgzip", None),
     ],
 )
-def test_gzip(accepted: str, coding: bytes | None) -> None:
-    response = asked(accept_encoding=accepted)
+async def test_gzip(accepted: str, coding: bytes | None) -> None:
+    response = await asked(accept_encoding=accepted)
     assert response.header(b"content-encoding") == coding
     body = gzip.decompress(response.body) if coding else response.body
     assert Scrape(body.decode()).get("hits_total", plugin="p") == 1
 
 
-def test_head() -> None:
-    head, get = asked("HEAD"), asked()
+async def test_head() -> None:
+    head, get = await asked("HEAD"), await asked()
     assert (head.status, head.headers, head.body) == (200, get.headers, b"")
 
 
-def test_other_methods() -> None:
-    response = asked("POST")
+async def test_other_methods() -> None:
+    response = await asked("POST")
     assert (response.status, response.header(b"allow")) == (405, b"GET, HEAD")
 
 
@@ -140,7 +138,7 @@ async def test_mounted() -> None:
     assert "hits_total" in (await main()).text
 
 
-def test_websocket_is_refused_and_lifespan_unknown() -> None:
+async def test_websocket_is_refused_and_lifespan_unknown() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -152,15 +150,15 @@ def test_websocket_is_refused_and_lifespan_unknown() -> None:
     async def main(scope: dict[str, Any]) -> None:
         await metrics_app(scope, receive, send)
 
-    run(lambda: main({"type": "websocket"}))
+    await main({"type": "websocket"})
     assert [message["type"] for message in sent] == ["websocket.close"]
     with pytest.raises(NotImplementedError):
-        run(lambda: main({"type": "lifespan"}))
+        await main({"type": "lifespan"})
 
 
-def test_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+async def test_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "none"))
-    response = asked()
+    response = await asked()
     assert response.status == 503
     sentence = (
         f"PROMETHEUS_MULTIPROC_DIR: {tmp_path / 'none'} is no directory: make it, empty, before the server starts"
@@ -168,12 +166,15 @@ def test_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert response.body.decode() == sentence
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_wasm.worker.telemetry.find_spec", lambda name: None)
-    assert (asked().status, asked().body) == (503, b"metrics are asked for: pip install 'asgi-wasm[metrics]'")
+    assert ((await asked()).status, (await asked()).body) == (
+        503,
+        b"metrics are asked for: pip install 'asgi-wasm[metrics]'",
+    )
     app = WasmMiddleware(answering(), settings={"plugins": [], "metrics": True})
     with pytest.raises(MissingExtraError, match=r"^the settings say 'metrics': pip install 'asgi-wasm\[metrics\]'$"):
-        run(app.start)
+        await app.start()
 
 
 def test_nothing_is_imported_before_it_is_needed() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from asgi_wasm import metrics_app
@@ -14,7 +12,7 @@ from asgi_wasm.services.metrics.names import series_of
 from asgi_wasm.services.metrics.registry import MetricRegistry
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.guests import CONTINUE, Api, Guest, Serve, serve_guests, wrap_guests
 from tests.services.metrics.scraping import scrape
 
@@ -42,37 +40,34 @@ def counting(name: bytes, read: list[int]) -> Guest:
 
 
 @pytest.mark.parametrize("per_plugin", [True, False])
-def test_plugins_share_a_name_or_not(serve_guests: Serve, per_plugin: bool) -> None:
+async def test_plugins_share_a_name_or_not(serve_guests: Serve, per_plugin: bool) -> None:
     read: list[int] = []
 
-    async def main() -> None:
-        # What was exported once stays there while the process lives.
-        name = b"own_hits" if per_plugin else b"hits_of_all"
-        metrics, guests = {"per_plugin": per_plugin}, (counting(name, read), counting(name, read))
-        async with serve_guests(answering(), *guests, metrics=metrics) as middleware:
-            await request(middleware)
-            lines = (await request(metrics_app)).body.splitlines()
-            found = [line for line in lines if line.startswith(name + b"_total")]
-            if per_plugin:
-                assert found == [b'own_hits_total{plugin="g0"} 1.0', b'own_hits_total{plugin="g1"} 1.0']
-            else:
-                assert found == [b"hits_of_all_total 2.0"]
-
-    run(main)
+    # What was exported once stays there while the process lives.
+    name = b"own_hits" if per_plugin else b"hits_of_all"
+    metrics, guests = {"per_plugin": per_plugin}, (counting(name, read), counting(name, read))
+    async with serve_guests(answering(), *guests, metrics=metrics) as middleware:
+        await request(middleware)
+        lines = (await request(metrics_app)).body.splitlines()
+        found = [line for line in lines if line.startswith(name + b"_total")]
+        if per_plugin:
+            assert found == [b'own_hits_total{plugin="g0"} 1.0', b'own_hits_total{plugin="g1"} 1.0']
+        else:
+            assert found == [b"hits_of_all_total 2.0"]
     assert read == ([1, 1] if per_plugin else [1, 2])
 
 
-def test_exported_without_a_label(store: MetricRegistry) -> None:
+async def test_exported_without_a_label(store: MetricRegistry) -> None:
     exported = ExportedMetrics(MemoryMetrics(), store, MetricsSpec(enabled=True))
     metrics = NamelessMetrics(exported)
     metrics.counter_add("a", "hits", 1)
     metrics.gauge_set("b", "level", 5)
     metrics.observe("a", "size", 3)
-    found = asyncio.run(scrape())
+    found = await scrape()
     assert (found.get("hits_total"), found.get("level"), found.get("size_count")) == (1, 5, 1)
     exported.close()
     # A gauge is of the present.
-    assert "level" not in asyncio.run(scrape()).types
+    assert "level" not in (await scrape()).types
 
 
 def test_each_kind() -> None:

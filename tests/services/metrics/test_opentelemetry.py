@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm import MissingExtraError, WasmMiddleware
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import PLUGINS
 
 api = pytest.importorskip("opentelemetry.metrics", reason="opentelemetry-api is not installed")
@@ -27,28 +27,25 @@ COUNTER = {
 FAULT = {"name": "fault", "file": str(PLUGINS / "fault_injection" / "c.wasm"), "conf": {"http_status": 418}}
 
 
-def points(monkeypatch: pytest.MonkeyPatch, **metrics: Any) -> dict[str, list[Any]]:
+async def points(monkeypatch: pytest.MonkeyPatch, **metrics: Any) -> dict[str, list[Any]]:
     """By metric, what was told of two requests."""
     reader = export.InMemoryMetricReader()
     provider = sdk.MeterProvider([reader])
     monkeypatch.setattr(api, "get_meter", lambda name: provider.get_meter(name))
     told: list[Any] = []
 
-    async def main() -> None:
-        settings = {"metrics": {"exporter": "opentelemetry", **metrics}, "plugins": [COUNTER, FAULT]}
-        async with WasmMiddleware(answering(), settings=settings) as middleware:
-            await request(middleware, path="/a")
-            await request(middleware, path="/b")
-            told.append(reader.get_metrics_data())
-
-    run(main)
+    settings = {"metrics": {"exporter": "opentelemetry", **metrics}, "plugins": [COUNTER, FAULT]}
+    async with WasmMiddleware(answering(), settings=settings) as middleware:
+        await request(middleware, path="/a")
+        await request(middleware, path="/b")
+        told.append(reader.get_metrics_data())
     provider.shutdown()
     scopes = [scope for resource in told[0].resource_metrics for scope in resource.scope_metrics]
     return {metric.name: list(metric.data.data_points) for scope in scopes for metric in scope.metrics}
 
 
-def test_what_plugins_and_the_host_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = points(monkeypatch)
+async def test_what_plugins_and_the_host_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await points(monkeypatch)
     (requests,) = found["hits.requests"]
     assert (requests.value, dict(requests.attributes)) == (2, {"plugin": "counter"})
     (in_flight,) = found["hits.in_flight"]
@@ -63,8 +60,8 @@ def test_what_plugins_and_the_host_count(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory == {"counter": True, "fault": True}
 
 
-def test_labels_and_buckets_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = points(monkeypatch, rules=[{"tag": "kind", "regex": r"(\.(requests))"}], buckets=[1, 5])
+async def test_labels_and_buckets_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await points(monkeypatch, rules=[{"tag": "kind", "regex": r"(\.(requests))"}], buckets=[1, 5])
     (requests,) = found["hits"]
     assert dict(requests.attributes) == {"plugin": "counter", "kind": "requests"}
     (lengths,) = found["hits.path_length"]
@@ -88,10 +85,10 @@ def test_a_flood_of_names_is_its_plugins_own_affair(monkeypatch: pytest.MonkeyPa
     provider.shutdown()
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "asgi_wasm.worker.telemetry.find_spec", lambda name: None if name == "opentelemetry" else find_spec(name)
     )
     settings = {"metrics": {"exporter": "opentelemetry"}, "plugins": [FAULT]}
     with pytest.raises(MissingExtraError, match=r"pip install 'asgi-wasm\[opentelemetry\]'"):
-        run(WasmMiddleware(answering(), settings=settings).start)
+        await WasmMiddleware(answering(), settings=settings).start()

@@ -22,7 +22,7 @@ from asgi_wasm.services.stores.lmdb import fifo
 from asgi_wasm.services.stores.lmdb import writer as lmdb_writer
 from asgi_wasm.services.stores.store import open_store
 from asgi_wasm.settings.store_url import parse_store_url
-from tests.driving import run, until
+from tests.driving import until
 from tests.extras import LMDB_MISSING
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
@@ -34,17 +34,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)
 
 
-def test_a_full_database_refuses_writes_and_answers_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
-            assert store.shared_data.set("vm", b"small", b"1", 0)
-            for _ in range(3):
-                with pytest.raises(PortError):
-                    store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
-            assert store.shared_data.get("vm", b"small") == (b"1", 1)
-            assert store.shared_data.set("vm", b"small", b"2", 1)
-
-    run(main)
+async def test_a_full_database_refuses_writes_and_answers_reads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
+        assert store.shared_data.set("vm", b"small", b"1", 0)
+        for _ in range(3):
+            with pytest.raises(PortError):
+                store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
+        assert store.shared_data.get("vm", b"small") == (b"1", 1)
+        assert store.shared_data.set("vm", b"small", b"2", 1)
     assert [record.levelname for record in caplog.records] == ["ERROR"], "it is said once"
     assert "MDB_MAP_FULL" in caplog.text
 
@@ -65,51 +64,40 @@ def kill_a_reader(path: Path) -> None:
         process.kill()
 
 
-def test_a_reader_that_was_killed_holds_no_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state?map_size=1048576").stores(1) as (store,):
-            assert store.shared_data.set("vm", b"k", b"x" * 100_000, 0)
-            kill_a_reader(tmp_path / "state")
-            for _ in range(50):
-                assert store.shared_data.set("vm", b"k", b"y" * 100_000, 0)
-
-    run(main)
+async def test_a_reader_that_was_killed_holds_no_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Place(f"lmdb://{tmp_path}/state?map_size=1048576").stores(1) as (store,):
+        assert store.shared_data.set("vm", b"k", b"x" * 100_000, 0)
+        kill_a_reader(tmp_path / "state")
+        for _ in range(50):
+            assert store.shared_data.set("vm", b"k", b"y" * 100_000, 0)
     assert caplog.records == []
 
 
-def test_an_outage_that_is_over_is_said_once(
+async def test_an_outage_that_is_over_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asgi_wasm.services.stores.lmdb.database._QUIET_SECONDS", 0.0)
 
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
-            with pytest.raises(PortError):
-                store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
-            for _ in range(3):
-                store.shared_data.set("vm", b"small", b"1", 0)
-
-    run(main)
+    async with Place(f"lmdb://{tmp_path}/state?map_size=262144").stores(1) as (store,):
+        with pytest.raises(PortError):
+            store.shared_data.set("vm", b"large", b"x" * 1_000_000, 0)
+        for _ in range(3):
+            store.shared_data.set("vm", b"small", b"1", 0)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
-def test_cas_numbers_wrap_past_0(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
-            from asgi_wasm.services.stores.lmdb.records import key_of
-            from asgi_wasm.services.stores.lmdb.store import LmdbStore
-            from asgi_wasm.services.stores.naming import scoped
+async def test_cas_numbers_wrap_past_0(tmp_path: Path) -> None:
+    async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
+        from asgi_wasm.services.stores.lmdb.records import key_of
+        from asgi_wasm.services.stores.lmdb.store import LmdbStore
+        from asgi_wasm.services.stores.naming import scoped
 
-            assert isinstance(store, LmdbStore)
-            last = b"\xff\xff\xff\xff"
-            store._database().write(
-                lambda transaction: transaction.put(key_of(b"d", scoped("vm", b"k")), last + b"old")
-            )
-            assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
-            assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
-            assert store.shared_data.get("vm", b"k") == (b"new", 1)
-
-    run(main)
+        assert isinstance(store, LmdbStore)
+        last = b"\xff\xff\xff\xff"
+        store._database().write(lambda transaction: transaction.put(key_of(b"d", scoped("vm", b"k")), last + b"old"))
+        assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
+        assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
+        assert store.shared_data.get("vm", b"k") == (b"new", 1)
 
 
 def test_not_open(tmp_path: Path) -> None:
@@ -118,69 +106,61 @@ def test_not_open(tmp_path: Path) -> None:
         store.shared_data.get("vm", b"k")
 
 
-def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
+async def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
     async def start(url: str) -> None:
         await open_store(parse_store_url(url)).start()
 
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"shared_data lmdb://.*/file cannot be opened"):
-        run(lambda: start(f"lmdb://{tmp_path}/file"))
+        await start(f"lmdb://{tmp_path}/file")
     (tmp_path / "garbage").mkdir()
     (tmp_path / "garbage" / "data.mdb").write_bytes(b"garbage" * 1000)
     with pytest.raises(SettingsError, match="mend or remove it"):
-        run(lambda: start(f"lmdb://{tmp_path}/garbage"))
+        await start(f"lmdb://{tmp_path}/garbage")
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "wake").write_text("")
     with pytest.raises(SettingsError, match="no FIFO can be made"):
-        run(lambda: start(f"lmdb://{tmp_path}/blocked"))
+        await start(f"lmdb://{tmp_path}/blocked")
 
 
-def test_files_are_the_users_alone(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/deep/state").stores(1):
-            for path in (tmp_path / "deep" / "state").rglob("*"):
-                assert path.stat().st_mode & 0o077 == 0, path
-
-    run(main)
+async def test_files_are_the_users_alone(tmp_path: Path) -> None:
+    async with Place(f"lmdb://{tmp_path}/deep/state").stores(1):
+        for path in (tmp_path / "deep" / "state").rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_fifos_of_the_killed_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    async def main() -> None:
-        folder = tmp_path / "state" / "wake"
-        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (first,):
-            os.mkfifo(folder / "0123")
-            async with Place(f"lmdb://{tmp_path}/state").stores(1) as (second,):
-                assert len(list(folder.iterdir())) == 2
-                owner = Listener(first)
-                token = first.queues.register("vm", b"q", owner.root)
-                second.queues.enqueue(token, b"x")
-                await until(lambda: owner.heard == [token])
-        assert list(folder.iterdir()) == []
-
-    run(main)
+async def test_fifos_of_the_killed_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "wake"
+    async with Place(f"lmdb://{tmp_path}/state").stores(1) as (first,):
+        os.mkfifo(folder / "0123")
+        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (second,):
+            assert len(list(folder.iterdir())) == 2
+            owner = Listener(first)
+            token = first.queues.register("vm", b"q", owner.root)
+            second.queues.enqueue(token, b"x")
+            await until(lambda: owner.heard == [token])
+    assert list(folder.iterdir()) == []
 
 
-def test_a_fifo_that_was_read_sleeps(tmp_path: Path) -> None:
-    async def main() -> None:
-        reads: list[int] = []
+async def test_a_fifo_that_was_read_sleeps(tmp_path: Path) -> None:
+    reads: list[int] = []
 
-        class Watched(fifo.WakeFifo):
-            def _read(self, file: int) -> None:
-                reads.append(file)
-                super()._read(file)
+    class Watched(fifo.WakeFifo):
+        def _read(self, file: int) -> None:
+            reads.append(file)
+            super()._read(file)
 
-        listening = Watched(tmp_path, b"w", lambda token: None, lambda: None)
-        listening.open()
-        assert fifo.ring(tmp_path, b"w", 1)
-        await asyncio.sleep(0.1)
-        assert len(reads) == 1
-        listening.close()
-
-    run(main)
+    listening = Watched(tmp_path, b"w", lambda token: None, lambda: None)
+    listening.open()
+    assert fifo.ring(tmp_path, b"w", 1)
+    await asyncio.sleep(0.1)
+    assert len(reads) == 1
+    listening.close()
 
 
-def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> None:
-    async def main() -> None:
+async def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> None:
+    logging.disable()
+    try:
         heard: list[int] = []
         missed: list[bool] = []
         listening = fifo.WakeFifo(tmp_path, b"w", heard.append, lambda: missed.append(True))
@@ -193,10 +173,6 @@ def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> 
         listening._read(listening._file or 0)
         listening.close()
         assert not fifo.ring(tmp_path, b"w", 1)
-
-    logging.disable()
-    try:
-        run(main)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -204,56 +180,45 @@ def test_a_fifo_that_is_full_loses_wake_ups_and_nothing_else(tmp_path: Path) -> 
 # --- what other workers, the disk and other releases do to it
 
 
-def refusal(url: str) -> str:
+async def refusal(url: str) -> str:
     """The sentence with which a start is refused."""
-
-    async def main() -> str:
-        with pytest.raises(SettingsError) as raised:
-            async with Place(url).stores(1):
-                raise AssertionError("it started")
-        return str(raised.value)
-
-    text: str = run(main)
-    return text
+    with pytest.raises(SettingsError) as raised:
+        async with Place(url).stores(1):
+            raise AssertionError("it started")
+    return str(raised.value)
 
 
-def fill(path: Path) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{path}").stores(1) as (store,):
-            for index in range(20):
-                assert store.shared_data.set("vm", b"%d" % index, b"x" * 10_000, 0)
-
-    run(main)
+async def fill(path: Path) -> None:
+    async with Place(f"lmdb://{path}").stores(1) as (store,):
+        for index in range(20):
+            assert store.shared_data.set("vm", b"%d" % index, b"x" * 10_000, 0)
 
 
 @pytest.mark.parametrize("size", [8192, 20_000])
-def test_a_file_that_was_cut_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+async def test_a_file_that_was_cut_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
     """The server starts, as without its Redis."""
-    fill(tmp_path)
+    await fill(tmp_path)
     os.truncate(tmp_path / "data.mdb", size)
 
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
-            for _ in range(3):
-                with pytest.raises(PortError):
-                    store.shared_data.get("vm", b"1")
-                with pytest.raises(PortError):
-                    store.shared_data.set("vm", b"1", b"v", 0)
-
-    run(main)
+    async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
+        for _ in range(3):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"1")
+            with pytest.raises(PortError):
+                store.shared_data.set("vm", b"1", b"v", 0)
     assert [f"data.mdb has {size} bytes of" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_a_file_without_even_its_head_is_refused_at_the_start(tmp_path: Path) -> None:
-    fill(tmp_path)
+async def test_a_file_without_even_its_head_is_refused_at_the_start(tmp_path: Path) -> None:
+    await fill(tmp_path)
     os.truncate(tmp_path / "data.mdb", 4096)
-    assert "cannot be opened (" in refusal(f"lmdb://{tmp_path}")
+    assert "cannot be opened (" in await refusal(f"lmdb://{tmp_path}")
 
 
 @pytest.mark.parametrize("name", ["data.mdb", "lock.mdb"])
-def test_a_file_that_is_cut_while_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+async def test_a_file_that_is_cut_while_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     """In a process of its own, which must not die of it."""
-    fill(tmp_path)
+    await fill(tmp_path)
     program = f"""
 import asyncio, logging, os
 from tests.services.stores.conftest import Place
@@ -271,7 +236,8 @@ async def main():
                 print(error)
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "its files were cut while they were in use\n" * 2)
     assert done.stderr.count("ERROR") == 1 and "restore or remove the folder" in done.stderr
 
@@ -315,7 +281,7 @@ def test_a_disk_that_is_full_is_called_that(tmp_path: Path, size: str, begins: s
         assert "read 1000" in done.stdout and "written 0 " not in done.stdout
 
 
-def test_what_a_worker_with_a_larger_map_wrote_is_read_by_all(tmp_path: Path) -> None:
+async def test_what_a_worker_with_a_larger_map_wrote_is_read_by_all(tmp_path: Path) -> None:
     """In processes of their own, since one process opens a database once."""
     program = f"""
 import asyncio, sys
@@ -327,17 +293,14 @@ async def main():
 asyncio.run(main())
 """
 
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}?map_size=1000000").stores(1) as (store,):
-            assert store.shared_data.set("vm", b"mine", b"v", 0)
-            with pytest.raises(PortError):
-                store.shared_data.set("vm", b"9", b"x" * 2_000_000, 0)
-            subprocess.run([sys.executable, "-c", program], check=True, timeout=60)  # noqa: ASYNC221
-            assert store.shared_data.get("vm", b"mine") == (b"v", 1)
-            assert store.shared_data.get("vm", b"9") == (b"x" * 200_000, 1)
-            assert store.shared_data.set("vm", b"large", b"y" * 2_000_000, 0)
-
-    run(main)
+    async with Place(f"lmdb://{tmp_path}?map_size=1000000").stores(1) as (store,):
+        assert store.shared_data.set("vm", b"mine", b"v", 0)
+        with pytest.raises(PortError):
+            store.shared_data.set("vm", b"9", b"x" * 2_000_000, 0)
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)  # noqa: ASYNC221
+        assert store.shared_data.get("vm", b"mine") == (b"v", 1)
+        assert store.shared_data.get("vm", b"9") == (b"x" * 200_000, 1)
+        assert store.shared_data.set("vm", b"large", b"y" * 2_000_000, 0)
 
 
 @pytest.mark.parametrize("size", [1, 131_071, 1 << 45, 1 << 80])
@@ -346,13 +309,10 @@ def test_map_size_out_of_range(size: int) -> None:
         parse_store_url(f"lmdb:///path?map_size={size}")
 
 
-def test_the_smallest_map_holds_something(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}?map_size=131072").stores(1) as (store,):
-            for _ in range(100):
-                assert store.shared_data.set("vm", b"k", b"v" * 10_000, 0)
-
-    run(main)
+async def test_the_smallest_map_holds_something(tmp_path: Path) -> None:
+    async with Place(f"lmdb://{tmp_path}?map_size=131072").stores(1) as (store,):
+        for _ in range(100):
+            assert store.shared_data.set("vm", b"k", b"v" * 10_000, 0)
 
 
 # Holds the writer's lock of the database in the folder that it is told of.
@@ -377,50 +337,43 @@ def stopped_writer(folder: Path) -> Iterator[None]:
             stopped.kill()
 
 
-def test_a_writer_that_is_stopped_holds_nobody_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
-            assert store.shared_data.set("vm", b"k", b"v", 0)
-            with stopped_writer(tmp_path):
-                began = time.monotonic()
-                for _ in range(100):
-                    with pytest.raises(PortError):
-                        store.shared_data.set("vm", b"k", b"v", 0)
-                    assert store.shared_data.get("vm", b"k") == (b"v", 1)
-                # Only the first one waits.
-                assert time.monotonic() - began < 20 * lmdb_writer.PATIENCE_SECONDS
-            assert store.shared_data.set("vm", b"k", b"w", 0)
-
-    run(main)
+async def test_a_writer_that_is_stopped_holds_nobody_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
+        assert store.shared_data.set("vm", b"k", b"v", 0)
+        with stopped_writer(tmp_path):
+            began = time.monotonic()
+            for _ in range(100):
+                with pytest.raises(PortError):
+                    store.shared_data.set("vm", b"k", b"v", 0)
+                assert store.shared_data.get("vm", b"k") == (b"v", 1)
+            # Only the first one waits.
+            assert time.monotonic() - began < 20 * lmdb_writer.PATIENCE_SECONDS
+        assert store.shared_data.set("vm", b"k", b"w", 0)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "another worker has held the writer's lock for 0.5 s" in caplog.text
 
 
-def test_an_owner_to_whom_a_value_was_refused_is_told_again(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
-            owner = Listener(store)
-            token = store.queues.register("vm", b"q", owner.root)
-            for value in (b"1", b"2"):
-                store.queues.enqueue(token, value)
-            await until(lambda: owner.heard == [token] * 2)
-            with stopped_writer(tmp_path), pytest.raises(PortError):
-                store.queues.dequeue(token)
-            queues = cast("LmdbStore", store).queues
-            queues.tend()
-            await until(lambda: owner.heard == [token] * 4)
-            # Once for each refusal.
-            queues.tend()
-            await asyncio.sleep(0.05)
-            assert owner.heard == [token] * 4
-
-    run(main)
+async def test_an_owner_to_whom_a_value_was_refused_is_told_again(tmp_path: Path) -> None:
+    async with Place(f"lmdb://{tmp_path}").stores(1) as (store,):
+        owner = Listener(store)
+        token = store.queues.register("vm", b"q", owner.root)
+        for value in (b"1", b"2"):
+            store.queues.enqueue(token, value)
+        await until(lambda: owner.heard == [token] * 2)
+        with stopped_writer(tmp_path), pytest.raises(PortError):
+            store.queues.dequeue(token)
+        queues = cast("LmdbStore", store).queues
+        queues.tend()
+        await until(lambda: owner.heard == [token] * 4)
+        # Once for each refusal.
+        queues.tend()
+        await asyncio.sleep(0.05)
+        assert owner.heard == [token] * 4
 
 
-def test_an_owner_that_was_too_busy_to_hear_of_all_is_told_again(tmp_path: Path) -> None:
+async def test_an_owner_that_was_too_busy_to_hear_of_all_is_told_again(tmp_path: Path) -> None:
     """What it reads is full: somebody may have had no room for more."""
-
-    async def main() -> None:
+    try:
         async with Place(f"lmdb://{tmp_path}").stores() as (store, other):
             owner = Listener(store)
             token = store.queues.register("vm", b"q", owner.root)
@@ -433,53 +386,43 @@ def test_an_owner_that_was_too_busy_to_hear_of_all_is_told_again(tmp_path: Path)
             assert len(owner.heard) == 16_384
             cast("LmdbStore", store).queues.tend()
             await until(lambda: len(owner.heard) == 16_385)
-
-    try:
-        run(main)
     finally:
         logging.disable(logging.NOTSET)
 
 
-def test_records_of_another_release_are_refused_once(tmp_path: Path) -> None:
+async def test_records_of_another_release_are_refused_once(tmp_path: Path) -> None:
     import lmdb
 
     with lmdb.open(str(tmp_path / "old")) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"d" + bytes(32), b"a value without version")
-    assert "has records of version 1, and this release of asgi-wasm writes version 2" in refusal(
+    assert "has records of version 1, and this release of asgi-wasm writes version 2" in await refusal(
         f"lmdb://{tmp_path}/old"
     )
-    fill(tmp_path / "new")
+    await fill(tmp_path / "new")
     with lmdb.open(str(tmp_path / "new")) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"version", b"3")
-    assert "has records of version 3" in refusal(f"lmdb://{tmp_path}/new")
+    assert "has records of version 3" in await refusal(f"lmdb://{tmp_path}/new")
 
 
-def test_a_record_of_another_form_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
-            from asgi_wasm.services.stores.lmdb.records import key_of
-            from asgi_wasm.services.stores.lmdb.store import LmdbStore
-            from asgi_wasm.services.stores.naming import scoped
+async def test_a_record_of_another_form_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
+        from asgi_wasm.services.stores.lmdb.records import key_of
+        from asgi_wasm.services.stores.lmdb.store import LmdbStore
+        from asgi_wasm.services.stores.naming import scoped
 
-            assert isinstance(store, LmdbStore)
-            store._database().write(lambda transaction: transaction.put(key_of(b"d", scoped("vm", b"k")), b"x"))
-            for _ in range(5):
-                with pytest.raises(PortError):
-                    store.shared_data.get("vm", b"k")
-
-    run(main)
+        assert isinstance(store, LmdbStore)
+        store._database().write(lambda transaction: transaction.put(key_of(b"d", scoped("vm", b"k")), b"x"))
+        for _ in range(5):
+            with pytest.raises(PortError):
+                store.shared_data.get("vm", b"k")
     assert ["a record of another form" in record.getMessage() for record in caplog.records] == [True]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what a process has open is not told here")
-def test_nothing_stays_open_when_nobody_uses_it(tmp_path: Path) -> None:
+async def test_nothing_stays_open_when_nobody_uses_it(tmp_path: Path) -> None:
     """A test suite may open it for each of thousands of event loops."""
-
-    async def main() -> None:
-        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
-            assert store.shared_data.set("vm", b"key", b"1", 0)
-
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        run(main)
+        async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
+            assert store.shared_data.set("vm", b"key", b"1", 0)
     assert len(os.listdir("/proc/self/fd")) == before

@@ -11,7 +11,7 @@ import pytest
 
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData, MemoryState, MemoryStore
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
-from tests.driving import run, until
+from tests.driving import until
 from tests.services.stores.listening import Listener
 
 THREADS, TIMES = 4, 2000
@@ -94,44 +94,37 @@ def test_metrics() -> None:
     assert metrics.histogram("p", "size") == (total, 2 * total)
 
 
-def test_the_owner_before_hears_of_what_one_that_failed_was_told_of() -> None:
+async def test_the_owner_before_hears_of_what_one_that_failed_was_told_of() -> None:
     """The workers of two event loops, one of whose plugins has failed and is not back."""
-
-    async def main() -> None:
-        state = MemoryState()
-        one, other = MemoryStore(state=state), MemoryStore(state=state)
-        await one.start()
-        await other.start()
-        heir, failed, fresh = Listener(other), Listener(one), Listener(one)
-        token = other.queues.register("vm", b"q", heir.root)
-        one.queues.register("vm", b"q", failed.root)
-        other.queues.enqueue(token, b"1")
-        await until(lambda: failed.heard == [token])
-        failed.root.vm.failure = "it trapped"
-        other.queues.enqueue(token, b"2")
-        await until(lambda: heir.heard == [token] * 2)
-        one.queues.register("vm", b"q", fresh.root)
-        other.queues.enqueue(token, b"3")
-        await until(lambda: fresh.heard == [token])
-        await asyncio.sleep(0.05)
-        assert (heir.heard, fresh.heard) == ([token] * 2, [token])
-
-    run(main)
+    state = MemoryState()
+    one, other = MemoryStore(state=state), MemoryStore(state=state)
+    await one.start()
+    await other.start()
+    heir, failed, fresh = Listener(other), Listener(one), Listener(one)
+    token = other.queues.register("vm", b"q", heir.root)
+    one.queues.register("vm", b"q", failed.root)
+    other.queues.enqueue(token, b"1")
+    await until(lambda: failed.heard == [token])
+    failed.root.vm.failure = "it trapped"
+    other.queues.enqueue(token, b"2")
+    await until(lambda: heir.heard == [token] * 2)
+    one.queues.register("vm", b"q", fresh.root)
+    other.queues.enqueue(token, b"3")
+    await until(lambda: fresh.heard == [token])
+    await asyncio.sleep(0.05)
+    assert (heir.heard, fresh.heard) == ([token] * 2, [token])
 
 
-def test_one_that_failed_after_another_took_over_hears_again_of_what_it_was_told_of() -> None:
-    async def main() -> None:
-        state = MemoryState()
-        one, other = MemoryStore(state=state), MemoryStore(state=state)
-        await one.start()
-        await other.start()
-        failed, fresh = Listener(one), Listener(one)
-        token = one.queues.register("vm", b"q", failed.root)
-        one.queues.enqueue(token, b"1")
-        await until(lambda: failed.heard == [token])
-        other.queues.register("vm", b"q", Listener(other).root)
-        failed.root.vm.failure = "it trapped"
-        one.queues.register("vm", b"q", fresh.root)
-        await until(lambda: fresh.heard == [token])
-
-    run(main)
+async def test_one_that_failed_after_another_took_over_hears_again_of_what_it_was_told_of() -> None:
+    state = MemoryState()
+    one, other = MemoryStore(state=state), MemoryStore(state=state)
+    await one.start()
+    await other.start()
+    failed, fresh = Listener(one), Listener(one)
+    token = one.queues.register("vm", b"q", failed.root)
+    one.queues.enqueue(token, b"1")
+    await until(lambda: failed.heard == [token])
+    other.queues.register("vm", b"q", Listener(other).root)
+    failed.root.vm.failure = "it trapped"
+    one.queues.register("vm", b"q", fresh.root)
+    await until(lambda: fresh.heard == [token])

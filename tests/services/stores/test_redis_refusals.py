@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from asgi_wasm.host.ports import PortError
-from tests.driving import run, until
+from tests.driving import until
 from tests.redis_server import RedisServer
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
@@ -86,7 +86,7 @@ def serving(error: str) -> Iterator[tuple[Server, Place]]:
         ("-", "refuses hostcalls"),
     ],
 )
-def test_an_error_reply_is_an_answer(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
+async def test_an_error_reply_is_an_answer(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
     async def main(place: Place) -> None:
         async with place.stores(1) as (store,):
             for _ in range(20):
@@ -96,7 +96,7 @@ def test_an_error_reply_is_an_answer(caplog: pytest.LogCaptureFixture, error: st
             await asyncio.sleep(0.05)
 
     with serving(error) as (server, place):
-        run(lambda: main(place))
+        await main(place)
         assert server.connections == 2
     lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
     assert len(lines) == 1 and told in lines[0], lines
@@ -114,7 +114,7 @@ NO_VALUES = {
 
 
 @pytest.mark.parametrize("fields", NO_VALUES.values(), ids=NO_VALUES)
-def test_what_somebody_else_wrote_is_refused(
+async def test_what_somebody_else_wrote_is_refused(
     redis: RedisServer, caplog: pytest.LogCaptureFixture, fields: dict[str, str]
 ) -> None:
     """Redis calls it no WRONGTYPE, since it is a hash as well."""
@@ -130,12 +130,12 @@ def test_what_somebody_else_wrote_is_refused(
             assert store.shared_data.get("vm", b"good") == (b"v", 1)
 
     prefix = f"{uuid4().hex}:"
-    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
     lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
     assert len(lines) == 1 and "something else writes keys" in lines[0], lines
 
 
-def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) -> None:
+async def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) -> None:
     async def main(place: Place, prefix: str) -> None:
         async with place.stores(1) as (store,):
             with Redis(port=redis.port) as client:
@@ -146,10 +146,10 @@ def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) -> Non
                 assert client.hget(f"{prefix}data:vm:bad", "value") == b"x"
 
     prefix = f"{uuid4().hex}:"
-    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
 
 
-def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """Nor does it end the connection."""
 
     async def main(place: Place, prefix: str) -> None:
@@ -165,7 +165,7 @@ def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest
             assert store.queues.dequeue(token) == b"value"
 
     prefix = f"{uuid4().hex}:"
-    run(lambda: main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix))
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
     assert [record for record in caplog.records if record.name == "asgi_wasm.host"] == []
 
 
@@ -176,7 +176,7 @@ def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest
         ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", "lost its primary"),
     ],
 )
-def test_a_replica_is_looked_up_again(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
+async def test_a_replica_is_looked_up_again(caplog: pytest.LogCaptureFixture, error: str, told: str) -> None:
     """Its name may lead to the primary by then."""
 
     async def main(server: Server, place: Place) -> None:
@@ -189,13 +189,13 @@ def test_a_replica_is_looked_up_again(caplog: pytest.LogCaptureFixture, error: s
             assert store.shared_data.get("vm", b"good") == (b"v", 1)
 
     with serving(error) as (server, place):
-        run(lambda: main(server, place))
+        await main(server, place)
     lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
     assert len(lines) == 1 and told in lines[0], lines
 
 
 @pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "NOAUTH Authentication required."])
-def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptureFixture, error: str) -> None:
+async def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptureFixture, error: str) -> None:
     """Whatever is asked gets that answer: it is tried again until there is another."""
 
     async def main(server: Server, place: Place) -> None:
@@ -207,13 +207,13 @@ def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptureFixt
             await until_it_answers(store)
 
     with serving(error) as (server, place):
-        run(lambda: main(server, place))
+        await main(server, place)
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "asgi_wasm.host"]
     assert [level for level, _ in lines] == ["ERROR", "WARNING"], lines
     assert error.partition(" ")[2].rstrip(".") in lines[0][1]
 
 
-def test_to_connect_may_take_as_long_as_a_hostcall_may(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_to_connect_may_take_as_long_as_a_hostcall_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who grants a slow network more than the default means both."""
     monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._CONNECT_SECONDS", 0.1)
 
@@ -223,4 +223,4 @@ def test_to_connect_may_take_as_long_as_a_hostcall_may(monkeypatch: pytest.Monke
 
     with serving("") as (server, place):
         server.pause = 0.5
-        run(lambda: main(place))
+        await main(place)

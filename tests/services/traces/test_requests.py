@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from asgi_wasm.services.traces.requests import MOST_CALLS, TracedRequest
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import PLUGINS
 from tests.serving import dead_port, serve
 
@@ -23,26 +23,21 @@ FAULT = {
 HEADERS = {"name": "headers", "file": str(PLUGINS / "headers" / "rust.wasm"), "conf": {}}
 
 
-def traced(
+async def traced(
     plugins: list[dict[str, Any]],
     body: Callable[[WasmMiddleware], Awaitable[object]],
     app: ASGIApp | None = None,
     **settings: Any,
 ) -> tuple[TracedRequest, ...]:
     """What is kept once ``body`` is over."""
-
-    async def main() -> tuple[TracedRequest, ...]:
-        given = {"trace_requests": 3, **settings, "plugins": plugins}
-        async with WasmMiddleware(app or answering(b"ok"), settings=given) as middleware:
-            await body(middleware)
-            return middleware.traces()
-
-    found: tuple[TracedRequest, ...] = run(main)
-    return found
+    given = {"trace_requests": 3, **settings, "plugins": plugins}
+    async with WasmMiddleware(app or answering(b"ok"), settings=given) as middleware:
+        await body(middleware)
+        return middleware.traces()
 
 
-def test_a_request_with_all_its_calls() -> None:
-    (kept,) = traced([HEADERS], lambda app: request(app, path="/a?b", headers=[(b"x-request-id", b"r1")]))
+async def test_a_request_with_all_its_calls() -> None:
+    (kept,) = await traced([HEADERS], lambda app: request(app, path="/a?b", headers=[(b"x-request-id", b"r1")]))
     assert (kept.method, kept.target, kept.request_id, kept.status, kept.answered_by) == (
         "GET",
         "/a?b",
@@ -60,12 +55,12 @@ def test_a_request_with_all_its_calls() -> None:
     assert kept.plain()["calls"][0]["name"] == "on_context_create"
 
 
-def test_a_local_response_of_two_plugins_and_only_the_last_are_kept() -> None:
+async def test_a_local_response_of_two_plugins_and_only_the_last_are_kept() -> None:
     async def body(app: WasmMiddleware) -> None:
         for number in range(5):
             await request(app, path=f"/{number}")
 
-    kept = traced([{**HEADERS, "priority": 1}, FAULT], body)
+    kept = await traced([{**HEADERS, "priority": 1}, FAULT], body)
     assert [each.target for each in kept] == ["/4", "/3", "/2"]
     assert [each.number for each in kept] == [5, 4, 3]
     assert (kept[0].status, kept[0].answered_by) == (418, "plugin or host")
@@ -74,9 +69,11 @@ def test_a_local_response_of_two_plugins_and_only_the_last_are_kept() -> None:
     assert "status_code=418" in reply.arguments and "body=no" in reply.arguments
 
 
-def test_a_callout_and_its_answer_are_the_requests() -> None:
+async def test_a_callout_and_its_answer_are_the_requests() -> None:
     with serve("tests.services.traces.upstream:app") as server:
-        (kept,) = traced([AUTH], lambda app: request(app, headers=[(b"x-user", b"bob")]), upstreams={"up": server.url})
+        (kept,) = await traced(
+            [AUTH], lambda app: request(app, headers=[(b"x-user", b"bob")]), upstreams={"up": server.url}
+        )
     (callout,) = kept.callouts
     assert (callout.kind, callout.upstream, callout.what, callout.outcome) == ("http", "up", "POST /check", "response")
     assert callout.took is not None and callout.took > 0 and callout.plugin == "auth"
@@ -86,16 +83,16 @@ def test_a_callout_and_its_answer_are_the_requests() -> None:
     assert kept.status == 200
 
 
-def test_a_callout_that_fails() -> None:
+async def test_a_callout_that_fails() -> None:
     with dead_port() as port:
         upstreams = {"up": f"http://127.0.0.1:{port}"}
-        (kept,) = traced([AUTH], lambda app: request(app, headers=[(b"x-user", b"bob")]), upstreams=upstreams)
+        (kept,) = await traced([AUTH], lambda app: request(app, headers=[(b"x-user", b"bob")]), upstreams=upstreams)
     # Envoy answers 503 itself, which the plugin gets as any answer.
     assert [callout.outcome for callout in kept.callouts] == ["response"]
     assert kept.answered_by == "plugin or host"
 
 
-def test_credentials_are_not_kept() -> None:
+async def test_credentials_are_not_kept() -> None:
     # Short enough to be shown whole.
     secret = [(b"cookie", b"hush"), (b"authorization", b"hush"), (b"x-open", b"seen")]
     script = (
@@ -105,31 +102,31 @@ def test_credentials_are_not_kept() -> None:
         'request_headers: get_property "request\\x00headers"\n'
     )
     probe = {"name": "probe", "file": str(PLUGINS / "probe" / "abi_0_2_1.wasm"), "conf": script}
-    (kept,) = traced([probe], lambda app: request(app, headers=secret))
+    (kept,) = await traced([probe], lambda app: request(app, headers=secret))
     asked = [call for call in kept.calls if call.name.startswith("get_")]
     text = "\n".join(f"{call.arguments} {call.answer}" for call in asked)
     assert text.count("(hidd") >= 4 and "seen" in text and "hush" not in text
 
 
-def test_a_trap() -> None:
+async def test_a_trap() -> None:
     probe = {"name": "probe", "file": str(PLUGINS / "probe" / "abi_0_2_1.wasm"), "conf": "request_headers: trap"}
-    (kept,) = traced([probe], request)
+    (kept,) = await traced([probe], request)
     assert [call.name for call in kept.calls if call.error] == ["on_request_headers"]
     assert kept.status in (0, 503)
 
 
-def test_calls_beyond_the_most_are_counted() -> None:
+async def test_calls_beyond_the_most_are_counted() -> None:
     script = "".join('request_headers: get_header_map_value 0 "x"\n' for _ in range(MOST_CALLS))
     probe = {"name": "probe", "file": str(PLUGINS / "probe" / "abi_0_2_1.wasm"), "conf": script}
-    (kept,) = traced([probe], request)
+    (kept,) = await traced([probe], request)
     assert len(kept.calls) == MOST_CALLS and kept.left_out > 0
 
 
-def test_nothing_is_kept_unless_it_is_asked_for() -> None:
-    assert traced([HEADERS], request, trace_requests=0) == ()
+async def test_nothing_is_kept_unless_it_is_asked_for() -> None:
+    assert await traced([HEADERS], request, trace_requests=0) == ()
 
 
-def test_a_request_that_is_left_out() -> None:
+async def test_a_request_that_is_left_out() -> None:
     made: list[WasmMiddleware] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,11 +139,11 @@ def test_a_request_that_is_left_out() -> None:
         for path in ("/quiet", "/loud", "/quiet"):
             await request(middleware, path=path)
 
-    assert [each.target for each in traced([HEADERS], body, app)] == ["/loud"]
+    assert [each.target for each in await traced([HEADERS], body, app)] == ["/loud"]
 
 
 @pytest.mark.parametrize("path", ["/a", "https://api.test/a?b"])
-def test_which_plugins_run(path: str) -> None:
+async def test_which_plugins_run(path: str) -> None:
     found: list[Any] = []
 
     async def body(app: WasmMiddleware) -> None:
@@ -157,6 +154,6 @@ def test_which_plugins_run(path: str) -> None:
         {"uri": "/a", "methods": ["GET"], "plugins": {"fault": {"conf": {"http_status": 418}}}},
         {"default": "deny"},
     ]
-    traced([{**HEADERS, "priority": 9}, no_conf], body, routes=routes)
+    await traced([{**HEADERS, "priority": 9}, no_conf], body, routes=routes)
     assert [plugin.name for plugin in found[0]] == ["headers", "fault"]
     assert found[1:] == [None, None]

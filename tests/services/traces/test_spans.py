@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asgi_wasm import MissingExtraError, WasmMiddleware
-from tests.driving import answering, request, run
+from tests.driving import answering, request
 from tests.plugins.conftest import PLUGINS
 from tests.serving import dead_port, serve
 
@@ -34,27 +34,25 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     provider.shutdown()
 
 
-def spans_of(
+async def spans_of(
     exported: Any,
     plugins: Sequence[dict[str, Any]],
     body: Callable[[WasmMiddleware], Awaitable[object]],
     **settings: Any,
 ) -> dict[str, Any]:
     """By name; those of a plugin's start and end are left out."""
-
-    async def main() -> None:
-        given = {"opentelemetry": True, **settings, "plugins": plugins}
-        async with WasmMiddleware(answering(b"ok"), settings=given) as middleware:
-            exported.clear()
-            await body(middleware)
-
-    run(main)
+    given = {"opentelemetry": True, **settings, "plugins": plugins}
+    async with WasmMiddleware(answering(b"ok"), settings=given) as middleware:
+        exported.clear()
+        await body(middleware)
     return {span.name: span for span in exported.get_finished_spans()}
 
 
-def test_a_span_for_each_plugin_and_phase(exported: Any) -> None:
+async def test_a_span_for_each_plugin_and_phase(exported: Any) -> None:
     headers = {"name": "headers", "file": str(PLUGINS / "headers" / "rust.wasm"), "conf": {}, "priority": 1}
-    spans = spans_of(exported, [headers, FAULT], lambda app: request(app, headers=[(b"traceparent", PARENT.encode())]))
+    spans = await spans_of(
+        exported, [headers, FAULT], lambda app: request(app, headers=[(b"traceparent", PARENT.encode())])
+    )
     assert {"headers request_headers", "fault request_headers", "headers response_headers", "headers log"} <= {*spans}
     fault = spans["fault request_headers"]
     assert fault.attributes["wasm.plugin"] == "fault" and fault.attributes["wasm.action"] == "pause"
@@ -66,7 +64,7 @@ def test_a_span_for_each_plugin_and_phase(exported: Any) -> None:
     assert f"{fault.parent.span_id:016x}" == PARENT.split("-")[2]
 
 
-def test_what_surrounds_the_middleware_is_the_parent(exported: Any) -> None:
+async def test_what_surrounds_the_middleware_is_the_parent(exported: Any) -> None:
     outside: list[Any] = []
 
     async def body(app: WasmMiddleware) -> None:
@@ -74,17 +72,17 @@ def test_what_surrounds_the_middleware_is_the_parent(exported: Any) -> None:
             outside.append(span.get_span_context())
             await request(app, headers=[(b"traceparent", PARENT.encode())])
 
-    spans = spans_of(exported, [FAULT], body)
+    spans = await spans_of(exported, [FAULT], body)
     assert spans["fault request_headers"].parent.span_id == outside[0].span_id
 
 
-def test_a_callout_carries_the_trace(exported: Any) -> None:
+async def test_a_callout_carries_the_trace(exported: Any) -> None:
     async def body(app: WasmMiddleware) -> None:
         answer = await request(app, headers=[(b"x-user", b"bob"), (b"traceparent", PARENT.encode())])
         assert answer.status == 200
 
     with serve("tests.services.traces.upstream:app") as server:
-        spans = spans_of(exported, [AUTH], body, upstreams={"up": server.url})
+        spans = await spans_of(exported, [AUTH], body, upstreams={"up": server.url})
         told = server.log()
     callout = spans["HTTP up"]
     assert callout.kind is trace.SpanKind.CLIENT and callout.attributes["http.request.method"] == "POST"
@@ -95,47 +93,44 @@ def test_a_callout_carries_the_trace(exported: Any) -> None:
     assert callout.status.is_ok or callout.status.is_unset
 
 
-def test_failures(exported: Any) -> None:
+async def test_failures(exported: Any) -> None:
     probe = {"name": "probe", "file": str(PLUGINS / "probe" / "abi_0_2_1.wasm"), "conf": "request_headers: trap"}
-    failed = spans_of(exported, [probe], request)["probe request_headers"]
+    failed = (await spans_of(exported, [probe], request))["probe request_headers"]
     assert not failed.status.is_ok and "trap" in failed.status.description
     assert [event.name for event in failed.events] == ["wasm.failure"]
 
 
-def test_a_grpc_call_that_fails(exported: Any) -> None:
+async def test_a_grpc_call_that_fails(exported: Any) -> None:
     grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": {"upstream": "up"}}
     with dead_port() as port:
-        spans = spans_of(exported, [grpc], request, upstreams={"up": f"http://127.0.0.1:{port}"})
+        spans = await spans_of(exported, [grpc], request, upstreams={"up": f"http://127.0.0.1:{port}"})
     callout = spans["gRPC up"]
     assert callout.attributes["rpc.method"] == "test.Auth/Check" and callout.attributes["rpc.grpc.status_code"] == 14
     assert callout.status.status_code is trace.StatusCode.ERROR
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
-def test_a_grpc_call_carries_the_trace_on_the_wire(exported: Any, stream: bool) -> None:
+async def test_a_grpc_call_carries_the_trace_on_the_wire(exported: Any, stream: bool) -> None:
     """Beside the plugin's own metadata."""
     grpc_server = pytest.importorskip("tests.grpc_server", reason="grpcio is not installed").grpc_server
 
-    async def main() -> Any:
-        async with grpc_server() as server:
-            conf = {"upstream": "up", "stream": stream}
-            grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": conf}
-            given = {"opentelemetry": True, "plugins": [grpc], "upstreams": {"up": server.url}}
-            async with WasmMiddleware(answering(b"ok"), settings=given) as app:
-                answer = await request(app, headers=[(b"x-user", b"bob"), (b"traceparent", PARENT.encode())])
-                assert answer.status == 200
-            return server.calls
-
-    ((_, metadata, _),) = run(main)
+    async with grpc_server() as server:
+        conf = {"upstream": "up", "stream": stream}
+        grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": conf}
+        given = {"opentelemetry": True, "plugins": [grpc], "upstreams": {"up": server.url}}
+        async with WasmMiddleware(answering(b"ok"), settings=given) as app:
+            answer = await request(app, headers=[(b"x-user", b"bob"), (b"traceparent", PARENT.encode())])
+            assert answer.status == 200
+        ((_, metadata, _),) = server.calls
     (callout,) = [span for span in exported.get_finished_spans() if span.name == "gRPC up"]
     assert metadata["traceparent"] == f"00-{callout.context.trace_id:032x}-{callout.context.span_id:016x}-01"
     assert (f"{callout.context.trace_id:032x}", metadata["x-user"]) == (PARENT.split("-")[1], "bob")
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "asgi_wasm.worker.tracing.find_spec", lambda name: None if name == "opentelemetry" else find_spec(name)
     )
     middleware = WasmMiddleware(answering(), settings={"opentelemetry": True, "plugins": [FAULT]})
     with pytest.raises(MissingExtraError, match=r"pip install 'asgi-wasm\[opentelemetry\]'"):
-        run(middleware.start)
+        await middleware.start()
