@@ -25,6 +25,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# Characters of a sentence that quotes a plugin or an upstream.
+_MOST_SAID = 2000
+
+
+def shorten(text: str) -> str:
+    """A sentence that quotes names and reasons of whatever length, cut where nobody would read on."""
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}... ({len(text)} characters in all)"
+
 
 class AsgiWasmError(Exception):
     """Raised, through a subclass, for everything that asgi-wasm reports itself."""
@@ -68,7 +76,10 @@ class EventLoopError(AsgiWasmError):
 
 
 class EngineError(AsgiWasmError):
-    """Raised, through a subclass, for everything that a Wasm engine refuses."""
+    """Raised, through a subclass, for everything that a Wasm engine refuses. Names in it are the module's own."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shorten(message))
 
 
 class EngineUnavailableError(EngineError):

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from functools import cache, partial
 
+from asgi_wasm.errors import shorten
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
 from asgi_wasm.host.vm.trace import TextTrace, TraceSink
@@ -62,7 +63,7 @@ class StandardLog:
 
         What is no news but a warning or worse is kept from coming with each request (`Seldom`).
         """
-        text = f"plugin {plugin!r}: {message}" if plugin else message
+        text = shorten(f"plugin {plugin!r}: {message}" if plugin else message)
         shown = text if level < LogLevel.WARN else self._seldom.passes(text)
         if shown is not None:
             self._host.log(_LEVELS[level], "%s", shown, extra={"plugin": plugin} if plugin else None)

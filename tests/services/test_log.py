@@ -39,6 +39,15 @@ def test_hosts_words(caplog: pytest.LogCaptureFixture) -> None:
     assert record.getMessage() == "plugin 'waf': imports\\nnonsense"
 
 
+def test_a_sentence_of_the_hosts_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote an upstream's broken answer, or a plugin's name for something: how long, they decide."""
+    with caplog.at_level(logging.INFO):
+        StandardLog().host("waf", LogLevel.INFO, "HTTP call to 'auth': " + "x" * 100_000)
+    (message,) = caplog.messages
+    assert message.startswith("plugin 'waf': HTTP call to 'auth': xxx") and len(message) < 2100
+    assert message.endswith("... (100035 characters in all)")
+
+
 @pytest.mark.parametrize(
     ("number", "level"),
     [

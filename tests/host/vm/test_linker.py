@@ -104,6 +104,15 @@ def test_only_functions_can_be_imported(kind: str) -> None:
         made.root(b"")
 
 
+@pytest.mark.parametrize("kind", ["memory", "func"])
+def test_what_a_module_names_is_quoted_in_short(kind: str) -> None:
+    type_ = FuncType((), ("i32", "i32")) if kind == "func" else None
+    made = plugin(World(), {}, imports=[Import("env", "n" * 90_000, kind, type_)])
+    with pytest.raises(PluginLoadError, match=r"import env\.nnnn") as caught:
+        made.root(b"")
+    assert len(str(caught.value)) < 2100
+
+
 # --- capabilities
 
 CALLBACKS = (
