@@ -11,7 +11,7 @@ from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Scope
-    from asgi_wasm.host.resident.resident import Local
+    from asgi_wasm.host.resident.window import Local
 
 _KEPT = 64
 # Longer ones are not kept.

@@ -13,7 +13,7 @@ from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.directions import REQUEST_HEADERS, RESPONSE_HEADERS
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.resident.layout import BODY_ENDS, CALLING, CREATING, DELETING, ENDING, REQUEST_SLOT, STEP
-from asgi_wasm.host.resident.resident import Local, repeat
+from asgi_wasm.host.resident.window import Local, repeat
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import RequestHeaderMap
 from asgi_wasm.host.streams.passage import Refusal, end_context, log_failure

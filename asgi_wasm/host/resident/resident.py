@@ -6,29 +6,22 @@ call out of the guest; a map that a callback has asked for once is given before 
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from asgi_wasm.engines.companion import Beside
-from asgi_wasm.errors import LinkError
 from asgi_wasm.host.resident import layout
-from asgi_wasm.host.streams.buffer import Buffer
-from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap, ResponseHeaderMap
-from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
+from asgi_wasm.host.resident.lent import Keeper, LentContext, Neighbour
+from asgi_wasm.host.resident.window import Change, Local, Window
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.codecs.wire import Pairs
     from asgi_wasm.host.resident.native import NativeKernel
     from asgi_wasm.host.vm.contexts import Context, RootContext, StreamContext
 
-_MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _PACK = [struct.Struct(f"<{2 * count}I").pack_into for count in range(layout.MAX_PAIRS + 1)]
 _GIVE = struct.Struct("<3I").pack_into
-_CHANGE = struct.Struct("<4I").unpack_from
-_LOCAL = struct.Struct("<7I").unpack_from
 # Which callback runs, by the kernel's own word where a crossing enters several.
 _BY_STEP = {
     layout.CREATING: "proxy_on_context_create",
@@ -44,97 +37,18 @@ _BY_CROSSING = {
     "finish": "proxy_on_done",
     "end": "proxy_on_log",
 }
-_LOCAL_AT, _NOW_AT = 4 * layout.LOCAL, 4 * layout.NOW
+_NOW_AT = 4 * layout.NOW
 _TIME = struct.Struct("<Q").pack_into
-_GIVEN_AT, _CHANGE_AT, _ARENA_AT = 4 * layout.GIVEN, 4 * layout.CHANGE, layout.ARENA_AT
+_GIVEN_AT, _ARENA_AT = 4 * layout.GIVEN, layout.ARENA_AT
 # What says that something is lent.
 _LENT = layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED, layout.BODIES
-_CLASSES = bytes(
-    layout.IN_NAME * bool(re.fullmatch(TOKEN, chr(byte))) | layout.IN_VALUE * bool(re.fullmatch(FIELD_VALUE, chr(byte)))
-    for byte in range(256)
-)
-
-# What a callback did to one map: hostcall (`layout.ADD` and so on), name, value.
-Change = tuple[int, bytes, bytes]
 
 
 def _callback(words: Sequence[int], crossing: str) -> str:
     return _BY_STEP.get(words[layout.STEP], _BY_CROSSING[crossing])
 
 
-class Local(NamedTuple):
-    """A local response as the plugin gave it: ``pairs`` are serialized."""
-
-    status: int
-    details: bytes
-    body: bytes
-    pairs: bytes
-
-
-class Lent(Protocol):
-    """A request whose headers are lent to kernels, and which has no contexts that hostcalls could act for."""
-
-    def flat(self, slot: int) -> Sequence[bytes]:
-        """The names and values of a map (`layout.REQUEST_SLOT` and so on) in turn, pseudo-headers first."""
-        ...
-
-    def recall(self) -> None:
-        """Make its contexts, which the VM has then, and lend no more."""
-        ...
-
-
-class Neighbour(Protocol):
-    """What a kernel asks of the VM that it stands beside (`host.vm.vm.WasmVM`)."""
-
-    thread: int
-    current: Context | None
-    contexts: dict[int, Context]
-    lent: dict[int, Lent]
-
-
-class LentBody(Buffer):
-    """The piece of a body that a callback in the kernel's care is shown, for what the kernel leaves to Python."""
-
-    __slots__ = ("_resident",)
-
-    def __init__(self, resident: Resident) -> None:
-        super().__init__(resident.keeper.piece)
-        self._resident = resident
-
-    def set(self, start: int, size: int, value: bytes) -> None:
-        """As a buffer's; the kernel answers by what comes of it, and the host is to look at it after the callback."""
-        super().set(start, size, value)
-        words = cast("list[int]", self._resident.words)
-        self._resident.keeper.piece = self.data = bytes(self.data)
-        words[layout.BODY_SIZE] = len(self.data)
-        words[layout.COMPLEX] = 1
-
-
-class LentContext:
-    """Whom a hostcall acts for while a kernel answers for it: its root; its stream is made when asked for."""
-
-    __slots__ = ("_resident", "root")
-
-    def __init__(self, root: RootContext, resident: Resident) -> None:
-        self.root = root
-        self._resident = resident
-
-    @property
-    def stream(self) -> StreamContext | None:
-        """The stream context, which takes over from the kernel."""
-        return self._resident.recall()
-
-    @property
-    def stream_id(self) -> int:
-        """The stream context's id, whether that is made or not."""
-        return self._resident.words[layout.STREAM]
-
-    def body_shown(self, direction: int) -> Buffer | None:
-        """The piece of a body, in its own callback; elsewhere nothing is held."""
-        return LentBody(self._resident) if self._resident.words[layout.BODIES] >> direction & 1 else None
-
-
-class Resident:
+class Resident(Window):
     """The kernel beside one VM's instance.
 
     A crossing (`request` and so on) gives back 0 when the callback went on at once and changed nothing, else what
@@ -162,25 +76,18 @@ class Resident:
         """
         self._vm = vm
         self._beside = beside
-        self.window_address = beside.function("window_address")() or 0
-        if beside.function("window_size")() != layout.SIZE:
-            raise LinkError("the kernel's window has another layout")
-        self.words: Sequence[int] = beside.words(self.window_address, layout.WORDS)
+        super().__init__(beside)
         self.request, self.response, self.request_body, self.response_body, self.log, self.finish, self.end = (
             # Each has a result.
             cast("Callable[..., int]", beside.function(name, partial(_callback, self.words, name)))
             for name in ("request", "response", "request_body", "response_body", "log", "finish", "end")
         )
-        self.view = beside.view(self.window_address, layout.SIZE)
-        self.raw: Any = beside.characters(self.window_address, layout.SIZE)
         self.gives = [False] * layout.SLOTS
         self._realtime = realtime
         self._lent: dict[int, LentContext] = {}
-        self.tell_names(())
-        self.view[layout.CLASSES_AT : layout.CLASSES_AT + len(_CLASSES)] = _CLASSES
         self.native = native
         # Of ``piece``.
-        self.keeper: Resident | NativeKernel = self if native is None else native
+        self.keeper: Keeper = self if native is None else native
         if native is not None:
             self._attach(native, body_bytes)
 
@@ -206,27 +113,6 @@ class Resident:
             self._realtime,
             body_bytes,
         )
-
-    def tell_names(self, delicate: Iterable[bytes]) -> None:
-        """Tell the kernel which names are not like all others. A change of a ``delicate`` one is `layout.ODD`."""
-        for slot, kind in enumerate(_MAPS):
-            meanings = dict.fromkeys(kind.single, layout.SINGLE)
-            for name in delicate:
-                meanings[name] = meanings.get(name, 0) | layout.DELICATE
-            self._tell(slot, meanings)
-
-    def _tell(self, slot: int, meanings: Mapping[bytes, int]) -> None:
-        words = cast("list[int]", self.words)
-        at = 0
-        for index, name in enumerate(sorted(meanings, key=len)):
-            where = layout.NAME + 2 * (slot * layout.MAX_NAMES + index)
-            words[where : where + 2] = [at, meanings[name]]
-            start = layout.NAMES_AT + slot * layout.NAMES_BYTES + at
-            self.view[start : start + len(name)] = name
-            at += len(name)
-        first = layout.FIRST + slot * layout.SIZES_OF_NAMES
-        sizes = range(layout.SIZES_OF_NAMES)
-        words[first : first + len(sizes)] = [sum(len(name) < size for name in meanings) for size in sizes]
 
     # --- for the kernel
 
@@ -317,57 +203,6 @@ class Resident:
         words[layout.CHANGES] = 0
         return taken
 
-    def changes(self) -> list[tuple[int, Change]]:
-        """The log of the last callback."""
-        count = self.words[layout.CHANGES]
-        if not count:
-            return []
-        found = []
-        for index in range(count):
-            kind, name_size, size, where = _CHANGE(self.view, _CHANGE_AT + 16 * index)
-            at = where - self.window_address
-            middle = at + name_size
-            found.append((kind >> 8, (kind & 0xFF, self.raw[at:middle], self.raw[middle : middle + size])))
-        return found
-
-    def changed(self, pairs: Sequence[tuple[bytes, bytes]], news: int) -> Pairs:
-        """The list as the last callback left it, which gave back ``news`` that is not `layout.ODD`."""
-        made = list(pairs)
-        raw, base = self.raw, self.window_address
-        for at in range(_CHANGE_AT, _CHANGE_AT + 16 * (news >> layout.CHANGES_SHIFT), 16):
-            kind, name_size, size, where = _CHANGE(self.view, at)
-            start = where - base
-            middle = start + name_size
-            name = raw[start:middle]
-            change = kind & 0xFF
-            if change != layout.ADD:
-                made = [pair for pair in made if pair[0] != name]
-            if change != layout.REMOVE:
-                made.append((name, raw[middle : middle + size]))
-        return made
-
-    def local(self) -> Local | None:
-        """The local response that the last callback left."""
-        if not self.words[layout.ANSWERED]:
-            return None
-        status, details, details_size, body, body_size, pairs, pairs_size = _LOCAL(self.view, _LOCAL_AT)
-        raw, base = self.raw, self.window_address
-        return Local(
-            status,
-            raw[details - base : details - base + details_size],
-            raw[body - base : body - base + body_size],
-            raw[pairs - base : pairs - base + pairs_size],
-        )
-
-    def local_image(self) -> tuple[tuple[int, ...], bytes]:
-        """How and where the local response of the last callback lies, and all that lies there: equal for equal ones.
-
-        A quick look before `local`. The kernel puts details, body and pairs one after the other.
-        """
-        where = _LOCAL(self.view, _LOCAL_AT)
-        base = self.window_address
-        return where, self.raw[where[1] - base : where[5] - base + where[6]]
-
     def tell_gone(self) -> None:
         """The VM has failed, or a root context of it is gone: see ``stale``."""
         self.stale = True
@@ -378,17 +213,6 @@ class Resident:
         """Nothing may be asked any more."""
         if self.native is not None:
             self.native.close()
-        self.words, self.view, self.raw = [0] * layout.WORDS, memoryview(b""), b""
+        self.clear()
         self.gives[:] = [False] * layout.SLOTS
         self._beside.close()
-
-
-def repeat(headers: HeaderMap, changes: Iterable[Change]) -> None:
-    """Do to a map what a plugin did to the kernel's."""
-    for kind, name, value in changes:
-        if kind == layout.ADD:
-            headers.add(name, value)
-        elif kind == layout.REPLACE:
-            headers.replace(name, value)
-        else:
-            headers.remove(name)

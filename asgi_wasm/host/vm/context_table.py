@@ -9,7 +9,8 @@ from asgi_wasm.host.resident.layout import LAST_ID
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
-    from asgi_wasm.host.resident.resident import Lent, Resident
+    from asgi_wasm.host.resident.lent import Lent
+    from asgi_wasm.host.resident.resident import Resident
     from asgi_wasm.host.vm.contexts import Context, RootContext
     from asgi_wasm.specs import PluginSpec
 

@@ -10,7 +10,8 @@ from asgi_wasm.engines.companion import CompanionModule, NativeFunction
 from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.resident.kit import FILL, GIVE_BODY, TAKE_BODY, Kit
 from asgi_wasm.host.resident.layout import ARENA, MAX_PAIRS
-from asgi_wasm.host.resident.resident import Neighbour, Resident
+from asgi_wasm.host.resident.lent import Neighbour
+from asgi_wasm.host.resident.resident import Resident
 from asgi_wasm.host.vm.callbacks import is_sound
 from asgi_wasm.host.vm.slowness import time_limit
 

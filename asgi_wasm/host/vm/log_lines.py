@@ -12,7 +12,7 @@ from asgi_wasm.host.resident.layout import REQUEST_SLOT
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
-    from asgi_wasm.host.resident.resident import Lent
+    from asgi_wasm.host.resident.lent import Lent
     from asgi_wasm.host.vm.contexts import Context
     from asgi_wasm.limits import PluginLimits
     from asgi_wasm.specs import PluginSpec
