@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from asgi_wasm.cli import options
+from asgi_wasm.cli import options, progress
 from asgi_wasm.cli.options import Conf, Data, Engine, Headers, Json, Method, PluginFile, RootId, SettingsFile
 from asgi_wasm.logs import get_logger
 
@@ -31,7 +31,8 @@ def run_command(arguments: Sequence[str]) -> int:
     # What is wrong is told by the command itself; without any handler, logging would write it a second time.
     get_logger("asgi_wasm").addHandler(logging.NullHandler())
     try:
-        typer.main.get_command(app)(args=[*arguments], prog_name="asgi-wasm")
+        with progress.shown(arguments):
+            typer.main.get_command(app)(args=[*arguments], prog_name="asgi-wasm")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
@@ -261,4 +262,6 @@ def compile_(settings: SettingsFile = None) -> None:
     """
     from asgi_wasm.cli.compiling import compile_settings
 
-    raise typer.Exit(compile_settings(settings))
+    with progress.steps("compiling the plugins"):
+        status = compile_settings(settings)
+    raise typer.Exit(status)

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from asgi_wasm.cli import console, given
+from asgi_wasm.cli import console, given, progress
+from asgi_wasm.cli.progress import Done
 from asgi_wasm.engines import create_engine
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.middleware import WasmMiddleware
@@ -24,6 +25,8 @@ from asgi_wasm.worker.plugin_file import read_plugin_file
 _TRACED = 200
 # Each round lasts about so long, in seconds; the best of them counts, since everything else only adds.
 _ROUNDS, _ROUND_SECONDS = 7, 0.15
+# What a progress bar counts: calls, the start, each round without and with the plugin.
+_STEPS = 2 + 2 * _ROUNDS
 _QUIET = ("malloc", "proxy_on_memory_allocate")
 
 
@@ -75,10 +78,12 @@ def bench(file: str, sent: Sent, conf: str | None, *, engine: str, root_id: str,
     """Measure and print. Raises `AsgiWasmError`."""
     spec = PluginSpec(given.plugin_name(file), given.plugin_file(file))
     text = None if conf is None else given.conf(conf)
-    with console.waiting(f"measuring {file}"):
-        content, _ = read_plugin_file(spec)
-        with given.missing_conf_told([spec.name] if text is None else []):
-            costs = asyncio.run(_measure(file, content, sent, text, engine, root_id))
+    content, _ = read_plugin_file(spec)
+    with (
+        given.missing_conf_told([spec.name] if text is None else []),
+        progress.steps(f"measuring {file}", _STEPS) as done,
+    ):
+        costs = asyncio.run(_measure(file, content, sent, text, engine, root_id, done))
     if as_json:
         console.json_out(asdict(costs))
     else:
@@ -86,10 +91,13 @@ def bench(file: str, sent: Sent, conf: str | None, *, engine: str, root_id: str,
     return 0
 
 
-async def _measure(file: str, content: bytes, sent: Sent, conf: str | None, engine: str, root_id: str) -> Costs:
+async def _measure(
+    file: str, content: bytes, sent: Sent, conf: str | None, engine: str, root_id: str, done: Done
+) -> Costs:
     costs = Costs(file)
     # First of all: it tells in one sentence what is wrong with the plugin.
     await _count_calls(file, sent, conf, engine, root_id, costs)
+    done(1)
     began = time.perf_counter()
     create_engine(engine).compile(content)
     costs.compile_milliseconds = (time.perf_counter() - began) * 1000
@@ -100,9 +108,10 @@ async def _measure(file: str, content: bytes, sent: Sent, conf: str | None, engi
     began = time.perf_counter()
     await middleware.start()
     costs.start_milliseconds = (time.perf_counter() - began) * 1000
+    done(1)
     costs.memory_at_start = middleware.status().plugins[0].memory or 0
-    costs.bare_microseconds, _ = await _best(_app, sent)
-    costs.with_plugin_microseconds, costs.requests = await _best(middleware, sent)
+    costs.bare_microseconds, _ = await _best(_app, sent, done)
+    costs.with_plugin_microseconds, costs.requests = await _best(middleware, sent, done)
     costs.plugin_microseconds = costs.with_plugin_microseconds - costs.bare_microseconds
     costs.memory_after = middleware.status().plugins[0].memory or 0
     await middleware.stop()
@@ -116,7 +125,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def _best(app: ASGIApp, sent: Sent) -> tuple[float, int]:
+async def _best(app: ASGIApp, sent: Sent, done: Done) -> tuple[float, int]:
     """Microseconds of a request, the best of some rounds, and how many requests there were."""
     request = {"type": "http.request", "body": sent.body, "more_body": False}
 
@@ -137,7 +146,10 @@ async def _best(app: ASGIApp, sent: Sent) -> tuple[float, int]:
     while await some(count) < _ROUND_SECONDS / 4:
         total += count
         count *= 2
-    rounds = [await some(count * 2) / (count * 2) for _ in range(_ROUNDS)]
+    rounds = []
+    for _ in range(_ROUNDS):
+        rounds.append(await some(count * 2) / (count * 2))
+        done(1)
     return min(rounds) * 1e6, total + _ROUNDS * count * 2
 
 

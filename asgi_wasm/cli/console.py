@@ -6,7 +6,6 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from asgi_wasm.logs import escape
 
-__all__ = ["error", "fields", "json_out", "line", "out", "table", "waiting"]
+__all__ = ["error", "fields", "json_out", "line", "out", "table"]
 
 # Columns: more than any line has.
 _WIDE = 100_000
@@ -93,8 +92,3 @@ def _print_cells(made: Table) -> None:
         wide.print(made)
     for text in lines.get().splitlines():
         shown_on.print(Text(text.rstrip()))
-
-
-def waiting(what: str) -> AbstractContextManager[object]:
-    """Show on a terminal that something takes its time."""
-    return _err().status(escape(what))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from asgi_wasm.cli import console, given
+from asgi_wasm.cli import console, given, progress
 from asgi_wasm.cli.inspection import Report, inspect
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.cache import ModuleCache
@@ -18,12 +18,11 @@ def inspect_plugin(name: str, *, as_json: bool, engine: str) -> int:
     """Print what is known; 1 where the plugin would be refused at a start. Raises `AsgiWasmError`."""
     file = given.plugin_file(name, pinned=False)
     if isinstance(file, RemoteFile) and not file.digest:
-        with console.waiting(f"fetching {file}"):
-            # Whoever asks wants to know the digest; nothing of it runs here.
-            file = Fetcher().fetch(file).file
+        # Whoever asks wants to know the digest; nothing of it runs here.
+        file = Fetcher().fetch(file).file
     spec = PluginSpec(name=given.plugin_name(name), file=file)
     content, digest = read_plugin_file(spec)
-    with console.waiting(f"compiling {spec.name}"):
+    with progress.steps(f"compiling {spec.name}"):
         code, _ = compile_content(create_engine(engine), spec, (content, digest), ModuleCache())
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:

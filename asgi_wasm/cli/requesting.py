@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asgi_wasm.cli import console, given
+from asgi_wasm.cli import console, given, progress
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.services.traces.text import line
@@ -73,7 +73,7 @@ def _play(plugin: WasmPlugin, text: str) -> None:
 async def _send(plugin: WasmPlugin, wanted: Wanted) -> Exchange:
     headers = [given.header(text) for text in wanted.headers]
     body = b"" if wanted.body is None else given.content(wanted.body)
-    with console.waiting(f"starting {plugin.name}"):
+    with progress.steps(f"starting {plugin.name}"):
         await plugin.start()
     try:
         return await plugin.request(wanted.method, wanted.target, headers=headers, body=body)

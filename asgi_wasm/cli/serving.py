@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from asgi_wasm.asgi.types import ASGIApp
-from asgi_wasm.cli import console, given
+from asgi_wasm.cli import console, given, progress
 from asgi_wasm.cli.listening import bind_all
 from asgi_wasm.cli.live import Announced, Printed, TracedLog
 from asgi_wasm.cli.proxy import ReverseProxy, echo
@@ -141,7 +141,7 @@ async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Pr
         for each in bound:
             stack.enter_context(each)
         without_conf = [entry["name"] for entry in given.plugins(run.files, (), ())[len(run.confs) :]]
-        with printed.starting(), given.missing_conf_told(without_conf):
+        with progress.steps("starting the plugins"), printed.starting(), given.missing_conf_told(without_conf):
             await middleware.start()
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="auto"))
         names = ", ".join(run.files) or str(run.settings)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from asgi_wasm.cli import baselines, console, given
+from asgi_wasm.cli import baselines, console, given, progress
 from asgi_wasm.engines import create_engine
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.testing.suite import Options, TestResult, run_file
@@ -35,17 +35,17 @@ def run_suites(
         root_id,
     )
     results: list[TestResult] = []
-    for path in _files(paths):
-        with console.waiting(f"running {path}"):
+    files = _files(paths)
+    with progress.steps("running the tests of files", len(files)) as done:
+        for path in files:
             of_file = [*run_file(path, made, options)]
-        if not update:
-            baselines.compare(path, of_file, tolerance)
-        results += of_file
-        if not as_json:
-            for result in of_file:
-                _print(result)
-        if update and (file := baselines.update(path, of_file)) is not None and not as_json:
-            console.line(f"wrote {file}")
+            if not update:
+                baselines.compare(path, of_file, tolerance)
+            results += of_file
+            wrote = baselines.update(path, of_file) if update else None
+            if not as_json:
+                _print_file(of_file, wrote)
+            done(1)
     if junit is not None:
         _write(junit, results)
     failed = [result for result in results if result.failures]
@@ -69,6 +69,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise SettingsError(f"no tests: none of {', '.join(map(str, paths))} has a .textpb file or a *tests.yaml")
     return found
+
+
+def _print_file(results: Sequence[TestResult], wrote: Path | None) -> None:
+    for result in results:
+        _print(result)
+    if wrote is not None:
+        console.line(f"wrote {wrote}")
 
 
 def _print(result: TestResult) -> None:

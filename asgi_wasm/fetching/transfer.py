@@ -12,6 +12,7 @@ from types import TracebackType
 import httpx
 
 from asgi_wasm.errors import FetchError
+from asgi_wasm.fetching.watch import WATCH
 
 _MOST_REDIRECTS = 5
 # Seconds. Who is there takes less.
@@ -105,12 +106,15 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         return b""
     content = bytearray()
     announced = response.headers.get("content-length", "")
-    if not (announced.isdecimal() and int(announced[:20]) > limit):
-        async for piece in response.aiter_raw():
-            content += piece
-            if len(content) > limit:
-                break
-        else:
-            return bytes(content)
+    total = int(announced[:20]) if announced.isdecimal() else None
+    if total is None or total <= limit:
+        with WATCH.get()(f"{response.url.host}{response.url.path}", total) as arrived:
+            async for piece in response.aiter_raw():
+                content += piece
+                arrived(len(piece))
+                if len(content) > limit:
+                    break
+            else:
+                return bytes(content)
     size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
     raise FetchError(f"is not taken: what {response.url.host} sends is larger than {size}")

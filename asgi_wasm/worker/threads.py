@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -40,5 +41,7 @@ async def in_thread(work: Callable[[], _Result], seconds: float) -> _Result:
             # The event loop is closed: nobody waits any more.
             return
 
-    threading.Thread(target=run, name="asgi-wasm compiler", daemon=True).start()
+    # In the caller's context, as `asyncio.to_thread` has it.
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), name="asgi-wasm compiler", daemon=True).start()
     return await asyncio.wait_for(future, seconds)
