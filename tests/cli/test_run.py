@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.running import PLUGINS, command, environment, run
 from tests.serving import Server, dead_port, free_port, launch
+from tests.waiting import wait_until
 
 FAULT = PLUGINS / "fault_injection" / "rust.wasm"
 HEADERS = PLUGINS / "headers" / "rust.wasm"
@@ -103,18 +104,12 @@ def test_settings_of_a_file(tmp_path: Path) -> None:
 
 def logged(server: Server, words: str) -> str:
     """What it has printed once these words are there."""
-    deadline = time.monotonic() + 60
-    while words not in (log := server.log()):
-        assert time.monotonic() < deadline, log
-        time.sleep(0.05)
-    return log
+    wait_until(lambda: words in server.log(), server.log)
+    return server.log()
 
 
 def until(server: Server, status: int) -> None:
-    deadline = time.monotonic() + 60
-    while httpx.get(server.url).status_code != status:
-        assert time.monotonic() < deadline, server.log()
-        time.sleep(0.1)
+    wait_until(lambda: httpx.get(server.url).status_code == status, server.log)
 
 
 def test_a_file_that_changes(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.fetching.site import GOOD, Asked, Site, as_json, content, digest_of, 
 from tests.fetching.test_fetcher import RUST
 from tests.fetching.test_image import ARTIFACT_LAYER, COMPAT, OCI_LAYER, descriptor, manifest
 from tests.fetching.test_layer import tar
+from tests.waiting import wait_until
 
 NAME = "you/waf"
 ALICE = "Basic " + base64.b64encode(b"alice:wonder").decode()
@@ -319,14 +319,14 @@ def running(tmp_path: Path, **more: Any) -> Iterator[str]:
 
 
 def _wait_for(url: str) -> None:
-    for _ in range(500):
+    def answers() -> bool:
         try:
             httpx.get(url, trust_env=False)
         except httpx.TransportError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError("the registry does not answer")
+            return False
+        return True
+
+    wait_until(answers)
 
 
 def push_to(registry: str, layer: bytes, media_type: str, tag: str, auth: tuple[str, str] | None = None) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.extras import LMDB_MISSING
 from tests.plugins.conftest import PLUGINS
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.serving import Server, serve
+from tests.waiting import wait_until
 
 APP = """
 import logging
@@ -72,13 +72,6 @@ def count(running: Server, path: str = "/a") -> int:
     return int(response.headers.get("x-count", 0))
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
 def test_counts_of_two_processes_are_one(url: str, tmp_path: Path) -> None:
     settings = {"plugins": [COUNTER], "shared_data": url, "shared_metrics": True}
     with server(tmp_path / "one", **settings) as one, server(tmp_path / "other", **settings) as other:
@@ -118,10 +111,10 @@ def test_a_queue_wakes_the_last_registrant_and_the_one_before_it_when_that_has_g
         with server(tmp_path / "other", **settings) as other:
             for path in ("/1", "/2", "/3"):
                 assert httpx.get(one.url + path).text == "hello"
-                until(lambda path=path: f"dequeued {path}" in other.log())  # type: ignore[misc]
+                wait_until(lambda path=path: f"dequeued {path}" in other.log())  # type: ignore[misc]
             assert "dequeued" not in one.log()
         httpx.get(one.url + "/4")
-        until(lambda: "dequeued /4" in one.log())
+        wait_until(lambda: "dequeued /4" in one.log())
 
 
 def test_memory_is_each_processs_own(tmp_path: Path) -> None:
@@ -136,7 +129,7 @@ def started(running: Server, workers: int) -> bool:
 
 def test_several_workers_over_memory_are_warned_of_once(tmp_path: Path) -> None:
     with server(tmp_path, "--workers", "3", plugins=[COUNTER, PLAIN]) as running:
-        until(lambda: started(running, 3))
+        wait_until(lambda: started(running, 3))
         warnings = [line for line in running.log().splitlines() if "several workers" in line]
     assert len(warnings) == 1
     assert "'counter'" in warnings[0] and "'trailers'" not in warnings[0]
@@ -148,7 +141,7 @@ def test_several_workers_that_need_no_warning(plugin: dict[str, str], tmp_path: 
         pytest.skip(LMDB_MISSING)
     url = f"lmdb://{tmp_path}/state" if plugin is COUNTER else "memory://"
     with server(tmp_path, "--workers", "2", plugins=[plugin], shared_data=url) as running:
-        until(lambda: started(running, 2))
+        wait_until(lambda: started(running, 2))
         assert "several workers" not in running.log()
 
 
@@ -164,5 +157,5 @@ def test_requests_go_on_without_redis_and_the_log_says_so_once(tmp_path: Path) -
         assert [count(running) for _ in range(10)] == [0] * 10
         assert running.log().count("does not answer") == 1
         redis.start()
-        until(lambda: count(running) > 1)
+        wait_until(lambda: count(running) > 1)
         assert running.log().count("answers again") == 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +17,8 @@ import pytest
 
 from tests.servers.conftest import HTTP2, SERVERS
 from tests.serving import Server
+from tests.waiting import SECONDS, wait_until
 
-SECONDS = 30.0
 _ADDED = re.compile(rb"(?im)^(?:date|x-plugin|x-seen-[a-z-]+): [^\r]*\r\n")
 Find = Callable[[str], Server]
 
@@ -83,10 +82,8 @@ def test_plugins_do_not_wait_for_background_work(server_named: Find, name: str) 
     server = server_named(name)
     before = len(server.log())
     exchange(server, request("GET /background", "Connection: close"))
-    deadline = time.monotonic() + SECONDS
-    while "background work is done" not in (log := server.log()[before:]):
-        assert time.monotonic() < deadline, log
-        time.sleep(0.05)
+    wait_until(lambda: "background work is done" in server.log()[before:], server.log)
+    log = server.log()[before:]
     work = log.partition("background work is done")[0]
     assert all(f"{callback}(" in work for callback in ("on_log", "on_done", "on_delete")), log
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests.serving import Server, serve
+from tests.waiting import SECONDS
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -51,11 +53,10 @@ def page(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterat
 
 def wait_until(page: Any, condition: Callable[[], bool]) -> None:
     """The page's policy lets nothing be evaluated in it by `wait_for_function`."""
-    for _ in range(200):
-        if condition():
-            return
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, page.inner_text("body")
         page.wait_for_timeout(25)
-    raise AssertionError(page.inner_text("body"))
 
 
 def background(page: Any) -> str:

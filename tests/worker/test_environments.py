@@ -22,10 +22,10 @@ from asgiref.testing import ApplicationCommunicator
 from asgi_wasm import WasmMiddleware
 from tests.driving import answering, http_scope
 from tests.serving import free_port
+from tests.waiting import SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "plugins/headers/rust.wasm"
-SECONDS = 30.0
 WORKERS = 2
 
 APP = f"""

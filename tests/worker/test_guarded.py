@@ -6,7 +6,6 @@ import asyncio
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +16,8 @@ from hypothesis import strategies as st
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import request
-from tests.serving import ROOT, free_port, stop
+from tests.serving import ROOT, free_port, listens, stop
+from tests.waiting import wait_until
 from tests.worker.guarded import FRAMEWORKS, MARKED, SECRET, guarded
 
 pytest.importorskip("flask", reason="flask has no release for this Python")
@@ -126,12 +126,7 @@ def serving(server: list[str], framework: str) -> Iterator[int]:
     environment = {"PYTHONPATH": str(ROOT), "GUARDED_FRAMEWORK": framework, "PATH": ""}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_until(lambda: listens(port) or process.poll() is not None)
         yield port
     finally:
         stop(process)

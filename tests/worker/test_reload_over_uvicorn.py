@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.serving import ROOT, Server, free_port, launch
+from tests.waiting import wait_until
 
 SECONDS = 60.0
 # Requests that are under way until the test lets them go: a streaming answer, an app that has not answered yet, and a
@@ -137,13 +138,6 @@ def site(folder: Path, *arguments: str, drain_timeout: float = SECONDS) -> Itera
         yield made
 
 
-def comes_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def echo(there: ClientConnection, text: str) -> None:
     there.send(text)
     assert there.recv(SECONDS) == text
@@ -154,7 +148,7 @@ def held(served: Site) -> Iterator[dict[str, Future[httpx.Response]]]:
     """A request of each kind, under way."""
     asked = {path: served.soon(path) for path in HELD}
     try:
-        comes_true(lambda: set(HELD) <= set(served.begun()))
+        wait_until(lambda: set(HELD) <= set(served.begun()))
         yield asked
     finally:
         served.ask("/_release")
@@ -188,7 +182,7 @@ def test_what_runs_ends_where_it_began(tmp_path: Path) -> None:
         echo(there, "still")
         assert (served.draining(), ended(served, "a")) == (1, False)
         there.close()
-        comes_true(lambda: served.draining() == 0 and ended(served, "a"))
+        wait_until(lambda: served.draining() == 0 and ended(served, "a"))
         log = served.server.log()
     assert log.count("\na stream of a is over\n") == len(HELD) + 1
     assert "Traceback" not in log
@@ -200,7 +194,7 @@ def test_the_drain_timeout_ends_what_does_not_end(tmp_path: Path) -> None:
         with held(served) as asked:
             served.write("b")
             served.ask("/_reload")
-            comes_true(lambda: served.draining() == 0 and ended(served, "a"))
+            wait_until(lambda: served.draining() == 0 and ended(served, "a"))
             assert asked["/paused"].result(SECONDS).status_code == 503
             echo(there, "without plugins")
             assert served.ask("/").headers["x-version"] == "b"
@@ -218,6 +212,6 @@ def test_reloads_while_plugins_start(tmp_path: Path) -> None:
         answers = [answer.result(SECONDS) for answer in asked]
         assert [answer.status_code for answer in answers] == [200] * 5
         assert {answers[index].text for index in (0, 2, 4)} == {"a."}
-        comes_true(lambda: served.draining() == 0)
+        wait_until(lambda: served.draining() == 0)
         assert served.server.log().count("the plugins were reloaded") == 2
         assert "Traceback" not in served.server.log()

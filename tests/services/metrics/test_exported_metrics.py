@@ -200,7 +200,7 @@ OPERATIONS = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(OPERATIONS, max_size=30))
 async def test_any_bytes_as_names_in_any_types_never_raise(operations: list[tuple[str, bytes, int]]) -> None:
     process_registry.cache_clear()

@@ -8,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,7 @@ import pytest
 from tests.services.metrics import scraping
 from tests.services.metrics.scraping import Scrape
 from tests.serving import Server, serve
+from tests.waiting import SECONDS, wait_until
 
 PAGE = 65536
 
@@ -38,7 +38,7 @@ def server(directory: Path) -> Iterator[Server]:
 
 
 def scrape(server: Server) -> Scrape:
-    response = httpx.get(f"{server.url}/metrics/", trust_env=False, timeout=10)
+    response = httpx.get(f"{server.url}/metrics/", trust_env=False, timeout=SECONDS)
     assert response.status_code == 200, server.log()
     return Scrape(response.text)
 
@@ -59,17 +59,10 @@ def ask_until(server: Server, workers: int) -> Counter[int]:
     raise AssertionError(f"only {dict(answered)} answered\n{server.log()}")
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_workers_sum_up_and_a_killed_one_leaves_its_counts(server: Server, directory: Path) -> None:
     answered = ask_until(server, 2)
     total = sum(answered.values())
-    until(lambda: scrape(server).get("c_in_flight", plugin="counter") == 0)
+    wait_until(lambda: scrape(server).get("c_in_flight", plugin="counter") == 0)
     found = scrape(server)
     assert found.get("c_requests_total", plugin="counter") == total
     assert found.get("c_path_length_count", plugin="counter") == total
@@ -83,7 +76,7 @@ def test_workers_sum_up_and_a_killed_one_leaves_its_counts(server: Server, direc
     killed = next(iter(answered))
     os.kill(killed, signal.SIGKILL)
     # uvicorn starts another worker; what the killed one counted stays, and what it held is gone.
-    until(lambda: scrape(server).get("asgi_wasm_vm_starts_total", plugin="counter") == 3)
+    wait_until(lambda: scrape(server).get("asgi_wasm_vm_starts_total", plugin="counter") == 3)
     found = scrape(server)
     assert found.get("c_requests_total", plugin="counter") == total
     assert found.get("asgi_wasm_vm_memory_bytes", plugin="counter") == memory

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import Popen
@@ -12,8 +10,9 @@ from subprocess import Popen
 from asgi_wasm.host.abi import MetricType
 from tests.driving import until
 from tests.services.stores.conftest import Place
-from tests.services.stores.listening import SECONDS, Listener
+from tests.services.stores.listening import Listener
 from tests.services.stores.worker import worker
+from tests.waiting import wait_until
 
 TIMES = 2000
 
@@ -27,12 +26,12 @@ async def test_no_update_is_lost_when_one_is_killed(shared_place: Place, tmp_pat
             )
             for output in outputs
         ]
-        wait_for(lambda: all(map(counted, outputs)))
+        wait_until(lambda: all(map(counted, outputs)))
         for process in processes:
             assert process.stdin is not None
             process.stdin.write(b"go\n")
             process.stdin.flush()
-        wait_for(lambda: counted(outputs[0]) > TIMES // 10)
+        wait_until(lambda: counted(outputs[0]) > TIMES // 10)
         processes[0].kill()
         assert [process.wait() for process in processes[1:]] == [0, 0]
         processes[0].wait()
@@ -50,13 +49,6 @@ async def test_no_update_is_lost_when_one_is_killed(shared_place: Place, tmp_pat
 
 def counted(path: Path) -> int:
     return path.read_bytes().count(b"\n")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 async def line(process: Popen[bytes]) -> str:
