@@ -118,7 +118,8 @@ async def listening(
 
     async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers[asyncio.current_task()] = writer
-        with suppress(asyncio.IncompleteReadError, OSError):
+        # Cancelled below, and by nobody else.
+        with suppress(asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             await handle(reader, writer)
 
     server = await asyncio.start_server(handled, host, 0)
