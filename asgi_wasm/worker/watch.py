@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
 
 from asgi_wasm.errors import MissingExtraError
+from asgi_wasm.logs import get_logger
 
 # What tells one state of a file from another; None where there is no file.
 State = tuple[int, ...] | None
@@ -17,6 +20,8 @@ Watched = Mapping[Path, State]
 _DEBOUNCE_MILLISECONDS = 200
 # A look without news, for file systems that tell of none, and for what changed before they were asked.
 _LOOK_MILLISECONDS = 2000
+
+logger = get_logger("asgi_wasm.host")
 
 
 def require_watchfiles() -> None:
@@ -36,22 +41,37 @@ async def changes(watched: Watched) -> AsyncGenerator[None, None]:
     Their folders are watched: editors and deployments put a new file in the old one's place, and a volume of
     Kubernetes moves a link beside it.
     """
+    seen = watched
+    async with aclosing(_looks(watched)) as looks:
+        async for _ in looks:
+            now = states(watched)
+            if now != seen:
+                seen = now
+                yield
+
+
+async def _looks(watched: Watched) -> AsyncGenerator[None, None]:
+    """Something is yielded whenever it is time to look at the files."""
     from watchfiles import awatch
 
     folders = {next(folder for folder in file.parents if folder.is_dir()) for file in watched}
-    seen = watched
-    async for _ in awatch(
-        *folders,
-        recursive=False,
-        watch_filter=None,
-        debounce=_DEBOUNCE_MILLISECONDS,
-        rust_timeout=_LOOK_MILLISECONDS,
-        yield_on_timeout=True,
-    ):
-        now = states(watched)
-        if now != seen:
-            seen = now
+    try:
+        async for _ in awatch(
+            *folders,
+            recursive=False,
+            watch_filter=None,
+            debounce=_DEBOUNCE_MILLISECONDS,
+            rust_timeout=_LOOK_MILLISECONDS,
+            yield_on_timeout=True,
+        ):
             yield
+    except (OSError, RuntimeError) as error:
+        # All places of inotify may be taken, say.
+        seconds = _LOOK_MILLISECONDS // 1000
+        logger.warning("files are looked at every %d s, since the system cannot tell of changes (%s)", seconds, error)
+    while True:
+        yield
+        await asyncio.sleep(_LOOK_MILLISECONDS / 1000)
 
 
 def _state(file: Path) -> State:

@@ -540,6 +540,25 @@ async def _becomes(app: Any, wanted: str) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_watch_where_the_system_tells_of_no_changes(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All places of inotify are taken, say: files are looked at all the same."""
+
+    def nothing_left(*_: object, **__: object) -> None:
+        raise OSError("OS file watch limit reached")
+
+    pytest.importorskip("watchfiles")
+    monkeypatch.setattr("watchfiles.main.RustNotify", nothing_left)
+    monkeypatch.setattr("asgi_wasm.worker.watch._LOOK_MILLISECONDS", 20)
+    configured.write("1", watch="true")
+    async with configured.served() as app:
+        assert await version(app) == "1"
+        await until(lambda: "cannot tell of changes (OS file watch limit reached)" in caplog.text)
+        configured.write("2", watch="true")
+        await _becomes(app, "2")
+
+
 async def test_watch_without_its_extra(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_wasm.worker.watch.find_spec", lambda name: None)
     configured.write("1", watch="true")
