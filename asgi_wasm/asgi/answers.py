@@ -11,7 +11,7 @@ from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.types import Message, Scope
-    from asgi_wasm.host.resident.window import Local
+    from asgi_wasm.host.resident.window import Local, LocalImage
 
 _KEPT = 64
 # Longer ones are not kept.
@@ -32,8 +32,8 @@ class Answers:
 
     def __init__(self) -> None:
         self.known: dict[Local, Answer | None] = {}
-        # The last that was sent, and how it lay in the kernel's window (`Resident.local_image`).
-        self.last: tuple[object, Answer | None] = (None, None)
+        # The last that was sent, and how it lay in the kernel's window.
+        self.last: tuple[LocalImage | None, Answer | None] = (None, None)
 
     def find(self, scope: Scope, local: Local | None) -> Answer | None:
         """The messages for a plugin's local response; None for one that takes more than to be sent."""

@@ -24,6 +24,8 @@ _METHODS = {
 }
 _SCHEMES = {name: name.encode() for name in ("http", "https")}
 _NO_CONTENT = 204
+# As a number: looking for one byte as bytes raises an error inside of CPython first.
+_QUESTION_MARK = 0x3F
 _STATUSES = {status: b"%d" % status for status in range(MIN_STATUS, MAX_STATUS + 1)}
 
 
@@ -57,7 +59,7 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
     if simple and host is not None and method in _METHODS and scheme in _SCHEMES:
         kept.insert(0, (HOST, host))
         path, query = scope.get("raw_path"), scope.get("query_string")
-        if path is None or b"?" in path:
+        if path is None or _QUESTION_MARK in path:
             path = translate.request_path(scope)
         elif query:
             path = path + b"?" + query

@@ -45,12 +45,15 @@ class LentEnd(LentState):
                 return
             post.lent.pop(self.ids[index], None)
 
-    def _cross(self, phase: int, index: int, crossing: Callable[..., Any], *more: int) -> bool:
+    def _cross(self, phase: int, index: int, crossing: Callable[..., Any], answered: int = 0) -> bool:
         """False when the request has left."""
         post = self.posts[index]
         self.index, self.phase = index, phase
         try:
-            news = crossing(self.ids[index], post.root_id, *more)
+            if phase == LOG:
+                news = crossing(self.ids[index], post.root_id, answered)
+            else:
+                news = crossing(self.ids[index], post.root_id)
         except EngineError as error:
             self.fail(post, error)
             return False

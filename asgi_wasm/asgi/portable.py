@@ -136,11 +136,12 @@ class LentRequest(Lent):
             return False
         if self._is_typed or self.scope["method"] in translate.BODILESS_METHODS:
             return self._finds_answer()
-        image, answers = post.resident.local_image(), self.lane.answers
-        if image == answers.last[0]:
-            self.answer = answers.last[1]
+        resident, answers = post.resident, self.lane.answers
+        image, answer = answers.last
+        if image is not None and resident.is_local(image):
+            self.answer = answer
             return True
         if not self._finds_answer():
             return False
-        answers.last = image, self.answer
+        answers.last = resident.local_image(), self.answer
         return True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MAPS: tuple[type[HeaderMap], ...] = (RequestHeaderMap, ResponseHeaderMap)
 _CHANGE = struct.Struct("<4I").unpack_from
 _LOCAL = struct.Struct("<7I").unpack_from
-_LOCAL_AT, _CHANGE_AT = 4 * layout.LOCAL, 4 * layout.CHANGE
+_LOCAL_AT, _LOCAL_END, _CHANGE_AT = 4 * layout.LOCAL, 4 * (layout.LOCAL + 7), 4 * layout.CHANGE
 _CLASSES = bytes(
     layout.IN_NAME * bool(re.fullmatch(TOKEN, chr(byte))) | layout.IN_VALUE * bool(re.fullmatch(FIELD_VALUE, chr(byte)))
     for byte in range(256)
@@ -36,6 +36,15 @@ class Local(NamedTuple):
     details: bytes
     body: bytes
     pairs: bytes
+
+
+class LocalImage(NamedTuple):
+    """A local response as it lies in the window: its words there, and from ``start`` to ``end`` its parts."""
+
+    words: bytes
+    start: int
+    end: int
+    parts: bytes
 
 
 class Window:
@@ -115,14 +124,19 @@ class Window:
             raw[pairs - base : pairs - base + pairs_size],
         )
 
-    def local_image(self) -> tuple[tuple[int, ...], bytes]:
-        """How and where the local response of the last callback lies, and all that lies there: equal for equal ones.
+    def local_image(self) -> LocalImage:
+        """That of the last callback's local response. The kernel puts details, body and pairs one after the other."""
+        raw, base = self.raw, self.window_address
+        _, details, *_, pairs, pairs_size = _LOCAL(self.view, _LOCAL_AT)
+        start, end = details - base, pairs - base + pairs_size
+        return LocalImage(raw[_LOCAL_AT:_LOCAL_END], start, end, raw[start:end])
 
-        A quick look before `local`. The kernel puts details, body and pairs one after the other.
-        """
-        where = _LOCAL(self.view, _LOCAL_AT)
-        base = self.window_address
-        return where, self.raw[where[1] - base : where[5] - base + where[6]]
+    def is_local(self, image: LocalImage) -> bool:
+        """Whether this was the last callback's local response: a quick look before `local`."""
+        words, start, end, parts = image
+        raw = self.raw
+        # Where the words are the same, so are the parts' places.
+        return bool(raw[_LOCAL_AT:_LOCAL_END] == words and raw[start:end] == parts)
 
     def clear(self) -> None:
         """Leave the kernel's memory alone from now on: what is read is nothing."""
