@@ -43,6 +43,8 @@ def in_process(folder: Path, *, quick: bool) -> dict[str, Subject]:
         **_twice("fault injection, C", Setup(plugins=(fault("c"),))),
     }
     subjects = {name: Subject(setup) for name, setup in setups.items()}
+    for name in ("bare app", "native header middleware", "header plugin"):
+        subjects[f"after a look at 16 MB of other memory: {name}"] = Subject(setups[name], cold=True)
     for count in CHAINS[:1] if quick else CHAINS:
         subjects[f"{count} header plugins"] = Subject(Setup(plugins=(HEADERS,) * count))
     if not quick:
