@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socketserver
 import threading
 import time
@@ -45,6 +46,9 @@ class Handler(socketserver.StreamRequestHandler):
         return {b"INFO": b"$4\r\na:b\n\r\n", b"PING": b"+PONG\r\n"}.get(command, b"+OK\r\n")
 
 
+ANSWERED = Handler.answer
+
+
 class Server(socketserver.ThreadingTCPServer):
     """On threads: hostcalls hold the event loop."""
 
@@ -54,6 +58,8 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.error = error
         self.connections = 0
+        # Pieces of an answer that was given slowly.
+        self.dripped = 0
         # Seconds that it takes for its first answer.
         self.pause = 0.0
 
@@ -211,6 +217,29 @@ async def test_a_server_that_answers_nothing_yet_is_away(caplog: pytest.LogCaptu
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "asgi_wasm.host"]
     assert [level for level, _ in lines] == ["ERROR", "WARNING"], lines
     assert error.partition(" ")[2].rstrip(".") in lines[0][1]
+
+
+async def test_an_answer_in_pieces_has_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece of it comes in time; all of them would hold the event loop for a minute."""
+
+    def answer(self: Handler, command: bytes, *words: bytes) -> bytes:
+        if command != b"HMGET":
+            return ANSWERED(self, command, *words)
+        with contextlib.suppress(OSError):
+            for _ in range(600):
+                self.wfile.write(b"*2\r\n$100000\r\n" if not self.server.dripped else b"v")
+                self.server.dripped += 1
+                time.sleep(0.1)
+        return b""
+
+    monkeypatch.setattr(Handler, "answer", answer)
+
+    with serving("") as (server, place):
+        async with Place(place.url.replace("timeout=5", "timeout=1")).stores(1) as (store,):
+            with pytest.raises(PortError, match=r"[Tt]imed? ?out"):
+                store.shared_data.get("vm", b"k")
+            # It has heard of a part, or would have heard of all.
+            assert 0 < server.dripped < 300
 
 
 async def test_to_connect_may_take_as_long_as_a_hostcall_may(monkeypatch: pytest.MonkeyPatch) -> None:

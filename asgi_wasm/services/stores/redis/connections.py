@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -23,6 +23,7 @@ from redis.retry import Retry
 
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.outage import Outage
+from asgi_wasm.services.stores.redis.answers import bound_answers
 from asgi_wasm.services.stores.redis.refusals import Refusals, require_single
 from asgi_wasm.specs import StoreSpec
 
@@ -181,14 +182,16 @@ class RedisConnections:
         return max(_CONNECT_SECONDS, self._spec.timeout)
 
     def _connect(self) -> Redis:
-        client = Redis.from_url(
+        pool = ConnectionPool.from_url(
             self._spec.url,
             protocol=2,
             socket_timeout=self._spec.timeout,
             socket_connect_timeout=self._connect_seconds(),
             retry=Retry(NoBackoff(), 0),
-            single_connection_client=True,
         )
+        bound_answers(pool, self._spec.timeout)
+        client = Redis(connection_pool=pool, single_connection_client=True)
+        client.auto_close_connection_pool = True
         try:
             client.ping()
             require_single(client)

@@ -1,0 +1,77 @@
+"""A time limit on each of Redis's answers as a whole: redis-py has one on each part of it that comes.
+
+A hostcall holds the event loop while it waits; a server behind a slow line would go on giving a large value in pieces.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from redis import ConnectionPool
+
+# Seconds; sockets know no infinity, and before the first command connecting has limits of its own.
+_FOR_EVER = 3600.0
+
+
+def bound_answers(pool: ConnectionPool, seconds: float) -> None:
+    """Let whoever has a connection of this pool wait for so long, from the beginning of a command on."""
+    kind: Any = pool.connection_class
+
+    class Bounded(kind):  # type: ignore[misc]  # whichever it is: TLS has one of its own
+        def __init__(self, **options: Any) -> None:
+            self._limit = _Limit()
+            super().__init__(**options)
+
+        def _connect(self) -> Any:
+            # How redis-py's own kinds of connection differ.
+            return _BoundedSocket(super()._connect(), self._limit)
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            self._limit.end = time.monotonic() + seconds
+            super().send_packed_command(command, check_health)
+
+    pool.connection_class = Bounded
+
+
+class _Limit:
+    """By `time.monotonic`."""
+
+    end = float("inf")
+
+
+class _BoundedSocket:
+    """A socket that gives up at the limit, whatever comes until then."""
+
+    def __init__(self, socket: Any, limit: _Limit) -> None:
+        self._socket, self._limit = socket, limit
+        self._seconds: float | None = socket.gettimeout()
+
+    def settimeout(self, seconds: float | None) -> None:
+        """That of each call, as a socket's."""
+        self._seconds = seconds
+        self._socket.settimeout(seconds)
+
+    def recv(self, size: int) -> bytes:
+        self._hurry()
+        return self._socket.recv(size)  # type: ignore[no-any-return]
+
+    def recv_into(self, buffer: Any) -> int:
+        self._hurry()
+        return self._socket.recv_into(buffer)  # type: ignore[no-any-return]
+
+    def sendall(self, data: bytes) -> None:
+        self._hurry()
+        self._socket.sendall(data)
+
+    def _hurry(self) -> None:
+        if self._seconds == 0:
+            # It does not wait.
+            return
+        left = self._limit.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(min(left, _FOR_EVER if self._seconds is None else self._seconds))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
