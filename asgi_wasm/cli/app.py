@@ -265,3 +265,26 @@ def compile_(settings: SettingsFile = None) -> None:
     with progress.steps("compiling the plugins"):
         status = compile_settings(settings)
     raise typer.Exit(status)
+
+
+@app.command()
+def cache(
+    settings: SettingsFile = None,
+    prune: Annotated[
+        int | None, typer.Option(help="Remove what was not used for so many days.", metavar="DAYS")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+    json: Json = False,
+) -> None:
+    """Tell what is kept of compiled code and fetched plugins, and remove it.
+
+    A start compiles and fetches what it needs again.
+
+    \b
+    Examples:
+      asgi-wasm cache
+      asgi-wasm cache --prune 30
+    """
+    from asgi_wasm.cli.caching import show_cache
+
+    raise typer.Exit(show_cache(settings, prune=prune, clear=clear, as_json=json))

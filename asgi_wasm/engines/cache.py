@@ -156,9 +156,14 @@ def _load(engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
             problem = "it is damaged"
             if _digest(entry) == entry.suffix[1:]:
                 try:
-                    return engine.deserialize_file(entry)
+                    module = engine.deserialize_file(entry)
                 except InvalidModuleError as error:
                     problem = str(error)
+                else:
+                    # By which `asgi-wasm cache --prune` knows what is in use; in an image it may not be written.
+                    with contextlib.suppress(OSError):
+                        os.utime(entry)
+                    return module
             if tell:
                 text = "compiled code in %s cannot be used, so the plugin is compiled again: %s"
                 logger.warning(text, entry, problem)

@@ -47,6 +47,9 @@ class FetchCache:
             self._tell("%s cannot be read, so it is fetched again: %s", path, error)
             return None
         if len(content) <= limit and sha256(content).hexdigest() == digest:
+            # By which `asgi-wasm cache --prune` knows what is in use; in an image it may not be written.
+            with contextlib.suppress(OSError):
+                os.utime(path)
             return content
         self._tell("%s is damaged, so it is fetched again", path)
         return None
