@@ -13,8 +13,11 @@ from asgi_wasm.engines.binary import Reader, sections
 
 _CUSTOM_SECTION = 0
 _RUST_SDK = re.compile(rb"/proxy-wasm-(\d+\.\d+\.\d+[\w.-]*)/src/")
-_GO_SDK = re.compile(rb"([\w./-]*/proxy-wasm-go-sdk)\t(v[\w.+-]+)")
-_GO_SDK_NAME = re.compile(rb"[\w./-]*/proxy-wasm-go-sdk(?=[/\t\0])")
+# What it begins with is looked for backwards: a search for all that it might be takes half a second in a Go plugin.
+_GO_SDK = b"/proxy-wasm-go-sdk"
+_GO_SDK_END = re.compile(rb"\t(v[\w.+-]+)|[/\t\0]")
+_GO_PATH = re.compile(rb"[\w./-]*\Z")
+_PATH_BYTES = 200
 _RUST = re.compile(rb"library/(?:alloc|std|core)/src/\w+|panicked at ")
 _ASSEMBLYSCRIPT = "~lib/".encode("utf-16-le")
 
@@ -46,10 +49,8 @@ def language_of(content: bytes, producers: dict[str, list[str]], imports: Collec
     named = ", ".join(producers.get("language", []))
     if rust := _RUST_SDK.search(content):
         return "Rust", f"proxy-wasm {rust[1].decode()}"
-    if go := _GO_SDK.search(content):
-        return named or _go(builders), f"{go[1].decode()} {go[2].decode()}"
-    if go_name := _GO_SDK_NAME.search(content):
-        return named or _go(builders), go_name[0].decode()
+    if go_sdk := _go_sdk(content):
+        return named or _go(builders), go_sdk
     if _ASSEMBLYSCRIPT in content or "env.abort" in imports:
         return "AssemblyScript", ""
     if named:
@@ -59,6 +60,22 @@ def language_of(content: bytes, producers: dict[str, list[str]], imports: Collec
     if "env.emscripten_notify_memory_growth" in imports:
         return "C++ (emscripten)", ""
     return "unknown", ""
+
+
+def _go_sdk(content: bytes) -> str:
+    """Its module's path, and its version where the module list is there."""
+    named, at = "", content.find(_GO_SDK)
+    while at >= 0:
+        end = at + len(_GO_SDK)
+        after = _GO_SDK_END.match(content, end)
+        if after is not None:
+            before = _GO_PATH.search(content[max(0, at - _PATH_BYTES) : at])
+            path = ((before[0] if before is not None else b"") + _GO_SDK).decode()
+            if after[1] is not None:
+                return f"{path} {after[1].decode()}"
+            named = named or path
+        at = content.find(_GO_SDK, end)
+    return named
 
 
 def _go(builders: str) -> str:

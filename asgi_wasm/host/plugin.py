@@ -45,6 +45,9 @@ class Code:
     digest: str
     # What may stand beside its instances.
     kit: Kit | None = None
+    # As far as they can be told (`engines.provenance`), for whoever looks.
+    language: str = ""
+    sdk: str = ""
 
 
 class Late(Protocol):

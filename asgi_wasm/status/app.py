@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -69,8 +68,6 @@ class _Answers:
     def __init__(self, middleware: Middleware, token: str | None) -> None:
         self._middleware = middleware
         self._token = token
-        # By digest: of what a plugin is made is read from its file once.
-        self._languages: dict[str, tuple[str, str]] = {}
 
     def file(self, name: str, media_type: str) -> Answer:
         """A part of the page. It holds no data: its script asks for them, with the token that is typed in."""
@@ -96,10 +93,7 @@ class _Answers:
     async def as_json(self, request: Request) -> Response:
         """What the page shows of plugins and routes."""
         status = self._middleware.status()
-        for plugin in status.plugins:
-            if plugin.sha256 and plugin.sha256 not in self._languages:
-                self._languages[plugin.sha256] = await to_thread(shown.made_of, plugin.file, plugin.sha256)
-        return JSONResponse(shown.plugins(status, self._languages), headers=_HEADERS)
+        return JSONResponse(asdict(status), headers=_HEADERS)
 
     async def traces(self, request: Request) -> Response:
         """The last requests, in a line each."""

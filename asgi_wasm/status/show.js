@@ -43,6 +43,7 @@ function row(plugin, opened) {
     const done = Object.entries(plugin.observed).map(([verdict, count]) => `${verdict.replace("_", " ")} ${count}`);
     state.push(element("small", `observes: would have ${done.length ? done.join(", ") : "done nothing"}`));
   }
+  if (plugin.when) state.push(element("small", `when ${plugin.when}`));
   if (plugin.next_try) state.push(element("small", `next start in ${plugin.next_try.toFixed(1)} s`));
   if (plugin.last_failure) state.push(element("small", plugin.last_failure));
   const memory = plugin.memory === null ? "–" : `${Math.round(plugin.memory / 1024)} KiB`;

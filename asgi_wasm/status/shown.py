@@ -1,4 +1,4 @@
-"""What the status page shows beyond the status: of what plugins are made, traces, how long callbacks took."""
+"""What the status page shows beyond the status: traces, how long callbacks took."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import statistics
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from asgi_wasm.engines.provenance import language_of, producers_of
 
 if TYPE_CHECKING:
     from asgi_wasm.services.traces.requests import TracedRequest
@@ -19,17 +14,6 @@ if TYPE_CHECKING:
 # Microseconds, and how they are written; the last bar is all above.
 _BOUNDS = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 _LABELS = ("10µs", "30µs", ".1ms", ".3ms", "1ms", "3ms", "10ms", "30ms", ".1s", "more")
-
-
-def made_of(file: str, digest: str) -> tuple[str, str]:
-    """Language and SDK of a plugin's file; "" where the file is not the one that runs any more. It blocks."""
-    try:
-        content = Path(file).read_bytes()
-        if sha256(content).hexdigest() != digest:
-            return "", ""
-        return language_of(content, producers_of(content), ())
-    except (OSError, IndexError, ValueError):
-        return "", ""
 
 
 def summary(trace: TracedRequest) -> dict[str, Any]:
@@ -81,11 +65,3 @@ def _counts(took: Sequence[float]) -> list[int]:
     for each in took:
         counts[bisect_right(_BOUNDS, each)] += 1
     return counts
-
-
-def plugins(status: Any, languages: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """The status, and of what each plugin is made."""
-    shown = asdict(status)
-    for plugin in shown["plugins"]:
-        plugin["language"], plugin["sdk"] = languages.get(plugin["sha256"], ("", ""))
-    return shown

@@ -16,6 +16,7 @@ from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.companion import CompanionModule
+from asgi_wasm.engines.provenance import language_of, producers_of
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.host.abi import LogLevel
@@ -285,6 +286,7 @@ def compile_content(
     try:
         module, cached = cache.load(engine, content, digest)
         kit = None if kits is None else kits.kit_for(module)
-        return Code(module, abi_version(module), digest, kit), cached
+        made_of = language_of(content, producers_of(content), {f"{item.module}.{item.name}" for item in module.imports})
+        return Code(module, abi_version(module), digest, kit, *made_of), cached
     except EngineError as error:
         raise PluginLoadError(spec.name, str(spec.file), str(error)) from error

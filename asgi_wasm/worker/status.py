@@ -52,6 +52,8 @@ class PluginStatus:
     priority: int = 0
     failure_policy: str = ""
     service: bool = False
+    # The condition in CEL of the requests that it runs on; "" for all.
+    when: str = ""
     # `enforce`, or `observe`: then what it would have done, and how often.
     mode: str = ""
     observed: Mapping[str, int] = field(default_factory=dict)
@@ -59,6 +61,9 @@ class PluginStatus:
     sha256: str = ""
     conf_sha256: str = ""
     abi_version: str = ""
+    # Of what it is made, as far as its file tells: "" for what was not loaded.
+    language: str = ""
+    sdk: str = ""
     # Bytes of its VM's memory, and the requests that its VM serves now; None and 0 while it does not run.
     memory: int | None = None
     streams: int = 0
@@ -119,6 +124,7 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
         priority=spec.priority,
         failure_policy=spec.failure_policy.value,
         service=spec.service,
+        when=spec.when,
         mode=spec.mode.value,
         observed=dict(plugin.observed),
         conf_sha256=sha256(conf).hexdigest(),
@@ -126,7 +132,8 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
     )
     if isinstance(plugin, BrokenPlugin):
         return replace(found, last_failure=plugin.error.problem)
-    found = replace(found, sha256=plugin.code.digest, abi_version=str(plugin.code.version))
+    code = plugin.code
+    found = replace(found, sha256=code.digest, abi_version=str(code.version), language=code.language, sdk=code.sdk)
     recovery, root = plugin.recovery(conf), plugin.present(conf)
     if recovery is None or root is None:
         # No route has this configuration, so nothing has started it.

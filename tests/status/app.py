@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,13 +20,15 @@ async def _page(request: Request) -> Response:
     return PlainTextResponse("app")
 
 
+# Without the extra cel, or its package for this Python, there are no conditions.
+_ON_SOME = {"when": "request.path != '/never'"} if find_spec("cel_expr_python") else {}
 _inner = Starlette(routes=[Route("/{path:path}", _page)])
 app = WasmMiddleware(
     _inner,
     settings={
         "trace_requests": 10,
         "plugins": [
-            {"name": "headers", "file": str(PLUGINS / "headers" / "rust.wasm"), "conf": {}, "priority": 9},
+            {"name": "headers", "file": str(PLUGINS / "headers" / "rust.wasm"), "conf": {}, "priority": 9, **_ON_SOME},
             {"name": "fault", "file": str(PLUGINS / "fault_injection" / "rust.wasm")},
         ],
         "routes": [{"uri": "/teapot", "plugins": {"fault": {"conf": {"http_status": 418}}}}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def test_plugins_and_requests_are_shown(page: Any, tmp_path: Path) -> None:
     rows = page.locator("#plugins tbody tr")
     assert rows.count() == 2
     assert "running" in rows.nth(0).inner_text() and "Rust" in rows.nth(0).inner_text()
+    if find_spec("cel_expr_python"):
+        assert "when request.path != '/never'" in rows.nth(0).inner_text()
     assert page.locator("#list li").count() >= 3 and "x=2" in page.locator("#list li").nth(0).inner_text()
     assert page.locator("#times figure svg").count() == 2
     page.screenshot(path=str(tmp_path / "page.png"), full_page=True)

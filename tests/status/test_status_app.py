@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from asgi_wasm import WasmMiddleware, status_app
+from asgi_wasm.fetching.cache import FetchCache
+from tests.fetching.site import digest_of
 from tests.plugins.conftest import PLUGINS
 
 HERE = ("127.0.0.1", 50000)
-FAULT = str(PLUGINS / "fault_injection" / "rust.wasm")
+RUST = PLUGINS / "fault_injection" / "rust.wasm"
+FAULT = str(RUST)
 
 
 async def serve(
@@ -158,3 +162,25 @@ async def test_who_looks_on_is_not_among_the_last_requests() -> None:
         assert (await http.get("/_wasm/traces/99.json")).status_code == 404
 
     await serve(body, {"plugins": [plugin], "trace_requests": 20})
+
+
+async def test_of_what_each_plugin_is_made_and_on_what_it_runs(tmp_path: Path) -> None:
+    """Also of one that was fetched, whose file has no path."""
+    content = RUST.read_bytes()
+    digest = digest_of(content)
+    FetchCache(tmp_path).put(digest, content)
+    fetched = {"name": "fetched", "file": f"https://registry.test/p.wasm#sha256={digest}", "conf": {"percentage": 0}}
+    watching = {"name": "watching", "file": FAULT, "conf": {"http_status": 403}, "mode": "observe"}
+    if find_spec("cel_expr_python"):
+        watching["when"] = "request.path == '/'"
+
+    async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
+        assert (await http.get("/")).text == "app"
+        first, second = (await http.get("/_wasm/status.json")).json()["plugins"]
+        assert (first["file"], first["language"]) == (fetched["file"], "Rust")
+        assert first["sdk"].startswith("proxy-wasm 0.2") and first["mode"] == "enforce" and first["when"] == ""
+        assert (second["mode"], second["when"]) == ("observe", watching.get("when", ""))
+        assert sum(second["observed"].values()) == 1
+        assert (middleware.status().plugins[0].language, second["language"]) == ("Rust", "Rust")
+
+    await serve(body, {"cache_dir": str(tmp_path), "plugins": [fetched, watching]})
