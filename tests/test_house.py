@@ -16,9 +16,7 @@ TESTS = Path(__file__).resolve().parent
 MOST_FILE_LINES = 300
 MOST_FUNCTION_LINES = 40
 
-LONG_FILES = {
-    "host/streams/direction.py",
-}
+LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = set()
 _HEADING = "## Modules without a test of their own name"
 # Its table: paths of modules, then the files or folders of tests, all in backquotes.

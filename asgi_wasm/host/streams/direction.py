@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
-from asgi_wasm.host.streams.iteration import Action, Input, State, data_input, headers_input, trailers_input
-from asgi_wasm.host.streams.stage import Owner, Sink, Stage
-from asgi_wasm.host.vm.contexts import VmFailedError
+from asgi_wasm.host.streams.iteration import Action, Input, State
+from asgi_wasm.host.streams.running import run_body, run_headers, run_trailers
+from asgi_wasm.host.streams.stage import Owner, Sink, Stage, growing
 
 if TYPE_CHECKING:
     from asgi_wasm.host.streams.header_map import HeaderMap
     from asgi_wasm.host.vm.contexts import StreamContext
 
 _PASSING = frozenset({State.CONTINUE, State.CLOSED})
-
-
-def _growing(data: bytes | bytearray) -> bytearray:
-    return data if isinstance(data, bytearray) else bytearray(data)
 
 
 class PieceWay(NamedTuple):
@@ -106,18 +102,13 @@ class Direction:
     @property
     def balance(self) -> int:
         """By how many bytes filters have made the body longer so far; less than 0 when shorter."""
-        return sum(map(self._balance_of, self.stages))
+        return sum(stage.balance(self.kind) for stage in self.stages)
 
     @property
     def unbalanced(self) -> list[str]:
         """The names of the plugins that did."""
-        changed = [stage.context for stage in self.stages if self._balance_of(stage)]
+        changed = [stage.context for stage in self.stages if stage.balance(self.kind)]
         return [context.root.spec.name for context in changed if context is not None]
-
-    def _balance_of(self, stage: Stage) -> int:
-        context = stage.context
-        lent = context.bodies[self.kind] if stage.buffering and context is not None else None
-        return stage.given + len(stage.held if lent is None else lent) - stage.taken
 
     # --- what the ASGI border asks
 
@@ -151,33 +142,18 @@ class Direction:
         headers = self.headers_map
         assert headers is not None
         for stage in self.stages[index:]:
-            event = self._run_headers(stage, headers, end, verdict)
+            event = run_headers(stage, self.kind, headers, end, verdict, self._owner)
             verdict = None
             if stage.advance(event) is not Action.PASS:
                 stage.end = stage.headers_ended = end
                 stage.watermark = stage.state is State.STOP_ALL_WATERMARK
-                self._settle(stage)
+                stage.settle()
                 return
             stage.headers_passed = True
-            self._settle(stage)
+            stage.settle()
             if self.closed:
                 return
         self._sink.headers(headers, end)
-
-    def _run_headers(self, stage: Stage, headers: HeaderMap, end: bool, verdict: int | None) -> Input:
-        context = stage.context or self._owner.open(stage)
-        if context is None or context.failed:
-            return Input.HEADERS_CONTINUE
-        try:
-            verdict = context.headers(self.kind, headers, end) if verdict is None else verdict
-        except VmFailedError:
-            self._owner.failed(context)
-            return Input.HEADERS_CONTINUE
-        if verdict == 0:
-            # Its window is closed by now, unless it answered before this direction had it.
-            context.maps[2 * self.kind] = None
-            return Input.HEADERS_CONTINUE
-        return headers_input(verdict, allow_stop_iteration=context.root.spec.allow_on_headers_stop_iteration)
 
     # --- body
 
@@ -186,7 +162,7 @@ class Direction:
         made_at = 0
         for stage in self.stages[index:]:
             if stage.buffering:
-                self._take_back(stage)
+                stage.take_back(self.kind)
             stage.taken += len(data)
             action = stage.advance(Input.DATA_ARRIVES)
             if action is Action.HOLD:
@@ -204,7 +180,8 @@ class Direction:
             if stage.buffering and len(buffer) > self._limit:
                 self._owner.overflow(self.kind)
                 return
-            event, trailers = self._run_body(stage, buffer, end, None if way is None else way.verdict)
+            verdict = None if way is None else way.verdict
+            event, trailers = run_body(stage, self.kind, buffer, end, verdict, self._owner)
             way = None
             if trailers is not None:
                 made, made_at, end = trailers, stage.index + 1, False
@@ -221,20 +198,6 @@ class Direction:
         if made is not None:
             self._trailers_from(made_at, made)
 
-    def _run_body(self, stage: Stage, buffer: Buffer, end: bool, verdict: int | None) -> tuple[Input, HeaderMap | None]:
-        context = stage.context
-        if context is None or context.failed:
-            return Input.DATA_CONTINUE, None
-        try:
-            if verdict is None:
-                verdict = context.body(self.kind, buffer, end)
-            else:
-                context.hide_body(self.kind)
-        except VmFailedError:
-            self._owner.failed(context)
-            return Input.DATA_CONTINUE, None
-        return data_input(verdict), context.take_made_trailers(self.kind) if end else None
-
     def _after_body(self, stage: Stage, event: Input, buffer: Buffer, end: bool) -> bool:
         """Do what the verdict asks. True when the buffer's bytes go on to the next filter."""
         kept = bytearray() if stage.buffering else stage.held
@@ -242,20 +205,20 @@ class Direction:
         action = stage.advance(event)
         if action is Action.PASS:
             stage.given += len(buffer.data)
-            self._settle(stage)
+            stage.settle()
             return True
         if action is Action.RELEASE:
             # All that was held goes on in one piece with this one, after the headers.
             stage.buffering, stage.held, stage.holds_body = False, bytearray(), False
             buffer.data = kept + buffer.data if kept else buffer.data
             stage.given += len(buffer)
-            self._settle(stage)
+            stage.settle()
             if before_headers and not self.closed:
                 self._pass_headers(stage, end=False)
             return True
         if action is not Action.IGNORE:
             if stage.buffering:
-                stage.held = _growing(buffer.data)
+                stage.held = growing(buffer.data)
             elif action is Action.HOLD:
                 stage.held += buffer.data
             stage.end, stage.holds_body = end, stage.holds_body or action is Action.HOLD
@@ -265,16 +228,8 @@ class Direction:
                 # To be read and changed meanwhile, say in the answer to a callout.
                 stage.context.bodies[self.kind] = Buffer(stage.held)
             self._check_limit(stage)
-            self._settle(stage)
+            stage.settle()
         return False
-
-    def _take_back(self, stage: Stage) -> None:
-        """What a filter holds may have been changed since it was held."""
-        context = stage.context
-        if stage.buffering and context is not None:
-            lent, context.bodies[self.kind] = context.bodies[self.kind], None
-            if lent is not None:
-                stage.held = _growing(lent.data)
 
     def _check_limit(self, stage: Stage) -> None:
         if len(stage.held) > self._limit and not stage.watermark:
@@ -287,10 +242,10 @@ class Direction:
         for stage in self.stages[index:]:
             action = stage.advance(Input.TRAILERS_ARRIVE)
             if action is Action.CALL:
-                action = stage.advance(self._run_trailers(stage, trailers))
+                action = stage.advance(run_trailers(stage, self.kind, trailers, self._owner))
             if action is Action.HOLD:
                 stage.trailers, stage.end = trailers, False
-            self._settle(stage)
+            stage.settle()
             if self.closed or action in (Action.HOLD, Action.IGNORE):
                 return
             if action is Action.RELEASE:
@@ -298,29 +253,11 @@ class Direction:
                 self._let_go(stage, replay=False)
         self._sink.trailers(trailers)
 
-    def _run_trailers(self, stage: Stage, trailers: HeaderMap) -> Input:
-        context = stage.context
-        if context is None or context.failed:
-            return Input.TRAILERS_CONTINUE
-        # What was buffered is still there to be read and changed.
-        self._take_back(stage)
-        buffer = Buffer(stage.held)
-        if stage.buffering:
-            context.bodies[self.kind] = buffer
-        try:
-            verdict = context.trailers(self.kind, trailers)
-        except VmFailedError:
-            self._owner.failed(context)
-            return Input.TRAILERS_CONTINUE
-        context.bodies[self.kind] = None
-        stage.held = _growing(buffer.data)
-        return trailers_input(verdict)
-
     # --- letting go
 
     def _let_go(self, stage: Stage, *, replay: bool) -> None:
         """Hand on what a filter held. With ``replay`` its own callbacks have not seen body and trailers yet."""
-        self._take_back(stage)
+        stage.take_back(self.kind)
         data, end, trailers, holds_body = bytes(stage.held), stage.end, stage.trailers, stage.holds_body
         stage.held, stage.end, stage.trailers, stage.holds_body = bytearray(), False, None, False
         stage.buffering = stage.watermark = False
@@ -345,8 +282,3 @@ class Direction:
         if stage.context is not None:
             stage.context.maps[HEADERS_MAPS[self.kind]] = None
         self._headers_from(stage.index + 1, end)
-
-    def _settle(self, stage: Stage) -> None:
-        """Carry out what the callback asked for besides its verdict."""
-        if stage.context is not None and stage.context.vm.effects:
-            stage.context.vm.perform()

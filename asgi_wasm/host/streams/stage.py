@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from asgi_wasm.host.vm.contexts import StreamContext
 
 
+def growing(data: bytes | bytearray) -> bytearray:
+    """What can be added to in place."""
+    return data if isinstance(data, bytearray) else bytearray(data)
+
+
 class Way(Protocol):
     """What a direction tells its far end of what filters do to a body's length (`host.streams.direction.Direction`)."""
 
@@ -121,3 +126,22 @@ class Stage:
         """Take one transition of the table."""
         self.state, action = TRANSITIONS[self.state, event]
         return action
+
+    def take_back(self, direction: int) -> None:
+        """Let the filter no longer change what it holds; it may have been changed since it was held."""
+        context = self.context
+        if self.buffering and context is not None:
+            lent, context.bodies[direction] = context.bodies[direction], None
+            if lent is not None:
+                self.held = growing(lent.data)
+
+    def balance(self, direction: int) -> int:
+        """By how many bytes the filter has made the body longer so far; less than 0 when shorter."""
+        context = self.context
+        lent = context.bodies[direction] if self.buffering and context is not None else None
+        return self.given + len(self.held if lent is None else lent) - self.taken
+
+    def settle(self) -> None:
+        """Carry out what the last callback asked for besides its verdict."""
+        if self.context is not None and self.context.vm.effects:
+            self.context.vm.perform()
