@@ -51,7 +51,7 @@ class WasmMiddleware:
         Example: ``[{"uri": "/orders/*", "plugins": {"waf": {"conf": "strict"}}}]``.
     engine: ``"auto"``, ``"wasmtime"`` or ``"wasmer"``. Default: ``"auto"``, which is wasmtime.
         Example: ``"wasmer"``.
-    cache_dir: path of the directory for compiled code. Default: one in the user's cache.
+    cache_dir: path of the directory for compiled code and fetched plugins. Default: one in the user's cache.
         Example: ``"/opt/asgi-wasm-cache"``.
     metrics: bool, or a mapping with ``rules`` and ``buckets``. Default: False. Needs the extra ``metrics``.
         Example: ``True``.

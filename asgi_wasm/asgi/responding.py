@@ -126,10 +126,9 @@ class Responding:
 
     def send_piece(self, message: Message, way: PieceWay) -> Awaitable[None]:
         """The app's `send` for a piece of the body that some plugins have seen already."""
-        if self.exchange is None:
-            self.hand_over()
-        assert self.exchange is not None
-        return self.exchange.send(message, way)
+        if self.exchange is not None:
+            return self.exchange.send(message, way)
+        return self._hand_over_and_send(message, way)
 
     def _send_shown(self, message: Message, headers: HeaderMap, passes: bool) -> Awaitable[None]:
         if not passes:
@@ -168,7 +167,7 @@ class Responding:
         self.exchange = self._exchange_for()
         return self.exchange.adopt(self.progress)
 
-    def _hand_over_and_send(self, message: Message) -> Awaitable[None]:
+    def _hand_over_and_send(self, message: Message, way: PieceWay | None = None) -> Awaitable[None]:
         self.hand_over()
         assert self.exchange is not None
-        return self.exchange.send(message)
+        return self.exchange.send(message, way)

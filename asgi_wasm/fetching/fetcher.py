@@ -73,11 +73,8 @@ class Fetcher:
     async def _url(self, file: RemoteFile, transfer: Transfer) -> Fetched:
         from asgi_wasm.fetching.registry import check
 
-        async def get(_: str, limit: int) -> bytes:
-            return check(await transfer.get(file.url, limit)).content
-
-        content, digest = await self._checked(file, file.digest, self._limit, get)
-        return Fetched(content, RemoteFile(file.url, digest))
+        content = check(await transfer.get(file.url, self._limit)).content
+        return Fetched(content, RemoteFile(file.url, self._kept(file, file.digest, content)))
 
     async def _image(self, file: RemoteFile, transfer: Transfer) -> Fetched:
         from asgi_wasm.fetching.image import plugin_of_image
@@ -90,13 +87,13 @@ class Fetcher:
             async def get(digest: str, _: int) -> bytes:
                 return await registry.manifest(f"sha256:{digest}" if digest else image.tag or "latest")
 
-            return (await self._checked(file, digest, min(limit, MANIFEST_BYTES), get))[0]
+            return await self._checked(file, digest, min(limit, MANIFEST_BYTES), get)
 
         async def blob(digest: str, limit: int) -> bytes:
             async def get(digest: str, limit: int) -> bytes:
                 return await registry.blob(f"sha256:{digest}", limit)
 
-            return (await self._checked(file, digest, limit, get))[0]
+            return await self._checked(file, digest, limit, get)
 
         first = await manifest(file.digest)
         content = await plugin_of_image(first, manifest, blob, self._limit)
@@ -104,15 +101,19 @@ class Fetcher:
 
     async def _checked(
         self, file: RemoteFile, digest: str, limit: int, get: Callable[[str, int], Awaitable[bytes]]
-    ) -> tuple[bytes, str]:
-        """Content and its digest: from the cache, else by ``get``, and then into the cache."""
+    ) -> bytes:
+        """The content: from the cache, else by ``get``, and then into the cache."""
         content = self._cache.get(digest, limit) if digest else None
-        if content is not None:
-            return content, digest
-        content = await get(digest, limit)
+        if content is None:
+            content = await get(digest, limit)
+            self._kept(file, digest, content)
+        return content
+
+    def _kept(self, file: RemoteFile, digest: str, content: bytes) -> str:
+        """Keep what was fetched, and say its digest. Raises `FetchError` when it should be another."""
         found = sha256(content).hexdigest()
         if digest and found != digest:
             raise FetchError(f"is another file: its sha256 is {found}, not {digest}")
         self._cache.put(found, content)
         logger.info("fetched %s: %d bytes, sha256 %s", file, len(content), found)
-        return content, found
+        return found

@@ -19,7 +19,7 @@ from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext, Vm, VmFailedError
-from asgi_wasm.host.vm.linker import link
+from asgi_wasm.host.vm.linker import host_functions
 from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.specs import PluginSpec
 
@@ -107,7 +107,7 @@ class VmPool:
                 vm.close()
                 # As in `Plugin.root`.
                 vm = None
-            vm = WasmVM(code.module, code.version, spec, self.ports, link, self.foreign_functions, code.kit)
+            vm = WasmVM(code.module, code.version, spec, self.ports, host_functions, self.foreign_functions, code.kit)
             lifecycle.start_module(vm)
             self._vms[key] = vm
             self.ports.host_metrics.vm_started(vm)

@@ -155,7 +155,7 @@ def test_the_proof_notices_reads_outside_memory(monkeypatch: pytest.MonkeyPatch)
     module = WasmtimeEngine(raw=False).compile(proof.CODE)
     linker = raw.RawLinker(module.engine.engine, memory_may_move=True)
     with pytest.raises(proof.ProofFailedError, match="outside memory"):
-        proof.prove(lambda functions, limit: module.link(linker, functions, SpaceLimits(limit)))
+        proof.prove(lambda functions, limit: module.instantiate_by(linker, functions, SpaceLimits(limit)))
 
 
 def test_items_that_are_neither_of_the_four_kinds_are_listed_too() -> None:

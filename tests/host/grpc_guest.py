@@ -15,7 +15,7 @@ from asgi_wasm.host.ports import Effect, Ports
 from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext
-from asgi_wasm.host.vm.linker import link
+from asgi_wasm.host.vm.linker import host_functions
 from asgi_wasm.host.vm.vm import WasmVM
 from asgi_wasm.limits import PluginLimits
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
@@ -69,7 +69,7 @@ class Guest:
             host_metrics=host_metrics,
         )
         self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities, limits=limits)
-        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports, link)
+        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports, host_functions)
         assert isinstance(self.vm.instance, NullInstance)
         self.host = self.vm.instance.host
         self.root = lifecycle.start_root(self.vm, self.spec, b"")

@@ -40,7 +40,7 @@ logger = get_logger("asgi_wasm.engines")
 class Linker(Protocol):
     """Makes instances: `raw.RawLinker` or `public.PublicLinker`."""
 
-    def link(
+    def instantiate(
         self,
         module: Compiled,
         functions: Sequence[base.HostFunction],
@@ -179,7 +179,7 @@ class WasmtimeEngine:
 
         linker = raw.RawLinker(engine, memory_may_move=memory_may_move)
         module = WasmtimeModule(self, wasmtime.Module(engine, proof.CODE))
-        proof.prove(lambda functions, memory_limit: module.link(linker, functions, SpaceLimits(memory_limit)))
+        proof.prove(lambda functions, memory_limit: module.instantiate_by(linker, functions, SpaceLimits(memory_limit)))
         return linker
 
 
@@ -198,9 +198,9 @@ class WasmtimeModule(Compiled):
     ) -> base.Instance:
         """`base.Module.instantiate`. Raises `EngineError` too, in a thread whose stack is too small for the guest's."""
         check_stack(self.engine.stack_limit)
-        return self.link(self.engine.linker, functions, SpaceLimits(memory_limit, table_limit), time_limit)
+        return self.instantiate_by(self.engine.linker, functions, SpaceLimits(memory_limit, table_limit), time_limit)
 
-    def link(
+    def instantiate_by(
         self,
         linker: Linker,
         functions: Mapping[tuple[str, str], base.HostFunction],
@@ -208,7 +208,7 @@ class WasmtimeModule(Compiled):
         time_limit: base.TimeLimit | None = None,
     ) -> base.Instance:
         """`instantiate` with a linker that need not be the engine's."""
-        return linker.link(self, find_functions(self.imports, functions), limits, time_limit)
+        return linker.instantiate(self, find_functions(self.imports, functions), limits, time_limit)
 
     @property
     def takes_companion(self) -> bool:
@@ -225,14 +225,14 @@ class WasmtimeModule(Compiled):
         time_limit: base.TimeLimit | None = None,
     ) -> tuple[base.Instance, Beside]:
         """`CompanionModule.instantiate_beside`, in one store, over the C API."""
-        from asgi_wasm.engines.wasmtime.beside import link_beside
+        from asgi_wasm.engines.wasmtime.beside import instantiate_beside
         from asgi_wasm.engines.wasmtime.raw import RawLinker
 
         check_stack(self.engine.stack_limit)
         linker = self.engine.linker
         assert isinstance(linker, RawLinker)
         limits = SpaceLimits(memory_limit, table_limit)
-        return link_beside(linker, self, functions, companion, limits, time_limit)
+        return instantiate_beside(linker, self, functions, companion, limits, time_limit)
 
     def serialize(self) -> bytes:
         """Wasmtime's own format, which holds its version and flags."""

@@ -118,7 +118,7 @@ class RawBeside:
             raise LinkError("the kernel's window is not inside its memory")
 
 
-def link_beside(
+def instantiate_beside(
     linker: RawLinker,
     guest: Compiled,
     functions: Functions,
@@ -128,7 +128,7 @@ def link_beside(
 ) -> tuple[RawInstance, RawBeside]:
     """The instance and what stands beside it, in the order that `Companion` says."""
     opened = linker.open(guest, OF_COMPANION, time_limit, companion=True)
-    return _Linking(linker, functions, companion, opened).link(guest, limits)
+    return _Linking(linker, functions, companion, opened).instantiate(guest, limits)
 
 
 class _Linking:
@@ -140,7 +140,7 @@ class _Linking:
         self._companion = companion
         self._opened = opened
 
-    def link(self, module: Compiled, limits: SpaceLimits) -> tuple[RawInstance, RawBeside]:
+    def instantiate(self, module: Compiled, limits: SpaceLimits) -> tuple[RawInstance, RawBeside]:
         companion = self._companion
         trampolines = self._instance(companion.trampolines, [])
         limits.apply(self._opened.context.store, companion=True)

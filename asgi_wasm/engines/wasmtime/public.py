@@ -38,7 +38,7 @@ class PublicLinker:
     def __init__(self, engine: wasmtime.Engine) -> None:
         self._engine = engine
 
-    def link(
+    def instantiate(
         self,
         module: Compiled,
         functions: Sequence[base.HostFunction],

@@ -65,7 +65,7 @@ class RawLinker:
         self.invoke = ffi.dll["wasmtime_func_call_unchecked"]
         self.invoke.restype = c_void_p
 
-    def link(
+    def instantiate(
         self,
         module: Compiled,
         functions: Sequence[base.HostFunction],

@@ -78,9 +78,7 @@ class ContextTable:
         if len(self.contexts) + len(self.lent) >= self.spec.limits.contexts:
             self.ports.host_metrics.limit_reached(plugin, "contexts")
             raise LimitReachedError("contexts", self.spec.limits.contexts)
-        flags = self.flags
-        flags[LAST_ID] = last = flags[LAST_ID] + 1
-        return last
+        return self.next_context_id()
 
     def next_context_id(self) -> int:
         """A number that this VM has not used before (the Rust SDK panics on a repeated one)."""

@@ -27,7 +27,7 @@ class GuestAbortError(Exception):
     """Raised by a host function to end the guest's call in a trap, on purpose."""
 
 
-def link(vm: WasmVM, module: Module) -> dict[tuple[str, str], HostFunction]:
+def host_functions(vm: WasmVM, module: Module) -> dict[tuple[str, str], HostFunction]:
     """A host function for each function that ``module`` imports.
 
     Raises `LinkError` for what is imported with another type than the ABI's or WASI's. Imports that nobody

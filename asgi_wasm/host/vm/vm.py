@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 # What answers a name in `proxy_call_foreign_function`: the VM that calls it, and the arguments. It may raise
 # `HostcallError` to answer another status than OK.
 ForeignFunction = Callable[["WasmVM", bytes], "bytes | None"]
-# Makes a host function for each function that a module imports (`host.vm.linker.link`).
-Link = Callable[["WasmVM", Module], "dict[tuple[str, str], HostFunction]"]
+# Makes a host function for each function that a module imports (`host.vm.linker.host_functions`).
+MakeHostFunctions = Callable[["WasmVM", Module], "dict[tuple[str, str], HostFunction]"]
 _NO_FUNCTIONS: Mapping[str, ForeignFunction] = {}
 
 
@@ -56,7 +56,7 @@ class WasmVM(ContextTable):
         version: AbiVersion,
         spec: PluginSpec,
         ports: Ports,
-        link: Link,
+        host_functions: MakeHostFunctions,
         foreign_functions: Mapping[str, ForeignFunction] = _NO_FUNCTIONS,
         kit: Kit | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class WasmVM(ContextTable):
         self.trace = None if sink is None else Trace(sink, self)
         self.memory = GuestMemory(NO_MEMORY, self._allocate)
         self.flags[RESTRICTED] = 1
-        self.instance, self.resident = instantiate(self, module, link(self, module), kit)
+        self.instance, self.resident = instantiate(self, module, host_functions(self, module), kit)
         if self.resident is not None:
             self.flags = cast("list[int]", self.resident.words)
         self.flags[RESTRICTED] = 0
