@@ -110,7 +110,7 @@ function histogram(times) {
 
 export function showTimes(traces) {
   const off = "Nothing is kept: the setting trace_requests is 0, which costs nothing.";
-  byId("times-note").textContent = traces.kept ? "Of the requests below, hostcalls and the trace itself included." : off;
+  byId("times-note").textContent = traces.kept ? "Of the requests above, hostcalls and the trace itself included." : off;
   byId("times").replaceChildren(...traces.times.filter((each) => !each.callback).map(histogram));
   const single = traces.times.filter((each) => each.callback);
   byId("by-callback").hidden = !single.length;

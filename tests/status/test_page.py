@@ -124,3 +124,12 @@ def test_keys_theme_and_reload(page: Any) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id"))
     assert {"live", "theme", "reload", "method", "url"} <= reached
+
+
+@pytest.mark.parametrize("width", [320, 390, 800])
+def test_nothing_is_wider_than_the_screen(page: Any, width: int) -> None:
+    """Tables and waterfalls scroll on their own."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.locator("#list li").first.click()
+    page.wait_for_selector(".fall")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
