@@ -34,12 +34,16 @@ _NEED = {
     "cryptography": (
         "conformance",
         "services/metrics/test_host_metrics.py",
-        "foreign/test_foreign_functions.py",
+        "foreign/test_envoy.py",
+        "foreign/test_python.py",
         "plugins/test_grpc_auth.py",
         "plugins/test_grpc_probe.py",
         "plugins/test_grpc_tls.py",
         "plugins/test_http_auth.py",
+        "plugins/test_http_call_answers.py",
+        "plugins/test_http_call_connections.py",
         "plugins/test_http_calls.py",
+        "plugins/test_http_calls_from_everywhere.py",
     ),
     "cel_expr_python": (
         "test_cel.py",

@@ -9,7 +9,7 @@ import pytest
 
 from asgi_wasm.foreign import expressions
 from tests.driving import request
-from tests.foreign.test_foreign_functions import configured, results
+from tests.foreign.calling import configured, results
 from tests.plugins.callouts import conf, foreign, plugged
 
 OK, NOT_FOUND, BAD_ARGUMENT, SERIALIZATION_FAILURE, INTERNAL_FAILURE = 0, 1, 2, 3, 10
