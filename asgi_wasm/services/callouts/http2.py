@@ -180,6 +180,7 @@ class Http2Connection(Connection):
                 continue
             self._h2.send_data(stream_id, body[sent : sent + size], end_stream=sent + size == len(body))
             sent += size
+            self._unparsed.renew()
             self._flush()
             await self._turns.turn()
 
@@ -280,6 +281,7 @@ class Http2Connection(Connection):
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             stream = self._streams.get(stream_id or 0)
             if stream is not None and not stream.done.done():
+                self._unparsed.renew()
                 try:
                     if fill(stream.answer, event):
                         stream.done.set_result(None)

@@ -7,6 +7,7 @@ it; and h2 does not see GOAWAY, after which it would take nothing more of the st
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ MAX_FRAME_BYTES = 16 * 1024
 # On the wire, where Huffman's code makes a block shorter. Envoy takes 60 KiB of names and values; to decode that
 # takes 40 ms at most.
 MAX_BLOCK_BYTES = 64 * 1024
+# Frames in so many seconds of which no call has anything: Envoy, too, closes a connection that is flooded. What is on
+# its way to a call that was given up counts, and is far less.
+_MOST_USELESS, _USELESS_SECONDS = 5000, 10.0
 
 HEADERS, PUSH_PROMISE, GOAWAY, CONTINUATION = 1, 5, 7, 9
 _BLOCK = frozenset({HEADERS, PUSH_PROMISE, CONTINUATION})
@@ -27,7 +31,7 @@ _STREAM_MASK = 0x7FFF_FFFF
 
 
 class BrokenFramesError(Exception):
-    """Raised for a frame or header block that is too long, or a frame that is too short."""
+    """Raised for a frame or header block that is too long, a frame that is too short, and for a flood of frames."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Frames:
         self._buffer = bytearray()
         # Of the header block that is not whole yet.
         self._block_bytes = 0
+        # Frames since one was of use, or since then.
+        self._useless = 0
+        self._since = 0.0
 
     def __len__(self) -> int:
         """Bytes that wait."""
@@ -86,7 +93,20 @@ class Frames:
                 raise BrokenFramesError(f"a header block is over {MAX_BLOCK_BYTES} bytes")
             if flags & _END_HEADERS:
                 self._block_bytes = 0
+        self._count()
         return Frame(kind, data)
+
+    def _count(self) -> None:
+        self._useless += 1
+        if self._useless > _MOST_USELESS:
+            now = time.monotonic()
+            if now - self._since < _USELESS_SECONDS:
+                raise BrokenFramesError(f"more than {_MOST_USELESS} frames came that are no part of any answer")
+            self._useless, self._since = 0, now
+
+    def renew(self) -> None:
+        """A call has got something of a frame, or something was sent that the peer is to make room for."""
+        self._useless = 0
 
     def clear(self) -> None:
         """Forget what waits."""

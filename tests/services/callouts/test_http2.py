@@ -367,3 +367,40 @@ async def test_others_have_their_turn_while_empty_frames_flow(monkeypatch: pytes
         # One turn, and as many more as nobody else wants; a turn ends by looking for one frame more at most.
         assert taken <= iterations * (1 + _SLICE_PIECES) * (1 + _TURN_FRAMES)
         await shared.close()
+
+
+@pytest.mark.parametrize("frame", ["00000408000000000000000001", "000000770000000000", "0000050200000000010000000310"])
+async def test_a_connection_that_is_flooded_is_not_used_again(monkeypatch: pytest.MonkeyPatch, frame: str) -> None:
+    """Window updates, frames of an unknown kind, priorities: the calls after it are not to wait behind them."""
+    monkeypatch.setattr("asgi_wasm.services.callouts.http2_frames._MOST_USELESS", 100)
+
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        if path == b"/":
+            served.answer(stream)
+        else:
+            served.transport.write(bytes.fromhex(frame) * 1000)
+
+    async with Server(serve) as server:
+        assert await server.get() == b"ok"
+        with pytest.raises(UpstreamProtocolError, match="frames came that are no part of any answer"):
+            await server.get("/flood")
+        assert await server.get() == b"ok"
+        assert len(server.connections) == 2
+
+
+async def test_frames_between_the_pieces_of_long_answers_are_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_wasm.services.callouts.http2_frames._MOST_USELESS", 100)
+
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        served.h2.send_headers(stream, OK)
+        for _ in range(100):
+            served.flush()
+            served.transport.write(bytes.fromhex("00000408000000000000000001") * 50)
+            served.h2.send_data(stream, b"x")
+        served.h2.end_stream(stream)
+        served.flush()
+
+    async with Server(serve) as server:
+        assert await server.get() == b"x" * 100
+        assert await server.get(body=b"y" * 300_000) == b"x" * 100
+        assert len(server.connections) == 1

@@ -232,6 +232,8 @@ class Connection(connector.Connection):
             self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
             stream = self._streams.get(event.stream_id or 0)
             if stream is not None:
+                if event.data:
+                    self._frames.renew()
                 yield from stream.conversation.receive_data(event.data or b"")
                 if event.stream_ended is not None:
                     stream.is_received = True
@@ -239,6 +241,7 @@ class Connection(connector.Connection):
         elif isinstance(event, (ResponseReceived, TrailersReceived, StreamReset)):
             stream = self._streams.get(event.stream_id or 0)
             if stream is not None:
+                self._frames.renew()
                 stream.receive(event)
 
     def _on_settings(self) -> None:
@@ -255,6 +258,7 @@ class Connection(connector.Connection):
             stream = self._streams[stream_id]
             try:
                 stream.send(stream_id, self._h2, self._turns)
+                self._frames.renew()
             except H2Error:
                 stream.conversation.break_off(grpc_status.REMOTE_RESET)
             self._flush()
