@@ -10,6 +10,7 @@
  *     stream.c            what is done around a request's crossings
  *     serve.c    Stream   one request, an awaitable; the base of a Python class
  *     send.c              the app's `send`, and the end of a stream
+ *     receive.c  Upload   a Stream with a body that plugins look at: what is read before the app, and the app's `receive`
  *     awaiting.c          how one awaitable in C awaits others, one after the other
  */
 #pragma once
@@ -84,7 +85,8 @@ enum {
     LENGTH = 4, /* content-length */
     CODING = 8, /* transfer-encoding */
     TYPE = 16,  /* it may ask for an answer in gRPC's form */
-    COOKIE = 32 /* HTTP/2 cuts it into pieces */
+    COOKIE = 32, /* HTTP/2 cuts it into pieces */
+    EXPECT = 64
 };
 typedef struct {
     PyObject *name;
@@ -94,7 +96,7 @@ typedef struct {
 } known_name;
 
 /* What a filter's callbacks are (`Post.takes_*`). */
-enum { TAKES_REQUEST = 1, TAKES_RESPONSE = 2, TAKES_LOG = 4, TAKES_END = 8, TAKES_RESPONSE_BODY = 16 };
+enum { TAKES_REQUEST = 1, TAKES_RESPONSE = 2, TAKES_LOG = 4, TAKES_END = 8, TAKES_RESPONSE_BODY = 16, TAKES_REQUEST_BODY = 32 };
 typedef struct {
     Kernel *kernel;
     PyObject *post, *vm, *root, *lent, *contexts, *effects;
@@ -103,7 +105,7 @@ typedef struct {
     int takes;
 } filter;
 
-enum { SEES_RESPONSE = 1, SEES_REQUEST_BODY = 2, SEES_RESPONSE_BODY = 4, SETS_PROPERTIES = 8 };
+enum { SEES_RESPONSE = 1, SEES_REQUEST_BODY = 2, SEES_RESPONSE_BODY = 4, SETS_PROPERTIES = 8, CHANGES_REQUEST_BODY = 16 };
 
 /* The last local response that was found among the answers, as it lay in the window. */
 typedef struct {
@@ -115,6 +117,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *type; /* of the requests, a subclass of Stream */
+    PyObject *upload_type; /* of those with a body that plugins look at, a subclass of Upload */
     PyObject *app, *lane, *posts;
     PyObject *otherwise; /* serves a request that is not the accelerator's */
     PyObject *looked;    /* serves one of which the client has said something already that is more than an end */
@@ -134,13 +137,14 @@ typedef struct {
     PyObject *guard;      /* makes the scope of a request whose response's body some plugin sees */
     PyObject *pairs;      /* makes the pairs of an odd start message */
     PyObject *clock;      /* nanoseconds; NULL: the system's monotonic clock is read here */
+    PyObject *begin_reading; /* begins a call of `receive` (`asgi.first`) */
     last_answer last;
 } Course;
 
 /* What is awaited in turn; `step` is the awaiting object's own affair, but for the first and the last. */
 enum { FRESH, OVER, STEPS };
 typedef struct {
-    PyObject *inner;
+    PyObject *inner, *result; /* the second: what comes of it in the end; NULL: None */
     char step, is_running;
 } awaiting;
 /* What follows on a step that gave `result`, or raised `error` (the other is NULL; both are before the first): 1 with
@@ -167,10 +171,24 @@ typedef struct {
     char client_gone, app_is_reading, complete, drops_body, over, ends, client_ended, changed, response_changed;
     char has_type, is_bodiless, keeps_fields, looks;
     char is_unsized; /* the response's head announces no length of the body */
+    char is_upload;
 } Stream;
+/* One with a body that plugins look at; see `asgi_wasm.asgi.uploads.Upload`. */
+typedef struct {
+    Stream stream;
+    PyObject *unread, *reading, *odd, *way;
+    long long size, bytes_in; /* the first: what its head says, or NO_SIZE */
+    int body_of;
+} Upload;
+enum { NO_SIZE = -1, ODD_SIZE = -2 };
+/* Whether a call of the server's `receive` was begun that nobody has waited for yet; Python writes None for none. */
+static inline int is_reading(const Stream *s) {
+    const PyObject *reading = s->is_upload ? ((const Upload *)s)->reading : NULL;
+    return reading && reading != Py_None;
+}
 enum { IDLE, REQUEST, RESPONSE, BODY, LOG, FINISH };
 /* What becomes of a request after a crossing; `native.py` has the same. */
-enum { CALL_APP, SEND_ANSWER, HAND_BACK, GONE, FIND_ANSWER };
+enum { CALL_APP, SEND_ANSWER, HAND_BACK, GONE, FIND_ANSWER, READ_ON };
 
 /* Strings of the module, made once. */
 typedef struct {
@@ -178,7 +196,8 @@ typedef struct {
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
         *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
         *app_raised, *answer_raised, *end_otherwise, *throw_, *close, *answer_otherwise, *answer_piece_otherwise,
-        *piece_otherwise, *piece_misfits, *request_type, *running_loop;
+        *piece_otherwise, *piece_misfits, *request_type, *running_loop, *receive, *heard, *heard_nothing, *hear, *hear_after,
+        *read_ahead, *stop_reading, *done, *result;
     PyObject *pseudo[MOST_PSEUDO], *status_name, *empty; /* bytes */
 } strings;
 extern strings text;
@@ -187,13 +206,15 @@ extern int counts_together;
 /* The type of coroutines. */
 extern PyObject *coroutine_type;
 
-extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type;
+extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type;
 PyTypeObject *make_kernel_type(void);
 PyTypeObject *make_course_type(void);
 PyTypeObject *make_stream_type(void);
 /* request_type(base): the type of requests, of `Stream` and a class in Python without fields. */
 PyObject *request_type(PyObject *module, PyObject *base);
 PyTypeObject *make_sending_type(void);
+PyTypeObject *make_upload_type(void);
+PyTypeObject *make_receiving_type(void);
 
 static inline PyObject *keep(PyObject *object) {
     Py_XINCREF(object);
@@ -252,6 +273,12 @@ PyObject *local_of(Kernel *kernel);
 int meaning_of(const Course *course, const char *name, Py_ssize_t size);
 /* Whether a known method begins with one of these letters; no two that matter here begin alike. */
 char is_one_of(PyObject *method, const char *letters);
+/* The length that a head says, NO_SIZE for none; ODD_SIZE where that is not for the lane to judge (`uploads.size_told`). */
+long long size_told(const Course *course, PyObject *fields);
+/* A content-length as a number; ODD_SIZE for one that is written in another way than the ordinary. */
+long long length_from(const char *digits, Py_ssize_t size);
+/* Whether there is an upper-case letter. */
+int has_capitals(const char *data, Py_ssize_t size);
 /* Takes the white space around values of a list that is our own; -1 with an exception. */
 int trim(PyObject *fields);
 
@@ -266,9 +293,9 @@ int begin_stream(Stream *s);
 PyObject *call_app(Stream *s);
 /* Lets middlewares outside read what the app added to its scope (`own_scope.share_scope`); -1 with an exception. */
 int share_scope(Stream *s);
-/* Shows a piece of the response's body to the plugins that look at them: `CALL_APP` when they let it pass. `changed`, a new
- * reference, is what they made of it so far, or NULL; where that is NULL, none may change it here. */
-int show_piece(Stream *s, PyObject *data, int ends, PyObject **changed);
+/* Shows a piece of a body to the plugins that look at those: `CALL_APP` when they let it pass. `changed`, a new reference,
+ * is what they made of it so far, or NULL; where that is NULL, none may change it here. `which` is a slot. */
+int show_piece(Stream *s, int which, PyObject *data, int ends, PyObject **changed);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
 int show_response(Stream *s, PyObject **fields);
 
@@ -281,9 +308,24 @@ PyObject *make_body(PyObject *content);
 
 PyObject *app_send_of(Stream *s);
 PyObject *app_receive_of(Stream *s);
+/* The message with another body: a new reference. */
+PyObject *with_body(PyObject *message, PyObject *body);
 /* Whether an object is this string. */
 int is_text(PyObject *object, PyObject *wanted);
 PyObject *stream_send(PyObject *self, PyObject *message);
+
+/* receive.c */
+
+void clear_upload(Upload *u);
+/* The app's `receive`, for a body that plugins look at. */
+PyObject *upload_receive_of(Stream *s);
+/* Whether plugins are to see what is there of the body before the app is called. */
+int reads_ahead(const Stream *s);
+/* Begins to; 0 with an exception. */
+int ask_ahead(Stream *s, char step);
+/* After a call of `receive` was begun: CALL_APP, READ_ON, or Python is to go on: HAND_BACK, or GONE where the request has
+ * left with what it gave. -1 with an exception. */
+int hear_ahead(Stream *s, PyObject *reading);
 
 /* awaiting.c */
 

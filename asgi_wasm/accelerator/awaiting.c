@@ -57,7 +57,8 @@ static PySendResult follow(PyObject *self, awaiting *a, next_step next, PySendRe
         Py_XDECREF(error);
         if (more <= 0) {
             a->step = OVER;
-            *result = more ? NULL : keep(Py_None);
+            *result = more ? NULL : a->result ? a->result : keep(Py_None);
+            if (!more) a->result = NULL;
             return more ? PYGEN_ERROR : PYGEN_RETURN;
         }
         last = PyIter_Send(a->inner, Py_None, result);
@@ -86,11 +87,15 @@ PySendResult go_on(PyObject *self, awaiting *a, next_step next, PyObject *value,
     return last;
 }
 
-/* What an iterator answers: a value; or NULL, with StopIteration in the place of a result that is None always. */
+/* What an iterator answers: a value; or NULL, with StopIteration in the place of a result. */
 static PyObject *as_iterator(PySendResult last, PyObject *result) {
     if (last == PYGEN_NEXT) return result;
+    if (last == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result, NULL);
+        if (stop) PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_XDECREF(stop);
+    }
     Py_XDECREF(result);
-    if (last == PYGEN_RETURN) PyErr_SetNone(PyExc_StopIteration);
     return NULL;
 }
 

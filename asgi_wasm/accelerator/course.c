@@ -12,6 +12,42 @@ int meaning_of(const Course *course, const char *name, Py_ssize_t size) {
     return 0;
 }
 
+long long length_from(const char *digits, Py_ssize_t size) {
+    long long length = 0;
+    if (!size || size > 18 || (*digits == '0' && size > 1)) return ODD_SIZE;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (digits[i] < '0' || digits[i] > '9') return ODD_SIZE;
+        length = 10 * length + digits[i] - '0';
+    }
+    return length;
+}
+
+int has_capitals(const char *data, Py_ssize_t size) {
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (data[i] >= 'A' && data[i] <= 'Z') return 1;
+    return 0;
+}
+
+long long size_told(const Course *course, PyObject *fields) {
+    Py_ssize_t count = PyList_Size(fields);
+    long long told = NO_SIZE;
+    int is_coded = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name, *value;
+        char *n, *v;
+        Py_ssize_t size, digits;
+        if (!pair_of(PyList_GetItem(fields, i), &name, &value) || PyBytes_AsStringAndSize(name, &n, &size) ||
+            PyBytes_AsStringAndSize(value, &v, &digits) || has_capitals(n, size))
+            return ODD_SIZE;
+        int meaning = meaning_of(course, n, size);
+        is_coded |= meaning & CODING;
+        /* Who waits to be asked is not read ahead. */
+        if (meaning & EXPECT) return ODD_SIZE;
+        if (meaning & LENGTH && (told != NO_SIZE || (told = length_from(v, digits)) == ODD_SIZE)) return ODD_SIZE;
+    }
+    return is_coded && told != NO_SIZE ? ODD_SIZE : told;
+}
+
 static int is_padded(PyObject *value) {
     char *data;
     Py_ssize_t size;
@@ -199,11 +235,11 @@ static int take_properties(Course *c, Stream *s) {
     return s->properties != NULL;
 }
 
-static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObject *method, int ends, int looks) {
+static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObject *method, int ends, int looks, int is_upload) {
     PyObject *scope = arguments[0], *scheme = known_text(c, scope, text.scheme), *target, *name, *host;
     if (!scheme || !pair_of(s->host_field, &name, &host)) return NULL;
     if (!(target = target_of(scope))) return NULL;
-    PyTypeObject *type = (PyTypeObject *)c->type;
+    PyTypeObject *type = (PyTypeObject *)(is_upload ? c->upload_type : c->type);
     Stream *stream = (Stream *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!stream) {
         Py_DECREF(target);
@@ -224,10 +260,21 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObj
     stream->keeps_fields = (char)s->keeps;
     stream->is_bodiless = is_one_of(method, "HC"); /* HEAD, CONNECT */
     stream->looks = (char)looks;
+    stream->is_upload = (char)is_upload;
     stream->ids = c->count <= FEW ? stream->few : PyMem_Calloc((size_t)c->count, sizeof *stream->ids);
     if (!stream->ids) PyErr_NoMemory();
     if (!stream->ids || !take_properties(c, stream) || ((stream->began = now(c)) < 0 && PyErr_Occurred())) Py_CLEAR(stream);
     return stream;
+}
+
+static Stream *make_upload(Course *c, PyObject *const *arguments, seen *s, PyObject *method, long long size) {
+    Stream *made = make_stream(c, arguments, s, method, 0, 0, 1);
+    Upload *upload = (Upload *)made;
+    if (!made) return NULL;
+    upload->size = size;
+    upload->body_of = RESPONSE_SLOT;
+    if (!(upload->unread = PyList_New(0))) Py_CLEAR(made);
+    return made;
 }
 
 /* A request; NULL for one that is not the accelerator's, or with an exception. */
@@ -244,8 +291,11 @@ static PyObject *open_stream(Course *c, PyObject *const *arguments) {
         int looks = c->sees & SEES_REQUEST_BODY && !s.length;
         /* The client's first message is at hand, and says that there is no body. */
         int may_look = version == 1 && is_one_of(method, SELDOM_WITH_BODY);
-        if ((!looks || may_look) && (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))))
-            made = make_stream(c, arguments, &s, method, ends, looks);
+        int is_upload = ends == 0 && c->sees & SEES_REQUEST_BODY && (s.length || s.coded);
+        long long size = is_upload ? size_told(c, all) : NO_SIZE;
+        if (is_upload && size != ODD_SIZE) made = make_upload(c, arguments, &s, method, size);
+        else if ((!looks || may_look) && (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))))
+            made = make_stream(c, arguments, &s, method, ends, looks, 0);
     }
     Py_XDECREF(s.fields);
     return (PyObject *)made;
@@ -340,8 +390,8 @@ static int take_filters(Course *c, PyObject *told) {
     return 0;
 }
 
-/* Course(type, app, lane, posts, otherwise, looked, filters, sees, names, texts, answers, properties, no_properties,
- *        properties_of, guard, pairs, clock) */
+/* Course(type, upload_type, app, lane, posts, otherwise, looked, filters, sees, names, texts, answers, properties, no_properties,
+ *        properties_of, guard, pairs, clock, begin_reading) */
 static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) {
     Course *c = (Course *)self;
     PyObject *filters, *names;
@@ -350,18 +400,20 @@ static int course_init(PyObject *self, PyObject *arguments, PyObject *keywords) 
         PyErr_SetString(PyExc_TypeError, "a course is made once");
         return -1;
     }
-    PyObject *type, *app, *lane, *posts, *otherwise, *looked, *texts, *answers, *properties, *no_properties, *properties_of, *guard,
+    PyObject *type, *upload, *begin_reading, *app, *lane, *posts, *otherwise, *looked, *texts, *answers, *properties, *no_properties, *properties_of, *guard,
         *pairs, *clock;
-    if (!PyArg_ParseTuple(arguments, "O!OOO!OOO!iO!O!O!O!OOOOO", &PyType_Type, &type, &app, &lane, &PyList_Type, &posts,
+    if (!PyArg_ParseTuple(arguments, "O!O!OOO!OOO!iO!O!O!O!OOOOOO", &PyType_Type, &type, &PyType_Type, &upload, &app, &lane, &PyList_Type, &posts,
                           &otherwise, &looked, &PyTuple_Type, &filters, &c->sees, &PyDict_Type, &names, &PyDict_Type, &texts,
                           &PyDict_Type, &answers, &PyType_Type, &properties, &no_properties, &properties_of, &guard, &pairs,
-                          &clock))
+                          &clock, &begin_reading))
         return -1;
-    if (!PyType_IsSubtype((PyTypeObject *)type, stream_type)) {
-        PyErr_SetString(PyExc_TypeError, "the type of requests is to be a subclass of Stream");
+    if (!PyType_IsSubtype((PyTypeObject *)type, stream_type) || !PyType_IsSubtype((PyTypeObject *)upload, upload_type)) {
+        PyErr_SetString(PyExc_TypeError, "the types of requests are to be a subclass of Stream and one of Upload");
         return -1;
     }
     c->type = keep(type);
+    c->upload_type = keep(upload);
+    c->begin_reading = keep(begin_reading);
     c->app = keep(app);
     c->lane = keep(lane);
     c->posts = keep(posts);
@@ -385,6 +437,8 @@ static int course_traverse(PyObject *self, visitproc visit, void *arg) {
     Course *c = (Course *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(c->type);
+    Py_VISIT(c->upload_type);
+    Py_VISIT(c->begin_reading);
     Py_VISIT(c->app);
     Py_VISIT(c->lane);
     Py_VISIT(c->posts);
@@ -433,7 +487,8 @@ static void course_dealloc(PyObject *self) {
     PyMem_Free(c->filters);
     PyMem_Free(c->names);
     PyMem_Free(c->text);
-    Py_CLEAR(c->type); Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
+    Py_CLEAR(c->type); Py_CLEAR(c->upload_type); Py_CLEAR(c->begin_reading);
+    Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
     Py_CLEAR(c->otherwise); Py_CLEAR(c->looked); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
     PyMem_Free(c->last.bytes);
     Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);

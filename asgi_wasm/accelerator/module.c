@@ -2,7 +2,7 @@
 
 strings text;
 PyObject *coroutine_type;
-PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type;
+PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type;
 
 static const struct {
     PyObject **to;
@@ -21,6 +21,9 @@ static const struct {
     {&text.answer_otherwise, "answer_otherwise"},
     {&text.answer_piece_otherwise, "answer_piece_otherwise"},
     {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"},
+    {&text.receive, "receive"}, {&text.heard, "heard"}, {&text.heard_nothing, "heard_nothing"}, {&text.hear, "hear"},
+    {&text.hear_after, "hear_after"}, {&text.read_ahead, "read_ahead"}, {&text.stop_reading, "stop_reading"},
+    {&text.done, "done"}, {&text.result, "result"},
     {&text.running_loop, "__asyncio_running_event_loop__"}};
 
 static int make_texts(void) {
@@ -41,7 +44,9 @@ static int make_types(void) {
     return coroutine_type && (kernel_type || (kernel_type = make_kernel_type())) &&
                    (course_type || (course_type = make_course_type())) &&
                    (stream_type || (stream_type = make_stream_type())) &&
-                   (sending_type || (sending_type = make_sending_type()))
+                   (sending_type || (sending_type = make_sending_type())) &&
+                   (upload_type || (upload_type = make_upload_type())) &&
+                   (receiving_type || (receiving_type = make_receiving_type()))
                ? 0
                : -1;
 }
@@ -76,7 +81,8 @@ PyMODINIT_FUNC PyInit__accelerator(void) {
     PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");
     counts_together = version && PyLong_AsLong(version) < 0x030c0000;
     if (!module || find_offsets() || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
-        add(module, "Stream", stream_type) || PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
+        add(module, "Stream", stream_type) || add(module, "Upload", upload_type) ||
+        PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
         PyModule_AddIntConstant(module, "SOURCES", SOURCES)) {
         Py_XDECREF(module);
         return NULL;

@@ -178,18 +178,12 @@ static long long length_of(Stream *s, PyObject *fields) {
             if (!(classes[(uint8_t)v[k]] & IN_VALUE)) return -2;
         if (size && (*v == ' ' || *v == '\t' || v[size - 1] == ' ' || v[size - 1] == '\t')) return -2;
         if (!(meaning_of(s->course, n, name_size) & LENGTH)) continue;
-        if (!size || size > 18 || (*v == '0' && size > 1)) return -2;
-        length = 0;
-        for (Py_ssize_t k = 0; k < size; k++) {
-            if (v[k] < '0' || v[k] > '9') return -2;
-            length = 10 * length + v[k] - '0';
-        }
+        if ((length = length_from(v, size)) == ODD_SIZE) return ODD_SIZE;
     }
     return length;
 }
 
-/* The message with another body: a new reference. */
-static PyObject *with_body(PyObject *message, PyObject *body) {
+PyObject *with_body(PyObject *message, PyObject *body) {
     PyObject *made = PyDict_Copy(message);
     if (made && PyDict_SetItem(made, text.body, body)) Py_CLEAR(made);
     return made;
@@ -218,7 +212,7 @@ static PyObject *send_passed(Stream *s, PyObject *message, Py_ssize_t size, int 
 /* Shows a piece to the plugins, and sends it. */
 static PyObject *send_shown(Stream *s, PyObject *message, PyObject *data, int goes_on) {
     PyObject *changed = NULL, *made, *result = NULL;
-    int then = show_piece(s, data, !goes_on, &changed);
+    int then = show_piece(s, RESPONSE_SLOT, data, !goes_on, &changed);
     PyObject *error = then < 0 ? take_error() : NULL;
     made = changed ? with_body(message, changed) : keep(message);
     if (made && then != CALL_APP) result = piece_otherwise(s, made, error);
@@ -242,13 +236,6 @@ static PyObject *send_piece(Stream *s, PyObject *message) {
     if (size < 0 || (uint64_t)size > UINT32_MAX || !first->call) return send_portably(s, message);
     if (!may_enter(first)) return NULL;
     return size || !goes_on ? send_shown(s, message, data, goes_on) : send_passed(s, message, 0, 1);
-}
-
-/* Whether there is an upper-case letter. */
-static int has_capitals(const char *data, Py_ssize_t size) {
-    for (Py_ssize_t i = 0; i < size; i++)
-        if (data[i] >= 'A' && data[i] <= 'Z') return 1;
-    return 0;
 }
 
 /* Whether a response with this content-length may have it (`heads.is_sent_as_it_is`). */

@@ -2,7 +2,7 @@
 
 /* --- the whole of it, step by step: what is awaited */
 
-enum { LOOKING = STEPS, IN_APP, SENDING_START, SENDING_BODY, IN_PYTHON };
+enum { LOOKING = STEPS, AHEAD, AHEAD_IN_PYTHON, IN_APP, SENDING_START, SENDING_BODY, IN_PYTHON };
 
 /* A coroutine of Python's goes on: self.name(then, error), either of which may be None. */
 static int in_python(Stream *s, PyObject *name, int then, PyObject *error) {
@@ -79,7 +79,7 @@ static int send_answer(Stream *s) {
     }
     if (s->course->sees & SEES_RESPONSE_BODY) {
         put(&s->held, keep(start));
-        int then = show_piece(s, content, 1, NULL);
+        int then = show_piece(s, RESPONSE_SLOT, content, 1, NULL);
         if (then != CALL_APP) {
             Py_DECREF(start);
             return answer_otherwise(s, text.answer_piece_otherwise, then);
@@ -92,12 +92,29 @@ static int send_answer(Stream *s) {
     return more;
 }
 
+static int begin_app(Stream *s) {
+    return await_next(&s->awaits, call_app(s), IN_APP) ? 1 : in_python_after_error(s, text.app_raised);
+}
+
+/* What is there of an upload is shown to plugins before the app is called (`Upload.read_ahead`). */
+static int read_ahead(Stream *s) { return ask_ahead(s, AHEAD) ? 1 : in_python_after_error(s, text.answer_raised); }
+
+static int after_reading_ahead(Stream *s, PyObject *reading) {
+    int then = hear_ahead(s, reading);
+    if (then < 0) return in_python_after_error(s, text.answer_raised);
+    if (then == CALL_APP) return begin_app(s);
+    if (then == READ_ON) return read_ahead(s);
+    PyObject *left = keep(then == GONE ? Py_True : Py_False), *on = PyObject_CallMethodObjArgs((PyObject *)s, text.read_ahead, left, NULL);
+    Py_DECREF(left);
+    return await_next(&s->awaits, on, AHEAD_IN_PYTHON) ? 1 : -1;
+}
+
 static int serve(Stream *s) {
     int then = begin_stream(s);
     if (then < 0) return in_python_after_error(s, text.begin_otherwise);
     if (then == SEND_ANSWER) return send_answer(s);
     if (then != CALL_APP) return in_python(s, text.begin_otherwise, then, NULL);
-    return await_next(&s->awaits, call_app(s), IN_APP) ? 1 : in_python_after_error(s, text.app_raised);
+    return reads_ahead(s) ? read_ahead(s) : begin_app(s);
 }
 
 /* Whether a client's message says that a request has no body. */
@@ -130,13 +147,16 @@ static int conclude(Stream *s) {
     return then < 0 ? in_python_after_error(s, text.close_otherwise) : in_python(s, text.close_otherwise, then, NULL);
 }
 
-static int next(PyObject *self, PyObject *result, PyObject *error) {
-    Stream *s = (Stream *)self;
+static int step(Stream *s, PyObject *result, PyObject *error) {
     switch (s->awaits.step) {
         case FRESH: return start(s);
         case LOOKING:
             if (error) raise_again(error);
             return look(s, result);
+        case AHEAD: return error ? in_python(s, text.answer_raised, -1, error) : after_reading_ahead(s, result);
+        case AHEAD_IN_PYTHON:
+            if (error) raise_again(error);
+            return error ? -1 : result == Py_True ? begin_app(s) : 0;
         case IN_APP: return error ? in_python(s, text.app_raised, -1, error) : conclude(s);
         case SENDING_START:
             return error ? in_python(s, text.answer_raised, -1, error) : send_part(s, s->body, SENDING_BODY);
@@ -145,6 +165,17 @@ static int next(PyObject *self, PyObject *result, PyObject *error) {
             if (error) raise_again(error);
             return error ? -1 : 0;
     }
+}
+
+static int next(PyObject *self, PyObject *result, PyObject *error) {
+    Stream *s = (Stream *)self;
+    int more = step(s, result, error);
+    if (more > 0 || !is_reading(s)) return more;
+    /* What was begun to be read, and nobody has waited for. */
+    PyObject *failure = more < 0 ? take_error() : NULL;
+    more = in_python(s, text.stop_reading, -1, failure);
+    Py_XDECREF(failure);
+    return more;
 }
 
 static PyObject *stream_iter(PyObject *self) { return keep(self); }
@@ -185,6 +216,12 @@ static int stream_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT((PyObject *)s->course);
 #define VISIT(field) Py_VISIT(field);
     REFERENCES(VISIT)
+    if (s->is_upload) {
+        Py_VISIT(((Upload *)s)->unread);
+        Py_VISIT(((Upload *)s)->reading);
+        Py_VISIT(((Upload *)s)->odd);
+        Py_VISIT(((Upload *)s)->way);
+    }
     return 0;
 }
 
@@ -196,6 +233,7 @@ static int stream_clear(PyObject *self) {
     Py_CLEAR(s->own);
     Py_CLEAR(s->server_receive);
     Py_CLEAR(s->message);
+    if (s->is_upload) Py_CLEAR(((Upload *)s)->reading);
     return 0;
 }
 
@@ -205,6 +243,7 @@ static void stream_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
 #define CLEAR(field) Py_CLEAR(field);
     REFERENCES(CLEAR)
+    if (s->is_upload) clear_upload((Upload *)s);
     Py_CLEAR(s->course);
     if (s->ids != s->few) PyMem_Free(s->ids);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);

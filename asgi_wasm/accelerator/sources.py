@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-FILES = ("awaiting.c", "heads.c", "kernel.c", "course.c", "stream.c", "serve.c", "send.c", "module.c", "accelerator.h")
+FILES = (
+    *("awaiting.c", "heads.c", "kernel.c", "course.c", "stream.c", "serve.c", "send.c", "receive.c", "module.c"),
+    "accelerator.h",
+)
 _FOLDER = Path(__file__).parent
 _LAYOUT = _FOLDER.parent / "host" / "resident" / "layout.h"
 

@@ -192,7 +192,7 @@ int begin_stream(Stream *s) {
 }
 
 PyObject *call_app(Stream *s) {
-    PyObject *receive = app_receive_of(s), *send = receive ? app_send_of(s) : NULL,
+    PyObject *receive = s->is_upload ? upload_receive_of(s) : app_receive_of(s), *send = receive ? app_send_of(s) : NULL,
              *result = send ? PyObject_CallFunctionObjArgs(s->course->app, s->own, receive, send, NULL) : NULL;
     Py_XDECREF(receive);
     Py_XDECREF(send);
@@ -270,27 +270,31 @@ int show_response(Stream *s, PyObject **fields) {
 }
 
 /* What the last callback made of a piece, borrowed, where that is all that it did, and the head says nothing else; NULL
- * where that is for Python to judge (`pieces.send_after`). */
-static PyObject *changed_piece(const Stream *s, const filter *f, PyObject *data) {
+ * where that is for Python to judge (`pieces.send_after`, `Upload.hear_after`). */
+static PyObject *changed_piece(const Stream *s, const filter *f, int which, PyObject *data) {
     const Kernel *k = f->kernel;
     if (!k->call || s->request || PyList_Size(f->effects) || !k->w->complex || k->w->recalled || k->w->verdict) return NULL;
     PyObject *piece = k->piece ? k->piece : text.empty;
-    return s->is_unsized || PyBytes_Size(piece) == PyBytes_Size(data) ? piece : NULL;
+    int any = which == REQUEST_SLOT ? ((const Upload *)s)->size == NO_SIZE : s->is_unsized;
+    return any || PyBytes_Size(piece) == PyBytes_Size(data) ? piece : NULL;
 }
 
-int show_piece(Stream *s, PyObject *data, int ends, PyObject **changed) {
+int show_piece(Stream *s, int which, PyObject *data, int ends, PyObject **changed) {
     Course *c = s->course;
-    for (Py_ssize_t i = s->opened - 1; i >= 0; i--) {
+    int takes = which == REQUEST_SLOT ? TAKES_REQUEST_BODY : TAKES_RESPONSE_BODY,
+        crossing = which == REQUEST_SLOT ? REQUEST_BODY_CROSSING : RESPONSE_BODY_CROSSING;
+    for (Py_ssize_t n = 0; n < s->opened; n++) {
+        Py_ssize_t i = which == REQUEST_SLOT ? n : s->opened - 1 - n;
         filter *f = c->filters + i;
         uint32_t news;
-        if (!(f->takes & TAKES_RESPONSE_BODY)) continue;
+        if (!(f->takes & takes)) continue;
         s->index = (int)i;
         s->phase = BODY;
         slot slots[4] = {{.i32 = s->ids[i]}, {.i32 = f->root_id}, {.i32 = (uint32_t)PyBytes_Size(data)}, {.i32 = (uint32_t)ends}};
         keep_piece(f->kernel, data);
-        if (cross(f->kernel, NULL, NULL, RESPONSE_BODY_CROSSING, slots, 4, &news)) return -1;
+        if (cross(f->kernel, NULL, NULL, crossing, slots, 4, &news)) return -1;
         if (news || PyList_Size(f->effects)) {
-            PyObject *piece = changed ? changed_piece(s, f, data) : NULL;
+            PyObject *piece = changed ? changed_piece(s, f, which, data) : NULL;
             if (!piece) return HAND_BACK;
             put(changed, keep(piece));
             data = piece;

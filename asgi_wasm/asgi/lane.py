@@ -20,10 +20,10 @@ from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.first import ENDS, GOES_ON, look_ahead
 from asgi_wasm.asgi.heads import read_head
 from asgi_wasm.asgi.native import Course, Serve, course_of
-from asgi_wasm.asgi.portable import LentRequest
+from asgi_wasm.asgi.portable import LentRequest, LentUpload
 from asgi_wasm.asgi.request import Request
 from asgi_wasm.asgi.service import Service
-from asgi_wasm.asgi.uploads import LentUpload, size_told
+from asgi_wasm.asgi.uploads import size_told
 from asgi_wasm.host.resident.post import Post, posts_of
 
 if TYPE_CHECKING:

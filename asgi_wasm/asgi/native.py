@@ -12,9 +12,11 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from asgi_wasm.asgi import pieces, translate
+from asgi_wasm.asgi.first import begin_reading
 from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.own_scope import guarded_scope
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
+from asgi_wasm.asgi.uploads import Upload
 from asgi_wasm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
     from asgi_wasm.host.resident.post import Post
 
 # What `accelerator.h` calls so.
-HIDDEN, HOST, LENGTH, CODING, TYPE, COOKIE = (1 << bit for bit in range(6))
-_TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END, _TAKES_RESPONSE_BODY = (1 << bit for bit in range(5))
-_SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY, _SETS_PROPERTIES = (1 << bit for bit in range(4))
+HIDDEN, HOST, LENGTH, CODING, TYPE, COOKIE, EXPECT = (1 << bit for bit in range(7))
+_TAKES_REQUEST, _TAKES_RESPONSE, _TAKES_LOG, _TAKES_END, _TAKES_RESPONSE_BODY, _TAKES_REQUEST_BODY = (
+    1 << bit for bit in range(6)
+)
+_SEES_RESPONSE, _SEES_REQUEST_BODY, _SEES_RESPONSE_BODY, _SETS_PROPERTIES, _CHANGES_REQUEST_BODY = (
+    1 << bit for bit in range(5)
+)
 # What becomes of a request after a crossing: the third, it did what is not straight; the fourth, it has left before.
 _CALL_APP, _SEND_ANSWER, _HAND_BACK, _GONE, _FIND_ANSWER = range(5)
 
@@ -200,9 +206,20 @@ class NativeRequest(Lent):
             post.vm.perform()
 
 
+class NativeUpload(Upload, NativeRequest):
+    """`Upload`, likewise."""
+
+    __slots__ = ()
+
+
 def request_type(accelerator: Accelerator) -> type[NativeRequest]:
     """The class of this accelerator's requests."""
     return cast("type[NativeRequest]", accelerator.request_type(NativeRequest))
+
+
+def upload_type(accelerator: Accelerator) -> type[NativeUpload]:
+    """Of those with a body that plugins look at."""
+    return cast("type[NativeUpload]", type("NativeUpload", (accelerator.Upload, NativeUpload), {"__slots__": ()}))
 
 
 def course_of(
@@ -219,6 +236,7 @@ def course_of(
         | _SEES_REQUEST_BODY * plan.sees_body.request
         | _SEES_RESPONSE_BODY * plan.sees_body.response
         | _SETS_PROPERTIES * plan.may_set_properties
+        | _CHANGES_REQUEST_BODY * plan.changes_body.request
     )
 
     def guard(scope: Scope, properties: dict[bytes, bytes]) -> dict[str, Any]:
@@ -227,11 +245,11 @@ def course_of(
     return cast(
         "Course",
         accelerator.Course(
-            *(request_type(accelerator), lane.app, lane, list(posts), otherwise, looked),
+            *(request_type(accelerator), upload_type(accelerator), lane.app, lane, list(posts), otherwise, looked),
             tuple(_told(post, kernel) for post, kernel in zip(posts, kernels, strict=True)),
             *(sees, _meanings(), _TEXTS, lane.answers.known, PluginProperties, NO_PROPERTIES, properties_of, guard),
             # On Linux it reads that clock itself.
-            *(translate.header_pairs, None if sys.platform == "linux" else monotonic_ns),
+            *(translate.header_pairs, None if sys.platform == "linux" else monotonic_ns, begin_reading),
         ),
     )
 
@@ -243,6 +261,7 @@ def _told(post: Post, kernel: object) -> tuple[object, ...]:
         | _TAKES_LOG * post.takes_log
         | _TAKES_END * post.takes_end
         | _TAKES_RESPONSE_BODY * (post.response_body is not None)
+        | _TAKES_REQUEST_BODY * (post.show_request is not None)
     )
     return (
         kernel,
@@ -267,6 +286,7 @@ def _meanings() -> dict[bytes, int]:
         ((b"transfer-encoding",), CODING),
         ((b"content-type",), TYPE),
         ((b"cookie",), COOKIE),
+        ((b"expect",), EXPECT),
     ):
         for name in names:
             found[name] = found.get(name, 0) | meaning

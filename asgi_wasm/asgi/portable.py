@@ -13,10 +13,13 @@ from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.lent_state import IDLE, REQUEST
 from asgi_wasm.asgi.own_scope import guarded_scope
 from asgi_wasm.asgi.properties import NO_PROPERTIES, PluginProperties, properties_of
+from asgi_wasm.asgi.uploads import Upload
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host.resident.layout import HAS_ANSWERED, LAST_ID, ODD, REQUEST_SLOT, UNTRIMMED, WANTS_TIME
 
 if TYPE_CHECKING:
+    import asyncio
+
     from asgi_wasm.asgi.answers import Answer
     from asgi_wasm.asgi.heads import Fields, Head
     from asgi_wasm.asgi.request import Request
@@ -145,3 +148,46 @@ class LentRequest(Lent):
             return False
         answers.last = resident.local_image(), self.answer
         return True
+
+
+class LentUpload(Upload, LentRequest):
+    """A request with a body that some plugin looks at."""
+
+    def __init__(
+        self,
+        lane: Service,
+        posts: Sequence[Post],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        head: Head,
+        size: int | None,
+        reading: asyncio.Future[Message] | None = None,
+    ) -> None:
+        """``reading`` is a call of ``receive`` that was begun to find out whether there is a body (`first.Told`)."""
+        super().__init__(lane, posts, scope, receive, send, head, ends=False)
+        self.size = size
+        self.reading = reading
+        self.unread = []
+
+    async def run(self) -> None:
+        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+        try:
+            if not self._show_request():
+                await (self._send_answer() if self.request is None else self.go_on())
+            elif await self.read_ahead():
+                await self._call_app()
+        finally:
+            if self.reading is not None:
+                await self.stop_reading()
+
+    async def _call_app(self) -> None:
+        own = self.own
+        assert own is not None
+        try:
+            await self.lane.app(own, self.app_receive, self.app_send)
+        except BaseException as error:
+            if not await self.conclude(error):
+                raise
+        else:
+            await self.conclude(None)

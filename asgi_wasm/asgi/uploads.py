@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING
 from asgi_wasm.asgi import translate
 from asgi_wasm.asgi.endings import tell_after_end
 from asgi_wasm.asgi.first import begin_reading
+from asgi_wasm.asgi.lent import Lent
 from asgi_wasm.asgi.lent_state import BODY, IDLE
 from asgi_wasm.asgi.pieces import CANONICAL
-from asgi_wasm.asgi.portable import LentRequest
 from asgi_wasm.errors import EngineError
 from asgi_wasm.host import directions
 from asgi_wasm.host.streams.direction import PieceWay
 from asgi_wasm.waits import wait
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
-
-    from asgi_wasm.asgi.heads import Head
-    from asgi_wasm.asgi.service import Service
-    from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-    from asgi_wasm.host.resident.post import Post
+    from asgi_wasm.asgi.types import Message, Scope
 
 
 def size_told(scope: Scope) -> int | None:
@@ -47,62 +41,41 @@ def size_told(scope: Scope) -> int | None:
     return -1 if is_coded and size is not None else size
 
 
-class LentUpload(LentRequest):
+class Upload(Lent):
     """A request with a body that some plugin looks at."""
 
+    if not TYPE_CHECKING:  # mypy takes what is declared for what must be in it
+        __slots__ = ()
+
     shows_body = True
+    # What its head says; None where that is nothing.
+    size: int | None
     # The piece with which the request has left, and how far it came; None where no plugin has seen it.
     odd: Message
     way: PieceWay | None = None
 
-    def __init__(
-        self,
-        lane: Service,
-        posts: Sequence[Post],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        head: Head,
-        size: int | None,
-        reading: asyncio.Future[Message] | None = None,
-    ) -> None:
-        """``reading`` is a call of ``receive`` that was begun to find out whether there is a body (`first.Told`)."""
-        super().__init__(lane, posts, scope, receive, send, head, ends=False)
-        self.size = size
-        self.reading = reading
-        self.unread = []
-
-    async def run(self) -> None:
-        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
+    async def stop_reading(self, _: None = None, error: BaseException | None = None) -> None:
+        """Let go of the server's `receive`, if nobody has waited for it. Raises the error that ended the request."""
+        reading, self.reading = self.reading, None
         try:
-            if not self._show_request():
-                await (self._send_answer() if self.request is None else self.go_on())
-            elif await self._read_ahead():
-                await self._call_app()
-        finally:
-            reading = self.reading
             if reading is not None and not reading.done():
                 reading.cancel()
                 await wait([reading])
-
-    async def _call_app(self) -> None:
-        own = self.own
-        assert own is not None
-        try:
-            await self.lane.app(own, self.app_receive, self.app_send)
-        except BaseException as error:
-            if not await self.conclude(error):
-                raise
-        else:
-            await self.conclude(None)
+            if error is not None:
+                raise error
+        finally:
+            del error
 
     # --- before the app is called
 
-    async def _read_ahead(self) -> bool:
+    async def read_ahead(self, has_left: bool = False) -> bool:
         """Show plugins what is there of a body whose length they may change (`AppRequest.size_ahead`).
 
-        True when the app is to be called, else the request has been served.
+        True when the app is to be called, else the request has been served. ``has_left``: it has with the last piece.
         """
+        if has_left:
+            await self.go_on_reading(self.odd)
+            return False
         if not self.size or not self.lane.plan.changes_body.request or translate.expects_continue(self.scope):
             return True
         try:
@@ -115,11 +88,16 @@ class LentUpload(LentRequest):
             self.leave()
         if self.request is None:
             return True
+        await self.go_on_reading(odd)
+        return False
+
+    async def go_on_reading(self, odd: Message | None) -> None:
+        """What follows on a body of which plugins have seen something before the app, and with which it has left."""
+        assert self.request is not None
         if odd is None:
             # Its VM may have failed meanwhile.
             self.request.progress.reading = self.reading
         await self.request.go_on_reading(odd, self.way)
-        return False
 
     async def _take_ahead(self, size: int) -> Message | None:
         """`Client.read_ahead`: the message with which the request has left, if it has."""
@@ -130,7 +108,7 @@ class LentUpload(LentRequest):
             if self.request is not None or not reading.done():
                 break
             self.reading = None
-            shown = self._hear(reading.result())
+            shown = self.hear(reading.result())
             if shown is not None:
                 self.unread.append(shown)
             elif self.request is not None:
@@ -158,7 +136,7 @@ class LentUpload(LentRequest):
             self.app_is_reading = False
             if self.request is not None:
                 return await self.request.heard(message)
-            shown = self._hear(message)
+            shown = self.hear(message)
             if shown is not None:
                 return shown
             if self.request is not None:
@@ -181,7 +159,7 @@ class LentUpload(LentRequest):
         await wait([reading])
         if self.request is None and self.reading is reading:
             self.reading = None
-            shown = self._hear(reading.result())
+            shown = self.hear(reading.result())
             if shown is not None:
                 return shown
             if self.request is not None:
@@ -202,11 +180,11 @@ class LentUpload(LentRequest):
             self.app_is_reading = False
         if self.request is not None:
             return await self.request.heard(message)
-        return self._hear(message) or await self.app_receive()
+        return self.hear(message) or await self.app_receive()
 
     # --- what the client says
 
-    def _hear(self, message: Message) -> Message | None:
+    def hear(self, message: Message) -> Message | None:
         """Show what it says to each plugin that looks at bodies: what the app is to have, if anything.
 
         When the request has left with it, `Request.heard` is to go on: ``odd`` and ``way``.
@@ -223,40 +201,67 @@ class LentUpload(LentRequest):
         self.request_size += len(data)
         if self.posts[0].vm.thread != get_ident():
             self.posts[0].vm.check_thread()
-        shown = self._show(data, end)
+        return self._passed(message, end, self._show(data, end))
+
+    def _passed(self, message: Message, end: bool, shown: bytes | None) -> Message | None:
         if shown is None:
             return None
         self.bytes_in += len(shown)
         self.client_ended = end
-        if shown is not data:
+        if shown is not message.get("body", b""):
             return _with(message, shown) if shown or end else None
         return message
 
-    def _show(self, data: bytes, end: bool) -> bytes | None:
-        """What all of them let pass."""
+    def _show(self, data: bytes, end: bool, after: int = -1) -> bytes | None:
+        """What all of them let pass that come after the one with this index."""
         self.phase, self.body_of = BODY, directions.REQUEST
         for index, post in enumerate(self.posts):
-            if post.show_request is None:
+            if index <= after or post.show_request is None:
                 continue
             self.index = index
             try:
                 news = post.show_request(self.ids[index], post.root_id, data, end)
             except EngineError as error:
                 self.fail(post, error)
-                self._stop(index, data)
+                self._stop(data)
                 return None
             if news or post.effects:
-                changed = None if post.effects else post.changed_piece()
-                if changed is None or (len(changed) != len(data) and self.size is not None):
-                    if not news:
-                        # The kernel does not know of effects, and has let go of it.
-                        post.pieces.piece = data
-                    self.leave_after_callback(post)
-                    self._stop(index, data)
+                if not news:
+                    # The kernel does not know of effects, and has let go of it.
+                    post.pieces.piece = data
+                changed = self._changed(data)
+                if changed is None:
                     return None
-                data, post.pieces.piece = changed, b""
+                data = changed
         self.phase, self.body_of = IDLE, directions.RESPONSE
         return data
+
+    def _changed(self, data: bytes) -> bytes | None:
+        """What the last callback made of it, where that is all that it did; else the request has left."""
+        post = self.posts[self.index]
+        changed = None if post.effects else post.changed_piece()
+        if changed is None or (len(changed) != len(data) and self.size is not None):
+            self.leave_after_callback(post)
+            self._stop(data)
+            return None
+        post.pieces.piece = b""
+        return changed
+
+    def hear_after(self, message: Message, error: BaseException | None) -> Message | None:
+        """`hear`, after the callback of ``index`` that was shown this and was not straight, or failed."""
+        self.odd, self.way = message, None
+        data, end = message.get("body", b""), not message.get("more_body", False)
+        if error is None:
+            changed = self._changed(data)
+            return None if changed is None else self._passed(message, end, self._show(changed, end, self.index))
+        try:
+            if not isinstance(error, EngineError):
+                raise error
+            self.fail(self.posts[self.index], error)
+        finally:
+            del error
+        self._stop(data)
+        return None
 
     def _hear_odd(self, message: Message) -> Message | None:
         if message["type"] != "http.request":
@@ -266,9 +271,10 @@ class LentUpload(LentRequest):
             return message
         return None
 
-    def _stop(self, index: int, data: bytes) -> None:
+    def _stop(self, data: bytes) -> None:
         """At the filter whose callback was the last, which was shown this."""
         assert self.request is not None
+        index = self.index
         self.posts[index].pieces.piece = b""
         buffer = self.request.passage.contexts[index].bodies[directions.REQUEST]
         self.odd, self.way = _with(self.odd, data), PieceWay(index, self.verdict, buffer)

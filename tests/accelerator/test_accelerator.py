@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class App:
-    """Answers with a head of any kind, and keeps what it saw."""
+    """Answers with a head of any kind, after it has read the body if it ``reads``, and keeps what it saw."""
 
-    def __init__(self, head: Any = ((b"x-a", b"1"),)) -> None:
+    def __init__(self, head: Any = ((b"x-a", b"1"),), *, reads: bool = False) -> None:
         self.head = head
+        self.reads = reads
         self.seen: list[Any] = []
         self.requests: list[Any] = []
 
@@ -45,6 +46,8 @@ class App:
         self.requests.append(send)
         self.seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
         scope["route"] = "added"
+        while self.reads and (await receive()).get("more_body", False):
+            pass
         await send({"type": "http.response.start", "status": 200, "headers": self.head})
         await send({"type": "http.response.body", "body": b"hello"})
 
@@ -58,12 +61,14 @@ async def running(app: App, accelerator: str, **plugin: Any) -> AsyncIterator[Wa
         yield middleware
 
 
-async def exchange(middleware: WasmMiddleware, scope: Scope) -> list[Any]:
+async def exchange(middleware: WasmMiddleware, scope: Scope, pieces: Iterable[bytes] = ()) -> list[Any]:
     """Of one request, all that the client gets, or what the app's server gets raised."""
     got: list[Any] = []
+    left = iter(pieces)
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        piece = next(left, b"")
+        return {"type": "http.request", "body": piece, "more_body": piece != b""}
 
     async def send(message: Any) -> None:
         got.append(
@@ -296,7 +301,7 @@ def test_sources_have_a_number_that_each_of_them_changes(tmp_path: Path) -> None
         numbers.add(number())
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
         assert number() in numbers
-    assert len(numbers) == 1 + 10 and None not in numbers
+    assert len(numbers) == 1 + 11 and None not in numbers
     (folder / "send.c").unlink()
     assert number() is None
 
@@ -348,12 +353,13 @@ def test_a_running_loop_is_known_from_another() -> None:
 @needs_accelerator
 def test_its_types_are_not_to_be_misused() -> None:
     module: Any = load()
-    with pytest.raises(TypeError, match="is made by Course"):
-        module.Stream()
+    for made in (module.Stream, module.Upload):
+        with pytest.raises(TypeError, match="is made by Course"):
+            made()
     with pytest.raises(TypeError):
         module.Course()
     with pytest.raises(TypeError, match="subclass of Stream"):
-        module.Course(int, None, None, [], None, None, (), 0, {}, {}, {}, int, None, None, None, None, None)
+        module.Course(int, int, None, None, [], None, None, (), 0, {}, {}, {}, int, None, None, None, None, None, None)
     kernel = module.Kernel()
     with pytest.raises(TypeError):
         kernel.attach(1)
@@ -370,15 +376,24 @@ def test_its_types_are_not_to_be_misused() -> None:
 
 
 @needs_accelerator
-async def test_requests_leave_nothing_behind() -> None:
+@pytest.mark.parametrize(
+    ("plugin", "conf", "head", "pieces"),
+    [
+        ("headers/c", "", [], []),
+        ("body/c", "change", [(b"content-length", b"5")], [b"hel", b"lo"]),
+        ("body/c", "change", [(b"transfer-encoding", b"chunked")], [b"hel", b"lo"]),
+    ],
+)
+async def test_requests_leave_nothing_behind(plugin: str, conf: str, head: Any, pieces: list[bytes]) -> None:
     """Neither blocks of memory nor references: 20,000 requests, and the collector is off."""
-    app = App([(b"x-a", b"1")])
-    async with running(app, "required") as middleware:
-        scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close")])
+    app = App([(b"x-a", b"1")], reads=bool(pieces))
+    async with running(app, "required", file=PLUGINS / f"{plugin}.wasm", conf=conf) as middleware:
+        fields = [(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close"), *head]
+        scope = http_scope("POST" if pieces else "GET", headers=fields)
 
         async def many(count: int) -> None:
             for _ in range(count):
-                await exchange(middleware, dict(scope))
+                await exchange(middleware, dict(scope), pieces)
                 app.seen.clear()
                 app.requests.clear()
 
@@ -402,17 +417,18 @@ FAULT = '{"http_status": 200, "body": "hello"}'
 
 @needs_accelerator
 @pytest.mark.parametrize(
-    ("plugin", "conf", "least"),
+    ("plugin", "conf", "least", "body"),
     [
-        ("headers/c", "", 20),
-        ("body/c", "", 20),
-        ("body/c", "change", 20),
-        ("fault_injection/c", FAULT, 5),
+        ("headers/c", "", 20, ""),
+        ("body/c", "", 20, ""),
+        ("body/c", "change", 20, ""),
+        ("body/c", "change", 20, "hello"),
+        ("fault_injection/c", FAULT, 5, ""),
         # It looks at bodies, as all do that were made with a kit.
-        ("fault_injection/rust", FAULT, 5),
+        ("fault_injection/rust", FAULT, 5, ""),
     ],
 )
-def test_any_allocation_may_fail(plugin: str, conf: str, least: int) -> None:
+def test_any_allocation_may_fail(plugin: str, conf: str, least: int, body: str) -> None:
     """Each in turn, in a process of its own: an exception or an answer comes of it, and the next request is well."""
     pytest.importorskip("_testcapi", reason="this Python was built without _testcapi, which makes allocations fail")
     script = """
@@ -422,23 +438,27 @@ def test_any_allocation_may_fail(plugin: str, conf: str, least: int) -> None:
         from tests.driving import http_scope
 
         load()
-        scope = http_scope(headers=[(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close"), (b"x", b" p ")])
+        file, conf, body = sys.argv[1:]
+        head = [(b"host", b"h"), (b"user-agent", b"a"), (b"connection", b"close"), (b"x", b" p ")]
+        # One that says no length is not read ahead, for which a task would be made.
+        coded = [(b"transfer-encoding", b"chunked")] if body else []
+        scope = http_scope("POST" if body else "GET", headers=head + coded)
 
         async def read():
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body.encode(), "more_body": False}
 
         async def keep(message):
             pass
 
         async def main():
-            file, conf = sys.argv[1:]
-            app = App([(b"x-a", b" 1 ")] if "headers" in file else [(b"x-a", b"1"), (b"content-length", b"5")])
+            head = [(b"x-a", b" 1 ")] if "headers" in file else [(b"x-a", b"1"), (b"content-length", b"5")]
+            app = App(head, reads=body != "")
             failed = nth = 0
             while nth < 400:
                 # A VM that failed is away for a while: the next ones are made of another.
                 async with running(app, "required", file=file, conf=conf) as middleware:
                     while nth < 400:
-                        got = await exchange(middleware, dict(scope))
+                        got = await exchange(middleware, dict(scope), [body.encode()] * bool(body))
                         app.seen.clear()
                         app.requests.clear()
                         if got[0]["status"] == 503:
@@ -461,7 +481,7 @@ def test_any_allocation_may_fail(plugin: str, conf: str, least: int) -> None:
         asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script), f"{PLUGINS / plugin}.wasm", conf],
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script), f"{PLUGINS / plugin}.wasm", conf, body],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -24,6 +24,8 @@ MOST = {
     "fault injection in Rust": 33,
     "a response body that is read": 42,
     "a response body that is changed": 48,
+    # Some are the event loop's, by its version: it has a task for what is read before the app is called.
+    "a request body that is changed": 120,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.
 _ASKED = 0 if sys.version_info < (3, 12) else 2
@@ -35,6 +37,7 @@ MOST_ACCELERATED = {
     "fault injection in Rust": 1 + _ASKED,
     "a response body that is read": 3 + 3 * _ASKED,
     "a response body that is changed": 3 + 3 * _ASKED,
+    "a request body that is changed": 48 + 4 * _ASKED,
 }
 
 
@@ -48,21 +51,28 @@ def setup_of(name: str, folder: Path, accelerator: str) -> Setup:
         "fault injection in Rust": Setup(plugins=(fault("rust"),)),
         "a response body that is read": Setup(plugins=(BODY_READ,)),
         "a response body that is changed": Setup(plugins=(BODY_CHANGED,)),
+        "a request body that is changed": Setup(plugins=(BODY_CHANGED,)),
     }[name]
     return replace(setup, settings={"accelerator": accelerator})
 
 
-async def count(setup: Setup) -> int:
+def request_of(name: str) -> Request:
+    if "request body" in name:
+        return Request("/upload", b"x" * 65_536)
+    return Request("/64 kB" if "response body" in name else "/")
+
+
+async def count(setup: Setup, request: Request) -> int:
     async with started(setup) as app:
-        return await calls_of(one_request(app, Request("/64 kB" if setup.plugins[0].file == BODY_READ.file else "/")))
+        return await calls_of(one_request(app, request))
 
 
 @pytest.mark.parametrize("name", MOST)
 async def test_a_request_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
-    assert await count(setup_of(name, tmp_path, "off")) <= MOST[name]
+    assert await count(setup_of(name, tmp_path, "off"), request_of(name)) <= MOST[name]
 
 
 @pytest.mark.skipif(NO_ACCELERATOR != "", reason=NO_ACCELERATOR)
 @pytest.mark.parametrize("name", MOST_ACCELERATED)
 async def test_the_accelerator_calls_no_more_functions_than_it_did(name: str, tmp_path: Path) -> None:
-    assert await count(setup_of(name, tmp_path, "required")) <= MOST_ACCELERATED[name]
+    assert await count(setup_of(name, tmp_path, "required"), request_of(name)) <= MOST_ACCELERATED[name]

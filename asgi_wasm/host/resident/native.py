@@ -69,6 +69,8 @@ class Accelerator(Protocol):
     Course: Any
     # The base of the class of such requests.
     Stream: type
+    # Of those with a body that plugins look at.
+    Upload: type
 
     def request_type(self, base: type, /) -> type:
         """The class of such requests: `Stream`, and ``base``, which has no fields."""

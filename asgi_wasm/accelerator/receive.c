@@ -1,0 +1,276 @@
+#include "accelerator.h"
+
+/* --- what the client says */
+
+/* After a piece that not every plugin let pass, or one that is not straight from the start: `Upload.hear`. */
+static PyObject *hear_in_python(Stream *s, PyObject *name, PyObject *message, PyObject *error) {
+    PyObject *shown = name == text.hear ? PyObject_CallMethodObjArgs((PyObject *)s, name, message, NULL)
+                                        : PyObject_CallMethodObjArgs((PyObject *)s, name, message, error ? error : Py_None, NULL);
+    if (shown != Py_None) return shown;
+    Py_DECREF(shown);
+    return NULL;
+}
+
+/* Shows a piece to the plugins: what the app is to have, a new reference; NULL for nothing, or with an exception. */
+static PyObject *hear_piece(Stream *s, PyObject *message, PyObject *data, int ends) {
+    Upload *u = (Upload *)s;
+    PyObject *changed = NULL, *made, *shown = NULL;
+    u->body_of = REQUEST_SLOT;
+    int then = show_piece(s, REQUEST_SLOT, data, ends, &changed);
+    PyObject *error = then < 0 ? take_error() : NULL;
+    made = changed ? with_body(message, changed) : keep(message);
+    if (made && then != CALL_APP) {
+        shown = hear_in_python(s, text.hear_after, made, error);
+    } else if (made) {
+        Py_ssize_t size = PyBytes_Size(changed ? changed : data);
+        u->body_of = RESPONSE_SLOT;
+        u->bytes_in += size;
+        s->client_ended = (char)ends;
+        if (!changed || size || ends) shown = keep(made);
+    }
+    Py_XDECREF(made);
+    Py_XDECREF(changed);
+    Py_XDECREF(error);
+    return shown;
+}
+
+/* `Upload.hear`: what the app is to have; NULL for nothing, or with an exception. */
+static PyObject *hear(Stream *s, PyObject *message) {
+    Kernel *first = s->course->filters[0].kernel;
+    if (!PyDict_CheckExact(message) || s->client_ended || s->over || !first->call) return hear_in_python(s, text.hear, message, NULL);
+    PyObject *type = PyDict_GetItemWithError(message, text.type), *data = PyDict_GetItemWithError(message, text.body),
+             *more = PyDict_GetItemWithError(message, text.more_body);
+    if (PyErr_Occurred()) return NULL;
+    if (!data) data = text.empty;
+    int goes_on = more ? PyObject_IsTrue(more) : 0;
+    if (goes_on < 0) return NULL;
+    Py_ssize_t size = PyBytes_CheckExact(data) ? PyBytes_Size(data) : -1;
+    if (size < 0 || (uint64_t)size > UINT32_MAX || !is_text(type, text.request_type)) return hear_in_python(s, text.hear, message, NULL);
+    if ((!size && goes_on) || !may_enter(first)) return NULL;
+    s->request_size += size;
+    return hear_piece(s, message, data, !goes_on);
+}
+
+/* --- before the app is called */
+
+int reads_ahead(const Stream *s) {
+    return s->is_upload && ((const Upload *)s)->size > 0 && s->course->sees & CHANGES_REQUEST_BODY;
+}
+
+int ask_ahead(Stream *s, char step) {
+    return await_next(&s->awaits, PyObject_CallFunctionObjArgs(s->course->begin_reading, s->server_receive, NULL), step);
+}
+
+/* What the call of `receive` gave; NULL without an exception where that is not there, or for Python. */
+static PyObject *given_by(PyObject *reading) {
+    PyObject *done = PyObject_CallMethodObjArgs(reading, text.done, NULL);
+    PyObject *message = done == Py_True ? PyObject_CallMethodObjArgs(reading, text.result, NULL) : NULL;
+    Py_XDECREF(done);
+    return message;
+}
+
+int hear_ahead(Stream *s, PyObject *reading) {
+    Upload *u = (Upload *)s;
+    put(&u->reading, keep(reading));
+    if (s->request) return HAND_BACK;
+    PyObject *message = given_by(reading);
+    if (!message) {
+        /* What the server raised is raised again, to be told of. */
+        int raised = PyErr_Occurred() != NULL;
+        PyErr_Clear();
+        return raised ? HAND_BACK : CALL_APP;
+    }
+    put(&u->reading, NULL);
+    PyObject *shown = hear(s, message);
+    Py_DECREF(message);
+    int failed = shown ? PyList_Append(u->unread, shown) : PyErr_Occurred() != NULL;
+    Py_XDECREF(shown);
+    if (failed) return -1;
+    if (s->request) return shown ? HAND_BACK : GONE;
+    if (s->client_gone || (s->client_ended && u->bytes_in != u->size)) return HAND_BACK;
+    /* No further than one piece, and the end where it is an empty one. */
+    return s->client_ended || s->request_size < u->size ? CALL_APP : READ_ON;
+}
+
+void clear_upload(Upload *u) {
+    Py_CLEAR(u->unread);
+    Py_CLEAR(u->reading);
+    Py_CLEAR(u->odd);
+    Py_CLEAR(u->way);
+}
+
+/* --- the app's receive: an awaitable */
+
+typedef struct {
+    PyObject_HEAD
+    awaiting awaits;
+    Stream *stream;
+} Receiving;
+enum { HEARING = STEPS, PASSING };
+
+/* What Python's coroutine gives is the app's. */
+static int pass(Receiving *r, PyObject *awaitable) { return await_next(&r->awaits, awaitable, PASSING) ? 1 : -1; }
+
+static int give(Receiving *r, PyObject *message) {
+    r->awaits.result = message;
+    return 0;
+}
+
+/* After the app's call has ended without a message. */
+static int heard_nothing(Stream *s, PyObject *error) {
+    s->app_is_reading = 0;
+    PyObject *told = s->request ? PyObject_CallMethodObjArgs(s->request, text.heard_nothing, NULL) : keep(Py_None);
+    Py_XDECREF(told);
+    if (told) raise_again(error);
+    return -1;
+}
+
+static int ask(Receiving *r) {
+    Stream *s = r->stream;
+    Upload *u = (Upload *)s;
+    if (s->request) return pass(r, PyObject_CallMethodObjArgs(s->request, text.receive, NULL));
+    if (u->unread && PyList_Size(u->unread)) {
+        PyObject *message = keep(PyList_GetItem(u->unread, 0));
+        if (!message || PyList_SetSlice(u->unread, 0, 1, NULL)) {
+            Py_XDECREF(message);
+            return -1;
+        }
+        return give(r, message);
+    }
+    if (s->client_ended || s->over || s->app_is_reading || is_reading(s) || s->client_gone || !s->server_receive)
+        return pass(r, PyObject_CallMethodObjArgs((PyObject *)s, text.app_receive, NULL));
+    s->app_is_reading = 1;
+    if (await_next(&r->awaits, PyObject_CallObject(s->server_receive, NULL), HEARING)) return 1;
+    PyObject *error = take_error();
+    int failed = heard_nothing(s, error);
+    Py_XDECREF(error);
+    return failed;
+}
+
+static int heard(Receiving *r, PyObject *message) {
+    Stream *s = r->stream;
+    Upload *u = (Upload *)s;
+    s->app_is_reading = 0;
+    if (s->request) return pass(r, PyObject_CallMethodObjArgs(s->request, text.heard, message, NULL));
+    PyObject *shown = hear(s, message);
+    if (shown) return give(r, shown);
+    if (PyErr_Occurred()) return -1;
+    if (!s->request) return ask(r);
+    return pass(r, PyObject_CallMethodObjArgs(s->request, text.heard, u->odd, u->way ? u->way : Py_None, NULL));
+}
+
+static int next(PyObject *self, PyObject *result, PyObject *error) {
+    Receiving *r = (Receiving *)self;
+    switch (r->awaits.step) {
+        case FRESH: return ask(r);
+        case HEARING: return error ? heard_nothing(r->stream, error) : heard(r, result);
+        default:
+            if (error) raise_again(error);
+            return error ? -1 : give(r, keep(result));
+    }
+}
+
+static PyObject *receiving_iter(PyObject *self) { return keep(self); }
+static PyObject *receiving_iternext(PyObject *self) { return awaiting_next(self, &((Receiving *)self)->awaits, next); }
+static PySendResult receiving_am_send(PyObject *self, PyObject *value, PyObject **result) {
+    return go_on(self, &((Receiving *)self)->awaits, next, value, result);
+}
+static PyObject *receiving_go_on(PyObject *self, PyObject *value) {
+    return awaiting_send(self, &((Receiving *)self)->awaits, next, value);
+}
+static PyObject *receiving_throw(PyObject *self, PyObject *arguments) {
+    return awaiting_throw(self, &((Receiving *)self)->awaits, next, arguments);
+}
+static PyObject *receiving_close(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return awaiting_close(self, &((Receiving *)self)->awaits, next);
+}
+
+static int receiving_traverse(PyObject *self, visitproc visit, void *arg) {
+    Receiving *r = (Receiving *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(r->awaits.inner);
+    Py_VISIT(r->awaits.result);
+    Py_VISIT((PyObject *)r->stream);
+    return 0;
+}
+
+static int receiving_clear(PyObject *self) {
+    Py_CLEAR(((Receiving *)self)->awaits.inner);
+    Py_CLEAR(((Receiving *)self)->awaits.result);
+    return 0;
+}
+
+static void receiving_dealloc(PyObject *self) {
+    Receiving *r = (Receiving *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    /* Whoever awaited it has gone without a word. */
+    if (r->awaits.step == HEARING) r->stream->app_is_reading = 0;
+    receiving_clear(self);
+    Py_CLEAR(r->stream);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *app_receive(PyObject *self, PyObject *unused) {
+    Receiving *made = (Receiving *)((allocfunc)PyType_GetSlot(receiving_type, Py_tp_alloc))(receiving_type, 0);
+    (void)unused;
+    if (made) made->stream = (Stream *)keep(self);
+    return (PyObject *)made;
+}
+
+static PyMethodDef app_receive_method = {"receive", app_receive, METH_NOARGS, NULL};
+
+PyObject *upload_receive_of(Stream *s) { return PyCFunction_New(&app_receive_method, (PyObject *)s); }
+
+/* --- the types */
+
+static PyMethodDef receiving_methods[] = {{"send", receiving_go_on, METH_O, NULL},
+                                          {"throw", receiving_throw, METH_VARARGS, NULL},
+                                          {"close", receiving_close, METH_NOARGS, NULL},
+                                          {NULL, NULL, 0, NULL}};
+
+/* Only the app's `receive` makes them. */
+static PyObject *refuse(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    (void)arguments;
+    (void)keywords;
+    PyErr_Format(PyExc_TypeError, "%R is made by an app's receive", type);
+    return NULL;
+}
+
+static PyType_Slot receiving_slots[] = {{Py_tp_methods, receiving_methods},
+                                        {Py_tp_traverse, (void *)receiving_traverse},
+                                        {Py_tp_clear, (void *)receiving_clear},
+                                        {Py_tp_dealloc, (void *)receiving_dealloc},
+                                        {Py_tp_new, (void *)refuse},
+                                        {Py_am_await, (void *)receiving_iter},
+                                        {Py_am_send, (void *)receiving_am_send},
+                                        {Py_tp_iter, (void *)receiving_iter},
+                                        {Py_tp_iternext, (void *)receiving_iternext},
+                                        {0, NULL}};
+static PyType_Spec receiving_spec = {"asgi_wasm.accelerator._accelerator.Receiving", sizeof(Receiving), 0,
+                                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, receiving_slots};
+
+PyTypeObject *make_receiving_type(void) { return (PyTypeObject *)PyType_FromSpec(&receiving_spec); }
+
+static PyObject *upload_size(PyObject *self, void *unused) {
+    const Upload *u = (Upload *)self;
+    (void)unused;
+    return u->size == NO_SIZE ? keep(Py_None) : PyLong_FromLongLong(u->size);
+}
+
+static PyMemberDef members[] = {{"unread", T_OBJECT, offsetof(Upload, unread), READONLY, NULL},
+                                {"reading", T_OBJECT, offsetof(Upload, reading), 0, NULL},
+                                {"odd", T_OBJECT, offsetof(Upload, odd), 0, NULL},
+                                {"way", T_OBJECT, offsetof(Upload, way), 0, NULL},
+                                {"bytes_in", T_LONGLONG, offsetof(Upload, bytes_in), 0, NULL},
+                                {"body_of", T_INT, offsetof(Upload, body_of), 0, NULL},
+                                {NULL, 0, 0, 0, NULL}};
+static PyGetSetDef getters[] = {{"size", upload_size, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
+/* What it refers to is visited and let go of by its base, whose flag for the garbage collector it inherits with that. */
+static PyType_Slot slots[] = {{Py_tp_members, members}, {Py_tp_getset, getters}, {0, NULL}};
+static PyType_Spec spec = {"asgi_wasm.accelerator._accelerator.Upload", sizeof(Upload), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
+
+PyTypeObject *make_upload_type(void) { return (PyTypeObject *)PyType_FromSpecWithBases(&spec, (PyObject *)stream_type); }
