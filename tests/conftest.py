@@ -65,7 +65,7 @@ collect_ignore = list(_left_out)
 
 # What a callback may take in a test that names no limit. Those of the settings are of a clock that goes on while a busy
 # machine runs other processes: a plugin that was not slow would be told of, or stopped.
-_PATIENT_MS = 60_000
+_PATIENT_MS = 20_000
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -76,7 +76,7 @@ def served(folder: Path, **settings: Any) -> tuple[Path, WasmMiddleware]:
     file = folder / "p.wasm"
     file.write_bytes(plugin("1"))
     plugins = [{"name": "p", "file": file}]
-    settings = {"plugins": plugins, "cache_dir": folder / "cache", "limits": {"callback_ms": 100}, **settings}
+    settings = {"plugins": plugins, "cache_dir": folder / "cache", "limits": {"callback_ms": 800}, **settings}
     return file, WasmMiddleware(answering(b"app"), settings=settings)
 
 
