@@ -203,18 +203,10 @@ PyObject *call_app(Stream *s) {
 int share_scope(Stream *s) {
     Py_ssize_t at = s->own_size - 1;
     PyObject *key, *value, *added = NULL;
-    int failed = 0, is_behind = PyDict_Next(s->own, &at, &key, &value) && key == text.asgi_wasm && at == s->own_size;
-    if (!is_behind) {
-        /* It is not where it was put: an app took something out, or it was there before. */
-        at = 0;
-        is_behind = PyDict_Size(s->own) > PyDict_Size(s->scope) + 1;
-    }
+    int failed = 0;
+    /* Where it is not as it was put, an app took something out, or it was there before: then all is looked at. */
+    if (at < 0 || !PyDict_Next(s->own, &at, &key, &value) || key != text.asgi_wasm || at != s->own_size) at = 0;
     while (!failed && PyDict_Next(s->own, &at, &key, &value)) {
-        if (key == text.asgi_wasm) {
-            is_behind = 1;
-            continue;
-        }
-        if (!is_behind) continue;
         int known = PyDict_Contains(s->scope, key);
         if (known > 0 || is_text(key, text.asgi_wasm)) continue;
         /* Code of Python's, which may change what is gone through here, runs for other keys than strings alone. */

@@ -86,7 +86,7 @@ class LentRequest(Lent):
                 raise
             return
         # What is added to a dictionary comes at its end: here nothing was, to share.
-        nothing_added = next(reversed(own)) == "asgi_wasm" and "asgi_wasm" not in self.scope
+        nothing_added = next(reversed(own), None) == "asgi_wasm" and "asgi_wasm" not in self.scope
         if not (nothing_added and self.over and self.request is None):
             await self.conclude(None)
 

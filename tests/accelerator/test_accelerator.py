@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.accelerator import MODULE, AcceleratorError, load
 from asgi_wasm.asgi.native import NativeRequest
-from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from tests.driving import http_scope
 from tests.extras import NO_ACCELERATOR
 from tests.host.resident.test_same import BODIES, PROBE
@@ -53,7 +53,7 @@ class App:
 
 
 @asynccontextmanager
-async def running(app: App, accelerator: str, **plugin: Any) -> AsyncIterator[WasmMiddleware]:
+async def running(app: ASGIApp, accelerator: str, **plugin: Any) -> AsyncIterator[WasmMiddleware]:
     middleware = WasmMiddleware(
         app, settings={"plugins": [{"name": "p", "file": HEADERS, **plugin}], "accelerator": accelerator}
     )
@@ -84,12 +84,16 @@ async def exchange(middleware: WasmMiddleware, scope: Scope, pieces: Iterable[by
 
 
 async def both(scope: Scope, head: Any = ((b"x-a", b"1"),), **plugin: Any) -> list[tuple[list[Any], list[Any]]]:
-    """What comes of it with and without the accelerator: to the app, to the client."""
+    """What comes of it with and without the accelerator: to the app, to the client.
+
+    Of two requests, since what the first asked for is given to the second before its callbacks.
+    """
 
     async def run(accelerator: str) -> tuple[list[Any], list[Any]]:
         app = App(head)
         async with running(app, accelerator, **plugin) as middleware:
-            return app.seen, await exchange(middleware, dict(scope))
+            first = await exchange(middleware, dict(scope))
+            return app.seen, [*first, *await exchange(middleware, dict(scope))]
 
     return [await run(accelerator) for accelerator in ("off", "required")]
 
@@ -204,6 +208,66 @@ async def test_an_ordinary_request_is_the_accelerators(version: str, cookies: in
         assert (b"x-plugin-out", b"here") in got[0]["headers"]
         assert got[-1] == "added"
         assert isinstance(app.requests[0].__self__, NativeRequest) == is_the_accelerators
+
+
+def take_out_before(scope: Scope) -> None:
+    del scope["client"], scope["http_version"]
+    scope["route"] = "added"
+
+
+def take_out_and_grow(scope: Scope) -> None:
+    for key in [key for key in scope if key not in ("asgi_wasm", "type")]:
+        del scope[key]
+    scope["route"] = "added"
+    scope.update((f"key {index}", index) for index in range(40))
+
+
+def take_out_all(scope: Scope) -> None:
+    scope.clear()
+    scope["route"] = "added"
+
+
+def take_out_all_and_add_nothing(scope: Scope) -> None:
+    scope.clear()
+
+
+def put_own_behind(scope: Scope) -> None:
+    scope["before"] = scope.pop("asgi_wasm")
+    scope["asgi_wasm"] = scope["before"]
+    scope["route"] = "added"
+
+
+def put_other_in_place(scope: Scope) -> None:
+    del scope["asgi_wasm"]
+    scope["route"] = "added"
+
+
+@needs_accelerator
+@pytest.mark.parametrize(
+    "change",
+    [
+        take_out_before,
+        take_out_and_grow,
+        take_out_all,
+        take_out_all_and_add_nothing,
+        put_own_behind,
+        put_other_in_place,
+    ],
+)
+async def test_what_an_app_adds_to_its_scope_is_shared_whatever_it_takes_out(change: Callable[[Scope], None]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        change(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    found = []
+    for accelerator in ("off", "required"):
+        async with running(app, accelerator) as middleware:
+            scope = dict(http_scope())
+            await exchange(middleware, scope)
+            found.append({key: value for key, value in scope.items() if key != "before"})
+    assert found[0] == found[1]
+    assert change is take_out_all_and_add_nothing or found[0]["route"] == "added"
 
 
 @needs_accelerator
