@@ -10,17 +10,14 @@ from typing import Any
 
 from redis import ConnectionPool
 
-# Seconds; sockets know no infinity, and before the first command connecting has limits of its own.
-_FOR_EVER = 3600.0
-
 
 def bound_answers(pool: ConnectionPool, seconds: float) -> None:
-    """Let whoever has a connection of this pool wait for so long, from the beginning of a command on."""
+    """Let whoever has a connection of this pool wait for so long, from where an answer begins to be read."""
     kind: Any = pool.connection_class
 
     class Bounded(kind):  # type: ignore[misc]  # whichever it is: TLS has one of its own
         def __init__(self, **options: Any) -> None:
-            self._limit = _Limit()
+            self._limit = _Limit(seconds)
             super().__init__(**options)
 
         def _connect(self) -> Any:
@@ -28,20 +25,30 @@ def bound_answers(pool: ConnectionPool, seconds: float) -> None:
             return _BoundedSocket(super()._connect(), self._limit)
 
         def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            self._limit.end = time.monotonic() + seconds
             super().send_packed_command(command, check_health)
+            self._limit.end = None
 
     pool.connection_class = Bounded
 
 
 class _Limit:
-    """By `time.monotonic`."""
+    """Of one answer at a time."""
 
-    end = float("inf")
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        # By `time.monotonic`; None before the answer is looked for: a busy machine may let that wait.
+        self.end: float | None = None
+
+    def left(self) -> float:
+        """Seconds."""
+        now = time.monotonic()
+        if self.end is None:
+            self.end = now + self._seconds
+        return self.end - now
 
 
 class _BoundedSocket:
-    """A socket that gives up at the limit, whatever comes until then."""
+    """A socket that is read no longer than the limit allows, whatever comes until then."""
 
     def __init__(self, socket: Any, limit: _Limit) -> None:
         self._socket, self._limit = socket, limit
@@ -61,17 +68,18 @@ class _BoundedSocket:
         return self._socket.recv_into(buffer)  # type: ignore[no-any-return]
 
     def sendall(self, data: bytes) -> None:
-        self._hurry()
+        # Python's own limit is one on all of it.
+        self._socket.settimeout(self._seconds)
         self._socket.sendall(data)
 
     def _hurry(self) -> None:
         if self._seconds == 0:
             # It does not wait.
             return
-        left = self._limit.end - time.monotonic()
+        left = self._limit.left()
         if left <= 0:
             raise TimeoutError("timed out")
-        self._socket.settimeout(min(left, _FOR_EVER if self._seconds is None else self._seconds))
+        self._socket.settimeout(left if self._seconds is None else min(left, self._seconds))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
