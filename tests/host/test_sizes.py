@@ -24,7 +24,7 @@ from tests.host.guest import (
     in_phase,
     plugin,
 )
-from tests.host.test_limits import CALL, acts, counting
+from tests.host.limited import CALL, acts, counting
 
 REQUEST = MapType.HTTP_REQUEST_HEADERS
 MOST = 1024 * 1024
