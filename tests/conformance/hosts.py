@@ -87,23 +87,32 @@ class Hosts:
 
 @contextmanager
 def both(
-    chains: Sequence[Chain], clusters: Mapping[str, int] | None = None, *, log_level: str = "info"
+    chains: Sequence[Chain],
+    clusters: Mapping[str, int] | None = None,
+    *,
+    http2_clusters: Mapping[str, int] | None = None,
+    log_level: str = "info",
 ) -> Iterator[Hosts]:
-    """Both hosts with these chains. ``clusters`` are named upstreams, as ports on 127.0.0.1."""
+    """Both hosts with these chains. ``clusters`` are named upstreams, as ports on 127.0.0.1; others speak HTTP/2."""
     with (
-        asgi_wasm(chains, clusters or {}, log_level) as ours,
-        envoy(chains, ours.app_ports, clusters, log_level=log_level) as theirs,
+        asgi_wasm(chains, clusters or {}, log_level, http2_clusters) as ours,
+        envoy(chains, ours.app_ports, clusters, grpc_clusters=http2_clusters, log_level=log_level) as theirs,
     ):
         yield Hosts(theirs, ours)
 
 
 @contextmanager
-def asgi_wasm(chains: Sequence[Chain], clusters: Mapping[str, int], log_level: str) -> Iterator[AsgiWasm]:
+def asgi_wasm(
+    chains: Sequence[Chain],
+    clusters: Mapping[str, int],
+    log_level: str,
+    http2_clusters: Mapping[str, int] | None = None,
+) -> Iterator[AsgiWasm]:
     """asgi-wasm alone. Raises RuntimeError when it does not come up."""
     with tempfile.TemporaryDirectory() as folder:
         plan, ports, log, output = (Path(folder, name) for name in ("plan.json", "ports.json", "log", "output"))
         level = 5 if log_level == "trace" else log_level.upper()
-        settings = {chain.name: _settings(chain, clusters, folder) for chain in chains}
+        settings = {chain.name: _settings(chain, clusters, http2_clusters or {}, folder) for chain in chains}
         # What parses HTTP, by chain: see `Chain.http`.
         parsers = {chain.name: chain.http for chain in chains}
         told = {"chains": settings, "http": parsers, "ports": str(ports), "log": str(log), "log_level": level}
@@ -122,7 +131,9 @@ def asgi_wasm(chains: Sequence[Chain], clusters: Mapping[str, int], log_level: s
             stop(process)
 
 
-def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[str, Any]:
+def _settings(
+    chain: Chain, clusters: Mapping[str, int], http2_clusters: Mapping[str, int], folder: str
+) -> dict[str, Any]:
     count = len(chain.plugins)
     plugins = [
         {
@@ -140,7 +151,9 @@ def _settings(chain: Chain, clusters: Mapping[str, int], folder: str) -> dict[st
         }
         for index, entry in enumerate(chain.plugins)
     ]
-    upstreams = {name: f"http://127.0.0.1:{port}" for name, port in clusters.items()}
+    upstreams: dict[str, Any] = {name: f"http://127.0.0.1:{port}" for name, port in clusters.items()}
+    for name, port in http2_clusters.items():
+        upstreams[name] = {"url": f"http://127.0.0.1:{port}", "http2": True}
     settings = {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled"}
     if chain.limit is not None:
         settings["limits"] = {"request_body": chain.limit, "response_body": chain.limit}

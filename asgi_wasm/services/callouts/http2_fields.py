@@ -18,8 +18,11 @@ from h2.events import (
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
 from asgi_wasm.services.callouts.messages import MAX_FIELDS, Answer, Request, StreamResetError, UpstreamProtocolError
 
+_STATUS = re.compile(rb"[2-9][0-9][0-9]")
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
+# What belongs to a connection of HTTP/1: an answer that has it is malformed (RFC 9113 8.2.2), as Envoy's codec has it.
+_OF_CONNECTIONS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 
 
 def fill(answer: Answer, event: Event) -> bool:
@@ -32,7 +35,7 @@ def fill(answer: Answer, event: Event) -> bool:
     elif isinstance(event, InformationalResponseReceived):
         answer.interim()
     elif isinstance(event, TrailersReceived):
-        answer.end([pair for pair in _checked(event.headers) if not pair[0].startswith(b":")])
+        answer.end(_received_trailers(event.headers, len(answer.body)))
     elif isinstance(event, StreamReset):
         raise StreamResetError(f"the upstream reset the call (HTTP/2 error {int(event.error_code or 0)})")
     elif isinstance(event, StreamEnded):
@@ -56,12 +59,24 @@ def _checked(headers: object) -> list[tuple[bytes, bytes]]:
     for name, value in pairs:
         if not _TOKEN.fullmatch(name.lstrip(b":")) or name != name.lower() or not _VALUE.fullmatch(value):
             raise UpstreamProtocolError("its headers have characters that no header can carry")
+        if name in _OF_CONNECTIONS:
+            raise UpstreamProtocolError(f"it has a header that HTTP/2 does not: {name.decode()}")
     return [(bytes(name), bytes(value)) for name, value in pairs]
+
+
+def _received_trailers(headers: object, received: int) -> list[tuple[bytes, bytes]]:
+    pairs = _checked(headers)
+    for name, value in pairs:
+        if name.startswith(b":"):
+            raise UpstreamProtocolError("its trailers have a pseudo-header")
+        if name == b"content-length" and value != b"%d" % received:
+            raise UpstreamProtocolError("its trailers tell another length than it has")
+    return pairs
 
 
 def _received_headers(headers: object) -> tuple[int, list[tuple[bytes, bytes]]]:
     pairs = _checked(headers)
-    status = dict(pairs).get(b":status", b"")
-    if not re.fullmatch(rb"[2-9][0-9][0-9]", status):
-        raise UpstreamProtocolError("it has no status")
-    return int(status), [pair for pair in pairs if not pair[0].startswith(b":")]
+    pseudo = [pair for pair in pairs if pair[0].startswith(b":")]
+    if len(pseudo) != 1 or pseudo[0][0] != b":status" or not _STATUS.fullmatch(pseudo[0][1]):
+        raise UpstreamProtocolError("it has no status, or pseudo-headers beside it")
+    return int(pseudo[0][1]), [pair for pair in pairs if not pair[0].startswith(b":")]

@@ -40,7 +40,12 @@ class Served(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.h2 = H2Connection(
-            H2Configuration(client_side=False, header_encoding=None, validate_outbound_headers=False)
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
         )
         self.paths: dict[int, bytes] = {}
         self.sizes: dict[int, int] = {}
@@ -224,11 +229,18 @@ async def test_a_server_that_reads_no_replies_gets_few(monkeypatch: pytest.Monke
         (lambda served, stream: served.h2.reset_stream(stream, 7), StreamResetError),
         (lambda served, stream: served.answer(stream, headers=[*OK, (b"x-bad", b"a\0b")]), UpstreamProtocolError),
         (lambda served, stream: served.answer(stream, headers=[(b":status", b"2OO")]), UpstreamProtocolError),
+        (lambda served, stream: served.answer(stream, headers=[*OK, (b":path", b"/")]), UpstreamProtocolError),
+        (lambda served, stream: served.answer(stream, headers=[*OK, (b"upgrade", b"x")]), UpstreamProtocolError),
+        (lambda served, stream: trailers(served, stream, (b":status", b"200")), UpstreamProtocolError),
+        (lambda served, stream: trailers(served, stream, (b"content-length", b"3")), UpstreamProtocolError),
         (lambda served, stream: served.answer(stream, bytes(2000)), AnswerTooLargeError),
         (lambda served, stream: pieces(served, stream), UpstreamProtocolError),
         (lambda served, stream: interim(served, stream), UpstreamProtocolError),
     ],
-    ids=["reset", "bad-header", "bad-status", "too-large", "tiny-pieces", "interim"],
+    ids=[
+        *("reset", "bad-header", "bad-status", "pseudo-header", "of-a-connection", "pseudo-trailer", "other-length"),
+        *("too-large", "tiny-pieces", "interim"),
+    ],
 )
 async def test_bad_answer_is_no_other_calls_affair(
     end: Callable[[Served, int], None], error: type[CalloutError], monkeypatch: pytest.MonkeyPatch
@@ -255,6 +267,12 @@ async def test_bad_answer_is_no_other_calls_affair(
         served.answer(stream)
         assert await first == b"ok"
         assert len(server.connections) == 1
+
+
+def trailers(served: Served, stream: int, *fields: tuple[bytes, bytes]) -> None:
+    served.h2.send_headers(stream, OK)
+    served.h2.send_data(stream, b"ok")
+    served.h2.send_headers(stream, [*fields], end_stream=True)
 
 
 def pieces(served: Served, stream: int) -> None:
