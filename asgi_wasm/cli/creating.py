@@ -47,7 +47,7 @@ def create(language: str, name: str, folder: Path) -> int:
     console.line(f"  ./build      # makes {name}.wasm; says what to install where the compiler is missing")
     console.line("  pytest       # pip install 'asgi-wasm[cli,testing,watch]', for this and the rest")
     console.line(f"  asgi-wasm test tests.textpb --conf /admin --root-id {name}")
-    console.line(f"  asgi-wasm run {name}.wasm --conf /admin --root-id {name} --build ./build --trace")
+    console.line(f"  asgi-wasm run {name}.wasm --conf /admin --root-id {name} --watch --trace")
     return 0
 
 

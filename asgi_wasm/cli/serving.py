@@ -170,13 +170,15 @@ async def _building(run: Run) -> AsyncIterator[None]:
                 await task
 
 
+def _is_source(path: Path) -> bool:
+    """Not what a build writes, also for a moment: Go's makes ``plugin.wasm-go-tmp-umask``, and would build for ever."""
+    return ".wasm" not in path.name and _BUILT.isdisjoint(path.relative_to(Path.cwd()).parts)
+
+
 async def _build_on_change(command: str) -> None:
     from watchfiles import awatch
 
-    def is_source(_change: object, path: str) -> bool:
-        return not path.endswith(".wasm") and _BUILT.isdisjoint(Path(path).relative_to(Path.cwd()).parts)
-
-    async for changes in awatch(Path.cwd(), watch_filter=is_source):
+    async for changes in awatch(Path.cwd(), watch_filter=lambda _, path: _is_source(Path(path))):
         changed = sorted({Path(path).name for _, path in changes})
         console.line(f"{', '.join(changed)} changed: {command}", "bold")
         process = await asyncio.create_subprocess_exec(*shlex.split(command))

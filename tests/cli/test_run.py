@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from asgi_wasm.cli.serving import _is_source
 from tests.cli.running import PLUGINS, command, environment, run
 from tests.serving import Server, dead_port, free_port, launch
 from tests.waiting import wait_until
@@ -232,3 +233,22 @@ def test_a_plugin_of_the_package_without_its_prefix(tmp_path: Path, start: str, 
     done = run(start, name, cwd=tmp_path)
     assert done.status == 1
     assert done.err.endswith(": did you mean asgi_wasm:fault_injection?\n") and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_source"),
+    [
+        ("main.go", True),
+        ("src/lib.rs", True),
+        ("Cargo.toml", True),
+        ("plugin.wasm", False),
+        ("plugin.wasm-go-tmp-umask", False),
+        ("target/release/deps/x.d", False),
+        ("node_modules/a/index.js", False),
+    ],
+)
+def test_what_a_build_writes_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_source: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _is_source(tmp_path / name) is is_source
