@@ -1,0 +1,188 @@
+"""WebSockets at their ends"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import weakref
+from typing import Any
+
+import pytest
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from tests.asgi.acting import Resumer, passing, pausing
+from tests.asgi.sockets import ACCEPT, BODY, CLOSE, START, resuming
+from tests.asgi.test_websocket import DENIAL, Socket, denying
+from tests.asgi.test_websocket_answers import Strict
+from tests.driving import until
+from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, RESPONSE_BODY, Api, Guest, Serve
+
+
+@pytest.mark.parametrize("said", [None, 8])
+@pytest.mark.parametrize("put", [b"", b"longer than it was", b"no"])
+@pytest.mark.parametrize("piece", [0, 1])
+async def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None, put: bytes, piece: int) -> None:
+    """True or absent, and never more bytes than were announced, whichever piece a plugin changes."""
+    pieces: list[int] = []
+
+    def on_response_body(api: Api, context: int, size: int, end: int) -> int:
+        if len(pieces) == piece:
+            api.set_body(RESPONSE_BODY, put)
+        pieces.append(size)
+        return CONTINUE
+
+    headers = [] if said is None else [(b"content-length", b"%d" % said)]
+    messages = [
+        {**START, "headers": headers},
+        {"type": BODY["type"], "body": b"sign", "more_body": True},
+        {"type": BODY["type"], "body": b" in.", "more_body": False},
+    ]
+
+    async with serve_guests(denying(*messages), Guest(on_response_body=on_response_body)) as middleware:
+        sent = await Socket(middleware, **DENIAL).over()
+    announced = dict(sent[0]["headers"]).get(b"content-length")
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    whole = [b"sign", b" in."]
+    whole[piece] = put
+    complete = not sent[-1].get("more_body", False)
+    if announced is None:
+        assert (body, complete) == (b"".join(whole), True)
+    else:
+        assert b"".join(whole).startswith(body)
+        assert len(body) == int(announced) if complete else len(body) < int(announced)
+
+
+# --- receiving
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int) -> None:
+    """While plugins hold the accept, and afterwards: one call of the server at a time, every message once, in order."""
+    chance = random.Random(seed)
+    resumer = Resumer()
+    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
+    told: list[str] = []
+    errors: list[BaseException] = []
+
+    async def listen(receive: Receive) -> None:
+        try:
+            message = await receive()
+            told.append(message.get("text", message["type"]))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            errors.append(error)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        accept = asyncio.ensure_future(send({**ACCEPT}))
+        resumes = chance.randrange(60)
+        for turn in range(60):
+            listener = asyncio.ensure_future(listen(receive))
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+            if turn == resumes:
+                resuming(resumer, guest)
+                await accept
+            if not accept.done() and chance.random() < 0.7:
+                listener.cancel()
+            await asyncio.wait([listener])
+            if "end" in told:
+                break
+        if not accept.done():
+            resuming(resumer, guest)
+            await accept
+        while "end" not in told and not errors:
+            await listen(receive)
+
+    async with serve_guests(app, guest) as middleware:
+        socket = Strict(middleware)
+        words = [str(number) for number in range(30)] + ["end"]
+        for word in words:
+            socket.say(word)
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+        await socket.over()
+    assert errors == []
+    assert told == words
+
+
+# --- connections
+
+
+@pytest.mark.parametrize(
+    "way", ["denied by a plugin", "denied by the app", "closed", "held and left", "refused target"]
+)
+async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: str) -> None:
+    class Connection:
+        def __init__(self) -> None:
+            self.messages: list[Message] = [{"type": "websocket.connect"}]
+
+        async def receive(self) -> Message:
+            if self.messages:
+                return self.messages.pop()
+            await asyncio.sleep(0.01)
+            return {"type": "websocket.disconnect", "code": 1006}
+
+        async def send(self, message: Message) -> None:
+            pass
+
+    def on_request_headers(api: Api, *_: int) -> int:
+        if way == "denied by a plugin":
+            api.reply(403, b"no")
+            return PAUSE
+        if way == "refused target":
+            api.replace(REQUEST_HEADERS, b":path", b"/ \r\n")
+        return CONTINUE
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        for message in {"denied by the app": [START, BODY], "closed": [CLOSE]}.get(way, [ACCEPT]):
+            await send({**message})
+
+    async def one(middleware: ASGIApp) -> weakref.ref[Connection]:
+        connection = Connection()
+        scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "scheme": "ws", **DENIAL}
+        await middleware(scope, connection.receive, connection.send)
+        return weakref.ref(connection)
+
+    guest = Guest(
+        on_request_headers=on_request_headers,
+        on_response_headers=pausing if way == "held and left" else passing,
+        on_response_body=passing,
+    )
+    async with serve_guests(app, guest) as middleware:
+        await one(middleware)
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await one(middleware))() is None
+        finally:
+            gc.enable()
+
+
+async def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -> None:
+    """Its frames raise, its receive says that the client has gone, and nothing more reaches the server."""
+    told: list[Any] = []
+
+    def denied(api: Api, *_: int) -> int:
+        api.reply(403, b"no")
+        return PAUSE
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({**ACCEPT})
+        for _ in range(3):
+            told.append((await receive())["type"])
+            try:
+                await send({"type": "websocket.send", "text": "x"})
+            except OSError:
+                told.append("raised")
+        await send({**CLOSE})
+
+    async with serve_guests(app, Guest(on_response_headers=denied)) as middleware:
+        socket = Socket(middleware, **DENIAL)
+        await until(lambda: len(told) == 6)
+        assert [message["type"] for message in await socket.over()] == [START["type"], BODY["type"]]
+    assert told == ["websocket.disconnect", "raised"] * 3
