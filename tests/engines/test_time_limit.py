@@ -177,7 +177,7 @@ def test_without_a_limit_nothing_is_interrupted(engine: Engine, monkeypatch: pyt
     time.sleep(2 * LIMIT)
     assert thread.is_alive()
     stop.set()
-    thread.join(30)
+    thread.join(60)
     assert [type(error.__cause__) for error in done] == [KeyError]
     assert [name for name, _ in slow.told] == ["calls"], "it is told once"
     assert slow.told[0][1] >= LIMIT / 2

@@ -201,12 +201,12 @@ def test_a_server_hears_the_signal_to_stop(tmp_path: Path) -> None:
     with serve("endless:app", "--no-access-log", cwd=tmp_path) as server:
         import httpx
 
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             assert client.get("/bad", headers={"x-go": "1"}).status_code == 200
         # A tick comes within 20 ms, and loops.
         time.sleep(0.05)
         server.process.terminate()
-        server.process.wait(30)
+        server.process.wait(60)
         log = server.log()
     assert "interrupted, since proxy_on_tick ran for" in log
     assert "Traceback" not in log

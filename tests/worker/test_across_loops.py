@@ -45,7 +45,7 @@ def elsewhere(server: Callable[[], AbstractAsyncContextManager[_Server]]) -> Ite
     stops: list[Callable[[], object]] = []
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
-    assert there.wait(10)
+    assert there.wait(60)
     try:
         yield ready[0]
     finally:

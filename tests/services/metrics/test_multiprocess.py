@@ -45,7 +45,7 @@ def scrape(server: Server) -> Scrape:
 
 def ask(server: Server) -> int:
     """One request on a connection of its own; which process answered."""
-    response = httpx.get(f"{server.url}/", trust_env=False, timeout=10, headers={"connection": "close"})
+    response = httpx.get(f"{server.url}/", trust_env=False, timeout=SECONDS, headers={"connection": "close"})
     return int(response.raise_for_status().text)
 
 
