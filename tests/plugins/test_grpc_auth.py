@@ -25,6 +25,8 @@ async def guarded(
     url: str, app: Any = None, settings: dict[str, Any] | None = None, **conf: Any
 ) -> AsyncIterator[WasmMiddleware]:
     """The plugin before an app; ``settings`` are further ones of the upstream."""
+    # Of itself it waits for a second.
+    conf = {"timeout_ms": 60_000, **conf}
     whole = {
         "plugins": [{"name": "grpc_auth", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": conf}],
         "upstreams": {"auth": {"url": url, **(settings or {})}},

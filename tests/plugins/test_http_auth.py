@@ -24,6 +24,8 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=
 async def guarded(
     port: int, app: Any = None, limits: Mapping[str, int] | None = None, **conf: Any
 ) -> AsyncIterator[WasmMiddleware]:
+    # Of itself it waits for a second.
+    conf = {"timeout_ms": 60_000, **conf}
     settings = {
         "plugins": [{"name": "http_auth", "file": PLUGINS / "http_auth/rust.wasm", "conf": conf}],
         "upstreams": {"auth": f"http://127.0.0.1:{port}"},

@@ -66,9 +66,10 @@ def in_loops(main: Callable[[], Awaitable[Any]]) -> list[Any]:
 def test_http_calls() -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nalice"
     with elsewhere(lambda: raw(lambda *_: answer)) as (port, _):
+        conf = {"upstream": "auth", "timeout_ms": 60_000}
         app = WasmMiddleware(
             answering(b"app"),
-            plugins=[{"name": "a", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"upstream": "auth"}}],
+            plugins=[{"name": "a", "file": PLUGINS / "http_auth/rust.wasm", "conf": conf}],
             upstreams={"auth": f"http://127.0.0.1:{port}"},
             settings={},
         )
@@ -84,9 +85,10 @@ def test_grpc_calls() -> None:
     from tests.grpc_server import grpc_server
 
     with elsewhere(grpc_server) as server:
+        conf = {"stream": False, "timeout_ms": 60_000}
         app = WasmMiddleware(
             answering(b"app"),
-            plugins=[{"name": "a", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": {"stream": False}}],
+            plugins=[{"name": "a", "file": PLUGINS / "grpc_auth/rust.wasm", "conf": conf}],
             upstreams={"auth": server.url},
             settings={},
         )

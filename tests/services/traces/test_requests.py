@@ -14,7 +14,11 @@ from tests.driving import answering, request
 from tests.plugins.conftest import PLUGINS
 from tests.serving import dead_port, serve
 
-AUTH = {"name": "auth", "file": str(PLUGINS / "http_auth" / "rust.wasm"), "conf": {"upstream": "up"}}
+AUTH = {
+    "name": "auth",
+    "file": str(PLUGINS / "http_auth" / "rust.wasm"),
+    "conf": {"upstream": "up", "timeout_ms": 60_000},
+}
 FAULT = {
     "name": "fault",
     "file": str(PLUGINS / "fault_injection" / "c.wasm"),

@@ -19,7 +19,11 @@ sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="opentelemetry-sdk i
 in_memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="no SDK")
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-AUTH = {"name": "auth", "file": str(PLUGINS / "http_auth" / "rust.wasm"), "conf": {"upstream": "up"}}
+AUTH = {
+    "name": "auth",
+    "file": str(PLUGINS / "http_auth" / "rust.wasm"),
+    "conf": {"upstream": "up", "timeout_ms": 60_000},
+}
 FAULT = {"name": "fault", "file": str(PLUGINS / "fault_injection" / "c.wasm"), "conf": {"http_status": 418}}
 
 
@@ -101,7 +105,11 @@ async def test_failures(exported: Any) -> None:
 
 
 async def test_a_grpc_call_that_fails(exported: Any) -> None:
-    grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": {"upstream": "up"}}
+    grpc = {
+        "name": "grpc",
+        "file": str(PLUGINS / "grpc_auth" / "rust.wasm"),
+        "conf": {"upstream": "up", "timeout_ms": 60_000},
+    }
     with dead_port() as port:
         spans = await spans_of(exported, [grpc], request, upstreams={"up": f"http://127.0.0.1:{port}"})
     callout = spans["gRPC up"]
@@ -115,7 +123,7 @@ async def test_a_grpc_call_carries_the_trace_on_the_wire(exported: Any, stream: 
     grpc_server = pytest.importorskip("tests.grpc_server", reason="grpcio is not installed").grpc_server
 
     async with grpc_server() as server:
-        conf = {"upstream": "up", "stream": stream}
+        conf = {"upstream": "up", "stream": stream, "timeout_ms": 60_000}
         grpc = {"name": "grpc", "file": str(PLUGINS / "grpc_auth" / "rust.wasm"), "conf": conf}
         given = {"opentelemetry": True, "plugins": [grpc], "upstreams": {"up": server.url}}
         async with WasmMiddleware(answering(b"ok"), settings=given) as app:
