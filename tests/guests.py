@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from asgi_wasm.engines.null import PREFIX, GuestTrap, NullEngine, NullHost, decl
 from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.codecs.wire import Pairs, decode_pairs, encode_pairs
 from asgi_wasm.host.signatures import callbacks, hostcalls
+from tests.waiting import tasks
 
 WASM_HEAD = b"\0asm\1\0\0\0"
 CONTINUE, PAUSE = 0, 1
@@ -199,12 +199,12 @@ def serve_guests(wrap_guests: Wrap) -> Serve:
     async def serve(
         app: ASGIApp, *guests: Guest, lazily: bool = False, traps: bool = False, **settings: Any
     ) -> AsyncIterator[Any]:
-        before = asyncio.all_tasks()
+        before = tasks()
         middleware = wrap_guests(app, *guests, **settings)
         if not lazily:
             await middleware.start()
         yield middleware
-        left_over = asyncio.all_tasks() - before
+        left_over = tasks() - before
         await middleware.stop()
         assert left_over == set()
         # A VM that trapped hears nothing of its contexts' ends.

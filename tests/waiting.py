@@ -36,3 +36,11 @@ def _not_so(condition: Callable[[], object], seconds: float) -> str:
     code = condition.__code__
     line = linecache.getline(code.co_filename, code.co_firstlineno).strip()
     return f"not within {seconds:g} s: {line} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def tasks() -> set[asyncio.Task[object]]:
+    """The event loop's that are not over, but for those that the loop makes to close what the garbage collector found.
+
+    A middleware that an earlier test, or an earlier turn of this one, has dropped ends so, at any time.
+    """
+    return {task for task in asyncio.all_tasks() if type(task.get_coro()).__name__ != "async_generator_athrow"}

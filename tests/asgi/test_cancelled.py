@@ -15,6 +15,7 @@ from tests.asgi.acting import Resumer
 from tests.driving import answering, http_scope, until
 from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
 from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
+from tests.waiting import tasks
 
 
 @pytest.mark.parametrize("how", ["once", "twice", "by a scope"])
@@ -56,7 +57,7 @@ async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool
             with scope:
                 await app(http_scope(), receive, send)
 
-        before = asyncio.all_tasks()
+        before = tasks()
         task = asyncio.ensure_future(call())
         await until(lambda: sending.is_set() if resumed else reached)
         if how == "by a scope":
@@ -67,7 +68,7 @@ async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool
                 await asyncio.sleep(0)
                 task.cancel()
         await asyncio.wait([task])
-        assert asyncio.all_tasks() == before and sent == []
+        assert tasks() == before and sent == []
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["python", "kernel", "accelerator"])

@@ -12,6 +12,7 @@ from tests.asgi.acting import Resumer, passing, pausing
 from tests.driving import Connection, answering, http_scope, request, settled, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
 from tests.plugins.conftest import PLUGINS
+from tests.waiting import tasks
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
 WHOLE = {"type": "http.response.body", "body": b"ok", "more_body": False}
@@ -80,7 +81,7 @@ async def test_nothing_is_sent_after_a_cancellation(serve_guests: Serve, times: 
         connection.feed()
         await until(lambda: guest.created)
         await settled()
-        before = asyncio.all_tasks()
+        before = tasks()
         connection.gate.clear()
         resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
         await resumer.done()
@@ -89,7 +90,7 @@ async def test_nothing_is_sent_after_a_cancellation(serve_guests: Serve, times: 
             await asyncio.sleep(0)
         await asyncio.wait([connection.task])
         await settled()
-        assert not {task for task in asyncio.all_tasks() - before if not task.done()}
+        assert not {task for task in tasks() - before if not task.done()}
         connection.gate.set()
         await settled()
         assert connection.response.messages == []

@@ -12,6 +12,7 @@ from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import passing
 from tests.driving import Connection, Response, http_scope, request, settled
 from tests.guests import PAUSE, REQUEST_BODY, REQUEST_HEADERS, Api, Guest, Serve
+from tests.waiting import tasks
 
 LENGTH = b"content-length"
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
@@ -253,7 +254,7 @@ async def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serv
 
 async def test_a_look_ahead_that_is_cancelled_leaves_no_task(serve_guests: Serve) -> None:
     async with serve_guests(App(), Guest(on_request_body=passing)) as middleware:
-        before = asyncio.all_tasks()
+        before = tasks()
 
         async def receive() -> Message:
             await asyncio.sleep(3600)
@@ -269,4 +270,4 @@ async def test_a_look_ahead_that_is_cancelled_leaves_no_task(serve_guests: Serve
             task.cancel()
             await asyncio.wait([task])
             await settled()
-            assert asyncio.all_tasks() == before
+            assert tasks() == before

@@ -17,6 +17,7 @@ from tests.asgi.test_pieces import BODY, DEEDS, Counted
 from tests.driving import Headers, http_scope
 from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
 from tests.streams.virtual_loop import VirtualLoop
+from tests.waiting import tasks
 
 Reads = Callable[[Receive, Send], Awaitable[None]]
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]}
@@ -166,13 +167,13 @@ class Player:
         async def send(message: Message) -> None:
             self._seen.append(message)
 
-        tasks = asyncio.all_tasks()
+        before = tasks()
         scope = http_scope("POST", headers=case.head, http_version=case.version)
         try:
             await self._middleware(scope, receive, send)
         except (ValueError, OSError) as error:
             self._seen.append(repr(error))
-        assert asyncio.all_tasks() == tasks
+        assert tasks() == before
 
 
 def assert_same(script: str, *cases: Case, count: int = 2, probe: Path = PROBE) -> None:

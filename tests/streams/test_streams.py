@@ -19,6 +19,7 @@ from tests.guests import Wrap
 from tests.streams.plans import Plan, plans
 from tests.streams.playing import Playing, Seen
 from tests.streams.virtual_loop import VirtualLoop
+from tests.waiting import tasks
 
 RUNS = int(os.environ.get("ASGI_WASM_STREAMS") or "2000")
 PLUGINS = 3
@@ -38,9 +39,9 @@ class Stage:
     async def _play(self, plan: Plan) -> tuple[Seen, Seen]:
         bare = await self.playing.play(plan, self.playing.app)
         await asyncio.sleep(1)
-        before = asyncio.all_tasks()
+        before = tasks()
         seen = await self.playing.play(plan, self.middleware)
-        left = asyncio.all_tasks() - before
+        left = tasks() - before
         # Ticks of plugins that still wait for something.
         await asyncio.sleep(1)
         assert not left, f"tasks are left: {left}"
