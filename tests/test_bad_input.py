@@ -15,6 +15,7 @@ import wasmtime
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.errors import AsgiWasmError, PluginError
+from asgi_wasm.specs import FailurePolicy
 from tests.driving import Response, answering, request
 
 ENGINES = ["wasmtime"] + (["wasmer"] if find_spec("wasmer_compiler_cranelift") else [])
@@ -194,7 +195,7 @@ async def test_startup_fails_with_a_sentence(tmp_path: Path, engine: str, mistak
     assert re.search(words, text), text
 
 
-@pytest.mark.parametrize("policy", ["fail_closed", "fail_open", "fail_reload"])
+@pytest.mark.parametrize("policy", [policy.value for policy in FailurePolicy])
 @pytest.mark.parametrize("mistake", BAD)
 async def test_requests_have_the_plugins_policy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, mistake: str, policy: str

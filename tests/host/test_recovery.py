@@ -15,7 +15,7 @@ from asgi_wasm.specs import FailurePolicy, PluginSpec
 from tests.host.guest import World
 
 SECOND = 1_000_000_000
-FAIL_CLOSED, FAIL_OPEN, FAIL_RELOAD = FailurePolicy
+FAIL_CLOSED, FAIL_OPEN, FAIL_RELOAD = FailurePolicy.FAIL_CLOSED, FailurePolicy.FAIL_OPEN, FailurePolicy.FAIL_RELOAD
 
 
 class Clock:

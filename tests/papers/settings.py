@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from asgi_wasm import limits as bounds
 from asgi_wasm.settings import Limits, Metrics, Plugin, PluginLimits, Route, RoutePlugin, Settings, TagRule, Upstream
 from asgi_wasm.settings.models import Backoff
+from asgi_wasm.specs import FailurePolicy
 from tests.papers.blocks import SETTINGS, table
 
 SCHEMA = SETTINGS.with_name("schema.json")
@@ -34,7 +35,7 @@ TABLES: dict[str, tuple[tuple[str, type[BaseModel]], ...]] = {
 _TYPES = {
     "conf": "text, or anything that JSON can say",
     "vm_conf": "text, or anything that JSON can say",
-    "failure_policy": "`fail_closed`, `fail_open`, `fail_reload`",
+    "failure_policy": ", ".join(f"`{policy.value}`" for policy in FailurePolicy),
     "verify": "true, false or path",
     "metrics": "true, false or mapping",
     "uri": "text or list of texts",

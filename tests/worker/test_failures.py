@@ -10,10 +10,11 @@ import pytest
 from asgi_wasm import PluginStartError
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.specs import FailurePolicy
 from tests.driving import answering, request, until
 from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
 
-POLICIES = ["fail_closed", "fail_open", "fail_reload"]
+POLICIES = [policy.value for policy in FailurePolicy]
 # In a request's own callbacks, so that it is the one that gets the policy.
 IN_THE_REQUEST = [
     *(
