@@ -11,6 +11,7 @@ from statistics import median
 
 import pytest
 
+from asgi_wasm import WasmMiddleware
 from asgi_wasm.settings.limits import Limits
 from tests.soak.limits.__main__ import ALL
 from tests.soak.limits.case import Case, Seen, at_rest
@@ -29,10 +30,19 @@ async def kept(case: Case, times: int) -> float:
         for enough in (times, 2 * times, 3 * times, 4 * times):
             while case.seen.times < enough:
                 await case.ask(app, case.seen)
-            await at_rest(app)
-            gc.collect()
-            found.append(blocks())
+            found.append(await _most(case, app))
         return median(after - before for before, after in pairwise(found)) / times
+
+
+async def _most(case: Case, app: WasmMiddleware) -> int:
+    """What there is at most, of a few looks where VMs fail: now and then a look comes when most of one is gone."""
+    looks = []
+    for _ in range(4 if case.entry else 1):
+        await case.ask(app, case.seen)
+        await at_rest(app)
+        gc.collect()
+        looks.append(blocks())
+    return max(looks)
 
 
 @pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="this interpreter does not tell what it has")
@@ -42,15 +52,19 @@ def test_nothing_is_kept_of_what_is_refused(case: Case) -> None:
 
 
 @pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="this interpreter does not tell what it has")
-def test_what_is_kept_is_noticed() -> None:
+# Of a VM that is kept there is much; one more or less may be there at a look.
+@pytest.mark.parametrize(("name", "many"), [(ALL[0].name, 1), ("a trap", 20)])
+def test_what_is_kept_is_noticed(name: str, many: int) -> None:
+    case = next(case for case in ALL if case.name == name)
     things: list[object] = []
 
-    async def ask(app: object, seen: Seen) -> None:
-        await ALL[0].ask(app, ALL[0].seen)  # type: ignore[arg-type]
-        things.append(object())
+    async def ask(app: WasmMiddleware, seen: Seen) -> None:
+        # The plugin counts in its own.
+        await case.ask(app, case.seen)
+        things.extend(object() for _ in range(many))
         seen.times += 1
 
-    assert asyncio.run(kept(replace(ALL[0], ask=ask, seen=Seen()), TIMES)) > 0.5
+    assert asyncio.run(kept(replace(case, ask=ask, seen=Seen()), TIMES)) > 0.5
 
 
 def test_each_limit_has_its_case() -> None:
