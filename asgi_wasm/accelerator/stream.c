@@ -262,7 +262,7 @@ int show_response(Stream *s, PyObject **fields) {
 }
 
 /* What the last callback made of a piece, borrowed, where that is all that it did, and the head says nothing else; NULL
- * where that is for Python to judge (`pieces.send_after`, `Upload.hear_after`). */
+ * where that is for Python to judge (`pieces.send_after`, `NativeUpload.hear_after`). */
 static PyObject *changed_piece(const Stream *s, const filter *f, int which, PyObject *data) {
     const Kernel *k = f->kernel;
     if (!k->call || s->request || PyList_Size(f->effects) || !k->w->complex || k->w->recalled || k->w->verdict) return NULL;

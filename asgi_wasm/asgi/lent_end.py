@@ -97,3 +97,12 @@ class LentEnd(LentState):
         elif self.phase == REQUEST and step == CREATING:
             leaving.refuse(request, self.index)
         self.phase = IDLE
+
+    def _failed(self, error: BaseException) -> None:
+        """`fail`, of the callback that was the last. Raises an error that is not the guest's."""
+        try:
+            if not isinstance(error, EngineError):
+                raise error
+            self.fail(self.posts[self.index], error)
+        finally:
+            del error

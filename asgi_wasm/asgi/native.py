@@ -190,15 +190,6 @@ class NativeRequest(Lent):
             if then == _HAND_BACK:
                 self._leave_end()
 
-    def _failed(self, error: BaseException) -> None:
-        """Raises an error that is not the guest's."""
-        try:
-            if not isinstance(error, EngineError):
-                raise error
-            self.fail(self.posts[self.index], error)
-        finally:
-            del error
-
     def _leave_end(self) -> None:
         post = self.posts[self.index]
         self.leave_after_callback(post)
@@ -210,6 +201,17 @@ class NativeUpload(Upload, NativeRequest):
     """`Upload`, likewise."""
 
     __slots__ = ()
+
+    def hear_after(self, message: Message, error: BaseException | None) -> Message | None:
+        """`hear`, after the callback of ``index`` that was shown this and was not straight, or failed."""
+        self.odd, self.way = message, None
+        data, end = message.get("body", b""), not message.get("more_body", False)
+        if error is None:
+            changed = self._changed(data)
+            return None if changed is None else self._passed(message, end, self._show(changed, end, self.index))
+        self._failed(error)
+        self._stop(data)
+        return None
 
 
 def request_type(accelerator: Accelerator) -> type[NativeRequest]:

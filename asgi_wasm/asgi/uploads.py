@@ -247,22 +247,6 @@ class Upload(Lent):
         post.pieces.piece = b""
         return changed
 
-    def hear_after(self, message: Message, error: BaseException | None) -> Message | None:
-        """`hear`, after the callback of ``index`` that was shown this and was not straight, or failed."""
-        self.odd, self.way = message, None
-        data, end = message.get("body", b""), not message.get("more_body", False)
-        if error is None:
-            changed = self._changed(data)
-            return None if changed is None else self._passed(message, end, self._show(changed, end, self.index))
-        try:
-            if not isinstance(error, EngineError):
-                raise error
-            self.fail(self.posts[self.index], error)
-        finally:
-            del error
-        self._stop(data)
-        return None
-
     def _hear_odd(self, message: Message) -> Message | None:
         if message["type"] != "http.request":
             self.client_gone = message["type"] == "http.disconnect"

@@ -20,7 +20,7 @@ from asgi_wasm.engines.file_lock import file_lock
 from asgi_wasm.errors import InvalidModuleError
 from asgi_wasm.logs import get_logger
 
-__all__ = ["ModuleCache", "default_cache_dir", "new_file"]
+__all__ = ["ModuleCache", "default_cache_dir", "mark_used", "new_file"]
 
 logger = get_logger("asgi_wasm.engines")
 
@@ -124,6 +124,12 @@ def new_file(directory: Path, content: bytes) -> Iterator[str]:
         raise
 
 
+def mark_used(path: Path) -> None:
+    """So that `asgi-wasm cache --prune` knows that it is in use. In an image that may not be possible."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def _entry_name(engine: Engine, digest: str) -> str:
     key = hashlib.sha256(f"{engine.name}\0{engine.fingerprint}\0".encode())
     key.update(bytes.fromhex(digest))
@@ -160,9 +166,7 @@ def _load(engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
                 except InvalidModuleError as error:
                     problem = str(error)
                 else:
-                    # By which `asgi-wasm cache --prune` knows what is in use; in an image it may not be written.
-                    with contextlib.suppress(OSError):
-                        os.utime(entry)
+                    mark_used(entry)
                     return module
             if tell:
                 text = "compiled code in %s cannot be used, so the plugin is compiled again: %s"

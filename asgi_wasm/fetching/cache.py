@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from asgi_wasm.engines.cache import default_cache_dir, new_file
+from asgi_wasm.engines.cache import default_cache_dir, mark_used, new_file
 from asgi_wasm.engines.file_lock import file_lock
 from asgi_wasm.logs import get_logger
 
@@ -47,9 +47,7 @@ class FetchCache:
             self._tell("%s cannot be read, so it is fetched again: %s", path, error)
             return None
         if len(content) <= limit and sha256(content).hexdigest() == digest:
-            # By which `asgi-wasm cache --prune` knows what is in use; in an image it may not be written.
-            with contextlib.suppress(OSError):
-                os.utime(path)
+            mark_used(path)
             return content
         self._tell("%s is damaged, so it is fetched again", path)
         return None
