@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.testing import connection
 from asgi_wasm.testing.clock import settle as settled
 from asgi_wasm.testing.connection import Response
@@ -21,6 +21,7 @@ __all__ = [
     "Response",
     "answering",
     "http_scope",
+    "leave_at_once",
     "listening",
     "request",
     "run",
@@ -55,6 +56,22 @@ class Connection(connection.Connection):
     async def over(self, seconds: float = SECONDS) -> Response:
         """Wait for the app's end. Raises what it raises."""
         return await super().over(seconds)
+
+
+async def leave_at_once(app: ASGIApp) -> None:
+    """A request whose client goes before it is answered. Raises what the app raises, and when something is sent."""
+    incoming: Iterator[Message] = iter(
+        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        return next(incoming)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there")
+
+    await asyncio.wait_for(app(http_scope(), receive, send), SECONDS)
 
 
 async def request(

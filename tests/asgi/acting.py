@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.driving import settled, until
-from tests.guests import CONTINUE, PAUSE, Api
+from tests.guests import CONTINUE, PAUSE, RESPONSE, Api
 
 
 def passing(*_: Any) -> int:
@@ -36,6 +36,11 @@ class Resumer:
     def later(self, action: Any) -> None:
         """Do it in the next tick."""
         self.todo.append(action)
+
+    def holds(self, api: Api, context: int, *_: int) -> int:
+        """A callback that pauses; the next tick resumes its response."""
+        self.later(lambda late: (late.act_for(context), late.resume(RESPONSE)))
+        return PAUSE
 
     async def done(self) -> None:
         """Wait until it was done and whatever follows had its turn."""

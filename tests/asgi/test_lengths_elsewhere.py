@@ -66,15 +66,9 @@ async def test_the_end_comes_once(
     resumer = Resumer()
     reads_body = callbacks == ("on_response_body",)
 
-    def holds(api: Api, context: int, *_: int) -> int:
-        def lets_go(late: Api) -> None:
-            late.act_for(context)
-            late.resume(RESPONSE)
-
-        resumer.later(lets_go)
-        return PAUSE
-
-    own = dict.fromkeys(callbacks, passing) | ({"on_response_headers": holds} if held else {}) | resumer.callbacks
+    own = (
+        dict.fromkeys(callbacks, passing) | ({"on_response_headers": resumer.holds} if held else {}) | resumer.callbacks
+    )
     start = {**START, "status": int(head) if head.isdigit() else 200, **({"trailers": True} if trailers else {})}
     sends = [start, BODY if reads_body and piece in (FILE, COPY) else piece, *([TRAILERS] if trailers else [])]
 
@@ -113,17 +107,9 @@ async def test_what_an_app_sends_after_its_end_passes_no_plugin_by(serve_guests:
     """What is held goes out first; then the server is to judge."""
     resumer = Resumer()
 
-    def holds(api: Api, context: int, *_: int) -> int:
-        def lets_go(late: Api) -> None:
-            late.act_for(context)
-            late.resume(RESPONSE)
-
-        resumer.later(lets_go)
-        return PAUSE
-
     async def main() -> StrictServer:
         server = StrictServer()
-        guest = Guest(**{"on_response_body": passing, held: holds}, **resumer.callbacks)
+        guest = Guest(**{"on_response_body": passing, held: resumer.holds}, **resumer.callbacks)
         async with serve_guests(recording([], START, BODY, {**BODY, "more_body": True}), guest) as middleware:
             with pytest.raises(AssertionError, match="body out of place"):
                 await middleware(http_scope(), server.receive, server.send)

@@ -11,6 +11,7 @@ import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
+from tests.asgi.sockets import Leaving
 from tests.asgi.test_websocket import DENIAL, Socket, accepting, denying
 from tests.driving import settled, until
 from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
@@ -331,27 +332,14 @@ async def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) ->
 async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, path: str) -> None:
     """A server that closes a connection when nobody refers to it does so at once, not when garbage is collected."""
 
-    class Connection:
-        def __init__(self) -> None:
-            self.messages: list[Message] = [{"type": "websocket.connect"}]
-
-        async def receive(self) -> Message:
-            if self.messages:
-                return self.messages.pop()
-            await asyncio.sleep(0.01)
-            return {"type": "websocket.disconnect", "code": 1006}
-
-        async def send(self, message: Message) -> None:
-            pass
-
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
         if scope["path"] == "/raises":
             raise ValueError("on purpose")
 
-    async def one(middleware: ASGIApp) -> weakref.ref[Connection]:
-        connection = Connection()
+    async def one(middleware: ASGIApp) -> weakref.ref[Leaving]:
+        connection = Leaving()
         scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "scheme": "ws"}
         try:
             await middleware(scope, connection.receive, connection.send)

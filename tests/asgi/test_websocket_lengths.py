@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.asgi.sockets import ACCEPT, BODY, CLOSE, START, resuming
+from tests.asgi.sockets import ACCEPT, BODY, CLOSE, START, Leaving, resuming
 from tests.asgi.test_websocket import DENIAL, Socket, denying
 from tests.asgi.test_websocket_answers import Strict
 from tests.driving import until
@@ -115,19 +115,6 @@ async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed
     "way", ["denied by a plugin", "denied by the app", "closed", "held and left", "refused target"]
 )
 async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: str) -> None:
-    class Connection:
-        def __init__(self) -> None:
-            self.messages: list[Message] = [{"type": "websocket.connect"}]
-
-        async def receive(self) -> Message:
-            if self.messages:
-                return self.messages.pop()
-            await asyncio.sleep(0.01)
-            return {"type": "websocket.disconnect", "code": 1006}
-
-        async def send(self, message: Message) -> None:
-            pass
-
     def on_request_headers(api: Api, *_: int) -> int:
         if way == "denied by a plugin":
             api.reply(403, b"no")
@@ -141,8 +128,8 @@ async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve,
         for message in {"denied by the app": [START, BODY], "closed": [CLOSE]}.get(way, [ACCEPT]):
             await send({**message})
 
-    async def one(middleware: ASGIApp) -> weakref.ref[Connection]:
-        connection = Connection()
+    async def one(middleware: ASGIApp) -> weakref.ref[Leaving]:
+        connection = Leaving()
         scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "scheme": "ws", **DENIAL}
         await middleware(scope, connection.receive, connection.send)
         return weakref.ref(connection)

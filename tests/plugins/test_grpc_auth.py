@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from asgi_wasm import WasmMiddleware
-from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import Response, answering, http_scope, request, until
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from tests.driving import Response, answering, leave_at_once, request, until
 from tests.grpc_server import Server, grpc_server
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
@@ -165,18 +165,8 @@ async def test_many_at_once_do_not_wait_for_one_another() -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
 async def test_client_gone_before_the_answer(caplog: pytest.LogCaptureFixture, stream: bool) -> None:
-    async def receive() -> Message:
-        await asyncio.sleep(0)
-        return next(incoming)
-
-    async def send(message: Message) -> None:
-        raise AssertionError("nobody is there")
-
-    incoming: Iterator[Message] = iter(
-        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-    )
     async with grpc_server() as server, guarded(server.url, method="Silent", stream=stream) as middleware:
-        await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
+        await leave_at_once(middleware)
         server.go.set()
         # The answer finds no stream any more, and the VM lives on.
         assert (await request(middleware)).body == b"app"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from asgi_wasm import WasmMiddleware
-from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.driving import answering, http_scope, request, until
+from asgi_wasm.asgi.types import Receive, Scope, Send
+from tests.driving import answering, leave_at_once, request, until
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 from tests.upstreams import raw, upstream
@@ -125,18 +125,8 @@ async def test_many_at_once_do_not_wait_for_one_another() -> None:
 
 async def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytest.LogCaptureFixture) -> None:
 
-    async def receive() -> Message:
-        await asyncio.sleep(0)
-        return next(incoming)
-
-    async def send(message: Message) -> None:
-        raise AssertionError("nobody is there")
-
-    incoming: Iterator[Message] = iter(
-        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
-    )
     async with upstream(lambda *_: OK) as port, guarded(port) as middleware:
-        await asyncio.wait_for(middleware(http_scope(), receive, send), 60)
+        await leave_at_once(middleware)
         # The answer finds no stream any more, and the VM lives on.
         assert (await request(middleware)).body == b"app"
     assert "VM failed" not in caplog.text
