@@ -8,11 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import httpx
+
+from tests.waiting import SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 120.0
@@ -77,7 +82,8 @@ def dead_port() -> Iterator[int]:
 def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Server]:
     """Run ``uvicorn app`` and stop it afterwards. Raises RuntimeError, with its output, when it does not come up."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *arguments]
+    patience = PATIENT_WITH_WORKERS if "--workers" in arguments else ()
+    command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *patience, *arguments]
     with launch(command, port, env=env, cwd=cwd) as server:
         yield server
 
@@ -107,6 +113,35 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+# Of uvicorn's: without it, a worker that a busy machine leaves standing for 5 s is killed.
+PATIENT_WITH_WORKERS = ("--timeout-worker-healthcheck", f"{SECONDS:.0f}")
+
+
+def ask_until_all_workers_answer(
+    url: str,
+    workers: int,
+    who: Callable[[httpx.Response], str],
+    headers: Callable[[], Mapping[str, str]] = dict,
+    told: Callable[[], object] = lambda: "",
+) -> Counter[str]:
+    """Requests, each on a connection of its own, until that many workers have answered: how many each answered.
+
+    A server accepts as soon as its first worker does, and any number of requests can be over before there is another.
+    """
+    answered: Counter[str] = Counter()
+
+    def all_have() -> bool:
+        try:
+            response = httpx.get(url, headers={**headers(), "connection": "close"}, trust_env=False)
+        except httpx.ConnectError:
+            return False
+        answered[who(response)] += 1
+        return len(answered) == workers
+
+    wait_until(all_have, lambda: f"{dict(answered)} answered\n{told()}")
+    return answered
 
 
 def listens(port: int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serving import free_port, serve
+from tests.serving import ask_until_all_workers_answer, free_port, serve
 
 APP = """
 async def app(scope, receive, send):
@@ -35,6 +35,40 @@ def test_serves_and_stops(tmp_path: Path) -> None:
 def test_server_that_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="Could not import module"), serve("absent:app", cwd=tmp_path):
         pass
+
+
+# The first worker answers; the second is not up before that one has answered twenty times.
+LATE = """
+import asyncio, os
+from pathlib import Path
+
+asked = 0
+
+async def app(scope, receive, send):
+    global asked
+    if scope["type"] == "lifespan":
+        await receive()
+        try:
+            Path("first").touch(exist_ok=False)
+        except FileExistsError:
+            while not Path("asked").exists():
+                await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        return await send({"type": "lifespan.shutdown.complete"})
+    asked += 1
+    if asked == 20:
+        Path("asked").touch()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+"""
+
+
+def test_asks_until_a_late_worker_has_answered(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    with serve("late:app", "--workers", "2", cwd=tmp_path) as server:
+        answered = ask_until_all_workers_answer(server.url, 2, lambda answer: answer.text, told=server.log)
+    assert len(answered) == 2 and sum(answered.values()) > 20
 
 
 TALKING = """

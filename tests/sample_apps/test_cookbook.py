@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from starlette.routing import Route
 
 from asgi_wasm import WasmMiddleware
 from tests.extras import LMDB_MISSING, why_not
-from tests.serving import ROOT, dead_port, free_port, launch, serve
+from tests.serving import ROOT, ask_until_all_workers_answer, dead_port, free_port, launch, serve
 
 PAPER = (ROOT / "sample_apps" / "COOKBOOK.md").read_text("utf-8")
 KEY = "a key of at least thirty-two bytes"
@@ -140,12 +141,8 @@ def test_rate_over_workers(tmp_path: Path) -> None:
     # Each connection may go to another worker.
     no_keep_alive = {"x-api-key": "mine", "connection": "close"}
     with serve("main:app", "--workers", "2", cwd=tmp_path) as server, httpx.Client(base_url=server.url) as http:
-        workers: set[int] = set()
-        for number in range(500):
-            workers.add(http.get("/", headers={**no_keep_alive, "x-api-key": f"other {number}"}).json())
-            if len(workers) == 2:
-                break
-        assert len(workers) == 2
+        others = ({"x-api-key": f"other {number}"} for number in count())
+        ask_until_all_workers_answer(server.url, 2, lambda answer: answer.text, lambda: next(others), server.log)
         with ThreadPoolExecutor(8) as pool:
             answers = [*pool.map(lambda _: http.get("/", headers=no_keep_alive), range(60))]
         assert sorted(answer.status_code for answer in answers) == [200] * 5 + [429] * 55

@@ -21,12 +21,11 @@ from asgiref.testing import ApplicationCommunicator
 
 from asgi_wasm import WasmMiddleware
 from tests.driving import answering, http_scope
-from tests.serving import free_port
+from tests.serving import PATIENT_WITH_WORKERS, ask_until_all_workers_answer, free_port
 from tests.waiting import SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "plugins/headers/rust.wasm"
-WORKERS = 2
 
 APP = f"""
 import logging, os
@@ -54,7 +53,7 @@ app = WasmMiddleware(app, plugins=[{{"name": "headers", "file": "{HEADERS}", "co
 """
 
 SERVERS = {
-    "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "PORT", "--workers", "2", "APP"],
+    "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "PORT", *PATIENT_WITH_WORKERS, "--workers", "2", "APP"],
     "hypercorn": ["hypercorn", "--bind", "127.0.0.1:PORT", "--workers", "2", "APP"],
     "gunicorn": ["gunicorn", "--bind", "127.0.0.1:PORT", "--workers", "2", "-k", "uvicorn_worker.UvicornWorker", "APP"],
     "gunicorn --preload": [
@@ -93,26 +92,17 @@ def served(
                 process.wait()
 
 
-def workers_that_answer(port: int, log: Path) -> set[str]:
-    """Their process ids, when all have; each answer has the plugin's header."""
-    deadline = time.monotonic() + SECONDS
-    seen: set[str] = set()
-    while len(seen) < WORKERS:
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            response = httpx.get(f"http://127.0.0.1:{port}/", timeout=SECONDS)
-        except httpx.TransportError:
-            time.sleep(0.05)
-            continue
-        assert (response.status_code, response.headers["x-plugin"]) == (200, "1")
-        seen.add(response.headers["x-process"])
-    return seen
+def told_by(response: httpx.Response) -> str:
+    """The worker's process id; each answer has the plugin's header."""
+    assert (response.status_code, response.headers["x-plugin"]) == (200, "1")
+    process: str = response.headers["x-process"]
+    return process
 
 
 @pytest.mark.parametrize("server", list(SERVERS))
 def test_workers_of_a_server(server: str, tmp_path: Path) -> None:
     with served(server, tmp_path) as (port, process, log):
-        assert len(workers_that_answer(port, log)) == WORKERS
+        ask_until_all_workers_answer(f"http://127.0.0.1:{port}", 2, told_by, told=log.read_text)
         process.send_signal(signal.SIGTERM)
         process.wait(SECONDS)
     assert "Traceback" not in log.read_text()

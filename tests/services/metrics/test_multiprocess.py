@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 
 from tests.services.metrics import scraping
 from tests.services.metrics.scraping import Scrape
-from tests.serving import Server, serve
+from tests.serving import Server, ask_until_all_workers_answer, serve
 from tests.waiting import SECONDS, wait_until
 
 PAGE = 65536
@@ -43,24 +42,8 @@ def scrape(server: Server) -> Scrape:
     return Scrape(response.text)
 
 
-def ask(server: Server) -> int:
-    """One request on a connection of its own; which process answered."""
-    response = httpx.get(f"{server.url}/", trust_env=False, timeout=SECONDS, headers={"connection": "close"})
-    return int(response.raise_for_status().text)
-
-
-def ask_until(server: Server, workers: int) -> Counter[int]:
-    """Requests until that many workers have answered: how many each answered."""
-    answered: Counter[int] = Counter()
-    for _ in range(2000):
-        answered[ask(server)] += 1
-        if len(answered) == workers:
-            return answered
-    raise AssertionError(f"only {dict(answered)} answered\n{server.log()}")
-
-
 def test_workers_sum_up_and_a_killed_one_leaves_its_counts(server: Server, directory: Path) -> None:
-    answered = ask_until(server, 2)
+    answered = ask_until_all_workers_answer(f"{server.url}/", 2, lambda answer: answer.text, told=server.log)
     total = sum(answered.values())
     wait_until(lambda: scrape(server).get("c_in_flight", plugin="counter") == 0)
     found = scrape(server)
@@ -73,7 +56,7 @@ def test_workers_sum_up_and_a_killed_one_leaves_its_counts(server: Server, direc
     assert memory is not None and memory >= 2 * PAGE and memory % PAGE == 0
     assert found.get("asgi_wasm_vm_starts_total", plugin="counter") == 2
 
-    killed = next(iter(answered))
+    killed = int(next(iter(answered)))
     os.kill(killed, signal.SIGKILL)
     # uvicorn starts another worker; what the killed one counted stays, and what it held is gone.
     wait_until(lambda: scrape(server).get("asgi_wasm_vm_starts_total", plugin="counter") == 3)
