@@ -21,7 +21,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 
 from asgi_wasm.services.callouts.connector import Connection
-from asgi_wasm.services.callouts.http2_fields import fill, sent_headers
+from asgi_wasm.services.callouts.http2_fields import Stream, fill, sent_headers
 from asgi_wasm.services.callouts.http2_frames import GOAWAY, BrokenFramesError, Frames, PlainEncoder
 from asgi_wasm.services.callouts.messages import (
     Answer,
@@ -47,19 +47,6 @@ _HIGH_WATER = 256 * 1024
 _TURN_FRAMES = 16
 
 
-class _Stream:
-    """One call."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: CalloutError) -> None:
-        """End it, unless it has ended."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
 class Http2Connection(Connection):
     """For as many calls at once as `has_room`. To be made by `create_connection`, then `wait_until_ready`."""
 
@@ -77,10 +64,10 @@ class Http2Connection(Connection):
         )
         self._h2.encoder = PlainEncoder()
         self._transport: asyncio.Transport | None = None
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._max_streams = _MAX_STREAMS
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Set when more of a request's body may be sent.
+        # Set when more of a request's body, or another call, may be sent.
         self._room = asyncio.Event()
         self._unparsed = Frames()
         self._is_reading = True
@@ -148,6 +135,16 @@ class Http2Connection(Connection):
         """Whether it never has room again."""
         return self._transport is None or self._lost is not None or self._goes_away
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it has never had a call."""
+        return not self._h2.highest_outbound_stream_id
+
+    async def wait_for_room(self) -> None:
+        """Wait until it may have room, or is over."""
+        self._room.clear()
+        await self._room.wait()
+
     async def wait_until_ready(self) -> None:
         """Wait until the server has said how many calls it allows. Raises `CalloutError`."""
         await self._ready
@@ -155,7 +152,7 @@ class Http2Connection(Connection):
     async def exchange(self, request: Request, answer: Answer) -> None:
         """Send it, and fill ``answer``. Raises `CalloutError`. Whatever ends it early ends this one call."""
         stream_id = self._h2.get_next_available_stream_id()
-        self._streams[stream_id] = stream = _Stream(answer)
+        self._streams[stream_id] = stream = Stream(answer)
         try:
             self._h2.send_headers(stream_id, sent_headers(request), end_stream=not request.body)
             self._flush()
@@ -168,15 +165,14 @@ class Http2Connection(Connection):
             del stream
             self._forget(stream_id)
 
-    async def _send_body(self, stream_id: int, stream: _Stream, body: bytes) -> None:
+    async def _send_body(self, stream_id: int, stream: Stream, body: bytes) -> None:
         sent = 0
         while sent < len(body) and not stream.done.done():
             size = min(
                 self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size, len(body) - sent
             )
             if size <= 0 or self._is_blocked:
-                self._room.clear()
-                await self._room.wait()
+                await self.wait_for_room()
                 continue
             self._h2.send_data(stream_id, body[sent : sent + size], end_stream=sent + size == len(body))
             sent += size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import cast
 
@@ -16,13 +17,33 @@ from h2.events import (
 )
 
 from asgi_wasm.http_syntax import FIELD_VALUE, TOKEN
-from asgi_wasm.services.callouts.messages import MAX_FIELDS, Answer, Request, StreamResetError, UpstreamProtocolError
+from asgi_wasm.services.callouts.messages import (
+    MAX_FIELDS,
+    Answer,
+    CalloutError,
+    Request,
+    StreamResetError,
+    UpstreamProtocolError,
+)
 
 _STATUS = re.compile(rb"[2-9][0-9][0-9]")
 _TOKEN = re.compile(TOKEN.encode())
 _VALUE = re.compile(FIELD_VALUE.encode())
 # What belongs to a connection of HTTP/1: an answer that has it is malformed (RFC 9113 8.2.2), as Envoy's codec has it.
 _OF_CONNECTIONS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+
+
+class Stream:
+    """One call."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: CalloutError) -> None:
+        """End it, unless it has ended."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 def fill(answer: Answer, event: Event) -> bool:

@@ -9,7 +9,7 @@ from asgi_wasm.services.callouts.connector import CONNECT_TIMEOUT, Connection, C
 from asgi_wasm.services.callouts.deadline import Deadline
 from asgi_wasm.services.callouts.http1 import Http1Connection
 from asgi_wasm.services.callouts.http2 import Http2Connection
-from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectTimeoutError, Request
+from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectionLostError, ConnectTimeoutError, Request
 from asgi_wasm.services.callouts.pool import IDLE_SECONDS, SWEEP_SECONDS, Pool
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.waits import wait
@@ -48,7 +48,7 @@ class SharedPool:
         self._http1 = http1
         self._turns = turns
         self._shared: list[Http2Connection] = []
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: asyncio.Task[Http2Connection | None] | None = None
         self._http1_until = 0.0
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -64,26 +64,38 @@ class SharedPool:
             for connection in self._shared:
                 if connection.has_room:
                     return connection
-            task = self._connecting
-            if task is None:
-                task = self._connecting = loop.create_task(self._connect())
-                task.add_done_callback(self._connected)
-            await wait([task])
-            error = None if task.cancelled() else task.exception()
-            if isinstance(error, CalloutError):
-                # One of its own for each call: a traceback grows where an exception is raised twice.
-                raise type(error)(*error.args)
-            if error is not None:
-                raise error
+            # One that has nothing to do and no room: on another, the server would take no call either.
+            found = next((each for each in self._shared if each.is_idle and not each.is_over), None)
+            if found is None:
+                found = await self._made()
+            else:
+                await found.wait_for_room()
+            if found is not None and found.is_over and found.is_unused:
+                # Nor would it on the next.
+                raise ConnectionLostError("the upstream ended the connection before a call")
         return None
 
-    def _connected(self, task: asyncio.Task[None]) -> None:
+    async def _made(self) -> Http2Connection | None:
+        """A new connection, for all that ask meanwhile. Raises `CalloutError`."""
+        task = self._connecting
+        if task is None:
+            task = self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            task.add_done_callback(self._connected)
+        await wait([task])
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, CalloutError):
+            # One of its own for each call: a traceback grows where an exception is raised twice.
+            raise type(error)(*error.args)
+        return task.result()
+
+    def _connected(self, task: asyncio.Task[Http2Connection | None]) -> None:
         self._connecting = None
         if not task.cancelled():
             # Its failure is those calls' that wait; perhaps none does any more.
             task.exception()
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Http2Connection | None:
+        """None where the server speaks HTTP/1.1. Raises `CalloutError`."""
         loop = asyncio.get_running_loop()
         self._shared = [connection for connection in self._shared if not connection.is_over]
         negotiated = await self._connector.connect(lambda: _Negotiating(self._turns))
@@ -91,20 +103,22 @@ class SharedPool:
         if isinstance(chosen, Http1Connection):
             self._http1_until = loop.time() + _HTTP1_SECONDS
             self._http1.add(chosen)
-        elif chosen is not None:
-            try:
-                with Deadline(CONNECT_TIMEOUT):
-                    await chosen.wait_until_ready()
-            except asyncio.TimeoutError:
-                chosen.abort()
-                raise ConnectTimeoutError(f"no settings of HTTP/2 within {CONNECT_TIMEOUT:g} s") from None
-            except BaseException:
-                chosen.abort()
-                raise
-            chosen.idle_since = loop.time()
-            self._shared.append(chosen)
-            if self._sweeping is None:
-                self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+            return None
+        assert chosen is not None
+        try:
+            with Deadline(CONNECT_TIMEOUT):
+                await chosen.wait_until_ready()
+        except asyncio.TimeoutError:
+            chosen.abort()
+            raise ConnectTimeoutError(f"no settings of HTTP/2 within {CONNECT_TIMEOUT:g} s") from None
+        except BaseException:
+            chosen.abort()
+            raise
+        chosen.idle_since = loop.time()
+        self._shared.append(chosen)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+        return chosen
 
     def _sweep(self) -> None:
         """Close what has been idle for too long."""

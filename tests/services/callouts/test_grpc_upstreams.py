@@ -8,12 +8,12 @@ import logging
 import platform
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
 from h2.connection import H2Connection
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import Frame, GoAwayFrame, SettingsFrame
 
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
@@ -29,7 +29,7 @@ from asgi_wasm.services.callouts.grpc.conversation import Conversation
 from asgi_wasm.services.callouts.grpc.fields import request_fields
 from asgi_wasm.specs import UpstreamSpec
 from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
-from tests.driving import settled, until
+from tests.driving import listening, settled, until
 from tests.host.grpc_guest import Guest, carried_out_by
 from tests.serving import free_port
 
@@ -181,6 +181,35 @@ async def test_a_server_that_takes_no_stream_is_not_connected_to_again_and_again
         assert await setup.ended(setup.call("ok", 300)) == ("close", 14)
         assert await setup.ended(setup.call("ok", 300)) == ("close", 14)
         assert setup.server.connections <= 2
+
+
+@pytest.mark.parametrize("first", [SettingsFrame(0), GoAwayFrame(0, last_stream_id=2**31 - 1)], ids=["gone", "goodbye"])
+async def test_a_connection_that_ends_before_it_carried_a_call_is_no_reason_for_another(
+    monkeypatch: pytest.MonkeyPatch, first: Frame
+) -> None:
+    """As where the event loop is busy while the connection is made."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(first.serialize())
+        if isinstance(first, SettingsFrame):
+            writer.close()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    serve_soon = Channel._serve_soon
+
+    def serve_late(channel: Channel) -> None:
+        asyncio.get_running_loop().call_later(0.02, serve_soon, channel)
+
+    monkeypatch.setattr(Channel, "_serve_soon", serve_late)
+    async with listening(serve) as port, running(f"http://127.0.0.1:{port}") as setup:
+        tokens = [setup.call("ok", 0), setup.stream("ok")]
+        assert {await setup.ended(token) for token in tokens} == {("close", 14)}
+        assert connections == 1
 
 
 async def test_goodbye_lets_calls_end_and_the_next_goes_elsewhere() -> None:

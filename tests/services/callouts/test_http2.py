@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from asgi_wasm.services.callouts.connector import Connector
 from asgi_wasm.services.callouts.http2 import _TURN_FRAMES
@@ -427,3 +429,60 @@ async def test_frames_between_the_pieces_of_long_answers_are_no_flood(monkeypatc
         assert await server.get() == b"x" * 100
         assert await server.get(body=b"y" * 300_000) == b"x" * 100
         assert len(server.connections) == 1
+
+
+_SETTINGS, _TAKES_NONE = bytes(SettingsFrame(0).serialize()), bytes(SettingsFrame(0, settings={3: 0}).serialize())
+_GOODBYE = bytes(GoAwayFrame(0, last_stream_id=0).serialize())
+_GOODBYE_LATER = bytes(GoAwayFrame(0, last_stream_id=2**31 - 1).serialize())
+
+
+@pytest.mark.parametrize(
+    ("first", "hangs_up"),
+    [
+        (_SETTINGS + _GOODBYE, False),
+        (_SETTINGS + _GOODBYE_LATER, False),
+        (_SETTINGS + _GOODBYE, True),
+        (_SETTINGS, True),
+        (_TAKES_NONE, True),
+    ],
+    ids=["goodbye", "goodbye-later", "goodbye-and-gone", "gone", "no-calls-and-gone"],
+)
+async def test_a_server_that_ends_each_connection_before_a_call_is_not_connected_to_again_and_again(
+    first: bytes, hangs_up: bool
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(first)
+        if not hangs_up:
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+
+    async with listening(serve) as port:
+        shared = pool(port)
+        answers = await asyncio.gather(*(call(shared) for _ in range(5)), return_exceptions=True)
+        assert {type(each) for each in answers} == {ConnectionLostError}
+        # What was begun may be lost before the others are sent.
+        assert connections <= 5
+        await shared.close()
+
+
+async def test_a_server_that_takes_no_call_is_waited_for() -> None:
+    def serve(served: Served, stream: int, path: bytes) -> None:
+        served.answer(stream)
+
+    async with Server(serve, max_streams=0) as server:
+        asked = [asyncio.ensure_future(server.get()) for _ in range(5)]
+        await until(lambda: server.connections)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        asked[0].cancel()
+        assert len(server.connections) == 1
+        server.connections[0].h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+        server.connections[0].flush()
+        assert await asyncio.gather(*asked[1:]) == [b"ok"] * 4
+        # Two at a time: for the others there was another connection.
+        assert len(server.connections) <= 2

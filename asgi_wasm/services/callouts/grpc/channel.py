@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Seconds that connections may take to be gone at the server's stop.
 _CLOSE_SECONDS = 1.0
+_ENDED_UNUSED = "the connection ended before it carried a call"
 
 logger = get_logger("asgi_wasm.host")
 
@@ -99,13 +100,17 @@ class Channel:
                 self._connections.append(connection)
                 self._serve_soon()
                 return
-            told, reason = "the connection ended at once", grpc_status.TERMINATED
+            told, reason = _ENDED_UNUSED, grpc_status.TERMINATED
         finally:
             self._connecting = None
+        self._fail(told, reason)
+
+    def _fail(self, told: str, reason: bytes) -> None:
+        """Nobody who waits is carried."""
         where = address(self._upstream.url)
         logger.info("gRPC upstream %r: failed to connect to %s: %s", self._upstream.name, where, told)
         waiting, self._waiting = self._waiting, {}
-        run_in_slices(_fail(waiting, reason))
+        run_in_slices(_break_off(waiting, reason))
 
     async def _dial(self) -> Connection:
         # On threads, because that takes a tenth of a second the first time.
@@ -125,6 +130,9 @@ class Channel:
     def _on_lost(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
+            if connection.is_unused and self._waiting:
+                # The server would end the next one too.
+                self._fail(_ENDED_UNUSED, grpc_status.TERMINATED)
         self._serve_soon()
 
     async def close(self) -> None:
@@ -142,7 +150,7 @@ class Channel:
             await wait([connection.lost for connection in connections], timeout=_CLOSE_SECONDS)
 
 
-def _fail(conversations: dict[Conversation, float | None], reason: bytes) -> Iterator[None]:
+def _break_off(conversations: dict[Conversation, float | None], reason: bytes) -> Iterator[None]:
     for conversation in list(conversations):
         conversation.carrier = None
         conversation.break_off(reason, "connection_failure")

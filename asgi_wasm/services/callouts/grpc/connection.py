@@ -118,6 +118,11 @@ class Connection(connector.Connection):
         """Whether it carries nothing."""
         return not self._streams
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether it has never carried anything."""
+        return not self._h2.highest_outbound_stream_id
+
     def open(self, conversation: Conversation, fields: list[HeaderTuple]) -> None:
         """Begin a stream; there must be `room`."""
         conversation.carrier = None
