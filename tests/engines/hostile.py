@@ -5,16 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import wasmtime
+from tests.engines.wat import wasm
 
 HEADER = b"\0asm\1\0\0\0"
 # As section ids.
 TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = range(1, 12)
 BLOCK, LOOP, END, EMPTY = b"\x02", b"\x03", b"\x0b", b"\x40"
-
-
-def wat(text: str) -> bytes:
-    return bytes(wasmtime.wat2wasm(text))
 
 
 def leb(number: int) -> bytes:
@@ -77,77 +73,77 @@ MODULES: dict[str, bytes] = {
     ),
     "a jump to more than there are bytes": with_body(b"\x41\0\x0e" + leb(0xFFFFFFF0)),
     # The start section.
-    "a start that traps": wat("(module (func $f unreachable) (start $f))"),
-    "a start that loops": wat("(module (func $f (loop $l (br $l))) (start $f))"),
-    "a start that recurses": wat("(module (func $f (call $f)) (start $f))"),
-    "a start that throws": wat("(module (tag $t) (func $f (throw $t)) (start $f))"),
-    "a start that takes all memory": wat(
+    "a start that traps": wasm("(module (func $f unreachable) (start $f))"),
+    "a start that loops": wasm("(module (func $f (loop $l (br $l))) (start $f))"),
+    "a start that recurses": wasm("(module (func $f (call $f)) (start $f))"),
+    "a start that throws": wasm("(module (tag $t) (func $f (throw $t)) (start $f))"),
+    "a start that takes all memory": wasm(
         "(module (memory 1) (start $f)"
         " (func $f (loop $l (br_if $l (i32.ne (memory.grow (i32.const 64)) (i32.const -1))))))"
     ),
     # Space.
-    "a memory beyond its limit": wat('(module (memory (export "memory") 65536))'),
-    "a memory that grows": wat(
+    "a memory beyond its limit": wasm('(module (memory (export "memory") 65536))'),
+    "a memory that grows": wasm(
         '(module (memory (export "memory") 1) (func (export "f") (result i32) (memory.grow (i32.const 60000))))'
     ),
-    "a hundred memories": wat("(module" + " (memory 1)" * 100 + ")"),
-    "a hundred million table elements": wat("(module (table 100000000 funcref))"),
-    "a table that grows": wat(
+    "a hundred memories": wasm("(module" + " (memory 1)" * 100 + ")"),
+    "a hundred million table elements": wasm("(module (table 100000000 funcref))"),
+    "a table that grows": wasm(
         "(module (table $t 1 externref)"
         ' (func (export "f") (result i32) (table.grow $t (ref.null extern) (i32.const 100000000))))'
     ),
-    "a hundred tables": wat("(module" + " (table 1000000 funcref)" * 100 + ")"),
-    "data beyond memory": wat('(module (memory 1) (data (i32.const 65535) "abc"))'),
-    "elements beyond a table": wat("(module (table 1 funcref) (func $f) (elem (i32.const 7) $f $f))"),
+    "a hundred tables": wasm("(module" + " (table 1000000 funcref)" * 100 + ")"),
+    "data beyond memory": wasm('(module (memory 1) (data (i32.const 65535) "abc"))'),
+    "elements beyond a table": wasm("(module (table 1 funcref) (func $f) (elem (i32.const 7) $f $f))"),
     # Proposals that a plugin may not have, or may.
-    "memory64": wat('(module (memory (export "memory") i64 1))'),
-    "table64": wat("(module (table i64 1 funcref))"),
-    "shared memory": wat('(module (memory (export "memory") 1 60000 shared))'),
-    "multi-memory": wat(
+    "memory64": wasm('(module (memory (export "memory") i64 1))'),
+    "table64": wasm("(module (table i64 1 funcref))"),
+    "shared memory": wasm('(module (memory (export "memory") 1 60000 shared))'),
+    "multi-memory": wasm(
         '(module (memory (export "memory") 1) (memory $b 1) (func (export "f") (drop (memory.grow $b (i32.const 1)))))'
     ),
-    "atomics": wat(
+    "atomics": wasm(
         '(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.atomic.load (i32.const 0))))'
     ),
-    "a wait for a shared memory": wat(
+    "a wait for a shared memory": wasm(
         '(module (memory (export "memory") 1 1 shared)'
         ' (func (export "f") (result i32) (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1))))'
     ),
-    "an exception that nobody catches": wat(
+    "an exception that nobody catches": wasm(
         '(module (tag $t (param i32)) (func (export "f") (throw $t (i32.const 1))))'
     ),
-    "an exception that is caught": wat(
+    "an exception that is caught": wasm(
         '(module (tag $t (param i32)) (func (export "f") (result i32)'
         " (block $h (result i32) (try_table (catch $t $h) (throw $t (i32.const 7))) (i32.const 1))))"
     ),
-    "exceptions without end": wat(
+    "exceptions without end": wasm(
         '(module (tag $t (param i32)) (func (export "f") (loop $l'
         " (drop (block $h (result i32) (try_table (catch $t $h) (throw $t (i32.const 7))) (i32.const 1))) (br $l))))"
     ),
-    "an imported tag": wat('(module (import "e" "t" (tag (param i32))))'),
-    "exports of odd types": wat(
+    "an imported tag": wasm('(module (import "e" "t" (tag (param i32))))'),
+    "exports of odd types": wasm(
         '(module (table (export "t") 1 exnref) (global (export "v") v128 (v128.const i64x2 0 0)) (tag (export "tag"))'
         ' (global (export "x") externref (ref.null extern)))'
     ),
-    "garbage collection": wat("(module (type $t (struct (field i32))) (func (drop (struct.new $t (i32.const 1)))))"),
-    "tail calls without end": wat('(module (func $f (export "f") (return_call $f)))'),
-    "small pages": wat('(module (memory (export "memory") 1 (pagesize 1)))'),
+    "garbage collection": wasm("(module (type $t (struct (field i32))) (func (drop (struct.new $t (i32.const 1)))))"),
+    "tail calls without end": wasm('(module (func $f (export "f") (return_call $f)))'),
+    "small pages": wasm('(module (memory (export "memory") 1 (pagesize 1)))'),
     "a component": b"\0asm\x0d\0\1\0",
     # Imports.
-    "an unknown import": wat('(module (import "env" "system" (func (param i32))))'),
-    "a memory as import": wat('(module (import "env" "memory" (memory 1)))'),
-    "a table as import": wat('(module (import "env" "t" (table 1 funcref)))'),
-    "a global as import": wat('(module (import "env" "g" (global (mut i32))))'),
-    "an import of several results": wat('(module (import "e" "host" (func (result i32 i32))))'),
-    "an import of no numbers": wat('(module (import "e" "host" (func (param externref))))'),
+    "an unknown import": wasm('(module (import "env" "system" (func (param i32))))'),
+    "a memory as import": wasm('(module (import "env" "memory" (memory 1)))'),
+    "a table as import": wasm('(module (import "env" "t" (table 1 funcref)))'),
+    "a global as import": wasm('(module (import "env" "g" (global (mut i32))))'),
+    "an import of several results": wasm('(module (import "e" "host" (func (result i32 i32))))'),
+    "an import of no numbers": wasm('(module (import "e" "host" (func (param externref))))'),
     "a hundred thousand imports": HEADER
     + section(TYPE, b"\1\x60\0\0")
     + section(IMPORT, leb(100_000) + b"\1e\1f\0\0" * 100_000),
-    "two exports of one name": wat('(module (func (export "f")))').replace(b"\1\1f\0\0", b"\2\1f\0\0\1f\0\0"),
+    "two exports of one name": wasm('(module (func (export "f")))').replace(b"\1\1f\0\0", b"\2\1f\0\0\1f\0\0"),
 }
 
 # Something of everything, so that a changed byte is likely to matter.
-SEED = wat("""(module
+SEED = wasm("""(module
   (type $t (func (param i32) (result i32)))
   (import "e" "host" (func $host (param i32) (result i32)))
   (memory (export "memory") 1 4)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import pytest
-import wasmtime
 
 from asgi_wasm.engines.binary import check_signatures, one_sentence
 from asgi_wasm.errors import InvalidModuleError
+from tests.engines.wat import wasm
 
 HEADER = b"\0asm\1\0\0\0"
 
 
 def test_every_kind_of_import_is_stepped_over() -> None:
-    code = wasmtime.wat2wasm("""(module (import "t" "t" (table 1 200 funcref)) (import "m" "m" (memory 1 300))
+    code = wasm("""(module (import "t" "t" (table 1 200 funcref)) (import "m" "m" (memory 1 300))
       (import "g" "g" (global (mut i64))) (import "e" "tag" (tag (param i32))) (import "e" "f" (func (param i32)))
       (func (export "f")))""")
-    check_signatures(bytes(code))
+    check_signatures(code)
 
 
 def test_functions_are_counted_from_the_imported_ones() -> None:
-    code = wasmtime.wat2wasm("""(module (import "e" "f" (func (param i32))) (func (param v128)) (func (export "f"))
+    code = wasm("""(module (import "e" "f" (func (param i32))) (func (param v128)) (func (export "f"))
       (func (export "bad") (param v128)))""")
     with pytest.raises(InvalidModuleError, match="'bad'"):
-        check_signatures(bytes(code))
+        check_signatures(code)
 
 
 def test_custom_page_sizes_are_stepped_over() -> None:

@@ -12,7 +12,8 @@ import pytest
 from asgi_wasm.engines.base import Engine, HostFunction, Instance, Module, TimeLimit
 from asgi_wasm.engines.libwasmer import LibwasmerEngine
 from asgi_wasm.errors import EngineError, InvalidModuleError, LinkError, TrapError
-from tests.engines.hostile import HEADER, MODULES, SEED, mutated, wat
+from tests.engines.hostile import HEADER, MODULES, SEED, mutated
+from tests.engines.wat import wasm
 from tests.plugins.conftest import PLUGINS
 
 MEMORY = 16 * 65536
@@ -154,7 +155,7 @@ def test_elements_of_a_table(engine: Engine, asked: int, grown: int) -> None:
     _only_where(engine.limits_memory)
     text = """(module (table $t 4 funcref)
       (func (export "f") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0))))"""
-    instance = engine.compile(wat(text)).instantiate({}, memory_limit=MEMORY, table_limit=11)
+    instance = engine.compile(wasm(text)).instantiate({}, memory_limit=MEMORY, table_limit=11)
     function = instance.function("f")
     assert function is not None
     assert function(asked) == grown & 0xFFFFFFFF
@@ -163,7 +164,7 @@ def test_elements_of_a_table(engine: Engine, asked: int, grown: int) -> None:
 @pytest.mark.parametrize(("size", "fits"), [(10, True), (11, True), (12, False)])
 def test_a_table_is_refused_that_begins_above_its_limit(engine: Engine, size: int, fits: bool) -> None:
     _only_where(engine.limits_memory)
-    module = engine.compile(wat(f"(module (table {size} funcref))"))
+    module = engine.compile(wasm(f"(module (table {size} funcref))"))
     if fits:
         module.instantiate({}, memory_limit=MEMORY, table_limit=11)
     else:
@@ -196,6 +197,6 @@ DEEP = '(module (func $f (export "f") (result i32) (i32.add (call $f) (i32.const
 
 def test_recursion_ends_before_the_threads_stack_does(engine: Engine) -> None:
     """Where there is not enough of it, no plugin starts; it would end the process."""
-    raised = [in_a_thread(kilobytes * 1024, lambda: run(engine, wat(DEEP))) for kilobytes in (256, 512, 1024, 8192)]
+    raised = [in_a_thread(kilobytes * 1024, lambda: run(engine, wasm(DEEP))) for kilobytes in (256, 512, 1024, 8192)]
     assert all(len(each) == 1 and isinstance(each[0], LinkError | TrapError) for each in raised), raised
     assert isinstance(raised[-1][0], TrapError)

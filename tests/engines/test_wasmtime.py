@@ -14,21 +14,14 @@ from asgi_wasm.engines.traps import trap_error
 from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, public, raw
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError, TrapError
+from tests.engines.wat import get, wasm
 
-GUEST = bytes(
-    wasmtime.wat2wasm("""(module (memory (export "memory") 1)
+GUEST = wasm("""(module (memory (export "memory") 1)
       (func (export "f") (param i32) (result i32) (local.get 0)))""")
-)
 
 
 def start(engine: WasmtimeEngine) -> Instance:
     return engine.compile(GUEST).instantiate({}, memory_limit=1 << 20)
-
-
-def get(instance: Instance, name: str) -> GuestFunction:
-    function = instance.function(name)
-    assert function is not None
-    return function
 
 
 def test_the_raw_api_proves_itself_with_this_wasmtime(caplog: pytest.LogCaptureFixture) -> None:
@@ -52,11 +45,9 @@ def test_what_another_thread_left_in_wasmtimes_global_variable_is_a_trap_all_the
     def raise_it() -> None:
         raise fault
 
-    code = bytes(
-        wasmtime.wat2wasm("""(module (import "e" "f" (func $f)) (func (export "host") (call $f))
+    code = wasm("""(module (import "e" "f" (func $f)) (func (export "host") (call $f))
           (func (export "trap") unreachable))""")
-    )
-    starting = bytes(wasmtime.wat2wasm("(module (func $f unreachable) (start $f))"))
+    starting = wasm("(module (func $f unreachable) (start $f))")
 
     def host() -> None:
         raise ValueError("mine")
@@ -78,7 +69,7 @@ def test_what_another_thread_left_in_wasmtimes_global_variable_is_a_trap_all_the
 def test_the_proofs_module_is_the_text_above_it() -> None:
     assert proof.__doc__ is not None
     text = proof.__doc__[proof.__doc__.index("(module") :]
-    assert bytes(wasmtime.wat2wasm(text)) == proof.CODE
+    assert wasm(text) == proof.CODE
 
 
 @pytest.mark.parametrize("broken", ["values", "arity", "symbol", "memory", "results"])
@@ -159,7 +150,7 @@ def test_the_proof_notices_reads_outside_memory(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_items_that_are_neither_of_the_four_kinds_are_listed_too() -> None:
-    code = bytes(wasmtime.wat2wasm('(module (import "e" "t" (tag)) (export "t" (tag 0)))'))
+    code = wasm('(module (import "e" "t" (tag)) (export "t" (tag 0)))')
     try:
         module = WasmtimeEngine().compile(code)
     except InvalidModuleError as error:

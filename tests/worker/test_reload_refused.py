@@ -12,14 +12,14 @@ import pytest
 
 from asgi_wasm import PluginError, WasmMiddleware
 from tests.driving import answering, request, until
-from tests.engines.hostile import wat
+from tests.engines.wat import wasm
 
 LOOP = "(loop $l (br $l))"
 
 
 def plugin(version: str, configure: str = "(i32.const 1)", more: str = "") -> bytes:
     """It puts its version, a digit, on each response."""
-    return wat(
+    return wasm(
         f"""(module (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1) (data (i32.const 100) "x-version{version}")
         (func (export "proxy_abi_version_0_2_1")) {more}
@@ -37,7 +37,7 @@ REFUSED: dict[str, bytes] = {
     "cut": plugin("9")[:200],
     "text": b"(module)",
     "not WebAssembly's version": b"\0asm\2\0\0\0",
-    "no plugin": wat("(module)"),
+    "no plugin": wasm("(module)"),
     "answers false": plugin("9", "(i32.const 0)"),
     "traps": plugin("9", "unreachable"),
     "loops": plugin("9", LOOP),

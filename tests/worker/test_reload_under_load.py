@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engines.hostile import wat
+from tests.engines.wat import wasm
 from tests.serving import serve
 
 CONNECTIONS = 50
@@ -78,7 +78,7 @@ end
 
 def versioned(folder: Path, version: str) -> None:
     hidden = folder / "hidden"
-    hidden.write_bytes(wat(PLUGIN.replace("{version}", version)))
+    hidden.write_bytes(wasm(PLUGIN.replace("{version}", version)))
     hidden.replace(folder / "versioned.wasm")
 
 

@@ -14,7 +14,8 @@ import wasmtime
 
 from asgi_wasm import PluginLoadError, PluginStartError, SettingsError, WasmMiddleware
 from tests.driving import answering, request, run
-from tests.engines.hostile import EMPTY, END, LOOP, wat, with_body
+from tests.engines.hostile import EMPTY, END, LOOP, with_body
+from tests.engines.wat import wasm
 
 PLUGIN = """(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
   (func (export "malloc") (param i32) (result i32) (i32.const 8)) {})"""
@@ -57,7 +58,7 @@ def starts(app: WasmMiddleware) -> None:
 @pytest.mark.parametrize("resident", ["auto", "off"])
 def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident: str) -> None:
     """With the host's own tables beside it, too."""
-    app = wrap(tmp_path, wat(TABLE), {"table_elements": elements}, resident)
+    app = wrap(tmp_path, wasm(TABLE), {"table_elements": elements}, resident)
     if fits:
         starts(app)
     else:
@@ -68,21 +69,21 @@ def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident
 @pytest.mark.parametrize("resident", ["auto", "off"])
 def test_one_element_and_one_page(tmp_path: Path, resident: str) -> None:
     """The host's own table and memory are larger than what the plugin may have."""
-    starts(wrap(tmp_path, wat(PLUGIN.format("(table 1 1 funcref)")), {"table_elements": 1}, resident))
-    starts(wrap(tmp_path, wat(PLUGIN.format("")), {"memory": 65536}, resident))
+    starts(wrap(tmp_path, wasm(PLUGIN.format("(table 1 1 funcref)")), {"table_elements": 1}, resident))
+    starts(wrap(tmp_path, wasm(PLUGIN.format("")), {"memory": 65536}, resident))
 
 
 def test_a_plugin_has_one_memory(tmp_path: Path) -> None:
     with pytest.raises(PluginLoadError, match="it has 2 memories, and a plugin has one"):
-        starts(wrap(tmp_path, wat(PLUGIN.format("(memory 1)")), {}))
+        starts(wrap(tmp_path, wasm(PLUGIN.format("(memory 1)")), {}))
 
 
 def test_the_stack(tmp_path: Path) -> None:
     """The same code, from the same cache, with more of it and with less."""
-    starts(wrap(tmp_path, wat(DEEP), {}))
+    starts(wrap(tmp_path, wasm(DEEP), {}))
     with pytest.raises(PluginStartError, match="call stack exhausted"):
-        starts(wrap(tmp_path, wat(DEEP), {"stack": 64 * 1024}))
-    starts(wrap(tmp_path, wat(DEEP), {"stack": 1024 * 1024}))
+        starts(wrap(tmp_path, wasm(DEEP), {"stack": 64 * 1024}))
+    starts(wrap(tmp_path, wasm(DEEP), {"stack": 1024 * 1024}))
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython counts references")
@@ -98,7 +99,7 @@ def test_a_vm_that_is_over_needs_no_garbage_collector(tmp_path: Path, settings: 
     async def main() -> None:
         gc.collect()
         before = stores()
-        app = wrap(tmp_path, wat(TRAPS), {}, **settings)
+        app = wrap(tmp_path, wasm(TRAPS), {}, **settings)
         await app.start()
         gc.disable()
         try:
@@ -117,7 +118,7 @@ def test_a_vm_that_is_over_needs_no_garbage_collector(tmp_path: Path, settings: 
 @pytest.mark.parametrize("size", [64 * 1024 - 1, 2 * 1024 * 1024 + 1, 0])
 def test_a_stack_that_cannot_be(tmp_path: Path, size: int) -> None:
     with pytest.raises(SettingsError, match=r"limits\.stack"):
-        starts(wrap(tmp_path, wat(DEEP), {"stack": size}))
+        starts(wrap(tmp_path, wasm(DEEP), {"stack": size}))
 
 
 def test_what_takes_long_to_compile_is_broken(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asgi_wasm import WasmMiddleware
-from tests.engines.hostile import wat
+from tests.engines.wat import wasm
 from tests.soak.limits.case import Case, Seen, status_of
 
 # Instructions of one request.
@@ -28,7 +28,7 @@ def refused(name: str, limits: dict[str, int], more: str, grows: str) -> Case:
         assert await status_of(app) == 200
         seen.times += TIMES
 
-    return Case(name, limits, wat(PLUGIN.format(more=more, body=body)), ask)
+    return Case(name, limits, wasm(PLUGIN.format(more=more, body=body)), ask)
 
 
 def failing(name: str, limits: dict[str, int], more: str, body: str, share: float = 1.0) -> Case:
@@ -38,7 +38,7 @@ def failing(name: str, limits: dict[str, int], more: str, body: str, share: floa
         assert await status_of(app) == 503
         seen.times = app.status().plugins[0].failures
 
-    code = wat(PLUGIN.format(more=more, body=body))
+    code = wasm(PLUGIN.format(more=more, body=body))
     return Case(name, limits, code, ask, share=share, entry=AGAIN)
 
 
