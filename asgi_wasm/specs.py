@@ -38,6 +38,8 @@ DEFAULT_REDIS_TIMEOUT = 0.05
 DEFAULT_REDIS_PREFIX = "asgi_wasm:"
 # Seconds. Envoy's `reload_config.backoff.base_interval`.
 DEFAULT_RELOAD_INTERVAL = 1.0
+# Bytes of both caches together: some sixty large plugins, or a thousand small ones.
+DEFAULT_CACHE_LIMIT = 1024 * 1024 * 1024
 # Seconds that fetching one plugin may take in all. Envoy's and Istio's own default is 30 s.
 DEFAULT_FETCH_TIMEOUT = 60.0
 
@@ -240,6 +242,8 @@ class HostSpec:
     resident: bool = True
     accelerator: Wish = Wish.AUTO
     cache_dir: Path | None = None
+    # 0: any size.
+    cache_limit: int = DEFAULT_CACHE_LIMIT
     fetch_timeout: float = DEFAULT_FETCH_TIMEOUT
     limits: StreamLimits = DEFAULT_STREAM_LIMITS
     call_response_limit: int = DEFAULT_CALL_RESPONSE_LIMIT

@@ -40,6 +40,8 @@ class ModuleCache:
         """``directory`` is `default_cache_dir` when None."""
         self._configured = directory
         self._told = False
+        # The files that were loaded or stored here.
+        self.in_use: set[Path] = set()
 
     def load(self, engine: Engine, code: bytes, digest: str | None = None) -> tuple[Module, bool]:
         """The module of ``code``, and whether it came from the cache.
@@ -48,22 +50,23 @@ class ModuleCache:
         thread of its own. ``digest`` is the SHA-256 of ``code`` in hexadecimal, where it is known. Raises
         `InvalidModuleError` like `Engine.compile`.
         """
-        directory = self._directory()
+        directory = self.directory()
         if directory is None:
             return engine.compile(code), False
         path = directory / _entry_name(engine, digest or hashlib.sha256(code).hexdigest())
-        module = _load(engine, path)
+        module = self._load(engine, path)
         if module is not None:
             return module, True
         with file_lock(Path(f"{path}.lock"), LOCK_TIMEOUT):
-            module = _load(engine, path, tell=True)
+            module = self._load(engine, path, tell=True)
             if module is not None:
                 return module, True
             module = engine.compile(code)
             self._store(path, module)
         return module, False
 
-    def _directory(self) -> Path | None:
+    def directory(self) -> Path | None:
+        """The directory, made if need be; None where there is none that may be used."""
         try:
             directory = default_cache_dir() if self._configured is None else self._configured
             directory.parent.mkdir(parents=True, exist_ok=True)
@@ -80,13 +83,36 @@ class ModuleCache:
             return None
         return directory
 
+    def _load(self, engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
+        """The entry's module, if it is there and good; ``tell`` the log when it is not good."""
+        try:
+            for entry in _entries(path):
+                problem = "it is damaged"
+                if _digest(entry) == entry.suffix[1:]:
+                    try:
+                        module = engine.deserialize_file(entry)
+                    except InvalidModuleError as error:
+                        problem = str(error)
+                    else:
+                        self.in_use.add(entry)
+                        mark_used(entry)
+                        return module
+                if tell:
+                    text = "compiled code in %s cannot be used, so the plugin is compiled again: %s"
+                    logger.warning(text, entry, problem)
+        except OSError:  # it was removed meanwhile, or cannot be read
+            return None
+        return None
+
     def _store(self, path: Path, module: Module) -> None:
         payload = module.serialize()
         try:
             with new_file(path.parent, payload) as temporary:
                 for old in _entries(path):
                     old.unlink()
-                os.replace(temporary, f"{path}.{hashlib.sha256(payload).hexdigest()}")
+                entry = Path(f"{path}.{hashlib.sha256(payload).hexdigest()}")
+                os.replace(temporary, entry)
+            self.in_use.add(entry)
         except OSError as error:
             self._tell("compiled code cannot be kept in %s, so each start compiles: %s", path.parent, error)
 
@@ -153,27 +179,6 @@ def _problem(status: os.stat_result) -> str:
 def _entries(path: Path) -> list[Path]:
     """What is there under the name, of whatever content: one, or none."""
     return sorted(path.parent.glob(f"{path.name}.{'?' * _DIGEST_LENGTH}"))
-
-
-def _load(engine: Engine, path: Path, *, tell: bool = False) -> Module | None:
-    """The entry's module, if it is there and good; ``tell`` the log when it is not good."""
-    try:
-        for entry in _entries(path):
-            problem = "it is damaged"
-            if _digest(entry) == entry.suffix[1:]:
-                try:
-                    module = engine.deserialize_file(entry)
-                except InvalidModuleError as error:
-                    problem = str(error)
-                else:
-                    mark_used(entry)
-                    return module
-            if tell:
-                text = "compiled code in %s cannot be used, so the plugin is compiled again: %s"
-                logger.warning(text, entry, problem)
-    except OSError:  # it was removed meanwhile, or cannot be read
-        return None
-    return None
 
 
 def _digest(path: Path) -> str:

@@ -29,6 +29,8 @@ class FetchCache:
         """``directory`` is the setting ``cache_dir``; the files are in a folder of it."""
         self._configured = directory
         self._told = False
+        # The files that were asked for here and are there.
+        self.in_use: set[Path] = set()
 
     def get(self, digest: str, limit: int) -> bytes | None:
         """The content with this SHA-256, in hexadecimal, of at most ``limit`` bytes; None where there is none."""
@@ -47,6 +49,7 @@ class FetchCache:
             self._tell("%s cannot be read, so it is fetched again: %s", path, error)
             return None
         if len(content) <= limit and sha256(content).hexdigest() == digest:
+            self.in_use.add(path)
             mark_used(path)
             return content
         self._tell("%s is damaged, so it is fetched again", path)
@@ -61,6 +64,7 @@ class FetchCache:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with new_file(directory, content) as temporary:
                 os.replace(temporary, directory / digest)
+            self.in_use.add(directory / digest)
         except OSError as error:
             self._tell("what is fetched cannot be kept in %s, so each start fetches it: %s", directory, error)
 

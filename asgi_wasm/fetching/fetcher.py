@@ -49,6 +49,11 @@ class Fetcher:
         """Seconds after which `fetch` has ended, whatever happens: another worker may have been waited for."""
         return 2 * self.seconds + 30
 
+    @property
+    def in_use(self) -> set[Path]:
+        """The files of the cache that `fetch` gave, or read on the way."""
+        return self._cache.in_use
+
     def fetch(self, file: RemoteFile) -> Fetched:
         """The file. It blocks, and wants a thread without an event loop. Raises `FetchError`, one sentence each."""
         with self._cache.lock(file.url, self.seconds):

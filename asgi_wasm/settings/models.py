@@ -23,6 +23,7 @@ from asgi_wasm.settings.routes import Route
 from asgi_wasm.settings.store_url import parse_store_url
 from asgi_wasm.settings.upstreams import Upstream
 from asgi_wasm.specs import (
+    DEFAULT_CACHE_LIMIT,
     DEFAULT_DRAIN_TIMEOUT,
     DEFAULT_FETCH_TIMEOUT,
     DEFAULT_PAUSE_TIMEOUT,
@@ -218,6 +219,9 @@ class Settings(Entry):
     start without it fails). Without it everything works, at some four times the cost; the log says so at start."""
     cache_dir: Path | None = None
     """Where compiled code and fetched files are kept: a private directory. Without it, one in the user's cache."""
+    cache_limit: CountOrNone = DEFAULT_CACHE_LIMIT
+    """Bytes that compiled code and fetched files may have together. A start removes what was used longest ago; never
+    what it uses itself, nor what anybody used within the last hour. 0: any size."""
     fetch_timeout: Seconds = DEFAULT_FETCH_TIMEOUT
     """Seconds that fetching one plugin may take in all."""
     limits: Limits = Field(default_factory=Limits)

@@ -6,28 +6,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from threading import Lock
 
 from asgi_wasm.accelerator import AcceleratorError, StaleAcceleratorError, load
 from asgi_wasm.engines import create_engine
-from asgi_wasm.engines.base import Engine, Module
+from asgi_wasm.engines.base import Engine
 from asgi_wasm.engines.cache import ModuleCache
-from asgi_wasm.engines.companion import CompanionModule
 from asgi_wasm.engines.provenance import language_of, producers_of
 from asgi_wasm.errors import EngineError, PluginError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
+from asgi_wasm.fetching.kept import keep_within
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.ports import Log, Ports
-from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.limits import DEFAULT_MEMORY_LIMIT
 from asgi_wasm.logs import get_logger
 from asgi_wasm.specs import FailurePolicy, HostSpec, Mode, PluginSpec, RemoteFile, Wish
+from asgi_wasm.worker.kits import Kits
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from asgi_wasm.worker.routing import Router
 from asgi_wasm.worker.threads import in_thread
@@ -36,6 +35,8 @@ logger = get_logger("asgi_wasm.host")
 
 AnyPlugin = Plugin | BrokenPlugin
 _NOTHING = HostSpec()
+# Seconds that a start waits while the caches are looked through.
+_BOUND_SECONDS = 5.0
 
 
 class Plugins:
@@ -116,6 +117,7 @@ class Loader:
         kits = Kits(engine, cache, accelerator) if spec.resident else None
         compiler = Compiler(engine, cache, kits, Fetcher(spec.cache_dir, spec.fetch_timeout))
         loaded = [await self._load_one(compiler, plugin) for plugin in spec.plugins]
+        await compiler.keep_within(spec.cache_limit)
         plugins = Plugins([plugin for plugin, _ in loaded], spec, self._ports.log)
         for plugin, report in loaded:
             if isinstance(plugin, Plugin):
@@ -188,6 +190,17 @@ class Compiler:
             problem = f"it is not compiled after {milliseconds} ms, which is limits.compile_ms"
             raise PluginLoadError(spec.name, str(spec.file), problem) from error
 
+    async def keep_within(self, limit: int) -> None:
+        """Bound the caches: never what was compiled or fetched here. Who starts does not wait for a slow disk."""
+        with suppress(asyncio.TimeoutError):
+            await in_thread(partial(self.bound, limit), _BOUND_SECONDS)
+
+    def bound(self, limit: int) -> None:
+        """`keep_within`, in time that a disk may take. It blocks."""
+        directory = self.cache.directory()
+        if directory is not None:
+            keep_within(directory, limit, self.cache.in_use | self.fetcher.in_use)
+
     async def _read(self, spec: PluginSpec) -> tuple[bytes, str]:
         seconds = self.fetcher.patience if isinstance(spec.file, RemoteFile) else spec.limits.compile_ms / 1000
         try:
@@ -209,7 +222,9 @@ def compile_all(spec: HostSpec) -> list[CompileReport]:
     engine = create_engine(spec.engine, wasmer_library=spec.wasmer_library)
     cache = ModuleCache(spec.cache_dir)
     compiler = Compiler(engine, cache, Kits(engine, cache), Fetcher(spec.cache_dir, spec.fetch_timeout))
-    return [_compile_into(compiler, plugin) for plugin in spec.plugins]
+    reports = [_compile_into(compiler, plugin) for plugin in spec.plugins]
+    compiler.bound(spec.cache_limit)
+    return reports
 
 
 def _compile_into(compiler: Compiler, spec: PluginSpec) -> CompileReport:
@@ -238,32 +253,6 @@ def choose_accelerator(spec: HostSpec) -> Accelerator | None:
         level = logging.WARNING if isinstance(error, StaleAcceleratorError) else logging.INFO
         logger.log(level, "the portable lane runs, without the accelerator: %s", error)
         return None
-
-
-class Kits:
-    """The modules that stand beside plugins, of one engine: compiled once, for the first plugin that can have them.
-
-    ``accelerator`` is to enter them.
-    """
-
-    def __init__(self, engine: Engine, cache: ModuleCache, accelerator: Accelerator | None = None) -> None:
-        self._engine = engine
-        self._cache = cache
-        self._accelerator = accelerator
-        self._lock = Lock()
-        self._kit: Kit | None = None
-
-    def kit_for(self, module: Module) -> Kit | None:
-        """None where the engine cannot put anything beside this one. It blocks. Raises `EngineError`."""
-        if not (isinstance(module, CompanionModule) and module.takes_companion):
-            return None
-        with self._lock:
-            if self._kit is None:
-                self._kit = Kit.load(self._compiled, self._accelerator)
-            return self._kit
-
-    def _compiled(self, path: Path) -> Module:
-        return self._cache.load(self._engine, path.read_bytes())[0]
 
 
 def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None = None) -> tuple[Code, bool]:

@@ -93,6 +93,7 @@ def test_none_yet(tmp_path: Path) -> None:
     nothing = {"files": 0, "bytes": 0}
     assert told == {
         "directory": str(tmp_path / "home/asgi-wasm"),
+        "limit": 1024**3,
         "compiled": nothing,
         "fetched": nothing,
         "removed": None,

@@ -12,7 +12,7 @@ from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
-from asgi_wasm.worker.loading import Kits
+from asgi_wasm.worker.kits import Kits
 from tests.plugins.conftest import PLUGINS
 
 HEADERS = PLUGINS / "headers" / "c.wasm"
