@@ -21,11 +21,9 @@ from asgiref.testing import ApplicationCommunicator
 
 from asgi_wasm import WasmMiddleware
 from tests.driving import answering, http_scope
-from tests.serving import PATIENT_WITH_WORKERS, ask_until_all_workers_answer, free_port
+from tests.serving import PATIENT_WITH_WORKERS, ROOT, ask_until_all_workers_answer, free_port
 from tests.waiting import SECONDS
-
-ROOT = Path(__file__).resolve().parents[2]
-HEADERS = ROOT / "plugins/headers/rust.wasm"
+from tests.worker.versions import HEADERS
 
 APP = f"""
 import logging, os
