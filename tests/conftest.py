@@ -98,6 +98,15 @@ def _a_busy_machine_makes_no_client_give_up() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_busy_machine_makes_no_redis_one_that_is_away() -> Iterator[None]:
+    """What a start waits for a connection before it goes on without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if why_not("redis") is None:
+            patch.setattr("asgi_wasm.services.stores.redis.connections._START_SECONDS", SECONDS)
+        yield
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """What a test that is a coroutine runs on."""

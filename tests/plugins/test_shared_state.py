@@ -51,7 +51,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         pytest.skip(MISSING)
     else:
         with redis_server() as server:
-            yield f"{server.url}?timeout=5"
+            yield f"{server.url}?timeout=60"
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def test_requests_go_on_without_redis_and_the_log_says_so_once(tmp_path: Path) -
         pytest.skip(MISSING)
     with (
         redis_server() as redis,
-        server(tmp_path, plugins=[COUNTER], shared_data=f"{redis.url}?timeout=5") as running,
+        server(tmp_path, plugins=[COUNTER], shared_data=f"{redis.url}?timeout=60") as running,
     ):
         assert [count(running) for _ in range(3)] == [1, 2, 3]
         redis.stop()

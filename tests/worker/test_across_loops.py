@@ -114,7 +114,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         pytest.skip(MISSING)
     else:
         with redis_server() as server:
-            yield f"{server.url}?timeout=5"
+            yield f"{server.url}?timeout=60"
 
 
 class Counting:

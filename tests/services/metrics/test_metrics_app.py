@@ -61,7 +61,7 @@ async def test_neither_a_scrape_nor_the_status_asks_the_store(
         await app.stop()
 
     with redis_server() as server:
-        await main(f"{server.url}?timeout=5")
+        await main(f"{server.url}?timeout=60")
 
 
 async def asked(method: str = "GET", **headers: str) -> Response:

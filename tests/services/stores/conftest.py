@@ -73,4 +73,4 @@ def make_place(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Pla
         return Place(f"lmdb://{tmp_path}/state")
     server: RedisServer = request.getfixturevalue(kind)
     # Generous, since the machine may be busy with other tests.
-    return Place(f"{server.url}?prefix={uuid4().hex}:&timeout=5")
+    return Place(f"{server.url}?prefix={uuid4().hex}:&timeout=60")

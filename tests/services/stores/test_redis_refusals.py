@@ -68,7 +68,7 @@ class Server(socketserver.ThreadingTCPServer):
 def serving(error: str) -> Iterator[tuple[Server, Place]]:
     with Server(error) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server, Place(f"redis://127.0.0.1:{server.server_address[1]}/0?timeout=5")
+        yield server, Place(f"redis://127.0.0.1:{server.server_address[1]}/0?timeout=60")
         server.shutdown()
 
 
@@ -136,7 +136,7 @@ async def test_what_somebody_else_wrote_is_refused(
             assert store.shared_data.get("vm", b"good") == (b"v", 1)
 
     prefix = f"{uuid4().hex}:"
-    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=60"), prefix)
     lines = [record.getMessage() for record in caplog.records if record.name == "asgi_wasm.host"]
     assert len(lines) == 1 and "something else writes keys" in lines[0], lines
 
@@ -152,7 +152,7 @@ async def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) 
                 assert client.hget(f"{prefix}data:vm:bad", "value") == b"x"
 
     prefix = f"{uuid4().hex}:"
-    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=60"), prefix)
 
 
 async def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,7 +171,7 @@ async def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: 
             assert store.queues.dequeue(token) == b"value"
 
     prefix = f"{uuid4().hex}:"
-    await main(Place(f"{redis.url}?prefix={prefix}&timeout=5"), prefix)
+    await main(Place(f"{redis.url}?prefix={prefix}&timeout=60"), prefix)
     assert [record for record in caplog.records if record.name == "asgi_wasm.host"] == []
 
 
@@ -235,7 +235,7 @@ async def test_an_answer_in_pieces_has_one_time_limit(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Handler, "answer", answer)
 
     with serving("") as (server, place):
-        async with Place(place.url.replace("timeout=5", "timeout=1")).stores(1) as (store,):
+        async with Place(place.url.replace("timeout=60", "timeout=1")).stores(1) as (store,):
             with pytest.raises(PortError, match=r"[Tt]imed? ?out"):
                 store.shared_data.get("vm", b"k")
             # It has heard of a part, or would have heard of all.
