@@ -19,6 +19,8 @@ from asgi_wasm.testing.records import Calls, LogLine
 
 GivenHeaders = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 _AUTHORITY = b"example.test"
+# Waits that make up a patience: one that a machine lets go on for longer, since it stands still, is one of them.
+_WAITS = 100
 
 
 class NotAnsweredError(AssertionError):
@@ -137,7 +139,10 @@ async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Excha
     connection = Connection(app, scope, hangs_up=True)
     for index, chunk in enumerate(chunks or [b""]):
         connection.feed(chunk, more=index < len(chunks) - 1)
-    done, _ = await asyncio.wait({connection.task}, timeout=patience)
+    for _ in range(_WAITS):
+        done, _ = await asyncio.wait({connection.task}, timeout=patience / _WAITS)
+        if done:
+            break
     exchange.keep(connection.response)
     if not done:
         connection.task.cancel()

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 Body = bytes | str | Iterable[bytes]
 Properties = Mapping[str, "PropertyValue"]
-# Seconds of real time after which a request that is not answered is a failure.
-_PATIENCE = 5.0
+# Seconds of real time after which a request that is not answered is a failure: enough for a busy machine.
+_PATIENCE = 10.0
 
 
 class _Middleware(WasmMiddleware):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -139,9 +140,17 @@ def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
         build, given = "./build", ["--watch"]
     with serving(tmp_path, "p.wasm", "--conf", TEAPOT, *given) as server:
         assert httpx.get(server.url).status_code == 200
-        time.sleep(0.5)
-        (tmp_path / "source.txt").write_text("after")
-        until(server, 418)
+        # It serves before it watches: a change that came too early is made again.
+        changes, due = count(), 0.0
+
+        def is_built() -> bool:
+            nonlocal due
+            if time.monotonic() >= due:
+                (tmp_path / "source.txt").write_text(f"after {next(changes)}")
+                due = time.monotonic() + 2
+            return httpx.get(server.url).status_code == 418
+
+        wait_until(is_built, server.log)
         assert f"source.txt changed: {build}" in server.log()
 
 

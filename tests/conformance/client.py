@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 # Longer than anything here takes, even on a busy machine.
-SECONDS = 20.0
-# How long something is awaited that may rightly never come: a chunk of a body that a plugin holds back, an end.
-_LIVE_SECONDS = 2.0
+SECONDS = 60.0
+# How long something is awaited that may rightly never come: a chunk of a body that a plugin holds back, an end. Where
+# one host had it by then, and the other had not, it is asked again with the other patience.
+LIVE_SECONDS = 2.0
+PATIENT_SECONDS = 20.0
 _PIECE = 1 << 16
 _BODILESS = (204, 304)
 _CONTINUE = 100
@@ -44,7 +46,10 @@ class Response:
 class Connection:
     """One connection to 127.0.0.1."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, patience: float = LIVE_SECONDS) -> None:
+        self._patience = patience
+        # Whether something did not come for so long.
+        self.gave_up = False
         self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
@@ -93,23 +98,22 @@ class Connection:
     def arrives_anew(self) -> bool:
         """Whether anything more than what is here already comes soon."""
         before = len(self._buffer)
-        readable, _, _ = select.select([self._socket], [], [], _LIVE_SECONDS)
-        if readable:
+        if self._is_readable():
             self._read()
         return len(self._buffer) > before
 
     def waits_for(self, condition: Callable[[], bool]) -> bool:
         """Whether something outside becomes true soon."""
-        deadline = time.monotonic() + _LIVE_SECONDS
+        deadline = time.monotonic() + self._patience
         while not (true := condition()) and time.monotonic() < deadline:
             time.sleep(0.01)
+        self.gave_up = self.gave_up or not true
         return true
 
     def ends(self) -> bool:
         """Whether the server closes the connection now, without sending more."""
         while not self._ended and not self._buffer:
-            readable, _, _ = select.select([self._socket], [], [], _LIVE_SECONDS)
-            if not readable:
+            if not self._is_readable():
                 return False
             self._read()
         return self._ended and not self._buffer
@@ -117,6 +121,11 @@ class Connection:
     def close(self) -> None:
         """Go away, without waiting for anything."""
         self._socket.close()
+
+    def _is_readable(self) -> bool:
+        readable, _, _ = select.select([self._socket], [], [], self._patience)
+        self.gave_up = self.gave_up or not readable
+        return bool(readable)
 
     def _read(self) -> None:
         try:
