@@ -99,11 +99,12 @@ def _a_busy_machine_makes_no_client_give_up() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _a_busy_machine_makes_no_redis_one_that_is_away() -> Iterator[None]:
-    """What a start waits for a connection before it goes on without."""
+def _a_busy_machine_makes_no_store_one_that_is_away() -> Iterator[None]:
+    """What a start waits for Redis before it goes on without, and a writer of LMDB for another."""
     with pytest.MonkeyPatch.context() as patch:
-        if why_not("redis") is None:
+        if not why_not("redis"):
             patch.setattr("asgi_wasm.services.stores.redis.connections._START_SECONDS", SECONDS)
+        patch.setattr("asgi_wasm.services.stores.lmdb.writer.PATIENCE_SECONDS", SECONDS)
         yield
 
 

@@ -82,7 +82,8 @@ def dead_port() -> Iterator[int]:
 def serve(app: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Server]:
     """Run ``uvicorn app`` and stop it afterwards. Raises RuntimeError, with its output, when it does not come up."""
     port = free_port()
-    patience = PATIENT_WITH_WORKERS if "--workers" in arguments else ()
+    # A client that a busy machine leaves standing shall not find its connection closed.
+    patience = ["--timeout-keep-alive", "600", *(PATIENT_WITH_WORKERS if "--workers" in arguments else ())]
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *patience, *arguments]
     with launch(command, port, env=env, cwd=cwd) as server:
         yield server

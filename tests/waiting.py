@@ -38,6 +38,14 @@ def _not_so(condition: Callable[[], object], seconds: float) -> str:
     return f"not within {seconds:g} s: {line} ({code.co_filename}:{code.co_firstlineno})"
 
 
+# For the code of a server of several processes over LMDB: what one waits for another, which a busy machine may leave
+# standing while it writes.
+PATIENT_WRITERS = f"""
+from asgi_wasm.services.stores.lmdb import writer
+writer.PATIENCE_SECONDS = {SECONDS}
+"""
+
+
 def tasks() -> set[asyncio.Task[object]]:
     """The event loop's that are not over, but for those that the loop makes to close what the garbage collector found.
 

@@ -19,9 +19,11 @@ from tests.extras import LMDB_MISSING
 from tests.plugins.conftest import PLUGINS
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.serving import Server, serve
-from tests.waiting import wait_until
+from tests.waiting import PATIENT_WRITERS, wait_until
 
-APP = """
+APP = (
+    PATIENT_WRITERS
+    + """
 import logging
 from asgi_wasm import WasmMiddleware
 
@@ -35,6 +37,7 @@ async def hello(scope, receive, send):
 
 app = WasmMiddleware(hello)
 """
+)
 COUNTER = {"name": "counter", "file": str(PLUGINS / "counter/assemblyscript.wasm"), "root_id": "counter"}
 QUEUE = {"name": "queue", "file": str(PLUGINS / "queue/rust.wasm")}
 PLAIN = {"name": "trailers", "file": str(PLUGINS / "trailers/c.wasm")}

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from asgi_wasm import WasmMiddleware
 from tests.extras import LMDB_MISSING, why_not
 from tests.serving import ROOT, ask_until_all_workers_answer, dead_port, free_port, launch, serve
+from tests.waiting import PATIENT_WRITERS
 
 PAPER = (ROOT / "sample_apps" / "COOKBOOK.md").read_text("utf-8")
 KEY = "a key of at least thirty-two bytes"
@@ -119,7 +120,9 @@ def test_jwt_fails_closed() -> None:
         in_process(settings("jwt", upstreams={"auth": f"http://127.0.0.1:{port}"}), test)
 
 
-RATED = """
+RATED = (
+    PATIENT_WRITERS
+    + """
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -131,6 +134,7 @@ async def hello(request):
 
 app = WasmMiddleware(Starlette(routes=[Route("/", hello)]))
 """
+)
 
 
 @pytest.mark.skipif(bool(LMDB_MISSING), reason=LMDB_MISSING)

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from asgi_wasm.services.stores.lmdb import writer
 from asgi_wasm.services.stores.store import Store, open_store
 from asgi_wasm.settings.store_url import parse_store_url
 from tests.driving import until
 from tests.services.stores.listening import Listener
 from tests.serving import ROOT
+from tests.waiting import SECONDS
 
 
 async def count(store: Store, times: int) -> None:
@@ -43,6 +45,7 @@ async def listen(store: Store, values: int) -> None:
 
 
 async def main(url: str, task: str, number: str) -> None:
+    writer.PATIENCE_SECONDS = SECONDS
     store = open_store(parse_store_url(url))
     await store.start()
     await {"count": count, "listen": listen}[task](store, int(number))
