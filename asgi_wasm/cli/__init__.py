@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_command(given)
     except AsgiWasmError as error:
+        if "--json" in given:
+            # A program reads standard output, and is to find JSON there whatever happened.
+            print(json.dumps({"error": str(error)}, indent=2, ensure_ascii=False))
         for line in str(error).splitlines():
             print(escape(line), file=sys.stderr)
         return 1

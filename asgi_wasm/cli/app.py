@@ -38,6 +38,11 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+@app.callback()
+def command(version: options.Version = False) -> None:
+    """All commands; what they have in common is done before any of them."""
+
+
 @app.command()
 def inspect(plugin: PluginFile, json: Json = False, engine: Engine = "auto") -> None:
     """Tell what a plugin is, needs and can do, without running it.
@@ -147,7 +152,7 @@ def run(
 
 @app.command()
 def new(
-    language: Annotated[str, typer.Argument(help="rust, go, c or assemblyscript.")],
+    language: options.Language,
     name: Annotated[str, typer.Argument(help="The plugin's name, and the folder's.")],
     folder: Annotated[Path, typer.Option(help="Where to make the folder.", metavar="FOLDER")] = Path(),
 ) -> None:

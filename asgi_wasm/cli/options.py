@@ -7,6 +7,19 @@ from typing import Annotated
 
 import typer
 
+
+def _print_versions(wanted: bool) -> None:
+    if not wanted:
+        return
+    from asgi_wasm.cli.versions import versions
+
+    typer.echo(versions())
+    raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print what is installed, and exit.", callback=_print_versions, is_eager=True)
+]
 PluginFile = Annotated[
     str,
     typer.Argument(
@@ -15,7 +28,19 @@ PluginFile = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
-Engine = Annotated[str, typer.Option(help="wasmtime or wasmer; auto is wasmtime.", metavar="NAME")]
+# What is refused otherwise is refused by the command, in its own words: these are for completion alone.
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="wasmtime or wasmer; auto is wasmtime.",
+        metavar="NAME",
+        autocompletion=lambda: ["auto", "wasmtime", "wasmer"],
+    ),
+]
+Language = Annotated[
+    str,
+    typer.Argument(help="rust, go, c or assemblyscript.", autocompletion=lambda: ["rust", "go", "c", "assemblyscript"]),
+]
 SettingsFile = Annotated[
     Path | None,
     typer.Argument(help="A settings file; else they are found as the middleware does.", show_default=False),
@@ -49,4 +74,11 @@ Watch = Annotated[
 Build = Annotated[str | None, typer.Option(help="Run this in place of ./build.", metavar="TEXT")]
 Host = Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")]
-Level = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="NAME")]
+Level = Annotated[
+    str,
+    typer.Option(
+        help="debug, info, warning or error.",
+        metavar="NAME",
+        autocompletion=lambda: ["debug", "info", "warning", "error"],
+    ),
+]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -27,8 +28,8 @@ from asgi_wasm.logs import get_logger
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.worker.services import Services
 
-# What a build writes: a change there is no change of a source.
-_BUILT = frozenset({"target", "node_modules", "build", "dist", ".git", ".venv", "__pycache__"})
+# What a build or a test run writes: a change there is no change of a source.
+_BUILT = frozenset({"target", "node_modules", "build", "dist", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def serve(run: Run) -> int:
     if run.watch and not run.build and _is_program(Path("build")):
         # What `asgi-wasm new` makes: who watches while writing a plugin wants it built.
         run = replace(run, build="./build")
+    program = _program(run.build) if run.build else []
     # At once, since the server would tell the same in many lines.
     app = _app(run)
     kind = _Traced if run.trace else WasmMiddleware
@@ -87,11 +89,22 @@ def serve(run: Run) -> int:
     logger.addHandler(printed)
     logger.setLevel(_level(run.log_level))
     announced = Announced(plugged, app)
-    return asyncio.run(_serve(run, announced, made[0], printed))
+    return asyncio.run(_serve(run, announced, made[0], printed, program))
 
 
 def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
+
+
+def _program(command: str) -> list[str]:
+    """What is to be run, and its arguments. Raises `SettingsError`."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise SettingsError(f"--build {command!r} cannot be read: {error}") from None
+    if not words or shutil.which(words[0]) is None:
+        raise SettingsError(f"--build {command!r}: there is no such program")
+    return words
 
 
 def _level(name: str) -> int:
@@ -134,7 +147,7 @@ def _app(run: Run) -> ASGIApp:
     return app
 
 
-async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Printed) -> int:
+async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Printed, program: Sequence[str]) -> int:
     # Both before the server, so that a refusal is one sentence.
     with ExitStack() as stack:
         bound = bind_all(run.host, run.port)
@@ -148,7 +161,7 @@ async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Pr
         behind = run.app or run.upstream or "an echo of the request"
         host = f"[{run.host}]" if ":" in run.host else run.host
         console.line(f"http://{host}:{bound[0].getsockname()[1]}/ → {names} → {behind}   (Ctrl-C ends it)", "bold")
-        async with _building(run):
+        async with _building(program):
             try:
                 await server.serve(bound)
             except SystemExit:
@@ -158,9 +171,9 @@ async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Pr
 
 
 @asynccontextmanager
-async def _building(run: Run) -> AsyncIterator[None]:
+async def _building(program: Sequence[str]) -> AsyncIterator[None]:
     """Build anew whenever a source changes, for as long as it lasts; the middleware follows the plugin's file."""
-    task = asyncio.ensure_future(_build_on_change(run.build)) if run.build else None
+    task = asyncio.ensure_future(_build_on_change(program)) if program else None
     try:
         yield
     finally:
@@ -171,16 +184,34 @@ async def _building(run: Run) -> AsyncIterator[None]:
 
 
 def _is_source(path: Path) -> bool:
-    """Not what a build writes, also for a moment: Go's makes ``plugin.wasm-go-tmp-umask``, and would build for ever."""
-    return ".wasm" not in path.name and _BUILT.isdisjoint(path.relative_to(Path.cwd()).parts)
+    """Not what a build writes, also for a moment: Go's makes ``plugin.wasm-go-tmp-umask``, and would build for ever.
+
+    Nor what is hidden, which editors, pytest and git write, nor an editor's copy of what was.
+    """
+    parts = path.relative_to(Path.cwd()).parts
+    is_hidden = any(part.startswith(".") for part in parts) or path.name.endswith("~")
+    # A file ``build`` is what builds.
+    folders = parts if path.is_dir() else parts[:-1]
+    return ".wasm" not in path.name and not is_hidden and _BUILT.isdisjoint(folders)
 
 
-async def _build_on_change(command: str) -> None:
+async def _build_on_change(program: Sequence[str]) -> None:
     from watchfiles import awatch
 
+    command = shlex.join(program)
     async for changes in awatch(Path.cwd(), watch_filter=lambda _, path: _is_source(Path(path))):
         changed = sorted({Path(path).name for _, path in changes})
         console.line(f"{', '.join(changed)} changed: {command}", "bold")
-        process = await asyncio.create_subprocess_exec(*shlex.split(command))
-        status = await process.wait()
-        console.line(f"built: {status}" if status else "built", "red" if status else "green")
+        problem = await _built(program)
+        goes_on = "the plugin from before goes on"
+        console.line(f"{command} {problem}: {goes_on}" if problem else "built", "red" if problem else "green")
+
+
+async def _built(program: Sequence[str]) -> str:
+    """What went wrong, if anything."""
+    try:
+        process = await asyncio.create_subprocess_exec(*program)
+    except OSError as error:
+        return f"cannot be run ({error.strerror or error})"
+    status = await process.wait()
+    return f"failed with exit status {status}" if status else ""

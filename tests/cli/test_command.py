@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -42,7 +43,8 @@ def test_the_paper_has_the_help_of_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("ins", ["inspect"]), ("re", ["request"]), ("test --to", ["--tolerance"])]
+    ("typed", "offered"),
+    [("ins", ["inspect"]), ("re", ["request"]), ("test --to", ["--tolerance"]), ("new ass", ["assemblyscript"])],
 )
 def test_a_shell_completes(tmp_path: Path, typed: str, offered: list[str]) -> None:
     words = f"asgi-wasm {typed}"
@@ -63,6 +65,19 @@ def test_a_wrong_command_line(tmp_path: Path, arguments: list[str]) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.status == 2
     assert "Error: " in done.err
+
+
+@pytest.mark.parametrize("name", ["inspect", "request", "bench", "test"])
+def test_json_is_json_also_of_a_failure(tmp_path: Path, name: str) -> None:
+    done = run(name, "none.wasm", "--json", cwd=tmp_path)
+    assert done.status == 1
+    assert json.loads(done.out)["error"] == done.err.rstrip("\n")
+
+
+def test_its_version(tmp_path: Path) -> None:
+    done = run("--version", cwd=tmp_path)
+    assert done.status == 0
+    assert re.fullmatch(r"asgi-wasm \S+ \(wasmtime \d[\d.]*, (no )?accelerator, \w+ 3\.\S+, .+\)\n", done.out)
 
 
 def without_extra(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -154,6 +154,23 @@ def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
         assert f"source.txt changed: {build}" in server.log()
 
 
+def test_a_build_that_fails(tmp_path: Path) -> None:
+    """What ran before goes on, and the next change is another try."""
+    pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
+    shutil.copy(FAULT, tmp_path / "p.wasm")
+    build = tmp_path / "build"
+    build.write_text("#!/bin/sh\nexit 3\n")
+    build.chmod(0o755)
+    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--watch") as server:
+        assert httpx.get(server.url).status_code == 418
+        time.sleep(0.5)
+        (tmp_path / "source.txt").write_text("wrong")
+        logged(server, "./build failed with exit status 3: the plugin from before goes on")
+        build.unlink()
+        logged(server, "./build cannot be run (No such file or directory)")
+        assert httpx.get(server.url).status_code == 418
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -168,6 +185,8 @@ def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
         ([str(FAULT), "--callout", "x"], "--callout 'x' is none: write NAME=VALUE"),
         ([str(FAULT), "--callout", "x=ftp://y"], "'ftp://y' is no upstream"),
         ([str(FAULT), "--log-level", "loud"], "--log-level 'loud' is none"),
+        ([str(FAULT), "--build", "no-such-program -x"], "--build 'no-such-program -x': there is no such program"),
+        ([str(FAULT), "--build", "'open"], "cannot be read: No closing quotation"),
         (["--settings", "none.yaml"], "settings file none.yaml does not exist"),
         (["--settings", "none.yaml", "--watch"], "with --settings say 'watch: true' there"),
     ],
@@ -254,6 +273,10 @@ def test_a_plugin_of_the_package_without_its_prefix(tmp_path: Path, start: str, 
         ("plugin.wasm-go-tmp-umask", False),
         ("target/release/deps/x.d", False),
         ("node_modules/a/index.js", False),
+        (".pytest_cache/v/cache/lastfailed", False),
+        ("src/.lib.rs.swp", False),
+        ("src/lib.rs~", False),
+        ("build", True),
     ],
 )
 def test_what_a_build_writes_is_no_source(

@@ -1,0 +1,31 @@
+"""``asgi-wasm --version``: what a report of a mistake should name."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from asgi_wasm.accelerator import AcceleratorError, load
+
+
+def versions() -> str:
+    """One line: ours, the engine's, Python's, and whether the accelerator is there."""
+    lane = "accelerator" if _is_accelerated() else "no accelerator"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"asgi-wasm {_of('asgi-wasm')} (wasmtime {_of('wasmtime')}, {lane}, {python}, {platform.platform()})"
+
+
+def _of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        # Run from its sources, say.
+        return "unknown"
+
+
+def _is_accelerated() -> bool:
+    try:
+        load()
+    except AcceleratorError:
+        return False
+    return True
