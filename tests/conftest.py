@@ -36,6 +36,7 @@ _NEED = {
         "services/metrics/test_host_metrics.py",
         "foreign/test_envoy.py",
         "foreign/test_python.py",
+        "foreign/test_python_async.py",
         "plugins/test_grpc_auth.py",
         "plugins/test_grpc_probe.py",
         "plugins/test_grpc_tls.py",

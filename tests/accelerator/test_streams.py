@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.errors import PluginAwayError
 from asgi_wasm.host.vm.vm import vm_of
 from tests.driving import http_scope
-from tests.host.resident.test_same import BODIES, PROBE, WAYS
-from tests.wasm_exports import without_exports
+from tests.host.resident.ways import BODIES, PROBE, WAYS, heard, probe_without
 
 HEADS: list[Any] = [
     [],
@@ -168,29 +166,18 @@ class Stage:
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """That looks at bodies, and that does not."""
-    made = tmp_path_factory.mktemp("probe") / "headers.wasm"
-    made.write_bytes(without_exports(PROBE.read_bytes(), BODIES))
-    return [made, PROBE]
+    return [probe_without(tmp_path_factory.mktemp("probe") / "headers.wasm", BODIES), PROBE]
 
 
 def outcome(
     probe: Path, way: dict[str, Any], script: list[tuple[str, Any]], conf: list[str], count: int, leaves: bool
 ) -> tuple[list[Any], list[str]]:
     lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("asgi_wasm.plugin")
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
     plugins = [
         {"name": f"p{index}", "file": probe, "conf": "\n".join(conf), "vm_id": str(index)} for index in range(count)
     ]
-    try:
+    with heard(lines.append):
         return asyncio.run(Stage(script, leaves).run(plugins, way)), lines
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)

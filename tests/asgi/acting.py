@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.driving import settled, until
-from tests.guests import CONTINUE, PAUSE, RESPONSE, Api
+from tests.driving import Connection, answering, settled, until
+from tests.guests import CONTINUE, PAUSE, RESPONSE, Api, Guest, Serve
 
 
 def passing(*_: Any) -> int:
@@ -51,3 +53,18 @@ class Resumer:
     def callbacks(self) -> dict[str, Any]:
         """To be given to the `Guest`."""
         return {"on_configure": self.on_configure, "on_tick": self.on_tick}
+
+
+@asynccontextmanager
+async def flushed_to_a_slow_client(serve_guests: Serve) -> AsyncIterator[Connection]:
+    """A response of two pieces, `a` and `b`, that a plugin held and has let go of; its client takes nothing yet."""
+    resumer = Resumer()
+    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
+    async with serve_guests(answering(b"a", b"b"), guest) as middleware:
+        connection = Connection(middleware)
+        connection.feed()
+        await settled()
+        connection.gate.clear()
+        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        await resumer.done()
+        yield connection

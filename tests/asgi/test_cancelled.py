@@ -14,8 +14,20 @@ from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer
 from tests.driving import answering, http_scope, until
 from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
-from tests.host.resident.test_same import BODIES, PROBE, WAYS, probe_without
+from tests.host.resident.ways import BODIES, PROBE, WAYS, probe_without
 from tests.waiting import tasks
+
+
+async def cancel(how: str, task: asyncio.Task[None], scope: anyio.CancelScope) -> None:
+    """A call within that scope; it is over then."""
+    if how == "by a scope":
+        scope.cancel()
+    else:
+        task.cancel()
+        if how == "twice":
+            await asyncio.sleep(0)
+            task.cancel()
+    await asyncio.wait([task])
 
 
 @pytest.mark.parametrize("how", ["once", "twice", "by a scope"])
@@ -60,14 +72,7 @@ async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool
         before = tasks()
         task = asyncio.ensure_future(call())
         await until(lambda: sending.is_set() if resumed else reached)
-        if how == "by a scope":
-            scope.cancel()
-        else:
-            task.cancel()
-            if how == "twice":
-                await asyncio.sleep(0)
-                task.cancel()
-        await asyncio.wait([task])
+        await cancel(how, task, scope)
         assert tasks() == before and sent == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import passing
-from tests.asgi.test_websocket import Socket, accepting
+from tests.asgi.sockets import Socket, accepting
 from tests.driving import http_scope
 from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 from tests.plugins.conftest import PLUGINS

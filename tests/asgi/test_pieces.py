@@ -13,7 +13,7 @@ from asgi_wasm.asgi import pieces
 from asgi_wasm.asgi.exchange import HttpExchange
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.driving import http_scope
-from tests.host.resident.test_same import BODIES, HELLO, WAYS, Body, probe_without, run_once
+from tests.host.resident.ways import BODIES, HELLO, WAYS, Body, probe_without, run_once
 from tests.plugins.conftest import PLUGINS
 
 BODY = PLUGINS / "body" / "c.wasm"

@@ -1,80 +1,21 @@
-"""Real plugins around a real app under a real uvicorn, over each of its HTTP and WebSocket implementations."""
+"""Real plugins around a real app under a real uvicorn, over each of its implementations of HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import wasmtime
-import websockets
 
-from tests.serving import ROOT, Server, free_port, serve
+from tests.asgi.uvicorn_app import assert_contexts_ended, plugin, write
+from tests.serving import Server, serve
 from tests.waiting import SECONDS, wait_until
-
-PLUGINS = ROOT / "plugins"
-
-APP = """
-import asyncio, json, logging, os
-from asgi_wasm import WasmMiddleware
-
-logging.basicConfig(level=logging.INFO)
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        raise RuntimeError("no lifespan here")
-    if scope["type"] == "websocket":
-        await receive()
-        if scope["path"] == "/denied":
-            await send({"type": "websocket.close", "code": 4000})
-            return
-        await send({"type": "websocket.accept", "subprotocol": "chat", "headers": [(b"x-app", b"1")]})
-        while (message := await receive())["type"] == "websocket.receive":
-            await send({"type": "websocket.send", "text": message["text"]})
-        return
-    path = scope["path"]
-    if path == "/raises":
-        raise ValueError("before")
-    status = int(path[1:]) if path[1:].isdigit() else 200
-    headers = [(b"content-length", b"5")] if path == "/sized" else []
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if path == "/raises-late":
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
-        raise ValueError("after")
-    if path == "/echo":
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            more = message.get("more_body", False)
-            await send({"type": "http.response.body", "body": message["body"], "more_body": more})
-            if not more:
-                return
-    if path == "/scope":
-        told = {key: str(scope[key]) for key in ("method", "path", "raw_path", "query_string", "scheme")}
-        told["headers"] = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
-        await send({"type": "http.response.body", "body": json.dumps(told).encode()})
-    elif path == "/large":
-        for _ in range(40):
-            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
-        await send({"type": "http.response.body"})
-    elif path == "/returns":
-        return
-    elif path.startswith(("/204", "/304")):
-        await send({"type": "http.response.body"})
-    else:
-        await send({"type": "http.response.body", "body": b"hello"})
-
-app = WasmMiddleware(app, settings=os.environ["SETTINGS"])
-"""
 
 # Pauses every request with x-pause; each tick of 20 ms resumes all streams that came since the last one.
 RESUMING = """(module
@@ -98,17 +39,6 @@ RESUMING = """(module
         (br $next)))))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
     (i32.eqz (call $get (i32.const 0) (i32.const 100) (i32.const 7) (i32.const 0) (i32.const 4)))))"""
-
-
-def write(folder: Path, *plugins: dict[str, Any], **more: Any) -> dict[str, str]:
-    """The app and its settings; the environment that names them."""
-    (folder / "served.py").write_text(APP)
-    (folder / "settings.yaml").write_text(json.dumps({"plugins": plugins, **more}))
-    return {"SETTINGS": str(folder / "settings.yaml"), "PYTHONASYNCIODEBUG": "0"}
-
-
-def plugin(file: str, **more: Any) -> dict[str, Any]:
-    return {"name": file.partition("/")[0], "file": str(PLUGINS / f"{file}.wasm"), **more}
 
 
 @pytest.fixture(scope="module", params=["h11", "httptools"])
@@ -265,19 +195,6 @@ def test_client_gone_before_the_end_of_the_response(server: Server) -> None:
     assert httpx.get(f"{server.url}/sized").text == "hello"
 
 
-def assert_contexts_ended(server: Server) -> None:
-    """As many stream contexts were deleted as were created."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        log = server.log()
-        created = [line for line in log.splitlines() if "on_context_create(" in line and not line.endswith(", 0)")]
-        if log.count("on_delete(") == len(created):
-            break
-        assert time.monotonic() < deadline, log
-        time.sleep(0.02)
-    assert created
-
-
 def test_nothing_is_left_over(server: Server) -> None:
     """Runs last: every context ended, and asyncio complained of nothing."""
     assert_contexts_ended(server)
@@ -324,110 +241,3 @@ def test_many_requests_that_pause_over_one_vm(tmp_path: Path) -> None:
     with serve("served:app", env=env, cwd=tmp_path) as server:
         asyncio.run(main(server.url))
         assert "Traceback" not in server.log()
-
-
-# --- starting
-
-
-def test_plugin_that_cannot_start_fails_the_server(tmp_path: Path) -> None:
-    env = write(tmp_path, plugin("fault_injection/rust", conf="{"))
-    with pytest.raises(RuntimeError) as caught, serve("served:app", env=env, cwd=tmp_path):
-        pass
-    log = str(caught.value)
-    assert "plugin 'fault_injection'" in log
-    assert "its last words: fault_injection: conf is not JSON" in log
-    assert "Application startup failed. Exiting." in log
-    assert "Traceback" not in log
-
-
-def test_exit_code_of_a_failed_start(tmp_path: Path) -> None:
-    env = write(tmp_path, plugin("fault_injection/rust", conf="{"))
-    command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(free_port())]
-    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "", **env}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 3
-
-
-@pytest.mark.parametrize("good", [True, False])
-def test_start_on_the_first_request_where_the_server_has_no_lifespan(tmp_path: Path, good: bool) -> None:
-    """Under a lock: many first requests start the plugins once. Broken ones get their policy, others run."""
-    env = write(
-        tmp_path,
-        plugin("headers/rust", conf={"response": {"add": {"x-plugin": "1"}}}),
-        plugin("fault_injection/rust", conf={"percentage": 0} if good else "{"),
-    )
-
-    async def main(url: str) -> list[httpx.Response]:
-        async with httpx.AsyncClient(timeout=SECONDS) as client:
-            return await asyncio.gather(*(client.get(f"{url}/sized") for _ in range(20)))
-
-    with serve("served:app", "--lifespan", "off", env=env, cwd=tmp_path) as server:
-        responses = asyncio.run(main(server.url))
-        assert {response.status_code for response in responses} == {200 if good else 503}
-        assert all(response.headers["x-plugin"] == "1" for response in responses)
-        assert server.log().count("plugin 'headers': ") == 1
-        assert server.log().count("on_configure answered false") >= (0 if good else 1)
-        assert "Traceback" not in server.log()
-
-
-def test_settings_that_are_wrong_refuse_every_request(tmp_path: Path) -> None:
-    env = write(tmp_path, nonsense=1)
-    with serve("served:app", "--lifespan", "off", env=env, cwd=tmp_path) as server:
-        assert httpx.get(server.url).status_code == 503
-        with pytest.raises(websockets.InvalidStatus, match="503"):
-            asyncio.run(talk(server))
-        assert "no plugin runs, so every request is refused: settings.yaml: nonsense: unknown key" in server.log()
-        assert "Traceback" not in server.log()
-
-
-# --- WebSocket
-
-
-@pytest.fixture(scope="module", params=["websockets", "websockets-sansio"])
-def sockets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("sockets")
-    env = write(
-        folder,
-        plugin("lifecycle/abi_0_2_1", priority=9),
-        plugin("headers/rust", conf={"response": {"add": {"x-plugin": "1"}}}),
-    )
-    with serve("served:app", "--ws", request.param, env=env, cwd=folder) as running:
-        yield running
-
-
-async def talk(server: Server, path: str = "/", **headers: str) -> tuple[Any, str]:
-    url = f"ws://127.0.0.1:{server.port}{path}"
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with websockets.connect(url, additional_headers=names, subprotocols=[websockets.Subprotocol("chat")]) as it:
-        await it.send("hello")
-        return it, str(await it.recv())
-
-
-def test_websocket_accept(sockets: Server) -> None:
-    connection, answer = asyncio.run(talk(sockets))
-    assert answer == "hello"
-    assert connection.subprotocol == "chat"
-    assert connection.response.headers["x-app"] == "1"
-    assert connection.response.headers["x-plugin"] == "1"
-    assert connection.response.headers["x-seen-status"] == "101"
-
-
-def test_websocket_paused_and_resumed(sockets: Server) -> None:
-    assert asyncio.run(talk(sockets, x_lifecycle="pause"))[1] == "hello"
-
-
-def test_websocket_denied_by_a_plugin(sockets: Server) -> None:
-    with pytest.raises(websockets.InvalidStatus) as caught:
-        asyncio.run(talk(sockets, x_lifecycle="reply"))
-    assert (caught.value.response.status_code, caught.value.response.body) == (403, b"reply")
-
-
-def test_websocket_denied_by_the_app(sockets: Server) -> None:
-    with pytest.raises(websockets.InvalidStatus, match="403"):
-        asyncio.run(talk(sockets, "/denied"))
-
-
-def test_websockets_leave_nothing_over(sockets: Server) -> None:
-    """Runs last."""
-    assert_contexts_ended(sockets)
-    assert "Traceback" not in sockets.log()

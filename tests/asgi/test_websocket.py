@@ -1,4 +1,4 @@
-"""A WebSocket handshake through the plugins: accept, denial by app or plugin, pauses, every way to end."""
+"""A WebSocket handshake through the plugins: accept, denial by app or plugin, every way to end."""
 
 from __future__ import annotations
 
@@ -7,65 +7,12 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.driving import SECONDS, http_scope, settled, until
-from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
-
-DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
-
-
-class Socket:
-    """One connection; the test plays server and client."""
-
-    def __init__(self, app: ASGIApp, path: str = "/", **more: Any) -> None:
-        self.scope = http_scope(path=path, headers=[(b"upgrade", b"websocket")], **more)
-        del self.scope["method"]
-        self.scope.update(type="websocket", scheme=more.get("scheme", "ws"), subprotocols=["chat"])
-        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
-        self.incoming.put_nowait({"type": "websocket.connect"})
-        self.sent: list[Message] = []
-        self.task = asyncio.ensure_future(self._run(app))
-
-    async def _run(self, app: ASGIApp) -> None:
-        await app(self.scope, self.incoming.get, self._send)
-
-    async def _send(self, message: Message) -> None:
-        self.sent.append(message)
-        if message["type"] == "websocket.close":
-            self.hang_up()
-
-    def say(self, text: str) -> None:
-        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
-
-    def hang_up(self) -> None:
-        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
-
-    async def over(self) -> list[Message]:
-        await asyncio.wait_for(self.task, SECONDS)
-        return self.sent
-
-
-def accepting(**accept: Any) -> ASGIApp:
-    """An app that accepts and echoes until the client goes."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert (await receive())["type"] == "websocket.connect"
-        await send({"type": "websocket.accept", **accept})
-        while (message := await receive())["type"] == "websocket.receive":
-            await send({"type": "websocket.send", "text": message["text"]})
-
-    return app
-
-
-def denying(*messages: Message) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        for message in messages:
-            await send(message)
-
-    return app
+from tests.asgi.sockets import DENIAL, Socket, accepting, denying
+from tests.driving import settled, until
+from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
 
 
 async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
@@ -88,27 +35,21 @@ async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
         scopes.append(scope)
         await accepting(subprotocol="chat", headers=[(b"x-app", b"1")])(scope, receive, send)
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=on_request_headers,
-            on_response_headers=on_response_headers,
-            on_log=lambda api, context: seen.append(api.property(b"request\0duration") is not None),
-        )
-        async with serve_guests(app, guest) as middleware:
-            socket = Socket(middleware)
-            socket.say("hello")
-            await until(lambda: len(socket.sent) == 2)
-            socket.hang_up()
-            accept, echo = await socket.over()
-            assert accept == {
-                "type": "websocket.accept",
-                "subprotocol": "chat",
-                "headers": [(b"x-app", b"1"), (b"x-plugin", b"1")],
-            }
-            assert echo["text"] == "hello"
-            assert "asgi_wasm" not in socket.scope
-
-    await main()
+    guest = Guest(
+        on_request_headers=on_request_headers,
+        on_response_headers=on_response_headers,
+        on_log=lambda api, context: seen.append(api.property(b"request\0duration") is not None),
+    )
+    async with serve_guests(app, guest) as middleware:
+        socket = Socket(middleware)
+        socket.say("hello")
+        await until(lambda: len(socket.sent) == 2)
+        socket.hang_up()
+        accept, echo = await socket.over()
+        headers = [(b"x-app", b"1"), (b"x-plugin", b"1")]
+        assert accept == {"type": "websocket.accept", "subprotocol": "chat", "headers": headers}
+        assert echo["text"] == "hello"
+        assert "asgi_wasm" not in socket.scope
     assert seen == [b"GET", b"http", 0, b"101", True]
     (scope,) = scopes
     assert (b"x-user", b"alice") in scope["headers"]
@@ -188,71 +129,6 @@ async def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool
             assert b"".join(message["body"] for message in bodies) == b"who are you?"
         else:
             assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-
-
-async def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
-    """A local response travels through the response callbacks, and one of them takes its time."""
-    resumer = Resumer()
-
-    def deny(api: Api, *_: int) -> int:
-        api.reply(401, b"no")
-        return PAUSE
-
-    guest = Guest(on_request_headers=deny, on_response_headers=pausing, **resumer.callbacks)
-    async with serve_guests(accepting(), guest) as middleware:
-        socket = Socket(middleware, **DENIAL)
-        await settled()
-        assert socket.sent == []
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-        assert [message["type"] for message in await socket.over()] == [
-            "websocket.http.response.start",
-            "websocket.http.response.body",
-        ]
-
-
-@pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
-async def test_pause_then_resume(serve_guests: Serve, direction: int) -> None:
-    resumer = Resumer()
-    guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing}, **resumer.callbacks)
-
-    async with serve_guests(accepting(), guest) as middleware:
-        socket = Socket(middleware)
-        await settled()
-        assert socket.sent == []
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(direction)))
-        await until(lambda: bool(socket.sent))
-        # The message that was waited for during the pause is not lost.
-        socket.say("hello")
-        await until(lambda: len(socket.sent) == 2)
-        socket.hang_up()
-        assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.send"]
-
-
-@pytest.mark.parametrize("direction", [REQUEST, RESPONSE])
-async def test_pause_that_nothing_ends(serve_guests: Serve, caplog: pytest.LogCaptureFixture, direction: int) -> None:
-    guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing})
-
-    async def main() -> None:
-        async with serve_guests(accepting(), guest, pause_timeout=0.05) as middleware:
-            # The app, if it was called, goes on as if it had accepted: it is told that the client has gone.
-            socket = Socket(middleware, **DENIAL)
-            if direction == RESPONSE:
-                await until(lambda: bool(socket.sent))
-                socket.hang_up()
-            assert (await socket.over())[0]["status"] == 504
-
-    await main()
-    assert caplog.text.count("paused a stream for 0.05 s") == 1
-
-
-async def test_client_gone_while_paused(serve_guests: Serve) -> None:
-    guest = Guest(on_request_headers=pausing)
-    async with serve_guests(accepting(), guest) as middleware:
-        socket = Socket(middleware)
-        await settled()
-        socket.hang_up()
-        assert await socket.over() == []
-        assert len(guest.deleted) == 1
 
 
 @pytest.mark.parametrize(("policy", "kinds"), [("fail_closed", ["start", "body"]), ("fail_open", ["accept"])])

@@ -1,9 +1,8 @@
-"""An app's answer to a WebSocket's handshake: held, denied, left alone, with subprotocols, with a body."""
+"""An app's answer to a WebSocket's handshake: held, denied, left alone, with a body."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from typing import Any
 
@@ -11,12 +10,10 @@ import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.asgi.sockets import Leaving
-from tests.asgi.test_websocket import DENIAL, Socket, accepting, denying
+from tests.asgi.sockets import DENIAL, Leaving, Socket, Strict, accepting, assert_let_go_of, denying
 from tests.driving import settled, until
-from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
 
-PROTOCOL = b"sec-websocket-protocol"
 START: Message = {"type": "websocket.http.response.start", "status": 401, "headers": []}
 
 
@@ -137,98 +134,6 @@ async def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) ->
         assert b"".join(message["body"] for message in bodies) == b"mine"
 
 
-@pytest.mark.parametrize(
-    ("written", "subprotocols"), [(b"two", ["two"]), (b"three, two ,", ["three", "two"]), (None, []), (b"", [])]
-)
-@pytest.mark.parametrize("named", [True, False])
-async def test_subprotocols_that_a_plugin_offers(
-    serve_guests: Serve, written: bytes | None, subprotocols: list[str], named: bool
-) -> None:
-    """The header and the scope's own list are one, also where the server tells only the list."""
-    scopes: list[Scope] = []
-    seen: list[bytes | None] = []
-
-    def on_request_headers(api: Api, *_: int) -> int:
-        seen.append(api.get(REQUEST_HEADERS, PROTOCOL))
-        if written is None:
-            api.remove(REQUEST_HEADERS, PROTOCOL)
-        else:
-            api.replace(REQUEST_HEADERS, PROTOCOL, written)
-        return 0
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scopes.append(scope)
-
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
-            socket = Socket(middleware)
-            if named:
-                socket.scope["headers"] = [*socket.scope["headers"], (PROTOCOL, b"chat")]
-            await socket.over()
-
-    await main()
-    assert seen == [b"chat"]
-    assert scopes[0]["subprotocols"] == subprotocols
-    assert [value for name, value in scopes[0]["headers"] if name == PROTOCOL] == ([] if written is None else [written])
-
-
-@pytest.mark.parametrize(
-    ("written", "chosen", "left_out"),
-    [(b"two", "two", False), (None, None, False), (b"other", None, True), (b"chat", "chat", False)],
-)
-async def test_subprotocol_of_the_accept(
-    serve_guests: Serve,
-    caplog: pytest.LogCaptureFixture,
-    written: bytes | None,
-    chosen: str | None,
-    left_out: bool,
-) -> None:
-    seen: list[bytes | None] = []
-
-    def on_response_headers(api: Api, *_: int) -> int:
-        seen.append(api.get(RESPONSE_HEADERS, PROTOCOL))
-        if written is None:
-            api.remove(RESPONSE_HEADERS, PROTOCOL)
-        else:
-            api.replace(RESPONSE_HEADERS, PROTOCOL, written)
-        return 0
-
-    async def main() -> None:
-        app = accepting(subprotocol="chat", headers=[(b"x-app", b"1")])
-        async with serve_guests(app, Guest(on_response_headers=on_response_headers)) as middleware:
-            socket = Socket(middleware)
-            socket.scope["subprotocols"] = ["chat", "two"]
-            await until(lambda: bool(socket.sent))
-            socket.hang_up()
-            (accept,) = await socket.over()
-            assert accept == {"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-app", b"1")]}
-
-    await main()
-    assert seen == [b"chat"]
-    assert ("left out headers" in caplog.text) is left_out
-
-
-async def test_headers_of_the_handshake_that_a_plugin_writes(
-    serve_guests: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The server says them itself; what it would make of two is its own affair."""
-
-    def on_response_headers(api: Api, *_: int) -> int:
-        for name in (b"upgrade", b"connection", b"sec-websocket-accept", b"content-length"):
-            api.add(RESPONSE_HEADERS, name, b"1")
-        return 0
-
-    async def main() -> None:
-        async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers)) as middleware:
-            socket = Socket(middleware)
-            await until(lambda: bool(socket.sent))
-            socket.hang_up()
-            assert (await socket.over())[0]["headers"] == []
-
-    await main()
-    assert "left out headers that HTTP cannot carry: upgrade, connection, sec-websocket-accept" in caplog.text
-
-
 @pytest.mark.parametrize("changed", [False, True])
 async def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> None:
     codes: list[int] = []
@@ -249,23 +154,6 @@ async def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool
 
     await main()
     assert codes == [101]
-
-
-class Strict(Socket):
-    """A server that takes no second `receive` while one is under way."""
-
-    busy = False
-
-    async def _run(self, app: ASGIApp) -> None:
-        async def receive() -> Message:
-            assert not self.busy, "two at a time"
-            self.busy = True
-            try:
-                return await self.incoming.get()
-            finally:
-                self.busy = False
-
-        await app(self.scope, receive, self._send)
 
 
 @pytest.mark.parametrize("cancels", [True, False])
@@ -349,10 +237,4 @@ async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve,
 
     guest = Guest(on_response_headers=pausing if path == "/paused" else passing)
     async with serve_guests(app, guest) as middleware:
-        await one(middleware)
-        gc.collect()
-        gc.disable()
-        try:
-            assert (await one(middleware))() is None
-        finally:
-            gc.enable()
+        await assert_let_go_of(lambda: one(middleware))

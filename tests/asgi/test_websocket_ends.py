@@ -8,8 +8,7 @@ import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from tests.asgi.acting import Resumer, pausing
-from tests.asgi.sockets import ACCEPT, BODY, CLOSE, START, resuming
-from tests.asgi.test_websocket import DENIAL, Socket
+from tests.asgi.sockets import ACCEPT, BODY, CLOSE, DENIAL, START, Socket, resuming
 from tests.driving import settled
 from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, Api, Guest, Serve
 

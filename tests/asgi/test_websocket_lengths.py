@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import weakref
 from typing import Any
@@ -12,9 +11,19 @@ import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from tests.asgi.acting import Resumer, passing, pausing
-from tests.asgi.sockets import ACCEPT, BODY, CLOSE, START, Leaving, resuming
-from tests.asgi.test_websocket import DENIAL, Socket, denying
-from tests.asgi.test_websocket_answers import Strict
+from tests.asgi.sockets import (
+    ACCEPT,
+    BODY,
+    CLOSE,
+    DENIAL,
+    START,
+    Leaving,
+    Socket,
+    Strict,
+    assert_let_go_of,
+    denying,
+    resuming,
+)
 from tests.driving import until
 from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, RESPONSE_BODY, Api, Guest, Serve
 
@@ -56,30 +65,44 @@ async def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None
 # --- receiving
 
 
+class Ears:
+    """What listeners of a connection are told, and what they fail by."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.errors: list[BaseException] = []
+
+    async def listen(self, receive: Receive) -> None:
+        try:
+            message = await receive()
+            self.told.append(message.get("text", message["type"]))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.errors.append(error)
+
+
+async def tell(socket: Socket, words: list[str], chance: random.Random) -> None:
+    """As a client does that is sometimes slower than the app; until the app is done."""
+    for word in words:
+        socket.say(word)
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+    await socket.over()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed: int) -> None:
     """While plugins hold the accept, and afterwards: one call of the server at a time, every message once, in order."""
     chance = random.Random(seed)
     resumer = Resumer()
     guest = Guest(on_response_headers=pausing, **resumer.callbacks)
-    told: list[str] = []
-    errors: list[BaseException] = []
+    ears = Ears()
 
-    async def listen(receive: Receive) -> None:
-        try:
-            message = await receive()
-            told.append(message.get("text", message["type"]))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            errors.append(error)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        accept = asyncio.ensure_future(send({**ACCEPT}))
+    async def come_and_go(receive: Receive, accept: asyncio.Future[None]) -> None:
         resumes = chance.randrange(60)
         for turn in range(60):
-            listener = asyncio.ensure_future(listen(receive))
+            listener = asyncio.ensure_future(ears.listen(receive))
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
             if turn == resumes:
@@ -88,24 +111,23 @@ async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed
             if not accept.done() and chance.random() < 0.7:
                 listener.cancel()
             await asyncio.wait([listener])
-            if "end" in told:
+            if "end" in ears.told:
                 break
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        accept = asyncio.ensure_future(send({**ACCEPT}))
+        await come_and_go(receive, accept)
         if not accept.done():
             resuming(resumer, guest)
             await accept
-        while "end" not in told and not errors:
-            await listen(receive)
+        while "end" not in ears.told and not ears.errors:
+            await ears.listen(receive)
 
+    words = [str(number) for number in range(30)] + ["end"]
     async with serve_guests(app, guest) as middleware:
-        socket = Strict(middleware)
-        words = [str(number) for number in range(30)] + ["end"]
-        for word in words:
-            socket.say(word)
-            if chance.random() < 0.5:
-                await asyncio.sleep(0)
-        await socket.over()
-    assert errors == []
-    assert told == words
+        await tell(Strict(middleware), words, chance)
+    assert (ears.told, ears.errors) == (words, [])
 
 
 # --- connections
@@ -140,13 +162,7 @@ async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve,
         on_response_body=passing,
     )
     async with serve_guests(app, guest) as middleware:
-        await one(middleware)
-        gc.collect()
-        gc.disable()
-        try:
-            assert (await one(middleware))() is None
-        finally:
-            gc.enable()
+        await assert_let_go_of(lambda: one(middleware))
 
 
 async def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -> None:

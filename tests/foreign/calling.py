@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asgi_wasm import foreign_function
 from tests.plugins.callouts import conf, plugged, said
 
 OK, NOT_FOUND, BAD_ARGUMENT, SERIALIZATION_FAILURE, INTERNAL_FAILURE = 0, 1, 2, 3, 10
@@ -25,3 +26,12 @@ async def configured(caplog: pytest.LogCaptureFixture, *steps: str, functions: A
     async with plugged(conf(configure=steps), foreign_functions=functions):
         pass
     return results(caplog)
+
+
+@foreign_function("upper")
+def upper(arguments: bytes) -> bytes:
+    return arguments.upper()
+
+
+def answers(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return said(caplog, "^foreign_function ")

@@ -20,11 +20,6 @@ from tests.foreign.calling import BAD_ARGUMENT, NOT_FOUND, OK, SERIALIZATION_FAI
 from tests.plugins.callouts import conf, foreign, get, plugged, put
 
 
-@pytest.fixture(autouse=True)
-def _logs(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-
-
 async def test_compress_and_uncompress(caplog: pytest.LogCaptureFixture) -> None:
     packed = zlib.compress(b"hello" * 100)
     got = await configured(

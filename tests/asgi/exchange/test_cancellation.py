@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
-from tests.asgi.acting import Resumer, passing, pausing
+from tests.asgi.acting import flushed_to_a_slow_client, passing, pausing
 from tests.asgi.exchange.messages import LENGTH, START, body
-from tests.driving import Connection, answering, settled
+from tests.driving import Connection, settled
 from tests.guests import (
-    RESPONSE,
     Guest,
     Serve,
 )
@@ -49,14 +48,5 @@ async def test_cancelled_in_every_state(serve_guests: Serve, state: str) -> None
 
 
 async def test_cancelled_while_a_flush_is_under_way(serve_guests: Serve) -> None:
-    resumer = Resumer()
-    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
-
-    async with serve_guests(answering(b"a", b"b"), guest) as middleware:
-        connection = Connection(middleware)
-        connection.feed()
-        await settled()
-        connection.gate.clear()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-        await resumer.done()
+    async with flushed_to_a_slow_client(serve_guests) as connection:
         await connection.cancel()

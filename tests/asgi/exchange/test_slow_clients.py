@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
-from tests.asgi.acting import Resumer, passing, pausing
+from tests.asgi.acting import Resumer, flushed_to_a_slow_client, passing, pausing
 from tests.asgi.exchange.messages import START, body
 from tests.driving import Connection, answering, http_scope, settled
 from tests.guests import (
@@ -17,16 +17,7 @@ from tests.guests import (
 
 async def test_slow_client_loses_nothing_when_the_app_ends_first(serve_guests: Serve) -> None:
     """What a resume releases is being sent while the exchange ends: it is not cut off."""
-    resumer = Resumer()
-    guest = Guest(on_response_headers=pausing, **resumer.callbacks)
-
-    async with serve_guests(answering(b"a", b"b"), guest) as middleware:
-        connection = Connection(middleware)
-        connection.feed()
-        await settled()
-        connection.gate.clear()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
-        await resumer.done()
+    async with flushed_to_a_slow_client(serve_guests) as connection:
         await asyncio.sleep(0.02)
         assert not connection.task.done()
         connection.gate.set()

@@ -63,6 +63,65 @@ _PRODUCE = {
 _WIDTH = {"k": 1, "b": 2, "a": 1, "n": 1, "g": 1}
 
 
+_TEXT = """(module {imports}
+  (memory (export "memory") {pages} 4)
+  (data (i32.const 0) "{words}") (data (i32.const {at}) "{text}") (global $shown (mut i32) (i32.const 0))
+  (global $state (mut i32) (i32.const 1)) (global $size (mut i32) (i32.const 0))
+  (global $top (mut i32) (i32.const {page}))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func $next (result i32) (local $x i32)
+    (local.set $x (global.get $state))
+    (local.set $x (i32.xor (local.get $x) (i32.shl (local.get $x) (i32.const 13))))
+    (local.set $x (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 17))))
+    (local.set $x (i32.xor (local.get $x) (i32.shl (local.get $x) (i32.const 5))))
+    (global.set $state (local.get $x)) (local.get $x))
+  (func $below (param i32) (result i32) (i32.rem_u (call $next) (local.get 0)))
+  ;; Small, at the memory's end, at the greatest number, or any.
+  (func $any (result i32) (local $kind i32)
+    (local.set $kind (call $below (i32.const 8)))
+    (if (i32.eqz (local.get $kind)) (then (return (call $next))))
+    (if (i32.eq (local.get $kind) (i32.const 1)) (then (return (i32.sub (i32.const 0) (call $below (i32.const 9))))))
+    (if (i32.eq (local.get $kind) (i32.const 2))
+      (then (return (i32.sub (i32.const {beyond}) (call $below (i32.const 9))))))
+    (call $below (i32.const 70)))
+  (func $address (result i32)
+    (if (result i32) (call $below (i32.const 8))
+      (then (i32.add (i32.const 4096) (call $below (i32.const 4096)))) (else (call $any))))
+  (func $kind (result i32)
+    (if (call $below (i32.const 4)) (then (return (global.get $shown))))
+    (if (result i32) (call $below (i32.const 4)) (then (call $below (i32.const 3))) (else (call $any))))
+  ;; The address of bytes, whose size is left in $size: a name, a stretch of memory, or anything.
+  (func $bytes (result i32) (local $kind i32)
+    (local.set $kind (call $below (i32.const 64)))
+    (if (i32.eqz (i32.and (local.get $kind) (i32.const 15))) (then (global.set $size (call $any)) (return (call $any))))
+    (if (i32.eq (local.get $kind) (i32.const 1))
+      (then (global.set $size (call $below (i32.const 70000))) (return (call $below (i32.const {memory})))))
+    (local.set $kind (i32.shl (call $below (i32.const {names})) (i32.const 3)))
+    (global.set $size (i32.load (i32.add (local.get $kind) (i32.const 4))))
+    (i32.load (local.get $kind)))
+  (func (export "malloc") (param i32) (result i32) (local $kind i32)
+    (local.set $kind (call $below (i32.const 16)))
+    (if (i32.eqz (local.get $kind)) (then (return (i32.const 0))))
+    (if (i32.eq (local.get $kind) (i32.const 1)) (then (return (call $any))))
+    (if (i32.eq (local.get $kind) (i32.const 2)) (then (drop (memory.grow (i32.const 1)))))
+    (local.set $kind (global.get $top))
+    (if (i32.gt_u (i32.add (local.get $kind) (local.get 0)) (i32.const {memory}))
+      (then (local.set $kind (i32.const {page}))))
+    (global.set $top (i32.add (local.get $kind) (local.get 0)))
+    (local.get $kind))
+  (func $run (param $seed i32) (param $more i32) (local $left i32) (local $which i32)
+    (global.set $state (i32.or (i32.xor (local.get $seed) (local.get $more)) (i32.const 1)))
+    (global.set $top (i32.const {page}))
+    (local.set $left (i32.const {count}))
+    (loop $again
+      (local.set $which (call $below (i32.const {hostcalls})))
+      {calls}
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $again (local.get $left))))
+  {callbacks}
+  (func (export "proxy_on_log") (param i32) (call $run (local.get 0) (i32.const 77))))"""
+
+
 @cache
 def hostile_plugin() -> bytes:
     """Its module. Callbacks take a seed where they are told the number of headers, or of bytes."""
@@ -84,63 +143,23 @@ def hostile_plugin() -> bytes:
         for name, shown in (("request_headers", 0), ("response_headers", 2), ("request_body", 0), ("response_body", 1))
     )
     return bytes(
-        wat2wasm(f"""(module {"".join(imports)}
-  (memory (export "memory") {_MEMORY // _PAGE} 4)
-  (data (i32.const 0) "{words}") (data (i32.const {at}) "{text}") (global $shown (mut i32) (i32.const 0))
-  (global $state (mut i32) (i32.const 1)) (global $size (mut i32) (i32.const 0))
-  (global $top (mut i32) (i32.const {_PAGE}))
-  (func (export "proxy_abi_version_0_2_1"))
-  (func $next (result i32) (local $x i32)
-    (local.set $x (global.get $state))
-    (local.set $x (i32.xor (local.get $x) (i32.shl (local.get $x) (i32.const 13))))
-    (local.set $x (i32.xor (local.get $x) (i32.shr_u (local.get $x) (i32.const 17))))
-    (local.set $x (i32.xor (local.get $x) (i32.shl (local.get $x) (i32.const 5))))
-    (global.set $state (local.get $x)) (local.get $x))
-  (func $below (param i32) (result i32) (i32.rem_u (call $next) (local.get 0)))
-  ;; Small, at the memory's end, at the greatest number, or any.
-  (func $any (result i32) (local $kind i32)
-    (local.set $kind (call $below (i32.const 8)))
-    (if (i32.eqz (local.get $kind)) (then (return (call $next))))
-    (if (i32.eq (local.get $kind) (i32.const 1)) (then (return (i32.sub (i32.const 0) (call $below (i32.const 9))))))
-    (if (i32.eq (local.get $kind) (i32.const 2))
-      (then (return (i32.sub (i32.const {_MEMORY + 4}) (call $below (i32.const 9))))))
-    (call $below (i32.const 70)))
-  (func $address (result i32)
-    (if (result i32) (call $below (i32.const 8))
-      (then (i32.add (i32.const 4096) (call $below (i32.const 4096)))) (else (call $any))))
-  (func $kind (result i32)
-    (if (call $below (i32.const 4)) (then (return (global.get $shown))))
-    (if (result i32) (call $below (i32.const 4)) (then (call $below (i32.const 3))) (else (call $any))))
-  ;; The address of bytes, whose size is left in $size: a name, a stretch of memory, or anything.
-  (func $bytes (result i32) (local $kind i32)
-    (local.set $kind (call $below (i32.const 64)))
-    (if (i32.eqz (i32.and (local.get $kind) (i32.const 15))) (then (global.set $size (call $any)) (return (call $any))))
-    (if (i32.eq (local.get $kind) (i32.const 1))
-      (then (global.set $size (call $below (i32.const 70000))) (return (call $below (i32.const {_MEMORY})))))
-    (local.set $kind (i32.shl (call $below (i32.const {len(NAMES)})) (i32.const 3)))
-    (global.set $size (i32.load (i32.add (local.get $kind) (i32.const 4))))
-    (i32.load (local.get $kind)))
-  (func (export "malloc") (param i32) (result i32) (local $kind i32)
-    (local.set $kind (call $below (i32.const 16)))
-    (if (i32.eqz (local.get $kind)) (then (return (i32.const 0))))
-    (if (i32.eq (local.get $kind) (i32.const 1)) (then (return (call $any))))
-    (if (i32.eq (local.get $kind) (i32.const 2)) (then (drop (memory.grow (i32.const 1)))))
-    (local.set $kind (global.get $top))
-    (if (i32.gt_u (i32.add (local.get $kind) (local.get 0)) (i32.const {_MEMORY}))
-      (then (local.set $kind (i32.const {_PAGE}))))
-    (global.set $top (i32.add (local.get $kind) (local.get 0)))
-    (local.get $kind))
-  (func $run (param $seed i32) (param $more i32) (local $left i32) (local $which i32)
-    (global.set $state (i32.or (i32.xor (local.get $seed) (local.get $more)) (i32.const 1)))
-    (global.set $top (i32.const {_PAGE}))
-    (local.set $left (i32.const {CALLS}))
-    (loop $again
-      (local.set $which (call $below (i32.const {len(HOSTCALLS)})))
-      {"".join(calls)}
-      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
-      (br_if $again (local.get $left))))
-  {callbacks}
-  (func (export "proxy_on_log") (param i32) (call $run (local.get 0) (i32.const 77))))""")
+        wat2wasm(
+            _TEXT.format(
+                imports="".join(imports),
+                calls="".join(calls),
+                callbacks=callbacks,
+                words=words,
+                text=text,
+                at=at,
+                names=len(NAMES),
+                hostcalls=len(HOSTCALLS),
+                count=CALLS,
+                page=_PAGE,
+                pages=_MEMORY // _PAGE,
+                memory=_MEMORY,
+                beyond=_MEMORY + 4,
+            )
+        )
     )
 
 

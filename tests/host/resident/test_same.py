@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi import leaving
-from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.resident.resident import Resident
-from tests.driving import http_scope
-from tests.plugins.conftest import PLUGINS
-from tests.wasm_exports import without_exports
-
-# Ways to run a plugin that must not differ: Python alone, the kernel, and the kernel entered by machine code.
-WAYS: list[dict[str, Any]] = [
-    {"resident": "off"},
-    {"resident": "auto", "accelerator": "off"},
-    {"resident": "auto", "accelerator": "auto"},
-]
+from tests.host.resident.ways import BODIES, PROBE, WAYS, Body, probe_without, run_once
 
 NAMES = [
     "x-a",
@@ -42,15 +30,6 @@ NAMES = [
     "a b",
 ]
 VALUES = ["", "1", "text", " padded ", "bad\\x0avalue", "\\xff"]
-HEADERS = [
-    (b"host", b"h"),
-    (b"x-a", b"1"),
-    (b"x-a", b"2"),
-    (b"accept", b"*/*"),
-    (b"connection", b"close"),
-    (b"cookie", b"c"),
-]
-
 names, values = st.sampled_from(NAMES), st.sampled_from(VALUES)
 maps = st.sampled_from([0, 0, 0, 2, 2, 1, 3, 4, 8, 0xFFFFFFFF])
 buffers, offsets = (
@@ -151,103 +130,11 @@ endings = st.sampled_from(
 )  # fmt: skip
 
 
-PROBE = PLUGINS / "probe" / "abi_0_2_1.wasm"
-# What sees bodies leaves the kernels with the response.
-BODIES = [f"proxy_on_{way}_{part}" for way in ("request", "response") for part in ("body", "trailers")]
-
-
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """One that sees everything, one that sees headers, and one that sees all of the response."""
     folder = tmp_path_factory.mktemp("probes")
     return [PROBE, probe_without(folder / "headers.wasm", BODIES), probe_without(folder / "response.wasm", BODIES[:2])]
-
-
-def probe_without(file: Path, names: list[str]) -> Path:
-    """The probe without these callbacks, written there."""
-    file.write_bytes(without_exports(PROBE.read_bytes(), names))
-    return file
-
-
-Body = tuple["bytes | None", "list[bytes | bytearray]"]
-HELLO: Body = (None, [b"hello"])
-
-
-def announced(sent: Body | None) -> list[tuple[bytes, bytes]]:
-    """What the head says of a request's body."""
-    if sent is None:
-        return []
-    return [(b"transfer-encoding", b"chunked") if sent[0] is None else (b"content-length", sent[0])]
-
-
-async def run_once(
-    script: str,
-    way: dict[str, Any],
-    count: int,
-    probe: Path = PROBE,
-    body: Body = HELLO,
-    shape: tuple[str, int, str] = ("GET", 200, "1.1"),
-    sent: Body | None = None,
-    more: dict[str, Any] | None = None,
-) -> tuple[list[Any], list[str]]:
-    """Two requests through ``count`` probes, the second within the first: all that app and client saw, and what the
-    plugins logged. ``shape``: the outer one's method, what status the app gives it, and its version of HTTP. It may
-    have a body. ``more`` settings of each plugin may be given.
-    """
-    seen: list[Any] = []
-    left = [] if sent is None else sent[1][:]
-    method, status, version = shape
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
-        if scope["path"] == "/outer":
-            await middleware(http_scope("PUT", "/inner", headers=[(b"host", b"i"), (b"x-a", b"3")]), read, keep)
-        if sent is not None and scope["path"] == "/outer":
-            more = True
-            while more:
-                message = await receive()
-                seen.append(dict(message))
-                more = message.get("more_body", False)
-        name = scope["path"].encode()
-        length, pieces = body
-        sized = [] if length is None else [(b"content-length", length)]
-        headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", name), *sized]
-        told = status if scope["path"] == "/outer" else 200
-        await send({"type": "http.response.start", "status": told, "headers": headers})
-        for index, piece in enumerate(pieces):
-            await send({"type": "http.response.body", "body": piece, "more_body": index + 1 < len(pieces)})
-
-    async def keep(message: Any) -> None:
-        seen.append(message)
-
-    async def read() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def read_outer() -> Any:
-        if not left:
-            return await read()
-        piece = left.pop(0)
-        return {"type": "http.request", "body": piece, "more_body": bool(left)}
-
-    told = {"file": probe, "conf": script, **(more or {})}
-    plugins = [{"name": f"p{index}", "vm_id": str(index), **told} for index in range(count)]
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("asgi_wasm.plugin")
-    logger.addHandler(handler)
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    middleware = WasmMiddleware(app, settings={"plugins": plugins, "pause_timeout": 0.01, **way})
-    await middleware.start()
-    try:
-        headers = [*HEADERS, *announced(sent)]
-        await middleware(http_scope(method, "/outer", headers=headers, http_version=version), read_outer, keep)
-    finally:
-        await middleware.stop()
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-    return seen, lines
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], report_multiple_bugs=False)
