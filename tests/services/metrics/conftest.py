@@ -8,8 +8,9 @@ import pytest
 
 from asgi_wasm.services.metrics.registry import MetricRegistry, process_registry
 from tests.guests import wrap_guests
+from tests.services.metrics.counting import probe
 
-__all__ = ["store", "wrap_guests"]
+__all__ = ["probe", "store", "wrap_guests"]
 
 
 @pytest.fixture(autouse=True)

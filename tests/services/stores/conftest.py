@@ -53,6 +53,28 @@ def valkey() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(params=["redis", "valkey"])
+def binary(request: pytest.FixtureRequest) -> str | None:
+    """Of a server, for what the two may answer differently."""
+    if request.param == "valkey" and VALKEY is None:
+        pytest.skip(VALKEY_MISSING)
+    return VALKEY if request.param == "valkey" else BINARY
+
+
+@pytest.fixture
+def either(binary: str | None) -> Iterator[RedisServer]:
+    """A server of each kind, for one test."""
+    with redis_server(binary=binary) as server:
+        yield server
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A Redis that a test may stop, freeze and fill."""
+    with redis_server() as server:
+        yield server
+
+
 @pytest.fixture(params=["memory", "lmdb", "redis", "valkey"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return make_place(request.param, request, tmp_path)

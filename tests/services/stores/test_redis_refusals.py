@@ -19,7 +19,7 @@ from tests.driving import until
 from tests.redis_server import RedisServer
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
-from tests.services.stores.test_redis_outage import until_it_answers
+from tests.services.stores.redis_away import until_it_answers
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -153,6 +153,17 @@ async def test_no_value_is_changed_that_somebody_else_wrote(redis: RedisServer) 
 
     prefix = f"{uuid4().hex}:"
     await main(Place(f"{redis.url}?prefix={prefix}&timeout=60"), prefix)
+
+
+async def test_cas_numbers_wrap_past_0(redis: RedisServer) -> None:
+    async with Place(f"{redis.url}?prefix=wrap:&timeout=60").stores(1) as (store,):
+        store.queues.connections.call("HSET", "wrap:data:vm:k", "value", "old", "cas", 0xFFFFFFFF)  # type: ignore[attr-defined]
+        assert store.shared_data.get("vm", b"k") == (b"old", 0xFFFFFFFF)
+        assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFF)
+        assert store.shared_data.get("vm", b"k") == (b"new", 1)
+        store.queues.connections.call("HSET", "wrap:data:vm:k", "cas", 0xFFFFFFFE)  # type: ignore[attr-defined]
+        assert store.shared_data.set("vm", b"k", b"new", 0xFFFFFFFE)
+        assert store.shared_data.get("vm", b"k") == (b"new", 0xFFFFFFFF)
 
 
 async def test_what_somebody_else_says_wakes_nobody(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
