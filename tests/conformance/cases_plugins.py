@@ -1,12 +1,10 @@
-"""The chains, and the cases that are about what each plugin does."""
+"""The cases that are about what each plugin does, and all chains."""
 
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,184 +13,26 @@ from tests.conformance import cases_common as common
 from tests.conformance import trap
 from tests.conformance.cases import (
     APP_FIELDS,
-    LAST_CHUNK,
-    AwaitBody,
     Case,
-    Close,
-    Pause,
     Receive,
-    ReceiveGated,
     Send,
-    Step,
     ask,
-    chunk,
-    chunked,
     head,
-    pattern,
-    request,
 )
 from tests.conformance.chains import Chain, PluginEntry
-
-_KB, _MB = 1000, 1_000_000
-
-
-def _conf(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def entry(file: str, conf: Any = "", **more: Any) -> PluginEntry:
-    """A plugin; AssemblyScript ones are registered under their folder's name."""
-    folder, _, language = file.partition("/")
-    root_id = more.pop("root_id", folder if language == "assemblyscript" else "")
-    name = more.pop("name", f"{folder}-{language}")
-    return PluginEntry(name, file, _conf(conf), root_id, **more)
-
-
-def chain(name: str, *plugins: PluginEntry, **more: Any) -> Chain:
-    """A chain whose plugins are named after it, so that their logs can be told from other chains'."""
-    named = [PluginEntry(**{**vars(plugin), "name": f"{name}.{plugin.name}"}) for plugin in plugins]
-    return Chain(name, tuple(named), **more)
-
-
-_HEADERS = {
-    "request": {"remove": ["x-a"], "set": {"x-set": "1"}, "add": {"x-added": "2"}},
-    "response": {"remove": ["x-remove"], "set": {"x-set": "3"}, "add": {"set-cookie": "c=4"}},
-}
-_APPEND = {"direction": "both", "mode": "append", "text": "+"}
-_LANGUAGES = ("rust", "go", "assemblyscript", "c")
-_ABIS = ("010", "020", "021")
-
-
-def _lifecycle(abi: str) -> str:
-    return "lifecycle/abi_" + "_".join(abi)
-
-
-#: For every plugin, the chain that gets every request of `cases_common`.
-DEFAULTS = [
-    chain("headers", entry("headers/rust", _HEADERS)),
-    chain("body", entry("body/go", _APPEND)),
-    chain("body-buffer", entry("body/go", {"direction": "both", "mode": "buffer"}), limit=8 * _MB),
-    chain("local-reply", entry("local_reply/assemblyscript", {"phase": "none"})),
-    chain("counter", entry("counter/assemblyscript", "conformance")),
-    chain("queue", entry("queue/rust", {})),
-    chain("trailers", entry("trailers/c")),
-    chain("root-id", entry("root_id/assemblyscript", root_id="first")),
-    chain("http-auth", entry("http_auth/rust", {"upstream": "auth", "timeout_ms": 20_000})),
-    *(chain(f"lifecycle-{abi}", entry(_lifecycle(abi))) for abi in _ABIS),
-    *(chain(f"fault-{language}", entry(f"fault_injection/{language}", {"percentage": 0})) for language in _LANGUAGES),
-]
-
-#: uvicorn's other parser.
-H11 = [
-    chain("headers-h11", entry("headers/rust", _HEADERS), http="h11"),
-    chain("body-h11", entry("body/go", _APPEND), http="h11"),
-    chain("lifecycle-h11", entry(_lifecycle("021")), http="h11"),
-]
-
-_Requests = Mapping[str, Sequence[Step]]
-
-SMALL: _Requests = {"get": ask("GET", "/"), "post": ask("POST", "/item?a=1", body=b"abc")}
-
-BODIES: _Requests = {
-    "get": ask("GET", "/?body=plain"),
-    "post": ask("POST", "/body", [("x-after", "1")], body=b"abcdefg"),
-    "post-empty": ask("POST", "/body", body=b""),
-    "post-70kB": ask("POST", "/body", body=pattern(70 * _KB)),
-    "post-chunked": (Send(chunked("POST", "/body", [b"abc", b"DEF"])), Receive("POST")),
-    "post-streamed": (
-        Send(head("POST", "/body", [("transfer-encoding", "chunked")]) + chunk(b"first")),
-        AwaitBody(5),
-        Send(chunk(b"second") + LAST_CHUNK),
-        Receive("POST"),
-    ),
-    "head": ask("HEAD", "/?size=70"),
-    "status-204": ask("GET", "/?status=204"),
-    "status-304": ask("GET", "/?status=304"),
-    "response-empty": ask("GET", "/?body="),
-    "response-70kB": ask("GET", f"/?size={70 * _KB}"),
-    "response-chunked": ask("GET", "/?size=3000&chunks=3"),
-    "events": (Send(request("GET", "/?size=30&chunks=3&gated")), ReceiveGated(3)),
-    "then-another": (*ask("POST", "/1", body=b"one"), *ask("GET", "/2?body=two")),
-}
-
-REPLIES: _Requests = {
-    "get": ask("GET", "/"),
-    "head": ask("HEAD", "/?size=10"),
-    "post": ask("POST", "/body", body=b"abcdefg"),
-    "post-70kB": (Send(request("POST", "/body", body=pattern(70 * _KB))), Receive("POST")),
-    "post-chunked": (Send(chunked("POST", "/body", [b"abc", b"def"])), Receive("POST")),
-    "response-body": ask("GET", "/?body=plain&header=x-app:1"),
-    "response-empty": ask("GET", "/?body=&header=x-app:1"),
-    "response-chunked": ask("GET", "/?size=300&chunks=3"),
-    "status-204": ask("GET", "/?status=204"),
-    "grpc": ask("POST", "/service/Method", [("content-type", "application/grpc"), ("te", "trailers")], b"\0\0\0\0\0"),
-    "then-another": (*ask("GET", "/?body=1"), *ask("GET", "/?body=2")),
-}
-
-REPLY_CONFS: dict[str, dict[str, Any]] = {
-    "plain": {"http_status": 403, "body": "denied", "headers": {"x-why": "policy"}},
-    "no-body": {"http_status": 401},
-    "typed": {"body": "{}", "headers": {"Content-Type": "application/json", "x-a": "1", "server": "plugin"}},
-    "length": {"body": "12345", "headers": {"content-length": "3"}},
-    "redirect": {"http_status": 302, "headers": {"location": "/elsewhere"}},
-    "204": {"http_status": 204, "body": "ignored?"},
-    "304": {"http_status": 304, "headers": {"etag": '"1"'}},
-    "599": {"http_status": 599, "body": "odd"},
-    "grpc-status": {"http_status": 403, "body": "dénied 100%", "grpc_status": 9, "details": "some details"},
-}
-
-# What they get is in `upstream`.
-_USERS = ("good", "empty", "large", "bad", "broken", "cut", "head-cut", "body-cut", "no-http")
-AUTH: _Requests = {
-    **{user: ask("GET", "/auth", [("x-user", user)]) for user in _USERS},
-    "nobody": ask("GET", "/auth"),
-    "post": ask("POST", "/auth", [("x-user", "good")], b"a body that waits"),
-    "post-70kB": ask("POST", "/auth", [("x-user", "good")], pattern(70 * _KB)),
-    "post-5MB": ask("POST", "/auth?body=got", [("x-user", "slow")], pattern(5 * _MB)),
-    "post-chunked": (Send(chunked("POST", "/auth", [b"abc", b"def"], [("x-user", "good")])), Receive("POST")),
-    "post-denied": ask("POST", "/auth", [("x-user", "bad")], b"a body that nobody gets"),
-    "slow": ask("GET", "/auth", [("x-user", "slow")]),
-    "head": ask("HEAD", "/auth", [("x-user", "good")]),
-    "client-leaves": (Send(request("GET", "/auth", [("x-user", "slow")])), Close()),
-}
-
-PAUSES: _Requests = {
-    "get": ask("GET", "/", [("x-lifecycle", "pause")]),
-    "post": ask("POST", "/", [("x-lifecycle", "pause")], b"abc"),
-    "post-70kB": ask("POST", "/", [("x-lifecycle", "pause")], pattern(70 * _KB)),
-    "post-5MB": ask("POST", "/?body=got", [("x-lifecycle", "pause")], pattern(5 * _MB)),
-    "post-chunked": (Send(chunked("POST", "/", [b"abc", b"def"], [("x-lifecycle", "pause")])), Receive("POST")),
-    "post-chunked-empty": (Send(chunked("POST", "/", [], [("x-lifecycle", "pause")])), Receive("POST")),
-    "head": ask("HEAD", "/", [("x-lifecycle", "pause")]),
-    "reply": ask("GET", "/", [("x-lifecycle", "reply")]),
-    "reply-to-post": ask("POST", "/", [("x-lifecycle", "reply")], b"abc"),
-    "reply-to-70kB": ask("POST", "/", [("x-lifecycle", "reply")], pattern(70 * _KB)),
-    "reply-then-another": (*ask("GET", "/1", [("x-lifecycle", "reply")]), *ask("GET", "/2")),
-}
-
-# Without the body that takes longer than the pause's tick.
-QUICK_PAUSES = {name: steps for name, steps in PAUSES.items() if name != "post-5MB"}
-
-_LIMIT = 20_000
-LIMITS: _Requests = {
-    "under": ask("POST", "/", body=pattern(10_000)),
-    # In two pieces: nothing is held of a body that comes in one.
-    "request-over": (
-        Send(head("POST", "/", [("content-length", "100000")]) + pattern(10_000)),
-        Pause(),
-        Send(pattern(90_000)),
-        Receive("POST"),
-    ),
-    "request-over-chunked": (
-        Send(head("POST", "/", [("transfer-encoding", "chunked")]) + chunk(pattern(10_000))),
-        Pause(),
-        Send(chunk(pattern(10_000)) * 9 + LAST_CHUNK),
-        Receive("POST"),
-    ),
-    "response-over": ask("GET", "/?size=100000"),
-    "response-over-chunked": ask("GET", "/?size=100000&chunks=10"),
-    "still-serving": ask("POST", "/", body=b"abc"),
-}
+from tests.conformance.plugin_chains import ABIS, APPEND, DEFAULTS, H11, LANGUAGES, chain, entry, lifecycle
+from tests.conformance.plugin_requests import (
+    AUTH,
+    BODIES,
+    LIMIT,
+    LIMITS,
+    PAUSES,
+    QUICK_PAUSES,
+    REPLIES,
+    REPLY_CONFS,
+    SMALL,
+    Requests,
+)
 
 
 def _replies(phase: str) -> list[Chain]:
@@ -227,10 +67,10 @@ _FIRST, _SECOND = (
 _DENY = entry("local_reply/assemblyscript", {"phase": "request_headers", **REPLY_CONFS["plain"]}, name="deny")
 _DENY_BODY = entry("local_reply/assemblyscript", {"phase": "request_body", **REPLY_CONFS["plain"]}, name="deny")
 _DENY_RESPONSE = entry("local_reply/assemblyscript", {"phase": "response_headers", **REPLY_CONFS["plain"]}, name="deny")
-_LIFECYCLE = entry(_lifecycle("021"), name="lifecycle")
+_LIFECYCLE = entry(lifecycle("021"), name="lifecycle")
 
 #: Chains and the requests that they get, by what they show.
-SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
+SPECIAL: dict[str, list[tuple[Chain, Requests]]] = {
     "header changes": [
         (_headers("path", path="/new%20path?q=1"), SMALL),
         (_headers("method", **_set("request", **{":method": "PUT"})), SMALL),
@@ -256,7 +96,7 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
         (_body("append", keep_content_length=True), {name: BODIES[name] for name in ("get", "post", "post-chunked")}),
         (_body("upper", keep_content_length=True), BODIES),
         (
-            chain("body-limit", entry("body/go", {"mode": "buffer"}), limit=_LIMIT),
+            chain("body-limit", entry("body/go", {"mode": "buffer"}), limit=LIMIT),
             LIMITS,
         ),
     ],
@@ -274,12 +114,12 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
                 ),
                 REPLIES,
             )
-            for language in _LANGUAGES
+            for language in LANGUAGES
         ),
     ],
     "pauses": [
-        *((chain(f"pause-{abi}", entry(_lifecycle(abi))), PAUSES) for abi in _ABIS),
-        (chain("pause-bodies", entry(_lifecycle("021"), allow_on_headers_stop_iteration=True)), QUICK_PAUSES),
+        *((chain(f"pause-{abi}", entry(lifecycle(abi))), PAUSES) for abi in ABIS),
+        (chain("pause-bodies", entry(lifecycle("021"), allow_on_headers_stop_iteration=True)), QUICK_PAUSES),
     ],
     "HTTP calls": [
         (chain("auth", entry("http_auth/rust", {"upstream": "auth", "timeout_ms": 20_000})), AUTH),
@@ -328,7 +168,7 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
     ],
     "several plugins": [
         (chain("order", _FIRST, _SECOND), SMALL),
-        (chain("two-lifecycles", _LIFECYCLE, entry(_lifecycle("020"), name="other")), QUICK_PAUSES),
+        (chain("two-lifecycles", _LIFECYCLE, entry(lifecycle("020"), name="other")), QUICK_PAUSES),
         (chain("reply-first", _DENY, _LIFECYCLE), SMALL),
         (chain("reply-second", _FIRST, _LIFECYCLE, _DENY), SMALL),
         (chain("reply-middle", _FIRST, _DENY, _SECOND), REPLIES),
@@ -338,13 +178,13 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
             chain(
                 "fault-last",
                 _FIRST,
-                entry("body/go", _APPEND),
+                entry("body/go", APPEND),
                 entry("fault_injection/c", {"http_status": 418, "body": "tea"}),
             ),
             REPLIES,
         ),
         (
-            chain("two-bodies", entry("body/go", _APPEND), entry("body/go", {"mode": "append", "text": "x"}, name="x")),
+            chain("two-bodies", entry("body/go", APPEND), entry("body/go", {"mode": "append", "text": "x"}, name="x")),
             BODIES,
         ),
         (chain("append-upper", entry("body/go", {"mode": "append", "text": "x"}), _UPPER), BODIES),
@@ -353,7 +193,7 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
         (chain("upper-buffer", _UPPER, _BUFFER), BODIES),
         (chain("two-buffers", _BUFFER, entry("body/go", {"mode": "buffer"}, name="other")), BODIES),
         (chain("pause-second", _FIRST, _LIFECYCLE), PAUSES),
-        (chain("pause-first", _LIFECYCLE, _FIRST, entry("body/go", _APPEND)), PAUSES),
+        (chain("pause-first", _LIFECYCLE, _FIRST, entry("body/go", APPEND)), PAUSES),
         # Envoy never answers when the second plugin begins to buffer what the first has held beyond the limit.
         (chain("pause-before-buffer", _LIFECYCLE, _BUFFER), QUICK_PAUSES),
         (chain("buffer-before-pause", _BUFFER, _LIFECYCLE), QUICK_PAUSES),
@@ -361,7 +201,7 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
             chain(
                 "auth-then-body",
                 entry("http_auth/rust", {"upstream": "auth", "timeout_ms": 20_000}),
-                entry("body/go", _APPEND),
+                entry("body/go", APPEND),
                 entry("local_reply/assemblyscript", {"phase": "none"}),
             ),
             AUTH,
@@ -369,10 +209,10 @@ SPECIAL: dict[str, list[tuple[Chain, _Requests]]] = {
     ],
     # What the other chains leave out: how a body is cut, and what only Envoy's codec adds.
     "Envoy's framing": [
-        (chain("pieces", entry(_lifecycle("021"))), {"post": ask("POST", "/", body=b"abc")}),
-        (chain("codec", entry(_lifecycle("021")), level=False), {"chunked": ask("GET", "/?size=30&chunks=3")}),
+        (chain("pieces", entry(lifecycle("021"))), {"post": ask("POST", "/", body=b"abc")}),
+        (chain("codec", entry(lifecycle("021")), level=False), {"chunked": ask("GET", "/?size=30&chunks=3")}),
         (
-            chain("no-scheme-header", entry(_lifecycle("021"))),
+            chain("no-scheme-header", entry(lifecycle("021"))),
             {"get": (Send(head("GET", "/", before=[("Host", "case.test")])), Receive())},
         ),
     ],
@@ -384,7 +224,7 @@ _APP = frozenset(f"app.{name}" for name in APP_FIELDS)
 _ENDED_IN_BODY = "reply-request-body reply-middle-body body-limit trap-request-body-*"
 
 
-def _cases(item: Chain, requests: _Requests, shows: str) -> list[Case]:
+def _cases(item: Chain, requests: Requests, shows: str) -> list[Case]:
     ended_in_body = any(fnmatchcase(item.name, pattern) for pattern in _ENDED_IN_BODY.split())
     return [
         Case(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -17,9 +16,9 @@ from h2.events import DataReceived, RequestReceived, StreamEnded, TrailersReceiv
 
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.hosts import both, settle
+from tests.elsewhere import elsewhere
 from tests.plugins.callouts import conf, http
 
-_WAIT_SECONDS = 30.0
 _SERVICE_TIME = "answer header x-envoy-upstream-service-time"
 
 Pairs = list[tuple[bytes, bytes]]
@@ -110,32 +109,13 @@ class Serving(asyncio.Protocol):
             self._h2.send_headers(stream, trailers, end_stream=True)
 
 
-@contextmanager
-def upstream() -> Iterator[tuple[int, list[Seen]]]:
-    """The server, on an event loop of its own: its port and what it has seen."""
+@asynccontextmanager
+async def upstream() -> AsyncIterator[tuple[int, list[Seen]]]:
+    """The server: its port and what it has seen."""
     seen: list[Seen] = []
-    ports: list[int] = []
-    started, loops = threading.Event(), []
-    over: list[asyncio.Event] = []
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Serving(seen), "127.0.0.1", 0)
-        ports.append(server.sockets[0].getsockname()[1])
-        over.append(asyncio.Event())
-        loops.append(loop)
-        started.set()
-        await over[0].wait()
-        server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(_WAIT_SECONDS)
-    try:
-        yield ports[0], seen
-    finally:
-        loops[0].call_soon_threadsafe(over[0].set)
-        thread.join(_WAIT_SECONDS)
+    server = await asyncio.get_running_loop().create_server(lambda: Serving(seen), "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], seen
+    server.close()
 
 
 def by_call(lines: list[str], calls: Iterable[str]) -> dict[str, list[str]]:
@@ -162,7 +142,7 @@ def test_trailers_over_http2() -> None:
     ]
     logged: list[dict[str, list[str]]] = []
     requests = []
-    with upstream() as (port, seen), both(made, http2_clusters={"up": port}) as hosts:
+    with elsewhere(upstream) as (port, seen), both(made, http2_clusters={"up": port}) as hosts:
         for host in (hosts.envoy, hosts.asgi_wasm):
             found: dict[str, list[str]] = {}
             for name, calls in chains.items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from tests.broken_grpc_server import BrokenServer, broken_grpc_server, deaf_server
 from tests.conformance.chains import Chain, PluginEntry
 from tests.conformance.envoy import Envoy, envoy
+from tests.elsewhere import elsewhere
 from tests.grpc_server import Server, grpc_server
 from tests.plugins.grpc_broken_cases import BROKEN_CASES
 from tests.plugins.grpc_cases import CASES, Case, normal, without_details
@@ -23,28 +22,10 @@ _WAIT_SECONDS = 30.0
 _QUIET_SECONDS = 0.2
 
 
-@contextmanager
-def grpc_servers_on_a_thread() -> Iterator[tuple[Server, BrokenServer]]:
-    """`grpc_server` and `broken_grpc_server` on an event loop of their own."""
-    found: list[tuple[Server, BrokenServer, asyncio.AbstractEventLoop, asyncio.Event]] = []
-    started = threading.Event()
-
-    async def serve() -> None:
-        async with grpc_server() as server, broken_grpc_server() as broken:
-            over = asyncio.Event()
-            found.append((server, broken, asyncio.get_running_loop(), over))
-            started.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(_WAIT_SECONDS)
-    server, broken, loop, over = found[0]
-    try:
+@asynccontextmanager
+async def grpc_servers() -> AsyncIterator[tuple[Server, BrokenServer]]:
+    async with grpc_server() as server, broken_grpc_server() as broken:
         yield server, broken
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(_WAIT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +35,7 @@ def running() -> Iterator[Envoy]:
     chains = [
         Chain(slug(name), (PluginEntry("probe", "grpc_probe/c", conf=case.script),)) for name, case in cases.items()
     ]
-    with grpc_servers_on_a_thread() as (server, broken), deaf_server() as deaf, dead_port() as dead:
+    with elsewhere(grpc_servers) as (server, broken), deaf_server() as deaf, dead_port() as dead:
         # No app: a request is answered 503, after the probe has seen it.
         apps = dict.fromkeys(map(slug, cases), dead)
         clusters = {"backend": server.port, "broken": broken.port, "dead": dead, "deaf": deaf}

@@ -6,14 +6,14 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from asgi_wasm import WasmMiddleware
 from tests.driving import answering, request, run, until
+from tests.elsewhere import elsewhere
 from tests.extras import LMDB_MISSING
 from tests.guests import Api, Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
@@ -23,34 +23,6 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 THREADS, TIMES = 6, 5
 OK, CAS_MISMATCH = 0, 8
 COUNTER, GAUGE, HISTOGRAM = 0, 1, 2
-
-_Server = TypeVar("_Server")
-
-
-@contextmanager
-def elsewhere(server: Callable[[], AbstractAsyncContextManager[_Server]]) -> Iterator[_Server]:
-    """A server in an event loop and a thread of its own, for as long as a `with` lasts."""
-    ready: list[_Server] = []
-    there = threading.Event()
-
-    async def main() -> None:
-        over = asyncio.Event()
-        async with server() as running:
-            ready.append(running)
-            stops.append(lambda: loop.call_soon_threadsafe(over.set))
-            loop = asyncio.get_running_loop()
-            there.set()
-            await over.wait()
-
-    stops: list[Callable[[], object]] = []
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    assert there.wait(60)
-    try:
-        yield ready[0]
-    finally:
-        stops[0]()
-        thread.join()
 
 
 def in_loops(main: Callable[[], Awaitable[Any]]) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS, Signature
 from tests.conformance.probe.compare import Difference
-from tests.conformance.probe.scripts.properties import ATTRIBUTES
+from tests.conformance.probe.scripts.attributes import ATTRIBUTES
 from tests.papers.blocks import table
 
 _CALL = re.compile(r"^[-+]?(?:\d+: )?(\w+): (?:proxy_)?(\w+)")

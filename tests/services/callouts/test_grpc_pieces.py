@@ -32,7 +32,8 @@ from asgi_wasm.services.callouts.http2_frames import (
     PlainEncoder,
 )
 from asgi_wasm.specs import UpstreamSpec
-from tests.broken_grpc_server import BrokenServer, message
+from tests.broken_grpc_answers import message
+from tests.broken_grpc_server import BrokenServer
 from tests.broken_grpc_server import Connection as ServerConnection
 from tests.host.grpc_guest import Guest
 

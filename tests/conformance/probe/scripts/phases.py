@@ -9,17 +9,28 @@ from tests.conformance.probe.script import Request, Script, in_phase, pairs
 _REQUEST = pairs((b":method", b"GET"), (b":path", b"/"), (b":authority", b"a"))
 
 
-def _everything(abi: str) -> Iterator[str]:
-    """A result that the hosts' own headers or the time make differ goes to an address where it is not logged."""
-    yield 'log 2 "line"'
-    yield 'log 6 "line"'
-    if abi == "0_2_1":
-        yield "get_log_level"
-    yield "get_status"
-    for path in ("plugin_name", "request\\x00method", "response\\x00code", "source", "none"):
-        yield f'get_property "{path}"'
-    yield 'set_property "kept" "value"'
-    yield 'get_property "kept"'
+# What a plugin asks of its host and of its own stream.
+_OF_THE_STREAM = (
+    *('log 2 "line"', 'log 6 "line"', "get_status"),
+    *(
+        f'get_property "{path}"'
+        for path in ("plugin_name", "request\\x00method", "response\\x00code", "source", "none")
+    ),
+    *('set_property "kept" "value"', 'get_property "kept"'),
+)
+# Of what plugins share.
+_OF_THE_STORE = (
+    *('get_shared_data "none"', 'resolve_shared_queue "" "none"'),
+    *("dequeue_shared_queue 99", 'enqueue_shared_queue 99 "x"'),
+    *('define_metric 1 "gauge" ', "keep m 0", "record_metric %m 7", "increment_metric %m -2", "get_metric %m"),
+    *("set_tick_period_milliseconds 0", "get_current_time_nanoseconds $3"),
+)
+_ENDS = ("set_effective_context 99", "set_effective_context 0", "done", 'call_foreign_function "none" "x"')
+_STREAMS = ("continue_stream 2", "continue_stream 3", "continue_stream 4", "close_stream 4", "close_stream -1")
+
+
+def _maps_and_buffers() -> Iterator[str]:
+    """A result that the hosts' own headers make differ goes to an address where it is not logged."""
     for map_type in (*range(9), -1):
         yield f'get_header_map_value {map_type} "x-none"'
         yield f"get_header_map_size {map_type} $3"
@@ -35,17 +46,9 @@ def _everything(abi: str) -> Iterator[str]:
         yield f"get_buffer_status {buffer_type}"
         yield f"get_buffer_bytes {buffer_type} 0 5"
         yield f'set_buffer_bytes {buffer_type} 0 0 ""'
-    yield 'get_shared_data "none"'
-    yield 'resolve_shared_queue "" "none"'
-    yield "dequeue_shared_queue 99"
-    yield 'enqueue_shared_queue 99 "x"'
-    yield 'define_metric 1 "gauge" '
-    yield "keep m 0"
-    yield "record_metric %m 7"
-    yield "increment_metric %m -2"
-    yield "get_metric %m"
-    yield "set_tick_period_milliseconds 0"
-    yield "get_current_time_nanoseconds $3"
+
+
+def _callouts() -> Iterator[str]:
     yield f'http_call "none" {_REQUEST} "" "" 100'
     yield 'http_call "upstream" "" "" "" 100'
     yield 'grpc_call "none" "service" "method" "" "message" 100'
@@ -54,14 +57,18 @@ def _everything(abi: str) -> Iterator[str]:
         yield f'grpc_send {token} "message" 0'
         yield f"grpc_cancel {token}"
         yield f"grpc_close {token}"
-    yield "set_effective_context 99"
-    yield "set_effective_context 0"
-    yield "done"
-    yield 'call_foreign_function "none" "x"'
+
+
+def _everything(abi: str) -> Iterator[str]:
+    logs, rest = _OF_THE_STREAM[:2], _OF_THE_STREAM[2:]
+    yield from (*logs, *(["get_log_level"] if abi == "0_2_1" else []), *rest)
+    yield from _maps_and_buffers()
+    yield from _OF_THE_STORE
+    yield from _callouts()
+    yield from _ENDS
     if abi != "0_1_0":
-        yield from ("continue_stream 2", "continue_stream 3", "continue_stream 4", "close_stream 4", "close_stream -1")
-    yield "pthread_equal 1 1"
-    yield "emscripten_notify_memory_growth 0"
+        yield from _STREAMS
+    yield from ("pthread_equal 1 1", "emscripten_notify_memory_growth 0")
 
 
 def everything(phase: str, abi: str = "0_2_1") -> str:

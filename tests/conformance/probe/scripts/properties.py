@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tests.conformance.probe.script import Request, Script, in_phase
+from tests.conformance.probe.scripts.attributes import ODD, SAME, THERE
 
 _TARGET = "/path%20x/y?q=1&body=seven77&chunks=1"
 _REQUEST = Request(
@@ -21,136 +22,13 @@ _REQUEST = Request(
     ],
     b"request",
 )
-# The values themselves, where both hosts can know the same.
-_SAME = (
-    "request.path",
-    "request.url_path",
-    "request.host",
-    "request.scheme",
-    "request.method",
-    "request.referer",
-    "request.useragent",
-    "request.protocol",
-    "request.query",
-    "request.size",
-    "request.headers.x-one",
-    "request.headers.X-One",
-    "request.headers.x-two",
-    "request.headers.x-none",
-    "request.headers.:path",
-    "request.headers.host",
-    "response.code",
-    "response.code_details",
-    "response.flags",
-    "response.grpc_status",
-    "response.size",
-    "response.headers.:status",
-    "response.headers.x-none",
-    "response.trailers",
-    "response.trailers.x-none",
-    "connection.mtls",
-    "connection.requested_server_name",
-    "connection.tls_version",
-    "connection.subject_local_certificate",
-    "connection.subject_peer_certificate",
-    "connection.dns_san_local_certificate",
-    "connection.dns_san_peer_certificate",
-    "connection.uri_san_local_certificate",
-    "connection.uri_san_peer_certificate",
-    "connection.sha256_peer_certificate_digest",
-    "connection.transport_failure_reason",
-    "connection.termination_details",
-    "plugin_name",
-    "plugin_root_id",
-    "plugin_vm_id",
-    "listener_direction",
-    "route_metadata",
-    "upstream_host_metadata",
-    "metadata",
-)
-# What is no attribute.
-_ODD = (
-    "request",
-    "response",
-    "source",
-    "destination",
-    "connection",
-    "upstream",
-    "xds",
-    "none",
-    "none.none",
-    "",
-    "request.none",
-    "request.path.none",
-    "response.none",
-    "source.none",
-    "connection.none",
-    "plugin_name.none",
-    "request.Path",
-    "REQUEST.path",
-    "request..path",
-)
-# Whether they are there: the value is another in each host, or each time.
-_THERE = (
-    "request.headers",
-    "request.headers_bytes",
-    "request.time",
-    "request.id",
-    "request.duration",
-    "request.total_size",
-    "response.headers",
-    "response.headers_bytes",
-    "response.total_size",
-    "response.backend_latency",
-    "source.address",
-    "source.port",
-    "destination.address",
-    "destination.port",
-    "connection.id",
-    "connection_id",
-    "node",
-    "cluster_name",
-    "cluster_metadata",
-    "listener_metadata",
-    "route_name",
-    "filter_state",
-    "upstream_filter_state",
-    "upstream.address",
-    "upstream.port",
-    "upstream.local_address",
-    "upstream.tls_version",
-    "upstream.transport_failure_reason",
-    "upstream.request_attempt_count",
-    "upstream.cx_pool_ready_duration",
-    "upstream.num_endpoints",
-    "upstream.locality",
-    "xds.node",
-    "xds.cluster_name",
-    "xds.cluster_metadata",
-    "xds.listener_direction",
-    "xds.listener_metadata",
-    "xds.route_name",
-    "xds.route_metadata",
-    "xds.virtual_host_name",
-    "xds.virtual_host_metadata",
-    "xds.upstream_host_metadata",
-    "xds.filter_chain_name",
-)
 
 
 def _path(dotted: str) -> str:
     return dotted.replace(".", "\\x00")
 
 
-# Those that the table of the papers tells of: all but what only a proxy knows.
-ATTRIBUTES = tuple(
-    name
-    for name in (*_SAME, *_THERE)
-    if not name.startswith(("upstream", "xds.", "connection.id", "connection_id", "response.backend"))
-)
-
-
-def _reads(phase: str, same: Iterable[str] = (*_SAME, *_ODD), there: Iterable[str] = _THERE) -> str:
+def _reads(phase: str, same: Iterable[str] = (*SAME, *ODD), there: Iterable[str] = THERE) -> str:
     lines = [f'get_property "{_path(path)}"' for path in same]
     lines += [f'get_property "{_path(path)}" $2 $3' for path in there]
     return in_phase(phase, "\n".join(lines))
