@@ -225,12 +225,8 @@ async def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_pat
         seen.append(scope["asgi_wasm"]["answer"])
         await answering(b"")(scope, receive, send)
 
-    async with serve_guests(app, guest) as made:
-        middleware = WasmMiddleware(app, settings=settings(), foreign_functions={"double": double})
-        middleware._load_settings = made._load_settings
-        await middleware.start()
+    async with serve_guests(app, guest, foreign_functions={"double": double}) as middleware:
         await request(middleware)
-        await middleware.stop()
     assert seen == [b"abab"]
     assert asked == [b"ab"]
 

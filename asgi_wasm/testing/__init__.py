@@ -11,11 +11,16 @@ import typing as _typing
 from asgi_wasm.lazily import names_in as _names_in
 
 if _typing.TYPE_CHECKING:
+    from asgi_wasm.engines.null import GuestTrap
+    from asgi_wasm.host.abi import AbiVersion, BufferType, LogLevel, MapType, MetricType, ProxyStatus, StreamType
     from asgi_wasm.testing.app import TestApp
     from asgi_wasm.testing.clock import ManualClock
     from asgi_wasm.testing.connection import Connection, Response
     from asgi_wasm.testing.exchange import Exchange, NotAnsweredError, SeenRequest
     from asgi_wasm.testing.grpc import ExpectedGrpc, GrpcStream, TestGrpc
+    from asgi_wasm.testing.guests import Action, Guest
+    from asgi_wasm.testing.hostcalls import HostcallRefusedError, Hostcalls
+    from asgi_wasm.testing.middleware import TestMiddleware
     from asgi_wasm.testing.plugin import Pending, SyncWasmHost, SyncWasmPlugin, WasmHost, WasmPlugin
     from asgi_wasm.testing.records import Call, Calls, LogLine
     from asgi_wasm.testing.unexpected import UnexpectedCallError
@@ -23,6 +28,9 @@ if _typing.TYPE_CHECKING:
     from asgi_wasm.testing.views import PluginView
 
 __all__ = [
+    "AbiVersion",
+    "Action",
+    "BufferType",
     "Call",
     "CalledRequest",
     "Calls",
@@ -31,18 +39,28 @@ __all__ = [
     "Expected",
     "ExpectedGrpc",
     "GrpcStream",
+    "Guest",
+    "GuestTrap",
+    "HostcallRefusedError",
+    "Hostcalls",
+    "LogLevel",
     "LogLine",
     "ManualClock",
+    "MapType",
+    "MetricType",
     "NotAnsweredError",
     "Pending",
     "PluginView",
+    "ProxyStatus",
     "Reply",
     "Response",
     "SeenRequest",
+    "StreamType",
     "SyncWasmHost",
     "SyncWasmPlugin",
     "TestApp",
     "TestGrpc",
+    "TestMiddleware",
     "TestUpstream",
     "UnexpectedCallError",
     "WasmHost",
@@ -52,6 +70,9 @@ __all__ = [
 if not _typing.TYPE_CHECKING:
     # Not for type checkers: to them, any name would be there.
     _PLACES = {
+        "AbiVersion": "asgi_wasm.host.abi",
+        "Action": "asgi_wasm.testing.guests",
+        "BufferType": "asgi_wasm.host.abi",
         "Call": "asgi_wasm.testing.records",
         "CalledRequest": "asgi_wasm.testing.upstreams",
         "Calls": "asgi_wasm.testing.records",
@@ -60,18 +81,28 @@ if not _typing.TYPE_CHECKING:
         "Expected": "asgi_wasm.testing.upstreams",
         "ExpectedGrpc": "asgi_wasm.testing.grpc",
         "GrpcStream": "asgi_wasm.testing.grpc",
+        "Guest": "asgi_wasm.testing.guests",
+        "GuestTrap": "asgi_wasm.engines.null",
+        "HostcallRefusedError": "asgi_wasm.testing.hostcalls",
+        "Hostcalls": "asgi_wasm.testing.hostcalls",
+        "LogLevel": "asgi_wasm.host.abi",
         "LogLine": "asgi_wasm.testing.records",
         "ManualClock": "asgi_wasm.testing.clock",
+        "MapType": "asgi_wasm.host.abi",
+        "MetricType": "asgi_wasm.host.abi",
         "NotAnsweredError": "asgi_wasm.testing.exchange",
         "Pending": "asgi_wasm.testing.plugin",
         "PluginView": "asgi_wasm.testing.views",
+        "ProxyStatus": "asgi_wasm.host.abi",
         "Reply": "asgi_wasm.testing.upstreams",
         "Response": "asgi_wasm.testing.connection",
         "SeenRequest": "asgi_wasm.testing.exchange",
+        "StreamType": "asgi_wasm.host.abi",
         "SyncWasmHost": "asgi_wasm.testing.plugin",
         "SyncWasmPlugin": "asgi_wasm.testing.plugin",
         "TestApp": "asgi_wasm.testing.app",
         "TestGrpc": "asgi_wasm.testing.grpc",
+        "TestMiddleware": "asgi_wasm.testing.middleware",
         "TestUpstream": "asgi_wasm.testing.upstreams",
         "UnexpectedCallError": "asgi_wasm.testing.unexpected",
         "WasmHost": "asgi_wasm.testing.plugin",

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 from asgi_wasm.asgi.properties import GIVEN_ATTRIBUTES, PluginProperties
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.host.abi import LogLevel
-from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
-from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.services.ticks import Ticks
-from asgi_wasm.specs import HostSpec, UpstreamSpec
+from asgi_wasm.specs import UpstreamSpec
 from asgi_wasm.testing.app import TestApp
 from asgi_wasm.testing.clock import ManualClock, settle
 from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders, drive, encoded, scope_of
+from asgi_wasm.testing.middleware import TestMiddleware
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
 from asgi_wasm.testing.upstreams import TestUpstream
 from asgi_wasm.testing.views import PluginView
@@ -33,24 +32,6 @@ Body = bytes | str | Iterable[bytes]
 Properties = Mapping[str, "PropertyValue"]
 # Seconds of real time after which a request that is not answered is a failure: enough for a busy machine.
 _PATIENCE = 10.0
-
-
-class _Middleware(WasmMiddleware):
-    """A `WasmMiddleware` with other services."""
-
-    def __init__(self, app: ASGIApp, services: Services, **options: Any) -> None:
-        self._services = services
-        super().__init__(app, **options)
-
-    @property
-    def memory(self) -> MemoryState:
-        """Shared data, queues and metrics."""
-        return self._workers.memory
-
-    @property
-    def spec(self) -> HostSpec:
-        """What the settings come to. Raises `SettingsError`."""
-        return self._configure()[0]
 
 
 class _GrpcCalls(GrpcCalls):
@@ -76,7 +57,7 @@ class HostedPlugins:
         properties: Properties | None = None,
         tell: Callable[[Call | LogLine], object] | None = None,
     ) -> None:
-        """``settings`` as the middleware has them: a mapping, or the path of a file.
+        """``settings`` as the middleware has them: a mapping, where a ``file`` may be a `Guest`, or the path of a file.
 
         ``app`` is called in place of the attribute ``app``, which then only keeps what it sees. ``log_level`` is the
         lowest that plugins may log at. ``properties`` are there for every request, by their path with dots. ``tell``
@@ -102,7 +83,7 @@ class HostedPlugins:
             given["engine"] = engine
         if cache_dir is not None:
             given["cache_dir"] = cache_dir
-        self.middleware = _Middleware(self.app, services, **given)
+        self.middleware = TestMiddleware(self.app, services, **given)
 
     def _make_http(self, upstreams: Iterable[UpstreamSpec], limit: int) -> HttpCalls:
         self._http = calls = HttpCalls((), limit, self.clock.call_later)
@@ -162,11 +143,14 @@ class HostedPlugins:
             exchange.callbacks = Calls(call for call in told if call.is_callback)
             exchange.logs = self.recorder.lines[lines:]
             exchange.app = self.app.requests[seen] if len(self.app.requests) > seen else None
-        self._check_upstreams()
+        self._check()
         return exchange
 
-    def _check_upstreams(self) -> None:
-        """Raises `UnexpectedCallError`."""
+    def _check(self) -> None:
+        """Raises what a guest in Python has raised, and `UnexpectedCallError`."""
+        for guest in self.middleware.guests:
+            if guest.errors:
+                raise guest.errors.pop(0)
         for upstream in self.upstreams.values():
             upstream.check()
 
@@ -183,7 +167,7 @@ class HostedPlugins:
     async def _advance(self, seconds: float) -> None:
         await self._start()
         await self.clock.advance(seconds)
-        self._check_upstreams()
+        self._check()
 
     @property
     def title(self) -> str:

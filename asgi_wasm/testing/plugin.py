@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from asgi_wasm.testing.clock import settle
 from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders
+from asgi_wasm.testing.guests import Guest
 from asgi_wasm.testing.hosted import Body, HostedPlugins, Properties
 
 _Result = TypeVar("_Result")
@@ -154,16 +155,14 @@ class SyncWasmHost(HostedPlugins):
 class _OnePlugin(HostedPlugins):
     """One plugin with a configuration."""
 
-    def __init__(self, file: str | Path, conf: Any = None, *, name: str | None = None, **options: Any) -> None:
+    def __init__(self, file: str | Path | Guest, conf: Any = None, *, name: str | None = None, **options: Any) -> None:
         """``conf`` is a text, or what becomes JSON.
 
         ``options`` are those of `HostedPlugins`, and further settings of the plugin, such as ``root_id``.
         """
-        self.name = name or Path(file).stem
+        self.name = name or ("guest" if isinstance(file, Guest) else Path(file).stem)
         own = {key: value for key, value in options.items() if key not in _OF_HOST}
-        plugin = {**own, "name": self.name, "file": str(file)}
-        if not str(file).startswith(("asgi_wasm:", "https://", "oci://")):
-            plugin["file"] = str(Path(file).absolute())
+        plugin = {**own, "name": self.name, "file": _absolute(file)}
         if conf is not None:
             plugin["conf"] = conf if isinstance(conf, (str, bytes)) else json.dumps(conf, separators=(",", ":"))
         super().__init__({"plugins": [plugin]}, **{key: options[key] for key in options.keys() - own.keys()})
@@ -182,6 +181,12 @@ class _OnePlugin(HostedPlugins):
     def shared_data(self) -> MutableMapping[bytes, bytes]:
         """What plugins of its `vm_id` share, to be read and written."""
         return self[self.name].shared_data
+
+
+def _absolute(file: str | Path | Guest) -> str | Guest:
+    if isinstance(file, Guest) or str(file).startswith(("asgi_wasm:", "https://", "oci://")):
+        return file if isinstance(file, Guest) else str(file)
+    return str(Path(file).absolute())
 
 
 class WasmPlugin(_OnePlugin, WasmHost):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ from asgi_wasm.worker.threads import in_thread
 logger = get_logger("asgi_wasm.host")
 
 AnyPlugin = Plugin | BrokenPlugin
+MakeEngine = Callable[[HostSpec], Engine]
 _NOTHING = HostSpec()
 # Seconds that a start waits while the caches are looked through.
 _BOUND_SECONDS = 5.0
@@ -98,12 +99,18 @@ def _may_be_missing(spec: PluginSpec) -> bool:
     return spec.failure_policy is FailurePolicy.FAIL_OPEN or spec.mode is Mode.OBSERVE
 
 
+def engine_of(spec: HostSpec) -> Engine:
+    """The engine that the settings name. Raises `EngineUnavailableError`."""
+    return create_engine(spec.engine, stack_limit=spec.stack_limit, wasmer_library=spec.wasmer_library)
+
+
 class Loader:
     """Loads the plugins of one worker; owns their VMs."""
 
-    def __init__(self, ports: Ports, foreign_functions: Mapping[str, ForeignFunction]) -> None:
+    def __init__(self, ports: Ports, foreign: Mapping[str, ForeignFunction], make_engine: MakeEngine) -> None:
         self._ports = ports
-        self._pool = VmPool(ports, foreign_functions)
+        self._make_engine = make_engine
+        self._pool = VmPool(ports, foreign)
 
     async def load(self, spec: HostSpec) -> Plugins:
         """Load and start every plugin. One that fails becomes a `BrokenPlugin` and an error in the log.
@@ -111,7 +118,7 @@ class Loader:
         Compiling is done on a thread, starting on the event loop's own, which is the one that calls plugins.
         Raises `EngineUnavailableError` and `AcceleratorError`.
         """
-        engine = create_engine(spec.engine, stack_limit=spec.stack_limit, wasmer_library=spec.wasmer_library)
+        engine = self._make_engine(spec)
         cache = ModuleCache(spec.cache_dir)
         accelerator = choose_accelerator(spec)
         kits = Kits(engine, cache, accelerator) if spec.resident else None

@@ -12,12 +12,14 @@ from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.specs import UpstreamSpec
+from asgi_wasm.worker.loading import MakeEngine, engine_of
 
 
 @dataclass(frozen=True)
 class Services:
     """How each is made, in the event loop of its worker. ``http_calls`` gets the most bytes of an answer too."""
 
+    engine: MakeEngine = engine_of
     log: Callable[[], Log] = StandardLog
     clock: Callable[[], Clock] = SystemClock
     ticks: Callable[[], Ticks] = Ticks

@@ -85,7 +85,7 @@ class Worker:
         self._carriers = self._carriers_of_effects()
         self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
         own = {**ENVOY_FUNCTIONS, **Signatures().functions, **Expressions().functions}
-        self._loader = Loader(ports, {**own, **foreign_functions})
+        self._loader = Loader(ports, {**own, **foreign_functions}, services.engine)
         self.plugins = Plugins()
         self._escaped_slashes = spec.paths.escaped_slashes
         # Whether `admit` is to be asked at all.

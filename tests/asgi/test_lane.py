@@ -12,9 +12,10 @@ import pytest
 from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing.guests import Callback
 from tests.asgi.acting import passing, pausing
 from tests.driving import answering, http_scope, request
-from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Callback, Guest, Serve
+from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
 
 HEADERS = [(b"user-agent", b"tests"), (b"connection", b"keep-alive"), (b"x-many", b"1"), (b"x-many", b"2")]
 

@@ -17,9 +17,9 @@ from starlette.routing import Mount, Route
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
-from asgi_wasm.engines.null import NullEngine
+from asgi_wasm.testing import TestMiddleware
 from tests.driving import request
-from tests.guests import _IMPORTS, CONTINUE, PAUSE, WASM_HEAD, Api, Guest, _Engine
+from tests.guests import CONTINUE, PAUSE, Api, Guest
 from tests.plugins.conftest import PLUGINS
 
 
@@ -34,25 +34,25 @@ def setting(name: bytes, value: bytes, phase: str = "on_request_headers") -> Any
 class Stack:
     """The outer middleware's plugins and the inner one's, around one app."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer: Guest, inner: Guest) -> None:
-        guests = {"outer": outer, "inner": inner}
-        engine: NullEngine = _Engine(dict(guests), _IMPORTS)
-        monkeypatch.setattr("asgi_wasm.worker.loading.create_engine", lambda _name, **_: engine)
-        self.settings = {}
-        for name in guests:
-            (tmp_path / f"{name}.wasm").write_bytes(WASM_HEAD + b"null:" + name.encode())
-            self.settings[name] = {"plugins": [{"name": name, "file": tmp_path / f"{name}.wasm"}]}
+    def __init__(self, tmp_path: Path, outer: Guest, inner: Guest) -> None:
+        self._tmp_path = tmp_path
+        self._guests = {"outer": outer, "inner": inner}
+
+    def _wrap(self, name: str, app: ASGIApp, **settings: Any) -> WasmMiddleware:
+        plugins = [{"name": name, "file": self._guests[name]}]
+        settings = {"plugins": plugins, "cache_dir": str(self._tmp_path / "cache"), **settings}
+        return TestMiddleware(app, settings=settings, guest_dir=self._tmp_path)
 
     @asynccontextmanager
     async def around(self, app: ASGIApp, way: str, **inner: Any) -> AsyncIterator[ASGIApp]:
-        within = WasmMiddleware(app, settings={**self.settings["inner"], **inner})
+        within = self._wrap("inner", app, **inner)
         if way == "stack":
-            outside = whole = WasmMiddleware(within, settings=self.settings["outer"])
+            outside = whole = self._wrap("outer", within)
         elif way == "mount":
-            outside = whole = WasmMiddleware(Starlette(routes=[Mount("/at", within)]), settings=self.settings["outer"])
+            outside = whole = self._wrap("outer", Starlette(routes=[Mount("/at", within)]))
         else:
             # Another middleware between them, which calls the app in a task of its own.
-            outside = whole = WasmMiddleware(BaseHTTPMiddleware(within, _between), settings=self.settings["outer"])
+            outside = whole = self._wrap("outer", BaseHTTPMiddleware(within, _between))
         async with outside, within:
             yield whole
 
@@ -78,15 +78,13 @@ def shows() -> tuple[ASGIApp, dict[str, Any]]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("body_callbacks", [False, True])
-async def test_the_app_sees_the_properties_of_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, body_callbacks: bool
-) -> None:
+async def test_the_app_sees_the_properties_of_both(tmp_path: Path, way: str, body_callbacks: bool) -> None:
     more: dict[str, Any] = {"on_response_body": lambda *_: CONTINUE} if body_callbacks else {}
 
     outer = Guest(**setting(b"user", b"alice"), **more)
     inner = Guest(**setting(b"tenant", b"acme"), **more)
     app, seen = shows()
-    async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
+    async with Stack(tmp_path, outer, inner).around(app, way) as whole:
         response = await request(whole, path="/at/x")
         assert (response.status, response.body) == (200, b"app")
         assert seen == {"properties": {"user": b"alice", "tenant": b"acme"}, "user": "alice"}
@@ -98,9 +96,7 @@ async def test_the_app_sees_the_properties_of_both(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_plugins_read_those_of_the_other_middleware(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+async def test_plugins_read_those_of_the_other_middleware(tmp_path: Path, way: str) -> None:
     """Both ways, as filters of one chain do in Envoy; of one request only."""
     read: list[bytes | None] = []
 
@@ -116,16 +112,16 @@ async def test_plugins_read_those_of_the_other_middleware(
     outer = Guest(**setting(b"user", b"alice"), on_response_headers=outer_response)
     inner = Guest(on_request_headers=inner_request)
     app, _ = shows()
-    async with Stack(tmp_path, monkeypatch, outer, inner).around(app, way) as whole:
+    async with Stack(tmp_path, outer, inner).around(app, way) as whole:
         await request(whole, path="/at/x")
         await request(whole, path="/at/y")
     assert read == [b"alice", b"acme"] * 2
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+async def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, way: str) -> None:
     app, seen = shows()
-    stack = Stack(tmp_path, monkeypatch, Guest(**setting(b"user", b"alice")), Guest())
+    stack = Stack(tmp_path, Guest(**setting(b"user", b"alice")), Guest())
     routes = [{"uri": "/elsewhere", "plugins": {"inner": {}}}]
     async with stack.around(app, way, routes=routes) as whole:
         await request(whole, path="/at/x")
@@ -134,7 +130,7 @@ async def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", ["outer", "inner"])
-async def test_an_answer_of_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, place: str) -> None:
+async def test_an_answer_of_either(tmp_path: Path, way: str, place: str) -> None:
     def denied(api: Api, *_: int) -> int:
         api.reply(403, b"no")
         return PAUSE
@@ -142,7 +138,7 @@ async def test_an_answer_of_either(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     guests = {"outer": Guest(), "inner": Guest()}
     guests[place] = Guest(on_request_headers=denied)
     app, seen = shows()
-    async with Stack(tmp_path, monkeypatch, guests["outer"], guests["inner"]).around(app, way) as whole:
+    async with Stack(tmp_path, guests["outer"], guests["inner"]).around(app, way) as whole:
         response = await request(whole, path="/at/x")
     assert (response.status, response.body, seen) == (403, b"no", {})
 

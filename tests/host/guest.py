@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction, Import, Module
-from asgi_wasm.engines.null import NullEngine, NullHost, declare
-from asgi_wasm.host.abi import MARKERS, AbiVersion, LogLevel, ProxyStatus
+from asgi_wasm.engines.null import NullEngine, NullHost, NullMemory, declare
+from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
 from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
 from asgi_wasm.host.ports import NO_ORIGIN, Effect, LogOrigin, Ports
-from asgi_wasm.host.signatures import HOSTCALLS, Signature, callbacks, hostcalls
+from asgi_wasm.host.signatures import callbacks, hostcalls
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.streams.stage import Way
@@ -27,6 +28,9 @@ from asgi_wasm.limits import StreamLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing import Guest, Hostcalls
+from asgi_wasm.testing.calling import ROWS, marshalled
+from asgi_wasm.testing.guests import Callback
 
 V010, V020, V021 = AbiVersion
 OK, NOT_FOUND, BAD_ARGUMENT = ProxyStatus.OK, ProxyStatus.NOT_FOUND, ProxyStatus.BAD_ARGUMENT
@@ -123,81 +127,65 @@ def env_imports(version: AbiVersion) -> list[Import]:
 
 
 WASI_IMPORTS = [Import("wasi_snapshot_preview1", row.name, "func", row.type) for row in wasi.SIGNATURES.values()]
-_ROWS = {row.name: row for row in HOSTCALLS}
 
 
-class Calls:
-    """What a guest's callback calls its host by."""
+class Calls(Hostcalls):
+    """Watches where the host writes. In a memory that is full of `MARKER`, so that what it does not write shows."""
 
-    def __init__(self, host: NullHost) -> None:
-        self.host = host
-        self.memory = host.memory
-
-    def raw(self, name: str, *numbers: int) -> int:
-        """A hostcall with these very numbers."""
-        return self.host.call("env", name, *numbers)
+    @property
+    def memory(self) -> NullMemory:
+        return self.host.memory
 
     def wasi(self, name: str, *numbers: int) -> int:
         """A WASI function with these very numbers."""
         return self.host.call("wasi_snapshot_preview1", name, *numbers)
 
     def __call__(self, name: str, *given: bytes | int) -> tuple[Any, ...]:
-        """A hostcall with bytes for each address and size, and nothing for results: (status, *results).
-
-        Results are bytes and ints, there when the status is OK. Fails when the host wrote anywhere else than it may.
-        """
-        numbers, slots = self._marshal(_ROWS[name], list(given))
+        """`call`, which fails when the host wrote anywhere else than it may."""
+        numbers, slots = marshalled(self.host, ROWS[name], given)
+        for slot in slots:
+            self.memory.write(slot.address, MARKER * slot.size)
         before = self.memory.data[:]
         status = ProxyStatus(self.raw(name, *numbers))
-        expected, results = before, []
-        for address, size, is_data in slots:
-            written = self.memory.data[address : address + size]
+        expected = before[:]
+        for slot in slots:
+            written = self.memory.read(slot.address, slot.size)
             # A refused HTTP call says that there is no token.
             if status is OK or (name == "proxy_http_call" and written == bytes(4)):
-                expected[address : address + size] = written
-                if status is OK:
-                    results.append(self._result(written, is_data, expected))
+                _allow(expected, slot.address, written)
+        results = [slot.read(self.host) for slot in slots] if status is OK else []
+        for slot, result in zip(slots, results, strict=False):
+            if isinstance(result, bytes):
+                address = self.host.read_u32(slot.address)
+                assert (address == 0) == (result == b"")
+                _allow(expected, address, result)
         assert self.memory.data[: len(before)] == expected, f"{name} wrote where it should not"
         return (status, *results)
 
-    def _marshal(self, row: Signature, given: list[bytes | int]) -> tuple[list[int], list[tuple[int, int, bool]]]:
-        numbers: list[int] = []
-        slots: list[tuple[int, int, bool]] = []
-        names = [name for name, _ in row.params]
-        for index, name in enumerate(names):
-            stem = name.removesuffix("_data")
-            if name.endswith("_size") and names[index - 1] == f"{name.removesuffix('_size')}_data":
-                continue
-            if name.startswith("return_"):
-                is_data = name.endswith("_data") or name == "return_data"
-                wide = name in ("return_time",) or (row.name == "proxy_get_metric" and name == "return_value")
-                size = 8 if is_data or wide else 4
-                address, _ = self.host.store(MARKER * size)
-                slots.append((address, size, is_data))
-                numbers += [address, address + 4] if is_data else [address]
-            elif name.endswith("_data") and names[index + 1] == f"{stem}_size":
-                value = given.pop(0)
-                assert isinstance(value, bytes)
-                numbers += self.host.store(value)
-            else:
-                value = given.pop(0)
-                assert isinstance(value, int)
-                numbers.append(value)
-        assert not given, "too many arguments"
-        return numbers, slots
 
-    def _result(self, written: bytearray, is_data: bool, expected: bytearray) -> bytes | int:
-        if not is_data:
-            return int.from_bytes(written, "little")
-        address, size = int.from_bytes(written[:4], "little"), int.from_bytes(written[4:], "little")
-        assert (address == 0) == (size == 0)
-        data = self.memory.data[address : address + size]
-        if address < len(expected):  # it may lie in memory that has grown meanwhile
-            expected[address : address + size] = data[: len(expected) - address]
-        return bytes(data)
+def _allow(expected: bytearray, address: int, written: bytes) -> None:
+    # It may lie in memory that has grown meanwhile.
+    end = min(address + len(written), len(expected))
+    expected[address:end] = written[: max(end - address, 0)]
 
 
-Callback = Callable[..., Any]
+class _HostGuest(Guest):
+    """Names are of the wire, and may be unknown to the ABI. ``errors`` are traps, too."""
+
+    def __init__(self, version: AbiVersion, given: Mapping[str, Callback], errors: list[Exception] | None) -> None:
+        known = callbacks(version).keys()
+        super().__init__(version, **{name.removeprefix("proxy_"): given[name] for name in given if name in known})
+        self._others = {name: given[name] for name in given.keys() - known}
+        self.errors = [] if errors is None else errors
+
+    def hostcalls(self, host: NullHost) -> Calls:
+        return Calls(host)
+
+    def __call__(self, host: NullHost) -> Mapping[str, GuestFunction]:
+        host.memory.data[:] = MARKER * host.memory.size
+        calls = Calls(host)
+        others = {name: declare([])(partial(callback, calls)) for name, callback in self._others.items()}
+        return {**super().__call__(host), **others}
 
 
 def module(
@@ -211,36 +199,9 @@ def module(
 
     What a callback raises ends in ``errors`` as well as in a trap. Without an allocator of its own it has one.
     """
-    rows = callbacks(version)
-
-    def factory(host: NullHost) -> Mapping[str, GuestFunction]:
-        host.memory.data[:] = MARKER * host.memory.size
-        calls = Calls(host)
-        exports = {name: _export(rows.get(name), calls, callback, errors) for name, callback in given.items()}
-        if not {"malloc", "proxy_on_memory_allocate"} & exports.keys():
-            exports["malloc"] = host.allocate
-        marker = next(name for name, known in MARKERS.items() if known is version)
-        exports[marker] = declare([])(lambda: None)
-        return exports
-
     if imports is None:
         imports = [*env_imports(version), *WASI_IMPORTS]
-    return NullEngine({"guest": factory}, imports).compile(b"null:guest")
-
-
-def _export(row: Signature | None, calls: Calls, callback: Callback, errors: list[Exception] | None) -> GuestFunction:
-    def export(*arguments: int) -> int | None:
-        try:
-            result: int | None = callback(calls, *arguments)
-        except Exception as error:
-            if errors is not None:
-                errors.append(error)
-            raise
-        return result
-
-    if row is None:
-        return declare([])(export)
-    return declare(row.type.params, row.type.results)(export)
+    return NullEngine({"guest": _HostGuest(version, given, errors)}, imports).compile(b"null:guest")
 
 
 def spec(name: str = "guest", **changes: Any) -> PluginSpec:

@@ -248,13 +248,13 @@ class Plugin:
         if not self._due:
             api.tick(0)
         for _, context, kind, content in due:
-            if api.call("set_effective_context", context):
+            if api.raw("set_effective_context", context):
                 continue
             if content is not None:
                 # Refused where the body is not this plugin's at the moment.
-                api.call("set_buffer_bytes", kind, 0, 0xFFFFFFFF, *api.host.store(content))
-            api.call("continue_stream", kind)
-            api.call("set_effective_context", 0)
+                api.raw("set_buffer_bytes", kind, 0, 0xFFFFFFFF, *api.host.store(content))
+            api.raw("continue_stream", kind)
+            api.raw("set_effective_context", 0)
 
 
 class Playing:

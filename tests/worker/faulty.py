@@ -111,7 +111,7 @@ class Faulty:
         if not self.armed:
             return
         if self.phase == "on_queue_ready":
-            api.call("enqueue_shared_queue", 1, *api.host.store(b"v"))
+            api.raw("enqueue_shared_queue", 1, *api.host.store(b"v"))
         elif self.phase == "on_foreign_function":
             api.asked("call_foreign_function", *api.host.store(b"soon"), *api.host.store(b""))
         elif self.phase == "on_http_call_response":

@@ -99,10 +99,10 @@ class Counting:
         key = api.host.store(b"count")
         out = api.host.allocate(12)
         while True:
-            missing = api.call("get_shared_data", *key, out, out + 4, out + 8)
+            missing = api.raw("get_shared_data", *key, out, out + 4, out + 8)
             address, size, cas = (api.host.read_u32(out + place) for place in (0, 4, 8))
             count = 1 if missing else int(api.host.memory.read(address, size)) + 1
-            status = api.call("set_shared_data", *key, *api.host.store(b"%d" % count), 0 if missing else cas)
+            status = api.raw("set_shared_data", *key, *api.host.store(b"%d" % count), 0 if missing else cas)
             if status == OK:
                 self.counts.append(count)
                 return 0

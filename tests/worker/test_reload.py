@@ -73,7 +73,7 @@ async def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None
         count = api.host.read_u32(out)
         # An empty queue has a status of its own.
         waiting = api.asked("dequeue_shared_queue", token) if count > 1 else None
-        missing = api.call("get_shared_data", *api.host.store(b"key"), out, out + 4, out + 8)
+        missing = api.raw("get_shared_data", *api.host.store(b"key"), out, out + 4, out + 8)
         value = None if missing else api.host.memory.read(api.host.read_u32(out), api.host.read_u32(out + 4))
         seen.append((count, value, waiting))
         api.ok("set_shared_data", *api.host.store(b"key"), *api.host.store(b"%d" % count), 0)

@@ -87,7 +87,7 @@ async def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplo
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
         await send({"type": "http.response.pathsend", "path": "/a"})
-        resumer.later(lambda api: acted.append(api.call("set_effective_context", guest.created[0])))
+        resumer.later(lambda api: acted.append(api.raw("set_effective_context", guest.created[0])))
         await resumer.done()
         # BAD_ARGUMENT: there is no such context any more.
         assert acted == [2]

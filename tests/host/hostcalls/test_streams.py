@@ -6,6 +6,7 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.testing.guests import Callback
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -13,7 +14,6 @@ from tests.host.guest import (
     OUTSIDE,
     V010,
     V021,
-    Callback,
     Calls,
     Exchange,
     World,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.host.guest import STREAM_PHASES, Callback, Calls
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import STREAM_PHASES, Calls
 
 WAYS = ("request", "response")
 IN_STREAM = tuple(phase for phase in STREAM_PHASES if phase != "proxy_on_log")

@@ -10,7 +10,8 @@ from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin, VmPool
 from asgi_wasm.specs import FailurePolicy
-from tests.host.guest import Callback, Calls, Exchange, World, plugin, spec
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import Calls, Exchange, World, plugin, spec
 from tests.host.streams.chains import IN_STREAM, WAYS, noting
 
 CLOSED, OPEN = FailurePolicy.FAIL_CLOSED, FailurePolicy.FAIL_OPEN

@@ -10,7 +10,8 @@ import pytest
 from asgi_wasm.host.abi import StreamType
 from asgi_wasm.host.effects import ContinueStream, LocalResponse
 from asgi_wasm.limits import StreamLimits
-from tests.host.guest import Callback, Calls, Exchange, World, plugin
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import Calls, Exchange, World, plugin
 from tests.host.streams.chains import noting
 
 NO_GRPC_STATUS = 0xFFFF_FFFF

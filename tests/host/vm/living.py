@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.host.guest import Callback, Calls
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import Calls
 
 
 def diary(heard: list[str], *names: str, answer: int = 1) -> dict[str, Callback]:

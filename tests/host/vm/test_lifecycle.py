@@ -15,7 +15,8 @@ from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.limits import PluginLimits
-from tests.host.guest import V010, V020, V021, Callback, Calls, Exchange, World, plugin, spec
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import V010, V020, V021, Calls, Exchange, World, plugin, spec
 from tests.host.vm.living import diary
 
 # --- versions

@@ -6,7 +6,8 @@ import pytest
 
 from asgi_wasm.errors import PluginStartError
 from asgi_wasm.specs import FailurePolicy
-from tests.host.guest import V021, Callback, Calls, Exchange, World, plugin
+from asgi_wasm.testing.guests import Callback
+from tests.host.guest import V021, Calls, Exchange, World, plugin
 from tests.host.vm.living import diary
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message
-from asgi_wasm.engines.null import PREFIX
+from asgi_wasm.testing import TestMiddleware
+from asgi_wasm.testing.guests import Callback
 from tests.driving import answering, http_scope, until
-from tests.guests import _IMPORTS, WASM_HEAD, Api, Callback, Guest, _Engine
+from tests.guests import Api, Guest
 
 UNACCOUNTED = ("proxy_on_context_create", "proxy_on_log", "proxy_on_delete")
 
@@ -51,22 +51,21 @@ class Case:
         """The app, started."""
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            code = self.plugin
-            if not isinstance(code, bytes):
-                engine = _Engine({"g": Forgetful(**code)}, _IMPORTS)
-                stack.enter_context(patch("asgi_wasm.worker.loading.create_engine", lambda _name, **_: engine))
-                code = WASM_HEAD + PREFIX + b"g"
-            (folder / "p.wasm").write_bytes(code)
+            file: Path | Guest = folder / "p.wasm"
+            if isinstance(self.plugin, bytes):
+                (folder / "p.wasm").write_bytes(self.plugin)
+            else:
+                file = Forgetful(**self.plugin)
             stack.enter_context(_unheard())
             port = await stack.enter_async_context(_answering(self.answer)) if self.answer else 1
             settings = {
-                "plugins": [{"name": "p", "file": folder / "p.wasm", **self.entry}],
+                "plugins": [{"name": "p", "file": file, **self.entry}],
                 "cache_dir": folder / "cache",
                 "limits": self.limits,
                 "upstreams": {"upstream": f"http://127.0.0.1:{port}"},
                 **self.settings,
             }
-            yield await stack.enter_async_context(WasmMiddleware(self.app, settings=settings))
+            yield await stack.enter_async_context(TestMiddleware(self.app, settings=settings))
 
 
 class Forgetful(Guest):

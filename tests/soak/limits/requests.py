@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.testing.guests import Callback
 from tests.driving import answering
-from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Callback
+from tests.guests import CONTINUE, PAUSE, REQUEST, Api
 from tests.soak.limits.case import Case, Seen, status_of
 from tests.soak.limits.hostcalls import CALLS, HEAD, NO_PAIRS, OUT
 
