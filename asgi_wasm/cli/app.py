@@ -240,19 +240,20 @@ def bench(
 
 
 @app.command(name="import")
-def import_(file: Annotated[Path, typer.Argument(help="A YAML file of Envoy, Istio or APISIX.")]) -> None:
+def import_(files: Annotated[list[Path], typer.Argument(help="YAML files of Envoy, Istio or APISIX.")]) -> None:
     """Print settings made from Envoy's, Istio's or APISIX's.
 
     From HTTP filters, WasmPlugin resources, or a wasm section with routes. What cannot be carried over is told on
     standard error.
 
     \b
-    Example:
+    Examples:
       asgi-wasm import envoy.yaml > asgi-wasm.yaml && asgi-wasm check
+      asgi-wasm import config.yaml apisix.yaml > asgi-wasm.yaml
     """
     from asgi_wasm.cli.importing import import_settings
 
-    raise typer.Exit(import_settings(file))
+    raise typer.Exit(import_settings(files))
 
 
 @app.command(name="compile")

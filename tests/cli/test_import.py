@@ -177,3 +177,175 @@ def test_a_file_without_plugins(tmp_path: Path, text: str, words: str) -> None:
     done = run("import", "given.yaml", cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     assert words in done.err and done.err.count("\n") == 1
+
+
+MATCHED = """
+static_resources:
+  listeners:
+  - filterChains:
+    - filters:
+      - name: hcm
+        typedConfig:
+          routeConfig:
+            virtualHosts:
+            - typedPerFilterConfig: {guard: {disabled: true}}
+          accessLog:
+          - name: seen
+            typedConfig:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog
+              config: {name: seen}
+          httpFilters:
+          - name: envoy.filters.http.cors
+          - name: guard
+            disabled: true
+            typedConfig:
+              "@type": type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher
+              xdsMatcher: {}
+              extensionConfig:
+                name: guard
+                typedConfig:
+                  "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+                  config:
+                    rootId: r
+                    configuration: {"@type": type.googleapis.com/google.protobuf.Struct, value: {maxAge: 1}}
+                    vmConfig:
+                      vmId: v
+                      code: {remote: {httpUri: {uri: "https://x.test/s", timeout: 9s}, sha256: %s, retryPolicy: {}}}
+                      environmentVariables: {keyValues: {someName: x}}
+          - {name: envoy.filters.http.router}
+  - filterChains:
+    - filters:
+      - typedConfig:
+          httpFilters:
+          - name: other
+            typedConfig:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+              config: {vmConfig: {code: {local: {filename: /o.wasm}}}}
+  clusters:
+  - name: grpc
+    typedExtensionProtocolOptions:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        autoConfig: {http2ProtocolOptions: {}}
+        httpFilters:
+        - name: up
+          typedConfig:
+            "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+            config: {vmConfig: {code: {local: {filename: /u.wasm}}}}
+        - {name: envoy.filters.http.upstream_codec}
+    transportSocket: {typedConfig: {"@type": x, sni: a.test}}
+    loadAssignment:
+      endpoints:
+      - lbEndpoints:
+        - {endpoint: {address: {socketAddress: {address: a.test, portValue: 443}}}}
+        - {endpoint: {address: {socketAddress: {address: b.test, portValue: 443}}}}
+bootstrapExtensions:
+- name: ticker
+  typedConfig:
+    "@type": type.googleapis.com/envoy.extensions.wasm.v3.WasmService
+    config: {name: ticker, vmConfig: {code: {local: {filename: /t.wasm}}}}
+    singleton: true
+""" % ("a" * 64)
+
+
+def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
+    """In the other spelling of its keys; names that users choose, and what plugins get, stay as they are."""
+    settings, left = imported(tmp_path, MATCHED)
+    guard, other, up, ticker = settings["plugins"]
+    assert (guard["root_id"], guard["vm_id"], guard["sha256"]) == ("r", "v", "a" * 64)
+    assert (guard["conf"], guard["env"]) == ({"maxAge": 1}, {"someName": "x"})
+    assert [each["file"] for each in (other, up, ticker)] == ["/o.wasm", "/u.wasm", "/t.wasm"] and ticker[
+        "service"
+    ] is True
+    assert settings["upstreams"] == {"grpc": {"url": "https://a.test:443", "http2": True}}
+    assert left.splitlines() == [
+        "plugin 'guard': http_uri.timeout: the setting fetch_timeout is that of all plugins",
+        "plugin 'guard': code.remote.retry_policy has no counterpart here",
+        "plugin 'guard': is disabled there: leave it out",
+        "plugin 'guard': its matcher has no counterpart here: say with routes, or when, where it runs",
+        "plugin 'up': is a filter of calls to a cluster there; here it would see the requests of clients: leave it out",
+        "plugin 'seen': is an access logger: plugins see HTTP alone here",
+        "HTTP filter 'envoy.filters.http.cors' is none of Wasm",
+        "the plugins of 3 chains of HTTP filters are one here: say with routes which runs where",
+        "filter 'guard': typed_per_filter_config of routes has no counterpart here: say it with routes",
+        "cluster 'grpc': the first of its 2 addresses is taken: there is one here",
+        "cluster 'grpc': the options of its TLS have no counterpart here, but for upstreams.NAME.verify",
+    ]
+
+
+def test_a_filter_of_istio(tmp_path: Path) -> None:
+    vm = {"runtime": "envoy.wasm.runtime.null", "code": {"local": {"inline_string": "of.envoy"}}}
+    config = {"@type": "x/envoy.extensions.filters.http.wasm.v3.Wasm", "config": {"name": "f", "vm_config": vm}}
+    patch = {"applyTo": "HTTP_FILTER", "patch": {"value": {"name": "f", "typed_config": config}}}
+    settings, left = imported(tmp_path, yaml.safe_dump({"kind": "EnvoyFilter", "spec": {"configPatches": [patch]}}))
+    assert [plugin["name"] for plugin in settings["plugins"]] == ["f"]
+    assert "plugin 'f': is compiled into Envoy" in left
+    assert "EnvoyFilter: what it applies to has no counterpart" in left
+
+
+def test_resources_as_kubectl_lists_them(tmp_path: Path) -> None:
+    spec = {
+        "url": "file:///p.wasm",
+        "type": "NETWORK",
+        "imagePullSecret": "s",
+        "verificationKey": "k",
+        "phase": "LATE",
+        "failStrategy": "FAIL_SOFT",
+        "vmConfig": {"env": [], "memory": 1},
+        "targetRef": {},
+        "defaultConfig": {"of": "Higress"},
+        "novel": 1,
+    }
+    plugins = [{"kind": "WasmPlugin", "metadata": {"name": name}, "spec": spec} for name in ("a", "b")]
+    settings, left = imported(tmp_path, yaml.safe_dump({"kind": "List", "items": plugins}))
+    assert [(plugin["name"], plugin["conf"]) for plugin in settings["plugins"]] == [
+        (name, {"of": "Higress"}) for name in ("a", "b")
+    ]
+    told = {sentence.removeprefix("plugin 'b': ") for sentence in left.splitlines() if "'b'" in sentence}
+    assert told == {
+        "targetRef has no counterpart here: say with routes where it runs",
+        "verificationKey has no counterpart here: sha256 says which file it is",
+        "imagePullSecret: 'docker login' where it runs gives its credentials",
+        "type 'NETWORK': plugins see HTTP alone here",
+        "phase 'LATE' is unknown",
+        "failStrategy 'FAIL_SOFT' is unknown",
+        "novel has no counterpart here",
+        "vmConfig.memory has no counterpart here",
+    }
+
+
+OF_ROUTES = """
+routes:
+- {id: 1, uri: /off, status: 0, plugins: {fault: {conf: x}}}
+- id: 2
+  uri: /user/:id
+  priority: 9
+  plugins: {fault: {conf: x, _meta: {disable: true}}}
+global_rules:
+- {id: all, plugins: {log: {conf: y}, prometheus: {}}}
+services:
+- {id: s, plugins: {unused: {conf: z}}}
+#END
+"""
+
+
+def test_apisix_in_its_two_files(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "wasm: {plugins: [{name: fault, file: f.wasm}, {name: log, file: l.wasm}, {name: unused, file: u.wasm}]}"
+    )
+    (tmp_path / "apisix.yaml").write_text(OF_ROUTES)
+    done = run("import", "apisix.yaml", "config.yaml", cwd=tmp_path)
+    settings = yaml.safe_load(done.out)
+    load(settings)
+    confs = {plugin["name"]: plugin.get("conf") for plugin in settings["plugins"]}
+    assert confs == {"fault": None, "log": "y", "unused": None}
+    assert settings["routes"] == [{"uri": "/user/:id", "plugins": {"fault": {"conf": "x"}}}]
+    assert done.err.splitlines() == [
+        "route '/off': is disabled (status: 0), and left out",
+        "route '/user/:id': plugin 'fault': _meta has no counterpart here",
+        "route '/user/:id': a part with ':' stands for itself here: write /prefix/*",
+        "route '/user/:id': priority has no counterpart here",
+        "global rule 'all': plugin 'prometheus' is none of Wasm",
+        "services: plugin 'unused' runs for one of them: say with routes where it runs",
+        "plugin 'unused': no route names it, so here it runs on every request, without a conf: give it routes (also"
+        " from a second file: asgi-wasm import config.yaml apisix.yaml)",
+    ]

@@ -1,0 +1,85 @@
+"""APISIX: the ``wasm`` section of `config.yaml`; routes and global rules of `apisix.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from asgi_wasm.cli.importing.found import Found
+
+# What tells such a file.
+SECTIONS = {"wasm", "routes", "global_rules"}
+_MATCH = ("uri", "uris", "host", "hosts", "methods")
+# What leads to the app, which is one here, and what only describes.
+_NO_MATTER = {
+    *("id", "name", "desc", "labels", "create_time", "update_time", "upstream", "upstream_id", "enable_websocket"),
+    *("plugins", "status", "timeout"),
+}
+# They may hold plugins as well.
+_ELSEWHERE = ("services", "plugin_configs", "consumers", "consumer_groups")
+
+
+def read(document: Mapping[str, Any], found: Found) -> None:
+    """One file."""
+    for plugin in (document.get("wasm") or {}).get("plugins") or ():
+        _plugin(plugin, found)
+    for route in document.get("routes") or ():
+        _route(route, found)
+    for rule in document.get("global_rules") or ():
+        _global(rule, found)
+    for section in _ELSEWHERE:
+        for item in document.get(section) or ():
+            for name in (item.get("plugins") or {}).keys() & set(found.from_apisix):
+                found.tell(f"{section}: plugin {name!r} runs for one of them: say with routes where it runs")
+
+
+def tell_unrouted(found: Found) -> None:
+    """APISIX runs a plugin where something names it; here it would run everywhere, until a route does."""
+    routed = {name for route in found.routes for name in route["plugins"]}
+    confs = {plugin["name"]: "conf" in plugin for plugin in found.plugins}
+    for name in found.from_apisix:
+        if name not in routed and not confs[name]:
+            found.tell(
+                f"plugin {name!r}: no route names it, so here it runs on every request, without a conf: give it routes"
+                " (also from a second file: asgi-wasm import config.yaml apisix.yaml)"
+            )
+
+
+def _plugin(plugin: Mapping[str, Any], found: Found) -> None:
+    name = plugin.get("name")
+    if plugin.get("http_request_phase"):
+        found.tell(f"plugin {name!r}: http_request_phase: there is one phase here, ordered by priority")
+    found.tell_others(f"plugin {name!r}: ", plugin, {"name", "priority", "file", "http_request_phase"})
+    found.from_apisix.append(found.add({key: plugin[key] for key in ("name", "priority", "file") if key in plugin}))
+
+
+def _route(route: Mapping[str, Any], found: Found) -> None:
+    who = f"route {route.get('uri') or route.get('uris')!r}:"
+    if route.get("status") == 0:
+        found.tell(f"{who} is disabled (status: 0), and left out")
+        return
+    confs = _confs(route, who, found)
+    if confs:
+        found.routes.append({**{key: route[key] for key in _MATCH if key in route}, "plugins": confs})
+        uris = [route.get("uri") or "", *(route.get("uris") or ())]
+        if any(part.startswith(":") for uri in uris for part in str(uri).split("/")):
+            found.tell(f"{who} a part with ':' stands for itself here: write /prefix/*")
+    found.tell_others(f"{who} ", route, {*_MATCH, *_NO_MATTER})
+
+
+def _global(rule: Mapping[str, Any], found: Found) -> None:
+    for name, given in _confs(rule, f"global rule {rule.get('id')!r}:", found).items():
+        plugin = next(plugin for plugin in found.plugins if plugin["name"] == name)
+        plugin["conf"] = given["conf"]
+
+
+def _confs(item: Mapping[str, Any], who: str, found: Found) -> dict[str, dict[str, Any]]:
+    """By plugin, of those that are of Wasm."""
+    confs: dict[str, dict[str, Any]] = {}
+    for name, given in (item.get("plugins") or {}).items():
+        if name not in found.from_apisix:
+            found.tell(f"{who} plugin {name!r} is none of Wasm")
+            continue
+        found.tell_others(f"{who} plugin {name!r}: ", given or {}, {"conf"})
+        confs[name] = {"conf": (given or {}).get("conf", "")}
+    return confs

@@ -1,0 +1,56 @@
+"""What was read so far, and what could not be carried over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgi_wasm.fetching.names import is_remote, parse
+
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass
+class Found:
+    """Settings of ours, and what was left behind. ``from_apisix`` names plugins that run where a route says so."""
+
+    plugins: list[dict[str, Any]] = field(default_factory=list)
+    routes: list[dict[str, Any]] = field(default_factory=list)
+    upstreams: dict[str, Any] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    from_apisix: list[str] = field(default_factory=list)
+
+    def add(self, entry: dict[str, Any]) -> str:
+        """A plugin, under a name that is free; the name."""
+        name = _NOT_A_NAME.sub("-", str(entry.pop("name", "") or "plugin")).strip("-") or "plugin"
+        taken = {plugin["name"] for plugin in self.plugins}
+        free = next(each for each in (name, *(f"{name}-{n}" for n in range(2, 10_000))) if each not in taken)
+        self.plugins.append(
+            {"name": free, **{key: value for key, value in entry.items() if value not in (None, "", {})}}
+        )
+        return free
+
+    def tell(self, sentence: str) -> None:
+        """Say what was left behind."""
+        self.left.append(sentence)
+
+    def tell_others(self, what: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+        """Say which keys are not known; ``what`` is whose they are, and a prefix of them."""
+        for key in sorted({str(key) for key in given} - set(known)):
+            self.tell(f"{what}{key} has no counterpart here")
+
+    def remote(self, url: str, sha256: str | None, name: Any) -> str:
+        """The URL, where it is one that is fetched here; else a file that is to be put in its place."""
+        problem = ""
+        if is_remote(url):
+            try:
+                parse(url, sha256)
+            except ValueError as error:
+                problem = f", which {error}"
+            else:
+                return url
+        where = url or "not named, or stands inline"
+        self.tell(f"plugin {name!r}: its code is {where}{problem}: store it as {name}.wasm, or give another file")
+        return f"{name}.wasm"
