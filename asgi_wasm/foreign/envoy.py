@@ -79,11 +79,11 @@ def declare_property(vm: WasmVM, arguments: bytes) -> None:
     context = vm.current or (None if acting is None else acting.stream)
     if context is None or name in context.declared_properties:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT)
-    limits.check_property(vm, dict.fromkeys(context.declared_properties, b""), name, b"")
     try:
-        context.declared_properties[name] = bool(protobuf.number(fields, 2))
+        is_read_only = bool(protobuf.number(fields, 2))
     except protobuf.ProtobufError:
         raise HostcallError(ProxyStatus.BAD_ARGUMENT) from None
+    limits.declare_property(vm, context, name, is_read_only=is_read_only)
 
 
 def set_envoy_filter_state(vm: WasmVM, arguments: bytes) -> None:
@@ -96,9 +96,7 @@ def set_envoy_filter_state(vm: WasmVM, arguments: bytes) -> None:
     stream = acting_context(vm).stream
     if stream is None or not key.startswith(_FILTER_STATE_PREFIX):
         raise HostcallError(ProxyStatus.NOT_FOUND)
-    path = b"filter_state\0" + key
-    limits.check_property(vm, stream.chain.properties, path, value)
-    stream.chain.properties[path] = value
+    limits.keep_property(vm, stream.chain, b"filter_state\0" + key, value)
 
 
 def clear_route_cache(_vm: WasmVM, _arguments: bytes) -> None:

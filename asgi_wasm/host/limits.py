@@ -7,7 +7,6 @@ the request gets the failure policy: the last resort, and the plugin's own choic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from asgi_wasm.host.ports import Effect
     from asgi_wasm.host.streams.buffer import Buffer
     from asgi_wasm.host.streams.header_map import HeaderMap
+    from asgi_wasm.host.vm.contexts import Chain, Context
     from asgi_wasm.host.vm.vm import WasmVM
 
 
@@ -43,14 +43,27 @@ def check_all_headers(vm: WasmVM, pairs: list[tuple[bytes, bytes]]) -> None:
         raise LimitReachedError("header_bytes", limits.header_bytes)
 
 
-def check_property(vm: WasmVM, properties: Mapping[bytes, bytes], path: bytes, value: bytes) -> None:
-    """Before a property of a request is set: plugins of one request share what there is."""
-    most = vm.spec.limits.property_bytes
-    # Of what may be a hundred thousand: without a step of Python for each.
-    kept = sum(map(len, properties)) + sum(map(len, properties.values()))
-    grown = len(value) - len(properties[path]) if path in properties else len(path) + len(value)
-    if kept + grown > most:
+def keep_property(vm: WasmVM, chain: Chain, path: bytes, value: bytes) -> None:
+    """Set a property of a request: plugins of one request share what there is."""
+    most, properties = vm.spec.limits.property_bytes, chain.properties
+    count, kept = chain.properties_kept
+    if count != len(properties):
+        # Another middleware of ours has set some since, or it is the first time.
+        kept = sum(map(len, properties)) + sum(map(len, properties.values()))
+    kept += len(value) - len(properties[path]) if path in properties else len(path) + len(value)
+    if kept > most:
         raise LimitReachedError("property_bytes", most)
+    properties[path] = value
+    chain.properties_kept = len(properties), kept
+
+
+def declare_property(vm: WasmVM, context: Context, name: bytes, *, is_read_only: bool) -> None:
+    """Remember a property that a plugin has not declared before."""
+    most = vm.spec.limits.property_bytes
+    if context.declared_bytes + len(name) > most:
+        raise LimitReachedError("property_bytes", most)
+    context.declared_properties[name] = is_read_only
+    context.declared_bytes += len(name)
 
 
 def check_size(vm: WasmVM, limit: str, address: int, size: int) -> None:

@@ -97,6 +97,7 @@ class Stage:
         self.attributes: Attributes = self
         self.properties: dict[bytes, bytes] = {}
         self.read_only_properties: set[bytes] = set()
+        self.properties_kept = 0, 0
         self.status = b""
         self.answered_locally = False
         self.local_details = b""

@@ -64,12 +64,12 @@ def set_property(vm: WasmVM, path_data: int, path_size: int, value_data: int, va
     if context.stream is None:
         return ProxyStatus.NOT_FOUND
     chain = context.stream.chain
-    limits.check_property(vm, chain.properties, path, value)
     if path in chain.read_only_properties:
         return ProxyStatus.BAD_ARGUMENT
-    if path not in chain.properties and context.root.declared_properties.get(path):
+    is_new = path not in chain.properties
+    limits.keep_property(vm, chain, path, value)
+    if is_new and context.root.declared_properties.get(path):
         chain.read_only_properties.add(path)
-    chain.properties[path] = value
     return None
 
 

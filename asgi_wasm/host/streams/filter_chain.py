@@ -51,6 +51,7 @@ class FilterChain:
         # What plugins set by `proxy_set_property`, for later plugins and for the app.
         self.properties: dict[bytes, bytes] = {}
         self.read_only_properties: set[bytes] = set()
+        self.properties_kept = 0, 0
         self.contexts: list[StreamContext] = []
         self.answered_by = APP
         self.local_details = b""

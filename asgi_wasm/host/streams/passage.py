@@ -113,6 +113,7 @@ class Passage:
         "logged",
         "passed",
         "properties",
+        "properties_kept",
         "read_only_properties",
         "refusal",
         "reply",
@@ -129,6 +130,7 @@ class Passage:
         self.hand_over = hand_over
         self.properties: dict[bytes, bytes] = {}
         self.read_only_properties: set[bytes] = set()
+        self.properties_kept = 0, 0
         self.contexts: list[StreamContext] = []
         self.status = b""
         self.answered_locally = False

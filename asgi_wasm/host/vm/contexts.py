@@ -111,6 +111,7 @@ class RootContext:
     deleted: bool = False
     # By the foreign function `declare_property`: whether each is read-only once set.
     declared_properties: dict[bytes, bool] = field(default_factory=dict)
+    declared_bytes: int = 0
     # Called once its VM has failed.
     on_failure: Callable[[], None] = _ignore
 
@@ -171,6 +172,8 @@ class Chain(Protocol):
     attributes: Attributes
     properties: dict[bytes, bytes]
     read_only_properties: set[bytes]
+    # How many those were, and the bytes of all, when one was set here last.
+    properties_kept: tuple[int, int]
     # What the app, or a local response, had as `:status` before any plugin saw it.
     status: bytes
     local_details: bytes
@@ -196,7 +199,7 @@ class Chain(Protocol):
 class StreamContext(Windows):
     """One filter's part in one request and its response."""
 
-    __slots__ = ("chain", "declared_properties", "deleted", "failed", "id", "logging", "root", "vm")
+    __slots__ = ("chain", "declared_bytes", "declared_properties", "deleted", "failed", "id", "logging", "root", "vm")
 
     def __init__(self, context_id: int, root: RootContext, chain: Chain) -> None:
         self.id = context_id
@@ -211,6 +214,7 @@ class StreamContext(Windows):
         self.deleted = False
         # Remembered for the sake of a second declaration's status: only those of the root context count.
         self.declared_properties: dict[bytes, bool] = {}
+        self.declared_bytes = 0
 
     @property
     def stream(self) -> StreamContext | None:
