@@ -313,7 +313,9 @@ static PyObject *answer_without_kernel(Stream *s, PyObject *message) {
 static PyObject *send_start(Stream *s, PyObject *message) {
     const Course *c = s->course;
     if (!(c->sees & (SEES_RESPONSE | SEES_RESPONSE_BODY))) {
-        if (PyDict_GetItemWithError(message, text.trailers)) return send_portably(s, message);
+        PyObject *fields = c->takes & TAKES_LOG ? PyDict_GetItemWithError(message, text.headers) : NULL;
+        if (PyDict_GetItemWithError(message, text.trailers) || (fields && !PyList_CheckExact(fields)))
+            return send_portably(s, message);
         put(&s->message, keep(message));
         return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
     }

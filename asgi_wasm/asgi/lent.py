@@ -133,7 +133,7 @@ class Lent(LentEnd):
             return self.leave().send(message)
         plan = self.lane.plan
         if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
-            self.message = message
+            self.message = message = _kept(message) if plan.sees_log else message
             return self.server_send(message)
         read = read_start(self.scope["method"], message)
         length = pieces.length_of(message) if read is not None and plan.sees_body.response else None
@@ -242,3 +242,9 @@ class Lent(LentEnd):
             self.finish()
         if self.request is not None:
             self.request.finish()
+
+
+def _kept(message: Message) -> Message:
+    """A start message whose headers can be read by the server and then by a log: ASGI allows any iterable."""
+    fields = message.get("headers")
+    return message if type(fields) is list or fields is None else {**message, "headers": [*fields]}

@@ -118,9 +118,17 @@ def request_path(scope: Scope) -> bytes:
     """The request target: the path as it was sent, where the server tells, and the query."""
     raw_path = scope.get("raw_path")
     # Some servers leave the query in raw_path, which the specification excludes.
-    path: bytes = quote(scope["path"]).encode("ascii") if raw_path is None else raw_path.partition(b"?")[0]
+    path: bytes = _quoted(scope["path"]) if raw_path is None else raw_path.partition(b"?")[0]
     query: bytes | None = scope.get("query_string")
     return path + b"?" + query if query else path
+
+
+def _quoted(path: str) -> bytes:
+    """Escaped; lone surrogates stand for bytes that are no UTF-8 (PEP 383), or for nothing that can be said."""
+    try:
+        return quote(path, errors="surrogateescape").encode("ascii")
+    except UnicodeEncodeError:
+        return quote(path, errors="replace").encode("ascii")
 
 
 def request_ends_with_headers(scope: Scope, *, guesses: bool) -> bool | None:

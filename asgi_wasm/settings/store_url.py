@@ -13,6 +13,7 @@ from asgi_wasm.specs import DEFAULT_MAP_SIZE, DEFAULT_REDIS_PREFIX, DEFAULT_REDI
 _FORMS = "memory://, lmdb:///path, redis://host:port/0 or rediss://host:port/0"
 # What redis-py itself may be told; its timeouts and retries are ours to set.
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+_CERTIFICATES = ("none", "optional", "required")
 _OPTIONS = {"memory": (), "lmdb": ("map_size",), "redis": ("prefix", "timeout")}
 _OPTIONS["rediss"] = (*_OPTIONS["redis"], *_TLS_OPTIONS)
 
@@ -51,6 +52,8 @@ def parse_store_url(text: str) -> StoreSpec:
             raise ValueError(f"its option map_size must be from {_MAP_SIZES[0]} (128 KiB) to {_MAP_SIZES[1]} (16 TiB)")
         return StoreSpec("lmdb", label, path=Path(unquote(parts.path)), map_size=size)
     tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
+    if tls.get("ssl_cert_reqs", "none") not in _CERTIFICATES:
+        raise ValueError(f"its option ssl_cert_reqs must be one of {', '.join(_CERTIFICATES)}")
     return StoreSpec(
         "redis",
         label,

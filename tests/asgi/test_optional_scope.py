@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -109,6 +111,38 @@ async def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str
     assert sent[0]["headers"] == [(b"content-length", b"2"), (b"x-a", b"b"), *more]
     # Others outside find them, too.
     assert [tuple(field) for field in scope["headers"]] == FIELDS
+
+
+# Logs the response's `x-a`, and has no other callback.
+_LOGGING = """(module
+  (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "x-a")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) i32.const 64)
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_log") (param i32)
+    (drop (call $get (i32.const 2) (i32.const 0) (i32.const 3) (i32.const 16) (i32.const 20)))
+    (drop (call $log (i32.const 2) (i32.load (i32.const 16)) (i32.load (i32.const 20))))))"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("accelerator", ["off", "auto"])
+async def test_headers_of_any_kind_are_there_for_the_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, accelerator: str
+) -> None:
+    """The server has read them by then."""
+    caplog.set_level("INFO")
+    (tmp_path / "logging.wasm").write_bytes(bytes(wasmtime.wat2wasm(_LOGGING)))
+    plugins = [{"name": "p", "file": tmp_path / "logging.wasm"}]
+    fields = [(b"x-a", b"found"), (b"x-b", b"1")]
+    app = Seen()
+    async with WasmMiddleware(app, settings={"plugins": plugins, "accelerator": accelerator}) as middleware:
+        for _ in range(2):
+            app.headers = KINDS[kind](fields)
+            assert (await serve(middleware, http_scope()))[0]["headers"] == fields
+    assert [record.message for record in caplog.records if record.message == "found"] == ["found"] * 2
 
 
 @pytest.mark.parametrize("kind", ["tuple", "generator", "list of lists"])

@@ -138,6 +138,9 @@ def test_path_of_a_server_that_gives_no_raw_path() -> None:
     scope["path"] = "/é b/%"
     assert translate.request_path(scope) == b"/%C3%A9%20b/%25"
     assert translate.request_path({**scope, "raw_path": b"/raw?leaked=1", "query_string": b"q"}) == b"/raw?q"
+    # Bytes that are no UTF-8, as `os.fsdecode` has them, and what stands for nothing.
+    assert translate.request_path({"path": "/\udcff"}) == b"/%FF"
+    assert translate.request_path({"path": "/a\ud800"}) == b"/a%3F"
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ def test_no_words_of_our_code() -> None:
         ("memory://?prefix=a", "shared_data: has an unknown option; known are: none"),
         ("redis://:secret@host?socket_timeout=9", "'redis://host' has an unknown option"),
         ("redis://host?ssl_certfile=a", "known are: prefix, timeout"),
+        ("rediss://host?ssl_cert_reqs=yes", "its option ssl_cert_reqs must be one of none, optional, required"),
         ("redis://host?timeout=soon", "its option timeout must be a number above 0"),
         ("redis://host?timeout=nan", "its option timeout must be a number above 0"),
         ("lmdb:///path?map_size=-1", "its option map_size must be a number above 0"),
