@@ -151,6 +151,13 @@ class Module(Protocol):
         """The compiled code in the engine's own format, for `Engine.deserialize` of the same engine."""
         ...
 
+    def close(self) -> None:
+        """Let go of the code, and the file that it is mapped from, as soon as its instances are closed. Idempotent.
+
+        To instantiate, or serialize, afterwards is a bug.
+        """
+        ...
+
 
 class Engine(Protocol):
     """A Wasm engine. Thread-safe: modules may be compiled on any thread."""

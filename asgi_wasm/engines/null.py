@@ -230,6 +230,9 @@ class NullModule:
         """``null:NAME``."""
         return PREFIX + self._name.encode()
 
+    def close(self) -> None:
+        """`base.Module.close`: there is nothing to let go of."""
+
 
 class NullInstance:
     """`base.Instance`. ``host`` is open to tests."""

@@ -49,6 +49,12 @@ class Code:
     language: str = ""
     sdk: str = ""
 
+    def close(self) -> None:
+        """Let go of it, for good, once every VM of it is closed. Idempotent."""
+        self.module.close()
+        if self.kit is not None:
+            self.kit.close()
+
 
 class Late(Protocol):
     """What a plugin observes of a request that is over."""

@@ -111,6 +111,7 @@ class Loader:
         self._ports = ports
         self._make_engine = make_engine
         self._pool = VmPool(ports, foreign)
+        self._codes: list[Code] = []
 
     async def load(self, spec: HostSpec) -> Plugins:
         """Load and start every plugin. One that fails becomes a `BrokenPlugin` and an error in the log.
@@ -138,6 +139,7 @@ class Loader:
         except PluginError as error:
             logger.error("%s", error)
             return BrokenPlugin(spec, error), ""
+        self._codes.append(code)
         if not engine.limits_memory and spec.limits.memory != DEFAULT_MEMORY_LIMIT:
             self._ports.log.host(spec.name, LogLevel.WARN, f"engine {engine.name} does not enforce limits.memory")
         if not engine.limits_time and spec.limits.callback_ms:
@@ -169,12 +171,18 @@ class Loader:
         return self._pool.is_whole()
 
     def close(self) -> None:
-        """Free every VM."""
+        """Free every VM, and its code: descriptors must not wait for the garbage collector."""
         self._pool.close()
+        self._forget()
 
     def discard(self) -> None:
         """`close` when the event loop is closed, in which plugins could be told of it."""
         self._pool.discard()
+        self._forget()
+
+    def _forget(self) -> None:
+        for code in self._codes:
+            code.close()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -250,3 +252,36 @@ def test_metrics(wrap_guests: Wrap, place: str) -> None:
     assert run(scrape).all("level") == {}
     assert process_registry().measures == []
     process_registry.cache_clear()
+
+
+def _open_files(folder: Path) -> int:
+    """How many files of the folder this process has open, or mapped."""
+    links = Path("/proc/self/fd")
+    return sum(str(folder) in os.path.realpath(links / name) for name in os.listdir(links))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what a process has open is not told here")
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_files_of_code_are_closed_with_their_worker(tmp_path: Path, is_stopped: bool) -> None:
+    """A test suite has thousands of loops, and does not wait for the garbage collector between them."""
+    plugins = [{"name": "p", "file": PLUGINS / "headers" / "c.wasm"}]
+    middleware = WasmMiddleware(answering(), settings={"plugins": plugins, "cache_dir": tmp_path})
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        assert (await request(middleware)).status == 200
+        most = max(most, _open_files(tmp_path))
+        if is_stopped:
+            await middleware.stop()
+
+    # What the first one compiles is not from a file.
+    asyncio.run(main())
+    gc.disable()
+    try:
+        for _ in range(3):
+            asyncio.run(main())
+            assert _open_files(tmp_path) == 0
+    finally:
+        gc.enable()
+    assert most > 0

@@ -77,6 +77,9 @@ class Compiled:
         api.exporttype_vec_delete(byref(vector))
         return found
 
+    def close(self) -> None:
+        """`base.Module.close`: it is in memory, which its owner frees."""
+
     def _describe(self, type_: Any) -> tuple[str, base.FuncType | None]:
         api = self.api
         kind = api.externtype_kind(type_)

@@ -104,6 +104,9 @@ class WasmerModule:
             each.name: base.Export(each.name, *self._describe(each.type)) for each in module.exports
         }
 
+    def close(self) -> None:
+        """`base.Module.close`: it is in memory, which the package frees with its objects."""
+
     def _module(self, store: Any) -> Any:
         key = threading.get_ident(), id(store)
         module = self._of_thread.get(key)

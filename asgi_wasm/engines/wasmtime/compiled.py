@@ -43,6 +43,10 @@ class Compiled:
         """By name; of kinds as `imports`."""
         return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
 
+    def close(self) -> None:
+        """`base.Module.close`."""
+        self.module.close()
+
 
 def _describe(item: wasmtime.ImportType | wasmtime.ExportType) -> tuple[str, base.FuncType | None]:
     try:

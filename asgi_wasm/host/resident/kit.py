@@ -70,6 +70,11 @@ class Kit:
         trampolines, shim, kernel, patch = (compiled(_HERE / f"{name}.wasm") for name in _NAMES)
         return cls(trampolines, shim, kernel, patch, accelerator)
 
+    def close(self) -> None:
+        """Let go of their code, for good. Idempotent."""
+        for module in (self.trampolines, self.shim, self.kernel, self.patch):
+            module.close()
+
     def native_kernel(self) -> NativeKernel | None:
         """What is to enter an instance's kernel without Python."""
         return None if self.accelerator is None else self.accelerator.Kernel()
