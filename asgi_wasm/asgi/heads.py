@@ -24,6 +24,8 @@ _METHODS = {
 }
 _SCHEMES = {name: name.encode() for name in ("http", "https")}
 _NO_CONTENT = 204
+# Names that responses often have, in lower case, and that say nothing of how a message is framed.
+_ORDINARY = frozenset({TYPE, b"date", b"server", b"cache-control", b"vary", b"etag", b"set-cookie", b"location"})
 # As a number: looking for one byte as bytes raises an error inside of CPython first.
 _QUESTION_MARK = 0x3F
 _STATUSES = {status: b"%d" % status for status in range(MIN_STATUS, MAX_STATUS + 1)}
@@ -39,39 +41,49 @@ def read_head(scope: Scope, *, guesses: bool) -> Head:
     """The head of a request whose headers are a list. ``guesses`` as in `translate.request_ends_with_headers`."""
     fields: Fields = []
     kept: Fields = []
-    host: bytes | None = None
+    host: tuple[bytes, bytes] | None = None
     length: bytes | None = None
     coded = typed = False
     for field in scope["headers"]:
         name, value = field
         if name not in _SPECIAL:
             fields.append(field)
-        elif name in (LENGTH, TYPE):
-            length, typed = (value, typed) if name == LENGTH else (length, True)
+        elif name == b"host":
+            host = host or field
+        elif name == b"content-length":
+            length = value
             fields.append(field)
-        elif name != HOST:
+        elif name == b"content-type":
+            typed = True
+            fields.append(field)
+        else:
             kept.append(field)
             coded = coded or name == CODING
-        elif host is None:
-            host = value
-    method, scheme, version = scope["method"], scope.get("scheme"), scope.get("http_version")
-    simple = version in _SIMPLE_VERSIONS
-    if simple and host is not None and method in _METHODS and scheme in _SCHEMES:
-        kept.insert(0, (HOST, host))
-        path, query = scope.get("raw_path"), scope.get("query_string")
-        if path is None or _QUESTION_MARK in path:
-            path = translate.request_path(scope)
-        elif query:
-            path = path + b"?" + query
-        pseudo = [b":authority", host, b":path", path, b":method", _METHODS[method], b":scheme", _SCHEMES[scheme]]
-    else:
-        pseudo = [part for pair in translate.pseudo_headers(scope) for part in pair]
-        if host is not None:
-            kept.insert(0, (HOST, pseudo[1]))
-        fields = fields if simple else translate.shown_fields(scope)
-    if coded or length is not None:
-        return pseudo, fields, kept, not coded and (length or b"").strip() == b"0", typed
-    return pseudo, fields, kept, (simple or translate.is_likely_to_end(scope)) if guesses else None, typed
+    ends = not coded and (length or b"").strip() == b"0" if coded or length is not None else None
+    try:
+        if host is not None and scope["http_version"] in _SIMPLE_VERSIONS:
+            path, query, method = scope["raw_path"], scope["query_string"], _METHODS[scope["method"]]
+            if path is not None and _QUESTION_MARK not in path:
+                target = b"?".join((path, query)) if query else path
+                scheme = _SCHEMES[scope["scheme"]]
+                pseudo = [b":authority", host[1], b":path", target, b":method", method, b":scheme", scheme]
+                return pseudo, fields, [host, *kept], guesses or None if ends is None else ends, typed
+    except KeyError:
+        # The server leaves something out, or it is nothing usual.
+        pass
+    return _unusual_head(scope, fields, kept, ends, typed, guesses=guesses)
+
+
+def _unusual_head(scope: Scope, fields: Fields, kept: Fields, ends: bool | None, typed: bool, *, guesses: bool) -> Head:
+    """`read_head` by what header maps are made with."""
+    pseudo = [part for pair in translate.pseudo_headers(scope) for part in pair]
+    if translate.own_host(scope) is not None:
+        kept = [(HOST, pseudo[1]), *kept]
+    if scope.get("http_version") not in _SIMPLE_VERSIONS:
+        fields = translate.shown_fields(scope)
+    if ends is None and guesses:
+        ends = translate.is_likely_to_end(scope)
+    return pseudo, fields, kept, ends, typed
 
 
 def read_start(method: str, message: Message) -> tuple[bytes, bool] | None:
@@ -85,7 +97,11 @@ def read_start(method: str, message: Message) -> tuple[bytes, bool] | None:
         return None
     ends, lengths = method == "HEAD" or status in translate.BODILESS_STATUSES, 0
     for name, value in headers:
-        if type(name) is not bytes or type(value) is not bytes or name != name.lower() or name == CODING:
+        if type(name) is not bytes or type(value) is not bytes:
+            return None
+        if name in _ORDINARY:
+            continue
+        if name != name.lower() or name == CODING:
             return None
         if name == LENGTH:
             lengths += 1

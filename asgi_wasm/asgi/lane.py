@@ -44,36 +44,39 @@ class Lane(Service):
         # How often they were made.
         self._made = 0
         # Serve one HTTP request. Raises what the app raises, unless a plugin has answered already.
-        self.run: Serve = self.run_otherwise
+        self.run: Serve = self.run_lent if self.plan.accelerator is None else self.run_otherwise
 
     def run_otherwise(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """`run`, where the accelerator does not, or not yet."""
-        if self.plan.accelerator is not None and self._renews() and self._course is not None:
+        if self._renews() and self._course is not None:
             # The one before was for posts that are dead.
             request = self._course.open(scope, receive, send)
             if request is not None:
                 return request
-        posts = self._posts
+        return self.run_lent(scope, receive, send)
+
+    def run_lent(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """`run`, without the accelerator."""
+        posts = self._posts or self._living_posts()
         for post in posts:
             if post.resident.stale or len(post.lent) + len(post.contexts) >= post.most:
                 del post
                 posts = self._living_posts()
                 break
-        else:
-            posts = posts or self._living_posts()
-        if posts and type(scope.get("headers")) is list:
-            try:
-                head = read_head(scope, guesses=self._guesses)
-            except (TypeError, ValueError):
-                # Other types than bytes.
-                translate.settle_headers(scope)
-            else:
-                ends = head[3]
-                if ends or (self._guesses and ends is not None):
-                    return LentRequest(self, posts, scope, receive, send, head, ends).run()
-                size = -1 if ends is None else size_told(scope)
-                if size is None or size >= 0:
-                    return LentUpload(self, posts, scope, receive, send, head, size).run()
+        if not posts or type(scope.get("headers")) is not list:
+            return self._run_portably(scope, receive, send)
+        try:
+            head = read_head(scope, guesses=self._guesses)
+        except (TypeError, ValueError):
+            # Other types than bytes.
+            translate.settle_headers(scope)
+            return self._run_portably(scope, receive, send)
+        ends = head[3]
+        if ends or (self._guesses and ends is not None):
+            return LentRequest(self, posts, scope, receive, send, head, ends).run()
+        size = -1 if ends is None else size_told(scope)
+        if size is None or size >= 0:
+            return LentUpload(self, posts, scope, receive, send, head, size).run()
         return self._run_portably(scope, receive, send)
 
     async def _run_portably(self, scope: Scope, receive: Receive, send: Send, message: Message | None = None) -> None:
@@ -117,8 +120,8 @@ class Lane(Service):
                 return []
             if posts[index].vm.failure is not None or posts[index].root.deleted:
                 posts = self._posts = []
-                self._course = None
-                self.run = self.run_otherwise
+                if self._course is not None:
+                    self._course, self.run = None, self.run_otherwise
                 break
         if not posts and self.plan.may_lend:
             self._posts = posts_of(self.filters, translate.FRAMING)

@@ -41,12 +41,9 @@ class Lent(LentEnd):
     reading: asyncio.Future[Message] | None = None
     body_of = directions.RESPONSE
 
-    async def go_on(self) -> None:
+    def go_on(self) -> Awaitable[None]:
         """What follows on headers that did not all pass."""
-        if self.request is not None:
-            await self.request.go_on_requesting(self.verdict)
-        else:
-            await self._send_answer()
+        return self._send_answer() if self.request is None else self.request.go_on_requesting(self.verdict)
 
     async def conclude(self, error: BaseException | None) -> bool:
         """What follows on the app's end; whether what it raised is excused, as a plugin has answered already."""
@@ -115,7 +112,7 @@ class Lent(LentEnd):
         if self.request is not None:
             return self.request.send(message)
         kind = message["type"]
-        if kind == "http.response.body" and self.message is not None:
+        if self.message is not None and kind == "http.response.body":
             if self.drops_body:
                 return self._drop(message)
             if not self.complete:
@@ -153,29 +150,35 @@ class Lent(LentEnd):
 
     def _show_response(self, message: Message, status: bytes) -> Message | None:
         """The message as plugins left it; None when the request has left."""
-        if self.posts[0].vm.thread != get_ident():
-            self.posts[0].vm.check_thread()
+        posts, ids = self.posts, self.ids
+        if posts[0].vm.thread != get_ident():
+            posts[0].vm.check_thread()
         self.message, self.status = message, status
         self.response_fields = fields = message["headers"]
-        untrimmed = 0
-        for index in range(len(self.ids) - 1, -1, -1):
-            post = self.posts[index]
-            if post.takes_response:
-                if post.gives[RESPONSE_SLOT]:
-                    post.give([b":status", status, *_flatten(fields)])
-                self.index, self.phase = index, RESPONSE
-                try:
-                    news = post.response(self.ids[index], post.root_id, len(fields) + 1, self.drops_body)
-                except EngineError as error:
-                    self.fail(post, error)
+        untrimmed, index = 0, len(ids)
+        while index:
+            index -= 1
+            post = posts[index]
+            if not post.takes_response:
+                continue
+            if post.gives[RESPONSE_SLOT]:
+                flat = [b":status", status]
+                for field in fields:
+                    flat += field
+                post.give(flat)
+            self.index, self.phase = index, RESPONSE
+            try:
+                news = post.response(ids[index], post.root_id, len(fields) + 1, self.drops_body)
+            except EngineError as error:
+                self.fail(post, error)
+                return None
+            if news or post.effects:
+                if news & ODD or post.effects:
+                    self.leave_after_callback(post)
                     return None
-                if news or post.effects:
-                    if news & ODD or post.effects:
-                        self.leave_after_callback(post)
-                        return None
-                    self.response_fields = fields = post.changed(fields, news)
-                    self.response_changed = True
-                    untrimmed |= news & UNTRIMMED
+                self.response_fields = fields = post.changed(fields, news)
+                self.response_changed = True
+                untrimmed |= news & UNTRIMMED
         self.phase = IDLE
         if self.lane.plan.sees_log:
             # The app, or the server, may change its list later.

@@ -27,31 +27,27 @@ class LentEnd(LentState):
         Once. Where the request leaves in the middle of it, the rest is for ``request``.
         """
         self.over = True
-        posts, answered = self.posts, int(self.message is not None)
+        posts = self.posts
         if len(posts) == 1:
             post = posts[0]
-            if post.takes_log:
-                goes_on = self._cross(LOG, 0, post.end, answered)
-            else:
-                goes_on = not post.takes_end or self._cross(FINISH, 0, post.finish)
-            if goes_on:
+            if not (post.takes_log or post.takes_end) or self._cross(LOG, 0, post.end):
                 post.lent.pop(self.ids[0], None)
             return
         for index, post in enumerate(posts):
-            if post.takes_log and not self._cross(LOG, index, post.log, answered):
+            if post.takes_log and not self._cross(LOG, index, post.log):
                 return
         for index, post in enumerate(posts):
             if post.takes_end and not self._cross(FINISH, index, post.finish):
                 return
             post.lent.pop(self.ids[index], None)
 
-    def _cross(self, phase: int, index: int, crossing: Callable[..., Any], answered: int = 0) -> bool:
+    def _cross(self, phase: int, index: int, crossing: Callable[..., Any]) -> bool:
         """False when the request has left."""
         post = self.posts[index]
         self.index, self.phase = index, phase
         try:
             if phase == LOG:
-                news = crossing(self.ids[index], post.root_id, answered)
+                news = crossing(self.ids[index], post.root_id, self.message is not None)
             else:
                 news = crossing(self.ids[index], post.root_id)
         except EngineError as error:

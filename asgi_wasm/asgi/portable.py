@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Awaitable, Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.service import Service
     from asgi_wasm.asgi.types import Message, Receive, Scope, Send
     from asgi_wasm.host.resident.post import Post
-
-_flatten = chain.from_iterable
 
 
 class LentRequest(Lent):
@@ -68,16 +65,53 @@ class LentRequest(Lent):
             self.first = first
         self.began = monotonic_ns()
         self.ids = []
+        # What is often looked at is found sooner here than in the class.
+        self.request = self.message = None
+        self.over = self.complete = self.drops_body = False
         if "asgi_wasm" in scope:
             self.properties = properties_of(scope)
         elif lane.plan.may_set_properties:
             self.properties = {}
 
-    async def run(self) -> None:
-        """Serve the request. Raises what the app raises, unless a plugin has answered already."""
-        if not self._show_request():
-            await (self._send_answer() if self.request is None else self.go_on())
-            return
+    def run(self) -> Awaitable[None]:
+        """Show the headers to each plugin; what is to be awaited then serves the request.
+
+        That raises what the app raises, unless a plugin has answered already.
+        """
+        pseudo, fields, ids = self.pseudo, self.fields, self.ids
+        untrimmed = 0
+        for index, post in enumerate(self.posts):
+            words = post.words
+            words[LAST_ID] = context_id = words[LAST_ID] + 1
+            ids.append(context_id)
+            post.lent[context_id] = self
+            if post.takes_request:
+                if post.gives[REQUEST_SLOT]:
+                    flat = [*pseudo]
+                    for field in fields:
+                        flat += field
+                    post.give(flat)
+                if post.may_want_time and words[WANTS_TIME]:
+                    post.give_time()
+                self.index, self.phase = index, REQUEST
+                try:
+                    news = post.request(context_id, post.root_id, len(pseudo) // 2 + len(fields), self.ends)
+                except EngineError as error:
+                    self.fail(post, error)
+                    return self.go_on()
+                if news or post.effects:
+                    if news & (ODD | HAS_ANSWERED) or post.effects:
+                        if not self._answers(post, news):
+                            self.leave_after_callback(post)
+                        return self.go_on()
+                    self.fields = fields = post.changed(fields, news)
+                    self.changed = True
+                    untrimmed |= news & UNTRIMMED
+        self.phase = IDLE
+        self._make_own(untrimmed)
+        return self._call_app()
+
+    async def _call_app(self) -> None:
         own: Any = self.own
         try:
             await self.lane.app(own, self.app_receive, self.app_send)
@@ -85,50 +119,18 @@ class LentRequest(Lent):
             if not await self.conclude(error):
                 raise
             return
-        # What is added to a dictionary comes at its end: here nothing was, to share.
-        nothing_added = next(reversed(own), None) == "asgi_wasm" and "asgi_wasm" not in self.scope
-        if not (nothing_added and self.over and self.request is None):
+        # What is added to a dictionary comes at its end.
+        has_added = next(reversed(own), None) != "asgi_wasm"
+        if has_added or not self.over or self.request is not None:
             await self.conclude(None)
 
-    def _show_request(self) -> bool:
-        """Show the headers to each plugin. True when the app is to be called, with ``own``."""
-        pseudo, fields, ends = self.pseudo, self.fields, int(self.ends)
-        untrimmed = 0
-        for index, post in enumerate(self.posts):
-            flags = post.vm.flags
-            flags[LAST_ID] = context_id = flags[LAST_ID] + 1
-            self.ids.append(context_id)
-            post.lent[context_id] = self
-            if post.takes_request:
-                if post.gives[REQUEST_SLOT]:
-                    post.give([*pseudo, *_flatten(fields)])
-                if post.may_want_time and post.words[WANTS_TIME]:
-                    post.give_time()
-                self.index, self.phase = index, REQUEST
-                try:
-                    news = post.request(context_id, post.root_id, len(pseudo) // 2 + len(fields), ends)
-                except EngineError as error:
-                    self.fail(post, error)
-                    return False
-                if news or post.effects:
-                    if news & (ODD | HAS_ANSWERED) or post.effects:
-                        if not self._answers(post, news):
-                            self.leave_after_callback(post)
-                        return False
-                    self.fields = fields = post.changed(fields, news)
-                    self.changed = True
-                    untrimmed |= news & UNTRIMMED
-        self.phase = IDLE
-        self._make_own(untrimmed)
-        return True
-
     def _make_own(self, untrimmed: int) -> None:
-        scope, plan, properties = self.scope, self.lane.plan, self.properties
-        if plan.sees_body.response and scope.get("extensions"):
-            own = guarded_scope(scope, plan, {} if properties is None else properties)
+        scope, properties = self.scope, self.properties
+        if self.lane.plan.sees_body.response and scope.get("extensions"):
+            own = guarded_scope(scope, self.lane.plan, {} if properties is None else properties)
         else:
-            shown = NO_PROPERTIES if properties is None else PluginProperties(properties)
-            own = {**scope, "asgi_wasm": shown}
+            own = dict(scope)
+            own["asgi_wasm"] = NO_PROPERTIES if properties is None else PluginProperties(properties)
         if self.changed:
             own["headers"] = self._kept + (trimmed(self.fields) if untrimmed else self.fields)
         self.own = own
@@ -173,15 +175,14 @@ class LentUpload(Upload, LentRequest):
     async def run(self) -> None:
         """Serve the request. Raises what the app raises, unless a plugin has answered already."""
         try:
-            if not self._show_request():
-                await (self._send_answer() if self.request is None else self.go_on())
-            elif await self.read_ahead():
-                await self._call_app()
+            await LentRequest.run(self)
         finally:
             if self.reading is not None:
                 await self.stop_reading()
 
     async def _call_app(self) -> None:
+        if not await self.read_ahead():
+            return
         own = self.own
         assert own is not None
         try:

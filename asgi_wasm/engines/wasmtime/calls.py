@@ -2,7 +2,7 @@
 
 How values travel: a call's arguments lie in slots of 16 bytes, the results replace them. An i32 is the low four bytes
 of its slot, in wasm's byte order; the rest of the slot is garbage on the way out and ignored on the way in. Floats are
-passed as their bits. The functions are called with ready-made ctypes objects and have no ``argtypes``, since
+passed as their bits. The functions are called with ready-made arguments of ctypes and have no ``argtypes``, since
 converting five arguments costs as much as the call.
 """
 
@@ -34,7 +34,7 @@ _Callback64 = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(c_uint64))
 class Context(c_void_p):
     """The store's context pointer. It owns the store and whatever must live as long as the store.
 
-    As an argument of every call it outlives the call, even if the instance is closed in the middle of one.
+    Who calls keeps it meanwhile, so that it outlives the call, even if the instance is closed in the middle of one.
     """
 
     store: wasmtime.Store
@@ -158,8 +158,8 @@ class _Crossing(NamedTuple):
     invoke: Any
     store: Context
     slots: Any
-    # Of `invoke`, after the store: function, slots, their count, trap.
-    rest: tuple[Any, Any, Any, Any]
+    # Of `invoke`: store, function, slots, their count, trap.
+    arguments: tuple[Any, Any, Any, Any, Any]
     trap: c_void_p
     # Its first item is the result.
     result: Any
@@ -182,8 +182,10 @@ def bind_guest_function(invoke: Any, context: Context, extern: Any, type_: base.
         failure.restock()
         raise trap_from_report(text, kept, failure.source)
 
-    rest = byref(extern.of.func), byref(slots), c_size_t(count), byref(trap)
-    crossing = _Crossing(invoke, context, slots, rest, trap, _result(slots, type_), fail)
+    # What `from_param` makes is converted already, unlike a ctypes object; a count is as wide as a pointer.
+    store_at, size = c_void_p.from_param(context.value), c_void_p.from_param(count)
+    arguments = store_at, byref(extern.of.func), byref(slots), size, byref(trap)
+    crossing = _Crossing(invoke, context, slots, arguments, trap, _result(slots, type_), fail)
     return _bind_few(crossing, arity) if arity <= 2 else _bind_many(crossing, arity)
 
 
@@ -192,11 +194,11 @@ def bind_guest_function(invoke: Any, context: Context, extern: Any, type_: base.
 
 
 def _bind_few(crossing: _Crossing, arity: int) -> Bound:
-    run, store, slots, (function, slots_at, size, trap_at), trap, result, fail = crossing
+    run, store, slots, (store_at, function, slots_at, size, trap_at), trap, result, fail = crossing
 
     def call0() -> int | None:
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
@@ -204,7 +206,7 @@ def _bind_few(crossing: _Crossing, arity: int) -> Bound:
     def call1(a: int) -> int | None:
         slots[0] = a
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
@@ -213,7 +215,7 @@ def _bind_few(crossing: _Crossing, arity: int) -> Bound:
         slots[0] = a
         slots[2] = b
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
@@ -226,14 +228,14 @@ def _bind_few(crossing: _Crossing, arity: int) -> Bound:
 
 
 def _bind_many(crossing: _Crossing, arity: int) -> Bound:
-    run, store, slots, (function, slots_at, size, trap_at), trap, result, fail = crossing
+    run, store, slots, (store_at, function, slots_at, size, trap_at), trap, result, fail = crossing
 
     def call3(a: int, b: int, c: int) -> int | None:
         slots[0] = a
         slots[2] = b
         slots[4] = c
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
@@ -244,7 +246,7 @@ def _bind_many(crossing: _Crossing, arity: int) -> Bound:
         slots[4] = c
         slots[6] = d
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]
@@ -255,7 +257,7 @@ def _bind_many(crossing: _Crossing, arity: int) -> Bound:
         for index, argument in enumerate(arguments):
             slots[2 * index] = argument
         callback_headroom()
-        error = run(store, function, slots_at, size, trap_at)
+        _kept, error = store, run(store_at, function, slots_at, size, trap_at)
         if error or trap:
             fail(error)
         return result[0]  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from asgi_wasm.errors import PluginError
 from asgi_wasm.host.directions import REQUEST, RESPONSE
@@ -53,7 +53,8 @@ class Post:
         self.root, self.root_id, self.vm = root, root.id, vm
         self.resident = resident
         self.most = vm.spec.limits.contexts
-        self.words, self.gives, self.effects, self.lent = resident.words, resident.gives, vm.effects, vm.lent
+        self.words = cast("list[int]", resident.words)
+        self.gives, self.effects, self.lent = resident.gives, vm.effects, vm.lent
         self.contexts = vm.contexts
         self.request, self.response = resident.request, resident.response
         self.give, self.changed, self.give_time = resident.give, resident.changed, resident.give_time

@@ -39,7 +39,7 @@ _BY_CROSSING = {
 }
 _NOW_AT = 4 * layout.NOW
 _TIME = struct.Struct("<Q").pack_into
-_GIVEN_AT, _ARENA_AT = 4 * layout.GIVEN, layout.ARENA_AT
+_GIVEN_AT, _ARENA = 4 * layout.GIVEN, layout.ARENA
 # What says that something is lent.
 _LENT = layout.ACTIVE, layout.READABLE, layout.WRITABLE, layout.ANSWERABLE, layout.ANSWERED, layout.BODIES
 
@@ -77,6 +77,7 @@ class Resident(Window):
         self._vm = vm
         self._beside = beside
         super().__init__(beside)
+        self._arena = self.view[layout.ARENA_AT :]
         self.request, self.response, self.request_body, self.response_body, self.log, self.finish, self.end = (
             # Each has a result.
             cast("Callable[..., int]", beside.function(name, partial(_callback, self.words, name)))
@@ -142,10 +143,9 @@ class Resident(Window):
         except TypeError:
             return
         size = len(data)
-        if size <= layout.ARENA:
-            view = self.view
-            view[_ARENA_AT : _ARENA_AT + size] = data
-            _GIVE(view, _GIVEN_AT, len(flat) >> 1, size, 0)
+        if size <= _ARENA:
+            self._arena[:size] = data
+            _GIVE(self.view, _GIVEN_AT, len(flat) >> 1, size, 0)
 
     def changed_piece(self) -> bytes | None:
         """What the last callback made of the piece, where it let it pass and there is nothing else to look at."""
@@ -214,5 +214,6 @@ class Resident(Window):
         if self.native is not None:
             self.native.close()
         self.clear()
+        self._arena = self.view
         self.gives[:] = [False] * layout.SLOTS
         self._beside.close()

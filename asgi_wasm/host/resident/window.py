@@ -97,8 +97,14 @@ class Window:
 
     def changed(self, pairs: Sequence[tuple[bytes, bytes]], news: int) -> Pairs:
         """The list as the last callback left it, which gave back ``news`` that is not `layout.ODD`."""
-        made = list(pairs)
         raw, base = self.raw, self.window_address
+        if news >> layout.CHANGES_SHIFT == 1:
+            kind, name_size, size, where = _CHANGE(self.view, _CHANGE_AT)
+            if kind & 0xFF == layout.ADD:
+                start = where - base
+                middle = start + name_size
+                return [*pairs, (raw[start:middle], raw[middle : middle + size])]
+        made = list(pairs)
         for at in range(_CHANGE_AT, _CHANGE_AT + 16 * (news >> layout.CHANGES_SHIFT), 16):
             kind, name_size, size, where = _CHANGE(self.view, at)
             start = where - base
