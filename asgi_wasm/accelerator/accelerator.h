@@ -196,7 +196,7 @@ typedef struct {
         *extensions, *trailers, *start, *body_type, *asgi_wasm, *failure, *deleted, *values, *next_context_id, *send, *perform,
         *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
         *app_raised, *answer_raised, *end_otherwise, *throw_, *close, *answer_otherwise, *answer_piece_otherwise,
-        *piece_otherwise, *piece_misfits, *request_type, *running_loop, *receive, *heard, *heard_nothing, *hear, *hear_after,
+        *piece_otherwise, *piece_misfits, *request_type, *running_loop, *receive, *heard, *heard_nothing, *hear, *hear_after, *hear_unread,
         *read_ahead, *stop_reading, *done, *result;
     PyObject *pseudo[MOST_PSEUDO], *status_name, *empty; /* bytes */
 } strings;
@@ -307,7 +307,6 @@ PyObject *make_body(PyObject *content);
 /* send.c */
 
 PyObject *app_send_of(Stream *s);
-PyObject *app_receive_of(Stream *s);
 /* The message with another body: a new reference. */
 PyObject *with_body(PyObject *message, PyObject *body);
 /* Whether an object is this string. */
@@ -317,8 +316,8 @@ PyObject *stream_send(PyObject *self, PyObject *message);
 /* receive.c */
 
 void clear_upload(Upload *u);
-/* The app's `receive`, for a body that plugins look at. */
-PyObject *upload_receive_of(Stream *s);
+/* The app's `receive`. */
+PyObject *app_receive_of(Stream *s);
 /* Whether plugins are to see what is there of the body before the app is called. */
 int reads_ahead(const Stream *s);
 /* Begins to; 0 with an exception. */

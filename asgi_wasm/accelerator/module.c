@@ -22,7 +22,7 @@ static const struct {
     {&text.answer_piece_otherwise, "answer_piece_otherwise"},
     {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"},
     {&text.receive, "receive"}, {&text.heard, "heard"}, {&text.heard_nothing, "heard_nothing"}, {&text.hear, "hear"},
-    {&text.hear_after, "hear_after"}, {&text.read_ahead, "read_ahead"}, {&text.stop_reading, "stop_reading"},
+    {&text.hear_after, "hear_after"}, {&text.hear_unread, "hear_unread"}, {&text.read_ahead, "read_ahead"}, {&text.stop_reading, "stop_reading"},
     {&text.done, "done"}, {&text.result, "result"},
     {&text.running_loop, "__asyncio_running_event_loop__"}};
 

@@ -125,10 +125,28 @@ static int heard_nothing(Stream *s, PyObject *error) {
     return -1;
 }
 
+static int ask_python(Receiving *r) {
+    return pass(r, PyObject_CallMethodObjArgs((PyObject *)r->stream, text.app_receive, NULL));
+}
+
+static int ask_server(Receiving *r) {
+    Stream *s = r->stream;
+    s->app_is_reading = 1;
+    if (await_next(&r->awaits, PyObject_CallObject(s->server_receive, NULL), HEARING)) return 1;
+    PyObject *error = take_error();
+    int failed = heard_nothing(s, error);
+    Py_XDECREF(error);
+    return failed;
+}
+
 static int ask(Receiving *r) {
     Stream *s = r->stream;
     Upload *u = (Upload *)s;
     if (s->request) return pass(r, PyObject_CallMethodObjArgs(s->request, text.receive, NULL));
+    if (!s->is_upload) {
+        int is_other = (s->first && s->first != Py_None) || s->course->sees & SEES_REQUEST_BODY || !s->server_receive;
+        return is_other ? ask_python(r) : ask_server(r);
+    }
     if (u->unread && PyList_Size(u->unread)) {
         PyObject *message = keep(PyList_GetItem(u->unread, 0));
         if (!message || PyList_SetSlice(u->unread, 0, 1, NULL)) {
@@ -138,13 +156,26 @@ static int ask(Receiving *r) {
         return give(r, message);
     }
     if (s->client_ended || s->over || s->app_is_reading || is_reading(s) || s->client_gone || !s->server_receive)
-        return pass(r, PyObject_CallMethodObjArgs((PyObject *)s, text.app_receive, NULL));
-    s->app_is_reading = 1;
-    if (await_next(&r->awaits, PyObject_CallObject(s->server_receive, NULL), HEARING)) return 1;
-    PyObject *error = take_error();
-    int failed = heard_nothing(s, error);
-    Py_XDECREF(error);
-    return failed;
+        return ask_python(r);
+    return ask_server(r);
+}
+
+/* What the client says of a body that no plugin looks at: 0 with an exception. */
+static int hear_unread(Stream *s, PyObject *message) {
+    int is_dict = PyDict_CheckExact(message);
+    PyObject *type = is_dict ? PyDict_GetItemWithError(message, text.type) : NULL,
+             *data = type ? PyDict_GetItemWithError(message, text.body) : NULL,
+             *more = type ? PyDict_GetItemWithError(message, text.more_body) : NULL;
+    if (PyErr_Occurred()) return 0;
+    if (!type || (data && !PyBytes_CheckExact(data)) || (more && !PyBool_Check(more)) || !is_text(type, text.request_type)) {
+        PyObject *told = PyObject_CallMethodObjArgs((PyObject *)s, text.hear_unread, message, NULL);
+        Py_XDECREF(told);
+        return told != NULL;
+    }
+    if (s->client_ended) return 1;
+    s->client_ended = more != Py_True;
+    s->request_size += data ? PyBytes_Size(data) : 0;
+    return 1;
 }
 
 static int heard(Receiving *r, PyObject *message) {
@@ -152,6 +183,7 @@ static int heard(Receiving *r, PyObject *message) {
     Upload *u = (Upload *)s;
     s->app_is_reading = 0;
     if (s->request) return pass(r, PyObject_CallMethodObjArgs(s->request, text.heard, message, NULL));
+    if (!s->is_upload) return hear_unread(s, message) ? give(r, keep(message)) : -1;
     PyObject *shown = hear(s, message);
     if (shown) return give(r, shown);
     if (PyErr_Occurred()) return -1;
@@ -222,7 +254,7 @@ static PyObject *app_receive(PyObject *self, PyObject *unused) {
 
 static PyMethodDef app_receive_method = {"receive", app_receive, METH_NOARGS, NULL};
 
-PyObject *upload_receive_of(Stream *s) { return PyCFunction_New(&app_receive_method, (PyObject *)s); }
+PyObject *app_receive_of(Stream *s) { return PyCFunction_New(&app_receive_method, (PyObject *)s); }
 
 /* --- the types */
 

@@ -367,14 +367,4 @@ PyObject *stream_send(PyObject *self, PyObject *message) {
 
 static PyMethodDef app_send = {"send", stream_send, METH_O, NULL};
 
-/* app_receive(): Python's. It is looked up when an app asks, which many never do. */
-static PyObject *receive(PyObject *self, PyObject *unused) {
-    (void)unused;
-    return PyObject_CallMethodObjArgs(self, text.app_receive, NULL);
-}
-
-static PyMethodDef app_receive = {"receive", receive, METH_NOARGS, NULL};
-
-PyObject *app_receive_of(Stream *s) { return PyCFunction_New(&app_receive, (PyObject *)s); }
-
 PyObject *app_send_of(Stream *s) { return PyCFunction_New(&app_send, (PyObject *)s); }

@@ -192,7 +192,7 @@ int begin_stream(Stream *s) {
 }
 
 PyObject *call_app(Stream *s) {
-    PyObject *receive = s->is_upload ? upload_receive_of(s) : app_receive_of(s), *send = receive ? app_send_of(s) : NULL,
+    PyObject *receive = app_receive_of(s), *send = receive ? app_send_of(s) : NULL,
              *result = send ? PyObject_CallFunctionObjArgs(s->course->app, s->own, receive, send, NULL) : NULL;
     Py_XDECREF(receive);
     Py_XDECREF(send);

@@ -170,6 +170,14 @@ class NativeRequest(Lent):
         finally:
             del error
 
+    def hear_unread(self, message: Message) -> None:
+        """What the client says of a body that no plugin looks at, where that is not straight: `Lent.app_receive`."""
+        if message["type"] == "http.disconnect":
+            self.client_gone = True
+        elif not self.client_ended:
+            self.client_ended = not message.get("more_body", False)
+            self.request_size += len(message.get("body", b""))
+
     def send_portably(self, message: Message) -> Awaitable[None]:
         """The app's `send`, for a message that no plugin has seen."""
         return Lent.app_send(self, message)
@@ -265,18 +273,8 @@ def _told(post: Post, kernel: object) -> tuple[object, ...]:
         | _TAKES_RESPONSE_BODY * (post.response_body is not None)
         | _TAKES_REQUEST_BODY * (post.show_request is not None)
     )
-    return (
-        kernel,
-        post,
-        post.vm,
-        post.root,
-        post.vm.lent,
-        post.vm.contexts,
-        post.effects,
-        post.root_id,
-        post.most,
-        takes,
-    )
+    vm = post.vm
+    return kernel, post, vm, post.root, vm.lent, vm.contexts, post.effects, post.root_id, post.most, takes
 
 
 def _meanings() -> dict[bytes, int]:

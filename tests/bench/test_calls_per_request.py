@@ -26,6 +26,7 @@ MOST = {
     "a response body that is changed": 48,
     # Some are the event loop's, by its version: it has a task for what is read before the app is called.
     "a request body that is changed": 120,
+    "a request body that is not read": 1023,
 }
 # From CPython 3.12 on, Python is asked whether there are levels left for a callback: two functions a crossing in a row.
 _ASKED = 0 if sys.version_info < (3, 12) else 2
@@ -38,6 +39,7 @@ MOST_ACCELERATED = {
     "a response body that is read": 3 + 3 * _ASKED,
     "a response body that is changed": 3 + 3 * _ASKED,
     "a request body that is changed": 48 + 4 * _ASKED,
+    "a request body that is not read": 4 + 2 * _ASKED,
 }
 
 
@@ -52,11 +54,14 @@ def setup_of(name: str, folder: Path, accelerator: str) -> Setup:
         "a response body that is read": Setup(plugins=(BODY_READ,)),
         "a response body that is changed": Setup(plugins=(BODY_CHANGED,)),
         "a request body that is changed": Setup(plugins=(BODY_CHANGED,)),
+        "a request body that is not read": Setup(plugins=(HEADERS,)),
     }[name]
     return replace(setup, settings={"accelerator": accelerator})
 
 
 def request_of(name: str) -> Request:
+    if name == "a request body that is not read":
+        return Request("/upload", b"x" * 65_536, pieces=1000)
     if "request body" in name:
         return Request("/upload", b"x" * 65_536)
     return Request("/64 kB" if "response body" in name else "/")
