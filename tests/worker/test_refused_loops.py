@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,7 +81,7 @@ def test_without_an_event_loop_of_asyncio(
     loop.close()
 
 
-def test_send_from_another_thread_is_refused(tmp_path: Path) -> None:
+def test_send_from_another_thread_is_refused() -> None:
     """A second thread in a store would end the process."""
     errors: list[BaseException] = []
 
@@ -106,7 +105,7 @@ def test_send_from_another_thread_is_refused(tmp_path: Path) -> None:
 
     conf = {"response": {"add": {"x-plugin": "1"}}}
     entry = {"name": "headers", "file": HEADERS, "conf": conf}
-    middleware = WasmMiddleware(app, plugins=[entry], cache_dir=tmp_path, settings={})
+    middleware = WasmMiddleware(app, plugins=[entry], settings={})
 
     async def main() -> None:
         async with middleware:

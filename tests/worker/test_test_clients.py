@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -25,7 +23,7 @@ with warnings.catch_warnings():
 THREADS = 8
 
 
-def served(cache: Path, **more: Any) -> WasmMiddleware:
+def served() -> WasmMiddleware:
     """A real plugin before an app with a route of each kind."""
 
     async def home(request: Request) -> PlainTextResponse:
@@ -38,9 +36,7 @@ def served(cache: Path, **more: Any) -> WasmMiddleware:
 
     app = Starlette(routes=[Route("/", home), WebSocketRoute("/talk", talk)])
     conf = {"response": {"add": {"x-plugin": "1"}}}
-    return WasmMiddleware(
-        app, plugins=[{"name": "headers", "file": HEADERS, "conf": conf}], cache_dir=cache, settings={}, **more
-    )
+    return WasmMiddleware(app, plugins=[{"name": "headers", "file": HEADERS, "conf": conf}], settings={})
 
 
 def asked(app: WasmMiddleware, entered: bool) -> list[tuple[int, str | None]]:
@@ -61,8 +57,8 @@ def asked(app: WasmMiddleware, entered: bool) -> list[tuple[int, str | None]]:
 
 
 @pytest.mark.parametrize("entered", [True, False], ids=["entered", "not entered"])
-def test_test_clients_in_threads(tmp_path: Path, entered: bool) -> None:
-    app = served(tmp_path)
+def test_test_clients_in_threads(entered: bool) -> None:
+    app = served()
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(lambda _: asked(app, entered), range(THREADS)))
     assert answers == [[(200, "1")] * 5] * THREADS
@@ -70,9 +66,9 @@ def test_test_clients_in_threads(tmp_path: Path, entered: bool) -> None:
     assert app._workers._places == {}
 
 
-def test_clients_of_both_kinds_at_once(tmp_path: Path) -> None:
+def test_clients_of_both_kinds_at_once() -> None:
     """The lifespan of one client is not another's."""
-    app = served(tmp_path)
+    app = served()
     with TestClient(app) as outer:
         assert asked(app, True) == asked(app, False) == [(200, "1")] * 5
         assert len(app._workers) == 1

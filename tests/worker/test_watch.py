@@ -73,7 +73,7 @@ def test_watch_follows_a_plugins_file(configured: Configured, tmp_path: Path, wa
     async def main() -> None:
         conf = Configured.conf("1")
         entry = {"name": "p", "file": file, "conf": conf}
-        app = WasmMiddleware(answering(b"app"), settings={"plugins": [entry], "watch": True}, cache_dir=tmp_path / "c")
+        app = WasmMiddleware(answering(b"app"), settings={"plugins": [entry], "watch": True})
         async with app:
             assert await version(app) == "1"
             change()

@@ -75,7 +75,7 @@ def test_loop_that_runs_again_keeps_its_worker(wrap_guests: Wrap) -> None:
 
 def test_each_loop_reads_the_settings_of_its_time(tmp_path: Path) -> None:
     file = tmp_path / "wasm.yaml"
-    middleware = WasmMiddleware(answering(b"app"), settings=str(file), cache_dir=tmp_path)
+    middleware = WasmMiddleware(answering(b"app"), settings=str(file))
     for value in ("1", "2"):
         conf = f'{{"response": {{"add": {{"x-plugin": "{value}"}}}}}}'
         file.write_text(f"plugins: [{{name: headers, file: {HEADERS}, conf: '{conf}'}}]\n")

@@ -41,7 +41,7 @@ class Configured:
 
     @asynccontextmanager
     async def served(self, app: Any = None) -> AsyncIterator[WasmMiddleware]:
-        middleware = WasmMiddleware(app or answering(b"app"), settings=str(self.file), cache_dir=self.file.parent / "c")
+        middleware = WasmMiddleware(app or answering(b"app"), settings=str(self.file))
         async with middleware:
             yield middleware
 
