@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -35,14 +34,14 @@ HANDSHAKE = (
 
 
 @contextmanager
-def waiting(name: str, path: str, folder: Path) -> Iterator[tuple[Server, socket.socket]]:
+def waiting(name: str, path: str) -> Iterator[tuple[Server, socket.socket]]:
     """The server, and the client of a WebSocket that waits for its 101."""
     module = SERVERS[name][0]
     if reason := why_not(module) or ("wsproto" in name and why_not("wsproto")):
         pytest.skip(reason)
     port = free_port()
     command = [sys.executable, "-m", *(part.replace("PORT", str(port)) for part in SERVERS[name])]
-    env = {"PYTHONUNBUFFERED": "1", "ASGI_WASM_CACHE_DIR": str(folder / "cache")}
+    env = {"PYTHONUNBUFFERED": "1"}
     with launch(command, port, env=env) as server, socket.create_connection(("127.0.0.1", port), LONG) as client:
         client.sendall(HANDSHAKE.format(path=path).encode())
         assert comes_true(lambda: "WAITS" in server.log()), server.log()
@@ -74,13 +73,13 @@ def end(server: Server, _: socket.socket, patience: float) -> bool:
 
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("happens", [leave, end])
-def test_as_bare(happens: Callable[[Server, socket.socket, float], bool], name: str, tmp_path: Path) -> None:
+def test_as_bare(happens: Callable[[Server, socket.socket, float], bool], name: str) -> None:
     """Nobody waits for the pause to be given up, and no server complains more than for the bare app."""
     # Granian tells nobody, and waits for its connections.
     may_not = name == "granian" or (happens is end and name == "hypercorn" and sys.version_info >= (3, 15))
     found = []
     for path in ("/bare", "/held"):
-        with waiting(name, path, tmp_path) as (server, client):
+        with waiting(name, path) as (server, client):
             heard = happens(server, client, WAIT if may_not else LONG)
             time.sleep(0.2)
             complaints = [word for word in ("Traceback", "never retrieved", "destroyed") if word in server.log()]

@@ -73,7 +73,7 @@ def served(
     port, log = free_port(), folder / "log"
     line = [part.replace("PORT", str(port)).replace("APP", app) for part in (*SERVERS[server][:-1], *more, "APP")]
     search_path = os.pathsep.join([str(folder), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": search_path, "ASGI_WASM_CACHE_DIR": str(folder / "cache"), **env}
+    environment = {**os.environ, "PYTHONPATH": search_path, **env}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *line], cwd=folder, env=environment, stdout=output, stderr=output
@@ -195,7 +195,6 @@ def test_loops_of_test_frameworks(framework: str, options: list[str], tmp_path: 
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "ASGI_WASM_CACHE_DIR": str(tmp_path / "cache"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     done = subprocess.run(
@@ -205,11 +204,11 @@ def test_loops_of_test_frameworks(framework: str, options: list[str], tmp_path: 
     assert "6 passed" in done.stdout
 
 
-def test_djangos_way_from_synchronous_to_asynchronous(tmp_path: Path) -> None:
+def test_djangos_way_from_synchronous_to_asynchronous() -> None:
     """Django's asynchronous tests run each in a loop of its own, made by `async_to_sync`, here in threads as well."""
     conf = {"response": {"add": {"x-plugin": "1"}}}
     entry = {"name": "headers", "file": HEADERS, "conf": conf}
-    app = WasmMiddleware(answering(b"app"), plugins=[entry], cache_dir=tmp_path, settings={})
+    app = WasmMiddleware(answering(b"app"), plugins=[entry], settings={})
 
     async def test() -> Any:
         communicator: Any = ApplicationCommunicator(app, http_scope())  # type: ignore[no-untyped-call]

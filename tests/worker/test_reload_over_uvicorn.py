@@ -131,7 +131,7 @@ def site(folder: Path, *arguments: str, drain_timeout: float = SECONDS) -> Itera
     made = Site(folder, port, drain_timeout)
     made.write("a")
     command = [sys.executable, "-m", "uvicorn", "served:app", "--host", "127.0.0.1", "--port", str(port), *arguments]
-    env = {"PYTHONUNBUFFERED": "1", "ASGI_WASM_CACHE_DIR": str(folder / "cache")}
+    env = {"PYTHONUNBUFFERED": "1"}
     with ExitStack() as stack:
         stack.callback(made.close)
         made.server = stack.enter_context(launch(command, port, env=env, cwd=folder))
