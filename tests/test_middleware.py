@@ -17,9 +17,10 @@ from starlette.routing import Mount, Route
 
 from asgi_wasm import SettingsError, WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.driving import answering, http_scope, request
-from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve, serve_guests, wrap_guests
+from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve, serve_guests, wrap_guests
 
 __all__ = ["serve_guests", "wrap_guests"]
 
@@ -69,7 +70,7 @@ async def test_unknown_scope_types_pass_unchanged() -> None:
 
 
 async def test_the_servers_scope_is_not_written_to(serve_guests: Serve) -> None:
-    guest = Guest(on_request_headers=lambda api, *_: api.add(REQUEST_HEADERS, b"x", b"1"))
+    guest = Guest(on_request_headers=lambda api, *_: api.add_header_map_value(REQUEST_HEADERS, b"x", b"1"))
     async with serve_guests(answering(b""), guest) as middleware:
         scope = http_scope()
 
@@ -103,13 +104,13 @@ async def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> N
     """At the start, not at the first request; equal confs of two routes are one."""
     configured: list[bytes] = []
 
-    def on_configure(api: Api, root: int, size: int) -> int:
-        configured.append(api.asked("get_buffer_bytes", 7, 0, size) or b"")
+    def on_configure(api: Hostcalls, root: int, size: int) -> int:
+        configured.append(api.get_buffer_bytes(7, 0, size))
         return 1
 
     guest = Guest(
         on_configure=on_configure,
-        on_response_headers=lambda api, context, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"),
+        on_response_headers=lambda api, context, *_: api.add_header_map_value(RESPONSE_HEADERS, b"x-ran", b"1"),
     )
     routes = [
         {"uri": "/a", "plugins": {"g0": {"conf": "one"}}},
@@ -137,7 +138,7 @@ async def test_each_conf_is_one_root_context_made_once(serve_guests: Serve) -> N
     ],
 )
 async def test_route_by_host(serve_guests: Serve, host: bytes, runs: bool) -> None:
-    guest = Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1"))
+    guest = Guest(on_response_headers=lambda api, *_: api.add_header_map_value(RESPONSE_HEADERS, b"x-ran", b"1"))
     routes = [{"uri": "/*", "hosts": ["example.test", "[::1]"], "plugins": {"g0": {"conf": "x"}}}]
     async with serve_guests(answering(b""), guest, routes=routes) as middleware:
 
@@ -198,7 +199,7 @@ async def test_mounted_below_a_prefix(serve_guests: Serve) -> None:
     async def home(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.url.path)
 
-    guest = Guest(on_request_headers=lambda api, *_: seen.append(api.get(REQUEST_HEADERS, b":path")))
+    guest = Guest(on_request_headers=lambda api, *_: seen.append(api.get_header_map_value(REQUEST_HEADERS, b":path")))
     inner = Starlette(routes=[Route("/page", home)])
     routes = [{"uri": "/sub/*", "plugins": {"g0": {"conf": "x"}}}]
     async with serve_guests(inner, guest, routes=routes) as middleware:
@@ -215,9 +216,7 @@ async def test_foreign_functions_are_called_by_name(serve_guests: Serve, tmp_pat
         return argument * 2
 
     guest = Guest(
-        on_request_headers=lambda api, *_: api.set_property(
-            b"answer", api.asked("call_foreign_function", *api.host.store(b"double"), *api.host.store(b"ab")) or b""
-        )
+        on_request_headers=lambda api, *_: api.set_property(b"answer", api.call_foreign_function(b"double", b"ab"))
     )
     seen: list[bytes] = []
 

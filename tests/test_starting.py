@@ -10,9 +10,10 @@ import pytest
 
 from asgi_wasm import PluginStartError, WasmMiddleware
 from asgi_wasm.asgi.types import Message
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing, pausing
 from tests.driving import Connection, answering, request, settled, until
-from tests.guests import RESPONSE_HEADERS, Api, Guest, Serve, serve_guests, wrap_guests
+from tests.guests import RESPONSE_HEADERS, Guest, Serve, serve_guests, wrap_guests
 
 __all__ = ["serve_guests", "wrap_guests"]
 
@@ -20,7 +21,7 @@ __all__ = ["serve_guests", "wrap_guests"]
 async def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None:
     started: list[int] = []
 
-    def on_configure(api: Api, root: int, size: int) -> int:
+    def on_configure(api: Hostcalls, root: int, size: int) -> int:
         started.append(root)
         return 1
 
@@ -32,7 +33,9 @@ async def test_concurrent_first_requests_start_once(serve_guests: Serve) -> None
 
 def ticking(times: list[int]) -> Guest:
     return Guest(
-        on_configure=lambda api, *_: api.tick(1) or 1, on_tick=lambda *_: times.append(1), on_request_headers=passing
+        on_configure=lambda api, *_: api.set_tick_period_milliseconds(1) or 1,
+        on_tick=lambda *_: times.append(1),
+        on_request_headers=passing,
     )
 
 
@@ -77,7 +80,7 @@ async def test_broken_plugin_gets_its_policy_where_it_would_run(serve_guests: Se
     """Without lifespan nothing fails at the start: the other plugins run, and routes without it are served."""
     guests = (
         Guest(on_configure=lambda api, *_: 0),
-        Guest(on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, b"x-ran", b"1")),
+        Guest(on_response_headers=lambda api, *_: api.add_header_map_value(RESPONSE_HEADERS, b"x-ran", b"1")),
     )
     routes = [{"uri": "/guarded", "plugins": {"g0": {"conf": "x"}}}]
     async with serve_guests(answering(b"app"), *guests, lazily=True, routes=routes) as middleware:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asgi_wasm.testing import Hostcalls
 from tests.driving import Connection, answering, settled, until
-from tests.guests import CONTINUE, PAUSE, RESPONSE, Api, Guest, Serve
+from tests.guests import CONTINUE, PAUSE, RESPONSE, Guest, Serve
 
 
 def passing(*_: Any) -> int:
@@ -26,11 +27,11 @@ class Resumer:
     def __init__(self) -> None:
         self.todo: list[Any] = []
 
-    def on_configure(self, api: Api, root: int, size: int) -> int:
-        api.tick(2)
+    def on_configure(self, api: Hostcalls, root: int, size: int) -> int:
+        api.set_tick_period_milliseconds(2)
         return 1
 
-    def on_tick(self, api: Api, root: int) -> None:
+    def on_tick(self, api: Hostcalls, root: int) -> None:
         for action in self.todo:
             action(api)
         self.todo.clear()
@@ -39,9 +40,9 @@ class Resumer:
         """Do it in the next tick."""
         self.todo.append(action)
 
-    def holds(self, api: Api, context: int, *_: int) -> int:
+    def holds(self, api: Hostcalls, context: int, *_: int) -> int:
         """A callback that pauses; the next tick resumes its response."""
-        self.later(lambda late: (late.act_for(context), late.resume(RESPONSE)))
+        self.later(lambda late: (late.set_effective_context(context), late.continue_stream(RESPONSE)))
         return PAUSE
 
     async def done(self) -> None:
@@ -65,6 +66,6 @@ async def flushed_to_a_slow_client(serve_guests: Serve) -> AsyncIterator[Connect
         connection.feed()
         await settled()
         connection.gate.clear()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await resumer.done()
         yield connection

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Message
+from asgi_wasm.testing import Hostcalls
 from tests.driving import SECONDS
-from tests.guests import Api, Guest
+from tests.guests import Guest
 
 STARTUP, SHUTDOWN = {"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}
 
@@ -45,12 +46,12 @@ class Server:
 def recorded(order: list[str]) -> Guest:
     roots: list[int] = []
 
-    def on_configure(api: Api, root: int, size: int) -> int:
+    def on_configure(api: Hostcalls, root: int, size: int) -> int:
         roots.append(root)
         order.append("plugin starts")
         return 1
 
-    def on_done(api: Api, context: int) -> int:
+    def on_done(api: Hostcalls, context: int) -> int:
         # Streams have an end too.
         if context in roots:
             order.append("plugin stops")

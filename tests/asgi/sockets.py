@@ -22,7 +22,7 @@ DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 
 
 def resuming(resumer: Resumer, guest: Guest) -> None:
-    resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+    resumer.later(lambda api: (api.set_effective_context(guest.created[-1]), api.continue_stream(RESPONSE)))
 
 
 class Leaving:

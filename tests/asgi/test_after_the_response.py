@@ -13,9 +13,10 @@ from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.errors import EventLoopError
 from asgi_wasm.host.vm.vm import vm_of
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.driving import Connection, settled, until
-from tests.guests import CONTINUE, PAUSE, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import CONTINUE, PAUSE, RESPONSE, RESPONSE_HEADERS, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -41,8 +42,8 @@ class Worker:
         await self.may_end.wait()
 
 
-def unbodied(api: Api, *_: int) -> int:
-    api.replace(RESPONSE_HEADERS, b":status", b"204")
+def unbodied(api: Hostcalls, *_: int) -> int:
+    api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"204")
     return CONTINUE
 
 
@@ -65,8 +66,8 @@ async def test_the_end_does_not_wait_for_background_work(
 ) -> None:
     told: list[bytes | None] = []
 
-    def on_log(api: Api, context: int) -> None:
-        told.append(api.property(b"request\0duration"))
+    def on_log(api: Hostcalls, context: int) -> None:
+        told.append(api.get_property(b"request\0duration"))
 
     guest = Guest(on_log=on_log, **WAYS[way])
     start = {**START, "trailers": True} if with_trailers else START
@@ -95,7 +96,7 @@ async def test_a_response_that_a_plugin_lets_go_later_ends_then(serve_guests: Se
         await app.works.wait()
         await settled()
         assert guest.logged == []
-        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[-1]), api.continue_stream(RESPONSE)))
         await resumer.done()
         await until(lambda: guest.deleted)
         assert (connection.response.body, connection.task.done()) == (b"ok", False)
@@ -105,8 +106,8 @@ async def test_a_response_that_a_plugin_lets_go_later_ends_then(serve_guests: Se
 
 @pytest.mark.parametrize("phase", ["on_response_headers", "on_response_body"])
 async def test_an_answer_in_the_apps_stead_ends_the_stream_too(serve_guests: Serve, phase: str) -> None:
-    def denied(api: Api, *_: int) -> int:
-        api.reply(403, b"no")
+    def denied(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"no")
         return PAUSE
 
     app, guest = Worker(), Guest(**{phase: denied})
@@ -146,8 +147,8 @@ async def test_a_body_that_plugins_did_not_see_reaches_no_app_afterwards(serve_g
     """It would be a way past the plugin: answer first, read then. Where no plugin reads bodies, it is the app's."""
     seen: list[bytes] = []
 
-    def on_request_body(api: Api, context: int, size: int, end: int) -> int:
-        seen.append(api.body(0))
+    def on_request_body(api: Hostcalls, context: int, size: int, end: int) -> int:
+        seen.append(api.get_buffer_bytes(0))
         return CONTINUE
 
     app, guest = Worker(), Guest(**({"on_request_body": on_request_body} if reads else {}))

@@ -11,9 +11,10 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer
 from tests.driving import answering, http_scope, until
-from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST, RESPONSE, Guest, Serve
 from tests.host.resident.ways import BODIES, PROBE, WAYS, probe_without
 from tests.waiting import tasks
 
@@ -37,10 +38,10 @@ async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool
     resumer = Resumer()
     reached: list[int] = []
 
-    def holds(api: Api, context: int, *_: int) -> int:
-        def lets_go(late: Api) -> None:
-            late.act_for(context)
-            late.resume(REQUEST if held == "on_request_headers" else RESPONSE)
+    def holds(api: Hostcalls, context: int, *_: int) -> int:
+        def lets_go(late: Hostcalls) -> None:
+            late.set_effective_context(context)
+            late.continue_stream(REQUEST if held == "on_request_headers" else RESPONSE)
 
         reached.append(context)
         if resumed:

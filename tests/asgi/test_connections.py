@@ -11,9 +11,10 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing, pausing
 from tests.driving import http_scope
-from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -84,18 +85,18 @@ async def test_compiled_plugins(plugins: list[str], path: str, method: str) -> N
         assert await is_freed(middleware, method, path)
 
 
-def denied(api: Api, *_: int) -> int:
-    api.reply(403, b"no")
+def denied(api: Hostcalls, *_: int) -> int:
+    api.send_local_response(403, b"no")
     return PAUSE
 
 
-def unsendable(api: Api, *_: int) -> int:
-    api.replace(REQUEST_HEADERS, b":path", b"/ \r\n")
+def unsendable(api: Hostcalls, *_: int) -> int:
+    api.replace_header_map_value(REQUEST_HEADERS, b":path", b"/ \r\n")
     return 0
 
 
-def reframed(api: Api, *_: int) -> int:
-    api.replace(RESPONSE_HEADERS, b":status", b"204")
+def reframed(api: Hostcalls, *_: int) -> int:
+    api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"204")
     return 0
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.driving import Connection, answering, http_scope, request, settled, until
-from tests.guests import CONTINUE, PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import CONTINUE, PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 from tests.waiting import tasks
 
@@ -32,7 +33,7 @@ async def test_a_held_response_goes_out_before_the_apps_exception(serve_guests: 
     async with serve_guests(app, guest) as middleware:
         connection = Connection(middleware)
         await settled()
-        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[-1]), api.continue_stream(RESPONSE)))
         with pytest.raises(ValueError, match="background task"):
             await connection.over()
         assert (connection.response.status, connection.response.body) == (200, b"ok")
@@ -40,8 +41,8 @@ async def test_a_held_response_goes_out_before_the_apps_exception(serve_guests: 
 
 @pytest.mark.parametrize("held", ["on_response_headers", "on_response_body"])
 async def test_pause_timeout_ends_the_pause_of_a_local_response(serve_guests: Serve, held: str) -> None:
-    def denied(api: Api, context: int, count: int, end: int) -> int:
-        api.reply(403, b"denied")
+    def denied(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.send_local_response(403, b"denied")
         return PAUSE
 
     guest = Guest(on_request_headers=denied, **{held: pausing})
@@ -83,7 +84,7 @@ async def test_nothing_is_sent_after_a_cancellation(serve_guests: Serve, times: 
         await settled()
         before = tasks()
         connection.gate.clear()
-        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[-1]), api.continue_stream(RESPONSE)))
         await resumer.done()
         for _ in range(times):
             connection.task.cancel()
@@ -119,7 +120,7 @@ async def test_an_app_that_asks_by_cancelled_reads_hears_that_its_client_has_gon
         connection = Connection(middleware)
         connection.feed()
         await until(lambda: guest.created)
-        resumer.later(lambda api: (api.act_for(guest.created[-1]), api.resume(REQUEST)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[-1]), api.continue_stream(REQUEST)))
         await resumer.done()
         connection.hang_up()
         await connection.over()
@@ -153,10 +154,10 @@ async def test_promised_trailers_that_do_not_come_leave_a_whole_response(serve_g
 async def test_a_target_that_no_server_reads_reaches_no_app(
     serve_guests: Serve, name: bytes, value: bytes, pauses: bool
 ) -> None:
-    def rewriting(api: Api, context: int, count: int, end: int) -> int:
-        api.replace(REQUEST_HEADERS, name, value)
+    def rewriting(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.replace_header_map_value(REQUEST_HEADERS, name, value)
         if pauses:
-            resumer.later(lambda api: (api.act_for(context), api.resume(REQUEST)))
+            resumer.later(lambda api: (api.set_effective_context(context), api.continue_stream(REQUEST)))
         return PAUSE if pauses else CONTINUE
 
     called = []
@@ -189,12 +190,12 @@ async def test_what_the_app_adds_to_its_scope_can_be_read_outside(serve_guests: 
 
 @pytest.mark.parametrize("said", [b"3", b"300"])
 async def test_a_local_responses_length_is_true_whatever_a_plugin_says(serve_guests: Serve, said: bytes) -> None:
-    def denied(api: Api, context: int, count: int, end: int) -> int:
-        api.reply(403, b"denied")
+    def denied(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.send_local_response(403, b"denied")
         return PAUSE
 
-    def lying(api: Api, context: int, count: int, end: int) -> int:
-        api.replace(RESPONSE_HEADERS, b"content-length", said)
+    def lying(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.replace_header_map_value(RESPONSE_HEADERS, b"content-length", said)
         return CONTINUE
 
     async with serve_guests(answering(), Guest(on_request_headers=denied, on_response_headers=lying)) as middleware:

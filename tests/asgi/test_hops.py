@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.driving import Response, answering, http_scope, request
-from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_TRAILERS, Guest, Serve
 
 HOPS = [b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"]
 SIZED = [(b"content-length", b"5")]
 
 
 def adds(kind: int, name: bytes, value: bytes = b"x") -> Any:
-    def callback(api: Api, *_: int) -> int:
-        api.add(kind, name, value)
+    def callback(api: Hostcalls, *_: int) -> int:
+        api.add_header_map_value(kind, name, value)
         return 0
 
     return callback
@@ -35,8 +36,8 @@ async def ask(serve_guests: Serve, app: Any, *guests: Guest, **more: Any) -> Res
 async def test_hop_fields_over_http2(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, name: bytes, body: bool, local: bool
 ) -> None:
-    def replies(api: Api, *_: int) -> int:
-        api.reply(403, b"hello")
+    def replies(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"hello")
         return PAUSE
 
     async def asked(version: str) -> Response:
@@ -70,11 +71,11 @@ async def test_promised_trailers_are_sent_and_never_empty(
         await send({"type": "http.response.body", "body": b"hello"})
         await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
 
-    def on_trailers(api: Api, *_: int) -> int:
+    def on_trailers(api: Hostcalls, *_: int) -> int:
         if change == "removes":
-            api.remove(RESPONSE_TRAILERS, b"x-sum")
+            api.remove_header_map_value(RESPONSE_TRAILERS, b"x-sum")
         elif change != "leaves":
-            api.add(RESPONSE_TRAILERS, change.removeprefix("adds ").encode(), b"1")
+            api.add_header_map_value(RESPONSE_TRAILERS, change.removeprefix("adds ").encode(), b"1")
         return 0
 
     extensions: dict[str, Any] = {"http.response.trailers": {}}
@@ -93,9 +94,9 @@ async def test_a_stream_that_a_plugin_made_too_short_is_ended_over_http2(
     """A server would leave it open for ever; the client sees by the length that it is malformed."""
     pieces = [b"ab", b"cd"]
 
-    def on_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         if end:
-            api.set_body(1, b"")
+            api.set_buffer_bytes(1, b"")
         return 0
 
     app = answering(*pieces, headers=[(b"content-length", b"4")])
@@ -110,8 +111,8 @@ async def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
 ) -> None:
     """h11 takes no body after it, not even its end."""
 
-    def replies(api: Api, *_: int) -> int:
-        api.reply(200, b"hello")
+    def replies(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(200, b"hello")
         return PAUSE
 
     sent: list[Message] = []

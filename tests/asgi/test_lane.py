@@ -12,10 +12,11 @@ import pytest
 from asgi_wasm.asgi.lane import Lane
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing import Hostcalls
 from asgi_wasm.testing.guests import Callback
 from tests.asgi.acting import passing, pausing
 from tests.driving import answering, http_scope, request
-from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Guest, Serve
 
 HEADERS = [(b"user-agent", b"tests"), (b"connection", b"keep-alive"), (b"x-many", b"1"), (b"x-many", b"2")]
 
@@ -24,39 +25,39 @@ def trapping(*_: Any) -> int:
     raise GuestTrap("on purpose")
 
 
-def answers(api: Api, *_: int) -> int:
-    api.reply(403, b"no", [(b"x-by", b"plugin")])
+def answers(api: Hostcalls, *_: int) -> int:
+    api.send_local_response(403, b"no", [(b"x-by", b"plugin")])
     return 1
 
 
-def closes(api: Api, *_: int) -> int:
-    api.close(REQUEST)
+def closes(api: Hostcalls, *_: int) -> int:
+    api.close_stream(REQUEST)
     return 0
 
 
-def resumes(api: Api, *_: int) -> int:
-    api.resume(RESPONSE)
+def resumes(api: Hostcalls, *_: int) -> int:
+    api.continue_stream(RESPONSE)
     return 0
 
 
-def sets_property(api: Api, *_: int) -> int:
+def sets_property(api: Hostcalls, *_: int) -> int:
     api.set_property(b"user", b"alice")
     return 0
 
 
-def changes(api: Api, context: int, count: int, *_: int) -> int:
-    kind = RESPONSE_HEADERS if api.property(b"response.code".replace(b".", b"\0")) else REQUEST_HEADERS
-    api.add(kind, b"x-many", b"3")
-    api.replace(kind, b"user-agent", b"plugin")
-    api.remove(kind, b"x-gone")
-    api.add(kind, b"x-bad\n", b"is left out")
+def changes(api: Hostcalls, context: int, count: int, *_: int) -> int:
+    kind = RESPONSE_HEADERS if api.get_property(b"response.code".replace(b".", b"\0")) else REQUEST_HEADERS
+    api.add_header_map_value(kind, b"x-many", b"3")
+    api.replace_header_map_value(kind, b"user-agent", b"plugin")
+    api.remove_header_map_value(kind, b"x-gone")
+    api.add_header_map_value(kind, b"x-bad\n", b"is left out")
     if kind == REQUEST_HEADERS:
-        api.replace(kind, b":path", b"/other?y=2")
+        api.replace_header_map_value(kind, b":path", b"/other?y=2")
     return 0
 
 
-def unframes(api: Api, *_: int) -> int:
-    api.replace(RESPONSE_HEADERS, b":status", b"204")
+def unframes(api: Hostcalls, *_: int) -> int:
+    api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"204")
     return 0
 
 
@@ -144,16 +145,18 @@ async def course_of(
     course = Course()
 
     def noting(index: int, name: str, callback: Callback) -> Callback:
-        def call(api: Api, *arguments: int) -> Any:
+        def call(api: Hostcalls, *arguments: int) -> Any:
             course.events.append(f"{index} {name}{arguments}")
             return callback(api, *arguments)
 
         return call
 
-    def on_log(api: Api, context: int) -> None:
+    def on_log(api: Hostcalls, context: int) -> None:
         for path in (b"response\0code", b"response\0code_details", b"response\0size", b"request\0size", b"user"):
-            course.events.append(f"log {path!r} {api.property(path)!r}")
-        course.events.append(f"log {api.pairs(REQUEST_HEADERS)} {api.pairs(RESPONSE_HEADERS)}")
+            course.events.append(f"log {path!r} {api.get_property(path)!r}")
+        course.events.append(
+            f"log {api.get_header_map_pairs(REQUEST_HEADERS)} {api.get_header_map_pairs(RESPONSE_HEADERS)}"
+        )
 
     guests = [
         Guest(**{name: noting(index, name, callback) for name, callback in {**callbacks, "on_log": on_log}.items()})

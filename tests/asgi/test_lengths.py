@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing
 from tests.asgi.lengthy import LENGTH, SIZED, ask
 from tests.driving import Connection, Response, answering, until
-from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Guest, Serve
 
 
 def lengths(response: Response) -> list[bytes]:
@@ -32,29 +33,29 @@ def on_body(*changes: bytes | None) -> Any:
     """A callback that replaces the pieces of a response by these; None leaves one as it is."""
     left = list(changes)
 
-    def callback(api: Api, context: int, size: int, end: int) -> int:
+    def callback(api: Hostcalls, context: int, size: int, end: int) -> int:
         change = left.pop(0) if left else None
         if change is not None:
-            api.set_body(RESPONSE_BODY, change)
+            api.set_buffer_bytes(RESPONSE_BODY, change)
         return 0
 
     return callback
 
 
 def says(value: bytes | None, kind: int = RESPONSE_HEADERS) -> Any:
-    def callback(api: Api, *_: int) -> int:
+    def callback(api: Hostcalls, *_: int) -> int:
         if value is None:
-            api.remove(kind, LENGTH)
+            api.remove_header_map_value(kind, LENGTH)
         else:
-            api.replace(kind, LENGTH, value)
+            api.replace_header_map_value(kind, LENGTH, value)
         return 0
 
     return callback
 
 
 def turns(name: bytes, value: bytes, kind: int = RESPONSE_HEADERS) -> Any:
-    def callback(api: Api, *_: int) -> int:
-        api.replace(kind, name, value)
+    def callback(api: Hostcalls, *_: int) -> int:
+        api.replace_header_map_value(kind, name, value)
         return 0
 
     return callback
@@ -83,7 +84,7 @@ HEADS: dict[str, Any] = {
 
 
 def both(*callbacks: Any) -> Any:
-    def callback(api: Api, *arguments: int) -> int:
+    def callback(api: Hostcalls, *arguments: int) -> int:
         for each in callbacks:
             each(api, *arguments)
         return 0
@@ -114,8 +115,8 @@ async def test_of_an_app(serve_guests: Serve, body: str, written: str, head: str
 async def test_of_a_local_response(
     serve_guests: Serve, body: str, written: str, status: int, content: bytes, method: str
 ) -> None:
-    def replies(api: Api, *_: int) -> int:
-        api.reply(status, content)
+    def replies(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(status, content)
         return PAUSE
 
     guest = Guest(on_request_headers=replies, on_response_headers=WRITTEN[written], **BODIES[body])
@@ -180,7 +181,7 @@ async def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) 
     def holds(who: Resumer, at: int) -> Any:
         count = [0]
 
-        def callback(api: Api, context: int, size: int, end: int) -> int:
+        def callback(api: Hostcalls, context: int, size: int, end: int) -> int:
             count[0] += 1
             held[who] = context
             return int(count[0] == at)
@@ -188,9 +189,9 @@ async def test_two_plugins_that_only_hold_leave_the_length(serve_guests: Serve) 
         return callback
 
     def lets_go(who: Resumer) -> Any:
-        def act(api: Api) -> None:
-            api.act_for(held[who])
-            api.resume(RESPONSE)
+        def act(api: Hostcalls) -> None:
+            api.set_effective_context(held[who])
+            api.continue_stream(RESPONSE)
 
         return act
 
@@ -227,8 +228,8 @@ async def test_a_turned_method(serve_guests: Serve, callbacks: dict[str, Any], a
 
 
 async def test_a_connect_has_no_body(serve_guests: Serve) -> None:
-    def replies(api: Api, *_: int) -> int:
-        api.reply(200, b"tunnel")
+    def replies(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(200, b"tunnel")
         return PAUSE
 
     response = await ask(serve_guests, answering(), Guest(on_request_headers=replies), method="CONNECT")

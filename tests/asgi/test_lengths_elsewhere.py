@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.lengthy import EXTENSIONS, SIZED, ask
 from tests.driving import Response, http_scope, request
-from tests.guests import PAUSE, RESPONSE, RESPONSE_BODY, Api, Guest, Serve
+from tests.guests import PAUSE, RESPONSE, RESPONSE_BODY, Guest, Serve
 
 
 def recording(messages: list[Message], *sends: Message) -> ASGIApp:
@@ -141,22 +142,22 @@ async def test_a_held_piece_is_changed_at_its_resume(serve_guests: Serve, conten
     resumer = Resumer()
     heard: list[tuple[bytes, int]] = []
 
-    def holds(api: Api, context: int, size: int, end: int) -> int:
-        def lets_go(late: Api) -> None:
-            late.act_for(context)
+    def holds(api: Hostcalls, context: int, size: int, end: int) -> int:
+        def lets_go(late: Hostcalls) -> None:
+            late.set_effective_context(context)
             for act in order.split(", "):
                 if act == "change":
-                    late.set_body(RESPONSE_BODY, content)
+                    late.set_buffer_bytes(RESPONSE_BODY, content)
                 else:
-                    late.resume(RESPONSE)
+                    late.continue_stream(RESPONSE)
 
         if end:
             return 0
         resumer.later(lets_go)
         return PAUSE
 
-    def hears(api: Api, context: int, size: int, end: int) -> int:
-        heard.append((api.body(RESPONSE_BODY), end))
+    def hears(api: Hostcalls, context: int, size: int, end: int) -> int:
+        heard.append((api.get_buffer_bytes(RESPONSE_BODY), end))
         return 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.lifespans import SHUTDOWN, STARTUP, Server, recorded
 from tests.driving import answering, request, settled, until
-from tests.guests import Api, Guest, Serve
+from tests.guests import Guest, Serve
 
 
 def speaking(order: list[str], startup: str = "complete", shutdown: str = "complete") -> ASGIApp:
@@ -135,7 +136,7 @@ async def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
     """The message names the plugin, its file and its last words; the app never starts, and others are stopped."""
     order: list[str] = []
 
-    def refuse(api: Api, *_: int) -> int:
+    def refuse(api: Hostcalls, *_: int) -> int:
         api.log(b"conf is not JSON", 4)
         return 0
 

@@ -12,10 +12,11 @@ import wasmtime
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.asgi.sockets import Socket, accepting
 from tests.driving import http_scope
-from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 from tests.plugins.conftest import PLUGINS
 
 FIELDS = [(b"host", b"example.test"), (b"x-many", b"1"), (b"x-many", b"2")]
@@ -45,10 +46,10 @@ CALLBACKS = ("on_request_headers", "on_response_headers", "on_request_body", "on
 def asking(answers: dict[str, bytes | None]) -> Callable[..., int]:
     """A callback that asks for every attribute, and for every header."""
 
-    def callback(api: Api, *_: int) -> int:
+    def callback(api: Hostcalls, *_: int) -> int:
         for name in ATTRIBUTES:
-            answers[name] = api.property(name.replace(".", "\0").encode())
-        answers["pairs"] = repr(api.pairs(REQUEST_HEADERS)).encode()
+            answers[name] = api.get_property(name.replace(".", "\0").encode())
+        answers["pairs"] = repr(api.get_header_map_pairs(REQUEST_HEADERS)).encode()
         return CONTINUE
 
     return callback
@@ -87,15 +88,15 @@ async def serve(middleware: WasmMiddleware, scope: dict[str, Any]) -> list[Messa
 async def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str | None, changes: bool) -> None:
     pairs: list[Any] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        pairs.extend(api.pairs(REQUEST_HEADERS))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        pairs.extend(api.get_header_map_pairs(REQUEST_HEADERS))
         if changes:
-            api.add(REQUEST_HEADERS, b"x-new", b"3")
+            api.add_header_map_value(REQUEST_HEADERS, b"x-new", b"3")
         return CONTINUE
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if changes:
-            api.add(RESPONSE_HEADERS, b"x-new", b"3")
+            api.add_header_map_value(RESPONSE_HEADERS, b"x-new", b"3")
         return CONTINUE
 
     app = Seen(KINDS[kind]([(b"content-length", b"2"), (b"x-a", b"b")]))
@@ -235,10 +236,10 @@ async def test_cookies_in_pieces(
     seen: list[Any] = []
     whole = [(b"cookie", b"a=1; c=2; d=3; e=4"), (b"x-a", b"b")]
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        seen.extend(pair for pair in api.pairs(REQUEST_HEADERS) if not pair[0].startswith(b":"))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        seen.extend(pair for pair in api.get_header_map_pairs(REQUEST_HEADERS) if not pair[0].startswith(b":"))
         if changes:
-            api.add(REQUEST_HEADERS, b"x-new", b"3")
+            api.add_header_map_value(REQUEST_HEADERS, b"x-new", b"3")
         return CONTINUE
 
     app = Seen()
@@ -284,15 +285,15 @@ async def test_headers_and_subprotocols_of_websockets(serve_guests: Serve, kind:
     seen: list[Any] = []
     scopes: list[dict[str, Any]] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        seen.extend(api.pairs(REQUEST_HEADERS))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        seen.extend(api.get_header_map_pairs(REQUEST_HEADERS))
         if changes:
-            api.add(REQUEST_HEADERS, b"x-new", b"3")
+            api.add_header_map_value(REQUEST_HEADERS, b"x-new", b"3")
         return CONTINUE
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if changes:
-            api.add(RESPONSE_HEADERS, b"x-new", b"3")
+            api.add_header_map_value(RESPONSE_HEADERS, b"x-new", b"3")
         return CONTINUE
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

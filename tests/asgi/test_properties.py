@@ -13,8 +13,9 @@ from asgi_wasm.asgi import properties as attributes
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.codecs.wire import decode_pairs
 from asgi_wasm.host.hostcalls import properties as hostcalls
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
+from tests.guests import REQUEST_HEADERS, Guest, Serve
 
 TLS = {"tls_version": 0x0304, "client_cert_name": "CN=alice", "server_cert": None}
 
@@ -25,8 +26,8 @@ async def read(
     """What a plugin reads in one phase."""
     seen: dict[str, bytes | None] = {}
 
-    def on_phase(api: Api, *_: int) -> int:
-        seen.update({path: api.property(path.replace(".", "\0").encode()) for path in paths})
+    def on_phase(api: Hostcalls, *_: int) -> int:
+        seen.update({path: api.get_property(path.replace(".", "\0").encode()) for path in paths})
         return 0
 
     async with serve_guests(app or answering(b"12345"), Guest(**{phase: on_phase})) as middleware:
@@ -167,14 +168,14 @@ async def test_trailers_and_grpc_status(serve_guests: Serve) -> None:
 async def test_details_of_a_local_response(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        api.reply(403)
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403)
         return 1
 
     async def main() -> None:
         guest = Guest(
             on_request_headers=on_request_headers,
-            on_log=lambda api, context: seen.append(api.property(b"response\0code_details")),
+            on_log=lambda api, context: seen.append(api.get_property(b"response\0code_details")),
         )
         async with serve_guests(answering(b""), guest) as middleware:
             await request(middleware)
@@ -216,13 +217,17 @@ async def test_other_scopes(serve_guests: Serve, scope: dict[str, Any], expected
 async def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        api.replace(REQUEST_HEADERS, b":path", b"/new?z")
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        api.replace_header_map_value(REQUEST_HEADERS, b":path", b"/new?z")
         seen.extend(
-            [api.property(b"request\0path"), api.property(b"request\0url_path"), api.property(b"request\0query\0")]
+            [
+                api.get_property(b"request\0path"),
+                api.get_property(b"request\0url_path"),
+                api.get_property(b"request\0query\0"),
+            ]
         )
-        api.remove(REQUEST_HEADERS, b":path")
-        seen.extend([api.property(b"request\0url_path"), api.property(b"request\0query")])
+        api.remove_header_map_value(REQUEST_HEADERS, b":path")
+        seen.extend([api.get_property(b"request\0url_path"), api.get_property(b"request\0query")])
         return 0
 
     async def main() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.driving import Connection, Response, http_scope, request, settled
-from tests.guests import PAUSE, REQUEST_BODY, REQUEST_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST_BODY, REQUEST_HEADERS, Guest, Serve
 from tests.waiting import tasks
 
 LENGTH = b"content-length"
@@ -45,11 +46,11 @@ class App:
 
 
 def says(value: bytes | None) -> Any:
-    def callback(api: Api, *_: int) -> int:
+    def callback(api: Hostcalls, *_: int) -> int:
         if value is None:
-            api.remove(REQUEST_HEADERS, LENGTH)
+            api.remove_header_map_value(REQUEST_HEADERS, LENGTH)
         else:
-            api.replace(REQUEST_HEADERS, LENGTH, value)
+            api.replace_header_map_value(REQUEST_HEADERS, LENGTH, value)
         return 0
 
     return callback
@@ -58,10 +59,10 @@ def says(value: bytes | None) -> Any:
 def on_body(*changes: bytes | None) -> Any:
     left = list(changes)
 
-    def callback(api: Api, context: int, size: int, end: int) -> int:
+    def callback(api: Hostcalls, context: int, size: int, end: int) -> int:
         change = left.pop(0) if left else None
         if change is not None:
-            api.set_body(REQUEST_BODY, change)
+            api.set_buffer_bytes(REQUEST_BODY, change)
         return 0
 
     return callback
@@ -70,7 +71,7 @@ def on_body(*changes: bytes | None) -> Any:
 def holding(callback: Any) -> Any:
     """Pauses until the end is there, then changes the whole."""
 
-    def held(api: Api, context: int, size: int, end: int) -> int:
+    def held(api: Hostcalls, context: int, size: int, end: int) -> int:
         return int(callback(api, context, size, end)) if end else PAUSE
 
     return held
@@ -137,7 +138,7 @@ async def test_no_body(serve_guests: Serve, written: str, method: str) -> None:
 async def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: bytes | None, written: str) -> None:
     """Multipart readers need a length: where the whole body is known it is said, also where a plugin took it away."""
 
-    def stops(api: Api, *arguments: int) -> int:
+    def stops(api: Hostcalls, *arguments: int) -> int:
         WRITTEN[written](api, *arguments)
         return PAUSE
 
@@ -238,8 +239,8 @@ async def test_the_end_is_known_before_plugins_are_called(serve_guests: Serve, m
 async def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serve) -> None:
     app, seen = App(), []
 
-    def sees(api: Api, context: int, size: int, end: int) -> int:
-        seen.append(api.body(REQUEST_BODY))
+    def sees(api: Hostcalls, context: int, size: int, end: int) -> int:
+        seen.append(api.get_buffer_bytes(REQUEST_BODY))
         return 0
 
     async def main() -> None:

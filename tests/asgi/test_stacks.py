@@ -17,14 +17,14 @@ from starlette.routing import Mount, Route
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
-from asgi_wasm.testing import TestMiddleware
+from asgi_wasm.testing import Hostcalls, TestMiddleware
 from tests.driving import request
-from tests.guests import CONTINUE, PAUSE, Api, Guest
+from tests.guests import CONTINUE, PAUSE, Guest
 from tests.plugins.conftest import PLUGINS
 
 
 def setting(name: bytes, value: bytes, phase: str = "on_request_headers") -> Any:
-    def callback(api: Api, *_: int) -> int:
+    def callback(api: Hostcalls, *_: int) -> int:
         api.set_property(name, value)
         return CONTINUE
 
@@ -100,13 +100,13 @@ async def test_plugins_read_those_of_the_other_middleware(tmp_path: Path, way: s
     """Both ways, as filters of one chain do in Envoy; of one request only."""
     read: list[bytes | None] = []
 
-    def inner_request(api: Api, *_: int) -> int:
-        read.append(api.property(b"user"))
+    def inner_request(api: Hostcalls, *_: int) -> int:
+        read.append(api.get_property(b"user"))
         api.set_property(b"tenant", b"acme")
         return CONTINUE
 
-    def outer_response(api: Api, *_: int) -> int:
-        read.append(api.property(b"tenant"))
+    def outer_response(api: Hostcalls, *_: int) -> int:
+        read.append(api.get_property(b"tenant"))
         return CONTINUE
 
     outer = Guest(**setting(b"user", b"alice"), on_response_headers=outer_response)
@@ -131,8 +131,8 @@ async def test_where_the_inner_one_runs_no_plugin(tmp_path: Path, way: str) -> N
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", ["outer", "inner"])
 async def test_an_answer_of_either(tmp_path: Path, way: str, place: str) -> None:
-    def denied(api: Api, *_: int) -> int:
-        api.reply(403, b"no")
+    def denied(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"no")
         return PAUSE
 
     guests = {"outer": Guest(), "inner": Guest()}

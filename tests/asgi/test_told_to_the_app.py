@@ -9,22 +9,23 @@ from fastapi import FastAPI, Request
 
 from asgi_wasm import PluginProperties
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import Api, Guest, Serve
+from tests.guests import Guest, Serve
 
 
 async def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: Serve) -> None:
     """It is live: the app sees at its end what a plugin set on its response."""
     seen: list[Any] = []
 
-    def first(api: Api, *_: int) -> int:
+    def first(api: Hostcalls, *_: int) -> int:
         api.set_property(b"user", b"alice")
         api.set_property(b"raw\0part", b"\xff")
         api.set_property(b"request\0path", b"forged")
         return 0
 
-    def second(api: Api, *_: int) -> int:
-        seen.extend([api.property(b"user"), api.property(b"request\0path")])
+    def second(api: Hostcalls, *_: int) -> int:
+        seen.extend([api.get_property(b"user"), api.get_property(b"request\0path")])
         return 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from asgi_wasm.asgi import rewriting, translate
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.driving import Headers, answering, http_scope, request
-from tests.guests import REQUEST_HEADERS, Api, Guest, Serve
+from tests.guests import REQUEST_HEADERS, Guest, Serve
 
 
 async def through(
@@ -23,8 +24,8 @@ async def through(
     scopes: list[Scope] = []
     seen: list[tuple[bytes, bytes]] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        seen.extend(api.pairs(REQUEST_HEADERS))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        seen.extend(api.get_header_map_pairs(REQUEST_HEADERS))
         change(api)
         return 0
 
@@ -64,7 +65,9 @@ async def test_scope_that_no_plugin_changed_is_as_it_was(serve_guests: Serve) ->
 
 
 async def test_header_that_a_plugin_added_changes_nothing_else(serve_guests: Serve) -> None:
-    scope, _ = await through(serve_guests, lambda api: api.add(REQUEST_HEADERS, b"X-New", b"1"), raw_path=b"/stale")
+    scope, _ = await through(
+        serve_guests, lambda api: api.add_header_map_value(REQUEST_HEADERS, b"X-New", b"1"), raw_path=b"/stale"
+    )
     expected = http_scope(raw_path=b"/stale")
     assert scope["headers"] == [(b"host", b"example.test"), (b"x-new", b"1")]
     assert {key: scope[key] for key in expected if key != "headers"} == {
@@ -92,15 +95,17 @@ async def test_header_that_a_plugin_added_changes_nothing_else(serve_guests: Ser
 async def test_each_field_is_written_back(
     serve_guests: Serve, name: bytes, value: bytes, expected: dict[str, Any]
 ) -> None:
-    scope, _ = await through(serve_guests, lambda api: api.replace(REQUEST_HEADERS, name, value), path="/old?y=2")
+    scope, _ = await through(
+        serve_guests, lambda api: api.replace_header_map_value(REQUEST_HEADERS, name, value), path="/old?y=2"
+    )
     assert {key: scope[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("name", [b":method", b":scheme", b":path"])
 async def test_pseudo_header_that_is_removed_or_emptied_leaves_the_scope(serve_guests: Serve, name: bytes) -> None:
     for change in (
-        lambda api: api.remove(REQUEST_HEADERS, name),
-        lambda api: api.replace(REQUEST_HEADERS, name, b""),
+        lambda api: api.remove_header_map_value(REQUEST_HEADERS, name),
+        lambda api: api.replace_header_map_value(REQUEST_HEADERS, name, b""),
     ):
         scope, _ = await through(serve_guests, change, path="/old?y=2")
         assert (scope["method"], scope["scheme"], scope["path"], scope["query_string"]) == (
@@ -112,7 +117,7 @@ async def test_pseudo_header_that_is_removed_or_emptied_leaves_the_scope(serve_g
 
 
 async def test_removed_authority_removes_host(serve_guests: Serve) -> None:
-    scope, _ = await through(serve_guests, lambda api: api.remove(REQUEST_HEADERS, b":authority"))
+    scope, _ = await through(serve_guests, lambda api: api.remove_header_map_value(REQUEST_HEADERS, b":authority"))
     assert scope["headers"] == []
 
 
@@ -121,8 +126,8 @@ async def test_missing_host(serve_guests: Serve) -> None:
 
     def changing(value: bytes | None) -> Any:
         return lambda api: [
-            api.add(REQUEST_HEADERS, b"x", b"1"),
-            value and api.replace(REQUEST_HEADERS, b":authority", value),
+            api.add_header_map_value(REQUEST_HEADERS, b"x", b"1"),
+            value and api.replace_header_map_value(REQUEST_HEADERS, b":authority", value),
         ]
 
     asked: dict[str, Any] = {"http_version": "1.0"}
@@ -193,7 +198,7 @@ async def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: 
         sent.append(message)
 
     async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: api.replace(REQUEST_HEADERS, name, value))
+        guest = Guest(on_request_headers=lambda api, *_: api.replace_header_map_value(REQUEST_HEADERS, name, value))
         async with serve_guests(app, guest) as middleware:
             scope = http_scope(type=kind, extensions={"websocket.http.response": {}})
             await middleware(scope, receive, send)

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.driving import Headers, Response, answering, request
-from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 
 
 async def test_response_headers_both_ways(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
-    def on_response_headers(api: Api, *_: int) -> int:
-        seen.extend(api.pairs(RESPONSE_HEADERS))
-        api.replace(RESPONSE_HEADERS, b":status", b"202")
-        api.add(RESPONSE_HEADERS, b"Set-Cookie", b"c=3")
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
+        seen.extend(api.get_header_map_pairs(RESPONSE_HEADERS))
+        api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"202")
+        api.add_header_map_value(RESPONSE_HEADERS, b"Set-Cookie", b"c=3")
         return 0
 
     headers = [(b"Set-Cookie", b"a=1"), (b"X-Latin", b"\xe9"), (b"set-cookie", b"b=2")]
@@ -40,11 +41,11 @@ async def test_response_headers_both_ways(serve_guests: Serve) -> None:
 
 @pytest.mark.parametrize("status", [b"", b"abc", b"99", b"101", b"600", b"1000", b"-20", b"20\xb2", None])
 async def test_status_that_cannot_be_sent(serve_guests: Serve, status: bytes | None) -> None:
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if status is None:
-            api.remove(RESPONSE_HEADERS, b":status")
+            api.remove_header_map_value(RESPONSE_HEADERS, b":status")
         else:
-            api.replace(RESPONSE_HEADERS, b":status", status)
+            api.replace_header_map_value(RESPONSE_HEADERS, b":status", status)
         return 0
 
     async with serve_guests(answering(b"x"), Guest(on_response_headers=on_response_headers)) as middleware:
@@ -69,8 +70,8 @@ async def test_headers_that_would_break_the_framing_are_left_out(
 
     async def main() -> None:
         guest = Guest(
-            on_request_headers=lambda api, *_: api.add(REQUEST_HEADERS, name, value),
-            on_response_headers=lambda api, *_: api.add(RESPONSE_HEADERS, name, value),
+            on_request_headers=lambda api, *_: api.add_header_map_value(REQUEST_HEADERS, name, value),
+            on_response_headers=lambda api, *_: api.add_header_map_value(RESPONSE_HEADERS, name, value),
         )
         async with serve_guests(app, guest) as middleware:
             assert (await request(middleware)).headers == []
@@ -91,7 +92,9 @@ async def responded(serve_guests: Serve, change: Any, *chunks: bytes, headers: H
 
 async def test_blanks_around_a_value_are_not_sent(serve_guests: Serve) -> None:
     """RFC 9110 5.5: they are no part of it, and h11 refuses to send them."""
-    response = await responded(serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"x", b" \tpadded "))
+    response = await responded(
+        serve_guests, lambda api: api.add_header_map_value(RESPONSE_HEADERS, b"x", b" \tpadded ")
+    )
     assert response.headers == [(b"x", b"padded")]
 
 
@@ -108,7 +111,7 @@ async def test_what_leaves_the_end_in_doubt_is_not_sent(
 ) -> None:
     headers = [(b"content-length", b"5")] if sized else []
     response = await responded(
-        serve_guests, lambda api: api.replace(RESPONSE_HEADERS, name, value), b"hello", headers=headers
+        serve_guests, lambda api: api.replace_header_map_value(RESPONSE_HEADERS, name, value), b"hello", headers=headers
     )
     # The length that the app gave is still the right one.
     assert response.headers == headers
@@ -119,7 +122,10 @@ async def test_what_leaves_the_end_in_doubt_is_not_sent(
 async def test_of_two_lengths_the_true_one_is_sent(serve_guests: Serve) -> None:
     headers = [(b"content-length", b"5")]
     response = await responded(
-        serve_guests, lambda api: api.add(RESPONSE_HEADERS, b"content-length", b"7"), b"hello", headers=headers
+        serve_guests,
+        lambda api: api.add_header_map_value(RESPONSE_HEADERS, b"content-length", b"7"),
+        b"hello",
+        headers=headers,
     )
     assert response.headers == headers
 
@@ -134,7 +140,7 @@ async def test_response_that_a_plugin_makes_one_without_body_has_none(
     more = {"on_response_body": passing} if sees_body else {}
     response = await responded(
         serve_guests,
-        lambda api: api.replace(RESPONSE_HEADERS, b":status", status),
+        lambda api: api.replace_header_map_value(RESPONSE_HEADERS, b":status", status),
         *(b"he", b"llo"),
         headers=headers,
         **more,
@@ -144,7 +150,7 @@ async def test_response_that_a_plugin_makes_one_without_body_has_none(
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_local_response_without_body_has_none(serve_guests: Serve, status: int) -> None:
-    response = await responded(serve_guests, lambda api: api.reply(status, b"hello"), b"app")
+    response = await responded(serve_guests, lambda api: api.send_local_response(status, b"hello"), b"app")
     assert (response.status, response.body, response.header(b"content-length")) == (status, b"", None)
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.sockets import DENIAL, Socket, accepting, denying
 from tests.driving import settled, until
-from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 
 
 async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
@@ -20,15 +21,21 @@ async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
     seen: list[Any] = []
     scopes: list[Scope] = []
 
-    def on_request_headers(api: Api, context: int, count: int, end: int) -> int:
-        seen.extend([api.get(REQUEST_HEADERS, b":method"), api.get(REQUEST_HEADERS, b":scheme"), end])
-        api.add(REQUEST_HEADERS, b"x-user", b"alice")
+    def on_request_headers(api: Hostcalls, context: int, count: int, end: int) -> int:
+        seen.extend(
+            [
+                api.get_header_map_value(REQUEST_HEADERS, b":method"),
+                api.get_header_map_value(REQUEST_HEADERS, b":scheme"),
+                end,
+            ]
+        )
+        api.add_header_map_value(REQUEST_HEADERS, b"x-user", b"alice")
         api.set_property(b"user", b"alice")
         return 0
 
-    def on_response_headers(api: Api, context: int, count: int, end: int) -> int:
-        seen.append(api.get(RESPONSE_HEADERS, b":status"))
-        api.add(RESPONSE_HEADERS, b"x-plugin", b"1")
+    def on_response_headers(api: Hostcalls, context: int, count: int, end: int) -> int:
+        seen.append(api.get_header_map_value(RESPONSE_HEADERS, b":status"))
+        api.add_header_map_value(RESPONSE_HEADERS, b"x-plugin", b"1")
         return 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +45,7 @@ async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
     guest = Guest(
         on_request_headers=on_request_headers,
         on_response_headers=on_response_headers,
-        on_log=lambda api, context: seen.append(api.property(b"request\0duration") is not None),
+        on_log=lambda api, context: seen.append(api.get_property(b"request\0duration") is not None),
     )
     async with serve_guests(app, guest) as middleware:
         socket = Socket(middleware)
@@ -61,7 +68,7 @@ async def test_accept_with_headers_and_subprotocol(serve_guests: Serve) -> None:
 @pytest.mark.parametrize(("written", "scheme"), [(b"https", "wss"), (b"http", "ws"), (b"wss", "wss")])
 async def test_scheme_that_a_plugin_writes(serve_guests: Serve, written: bytes, scheme: str) -> None:
     seen: list[Any] = []
-    guest = Guest(on_request_headers=lambda api, *_: api.replace(REQUEST_HEADERS, b":scheme", written))
+    guest = Guest(on_request_headers=lambda api, *_: api.replace_header_map_value(REQUEST_HEADERS, b":scheme", written))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["scheme"])
@@ -78,7 +85,9 @@ async def test_denied_by_the_app(serve_guests: Serve) -> None:
     close = {"type": "websocket.close", "code": 4000, "reason": "no"}
     seen: list[Any] = []
     guest = Guest(
-        on_response_headers=lambda api, context, count, end: seen.append(api.get(RESPONSE_HEADERS, b":status"))
+        on_response_headers=lambda api, context, count, end: seen.append(
+            api.get_header_map_value(RESPONSE_HEADERS, b":status")
+        )
     )
 
     async def main() -> None:
@@ -94,9 +103,9 @@ async def test_denied_by_the_app_with_a_response(serve_guests: Serve) -> None:
     start = {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-app", b"1")]}
     end = {"type": "websocket.http.response.body", "body": b"no"}
 
-    def on_response_headers(api: Api, *_: int) -> int:
-        api.replace(RESPONSE_HEADERS, b":status", b"402")
-        api.add(RESPONSE_HEADERS, b"x-plugin", b"1")
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
+        api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"402")
+        api.add_header_map_value(RESPONSE_HEADERS, b"x-plugin", b"1")
         return 0
 
     async with serve_guests(denying(start, end), Guest(on_response_headers=on_response_headers)) as middleware:
@@ -108,10 +117,10 @@ async def test_denied_by_the_app_with_a_response(serve_guests: Serve) -> None:
 @pytest.mark.parametrize("offered", [True, False])
 @pytest.mark.parametrize("phase", ["request", "response"])
 async def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool) -> None:
-    def deny(api: Api, *_: int) -> int:
+    def deny(api: Hostcalls, *_: int) -> int:
         if not replied:
             replied.append(True)
-            api.reply(401, b"who are you?", [(b"x-why", b"1")])
+            api.send_local_response(401, b"who are you?", [(b"x-why", b"1")])
         return PAUSE if phase == "request" else 0
 
     replied: list[bool] = []
@@ -133,7 +142,7 @@ async def test_denied_by_a_plugin(serve_guests: Serve, phase: str, offered: bool
 
 @pytest.mark.parametrize(("policy", "kinds"), [("fail_closed", ["start", "body"]), ("fail_open", ["accept"])])
 async def test_plugin_that_traps(serve_guests: Serve, policy: str, kinds: list[str]) -> None:
-    def trap(api: Api, *_: int) -> int:
+    def trap(api: Hostcalls, *_: int) -> int:
         raise GuestTrap("on purpose")
 
     entries = [{"failure_policy": policy}]
@@ -167,7 +176,10 @@ async def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str
             socket = Socket(middleware)
             await until(lambda: bool(socket.sent))
             resumer.later(
-                lambda api: (api.act_for(guest.created[0]), api.reply(403) if way == "reply" else api.close(REQUEST))
+                lambda api: (
+                    api.set_effective_context(guest.created[0]),
+                    api.send_local_response(403) if way == "reply" else api.close_stream(REQUEST),
+                )
             )
             sent = await socket.over()
             assert sent == [
@@ -180,7 +192,7 @@ async def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str
 
 
 async def test_plugin_that_closes_the_handshake(serve_guests: Serve) -> None:
-    guest = Guest(on_request_headers=lambda api, *_: api.close(REQUEST))
+    guest = Guest(on_request_headers=lambda api, *_: api.close_stream(REQUEST))
     async with serve_guests(accepting(), guest) as middleware:
         assert [message["type"] for message in await Socket(middleware, **DENIAL).over()] == ["websocket.close"]
 
@@ -188,8 +200,8 @@ async def test_plugin_that_closes_the_handshake(serve_guests: Serve) -> None:
 async def test_client_gone_before_it_is_denied(serve_guests: Serve) -> None:
     """Nobody is there to be told."""
 
-    def deny(api: Api, *_: int) -> int:
-        api.reply(401)
+    def deny(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(401)
         return PAUSE
 
     async with serve_guests(accepting(), Guest(on_request_headers=deny)) as middleware:
@@ -212,7 +224,7 @@ async def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> N
         async with serve_guests(app, guest) as middleware:
             socket = Socket(middleware)
             await settled()
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
             await resumer.done()
             socket.hang_up()
             assert await socket.over() == []
@@ -231,7 +243,7 @@ async def test_messages_that_are_not_known_pass(serve_guests: Serve) -> None:
 
 async def test_headers_that_cannot_be_sent(serve_guests: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def on_headers(map_type: int) -> Any:
-        return lambda api, *_: api.add(map_type, b"x-evil", b"a\r\nb: c")
+        return lambda api, *_: api.add_header_map_value(map_type, b"x-evil", b"a\r\nb: c")
 
     async def main() -> None:
         guest = Guest(on_request_headers=on_headers(REQUEST_HEADERS), on_response_headers=on_headers(RESPONSE_HEADERS))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.sockets import DENIAL, Leaving, Socket, Strict, accepting, assert_let_go_of, denying
 from tests.driving import settled, until
-from tests.guests import PAUSE, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import PAUSE, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Guest, Serve
 
 START: Message = {"type": "websocket.http.response.start", "status": 401, "headers": []}
 
@@ -51,10 +52,10 @@ async def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bo
     """What it sends and raises then is of no account; it is told that the client has gone."""
     told: list[str] = []
 
-    def deny(api: Api, *_: int) -> int:
+    def deny(api: Hostcalls, *_: int) -> int:
         if not denied:
             denied.append(1)
-            api.reply(403, b"no")
+            api.send_local_response(403, b"no")
         return 0
 
     denied: list[int] = []
@@ -84,11 +85,11 @@ async def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bo
 async def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, verdict: int, length: bool) -> None:
     seen: list[tuple[bytes, int]] = []
 
-    def on_response_body(api: Api, context: int, size: int, end: int) -> int:
-        seen.append((api.body(RESPONSE_BODY), end))
+    def on_response_body(api: Hostcalls, context: int, size: int, end: int) -> int:
+        seen.append((api.get_buffer_bytes(RESPONSE_BODY), end))
         if not end:
             return verdict
-        api.set_body(RESPONSE_BODY, b"replaced")
+        api.set_buffer_bytes(RESPONSE_BODY, b"replaced")
         return 0
 
     headers = [(b"content-length", b"7")] if length else []
@@ -114,17 +115,17 @@ async def test_denial_whose_body_is_held_at_its_end(serve_guests: Serve) -> None
         socket = Socket(middleware, **DENIAL)
         await settled()
         assert socket.sent == [START]
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         assert b"".join(message.get("body", b"") for message in await socket.over()) == b"no"
 
 
 async def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) -> None:
     answered: list[int] = []
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if not answered:
             answered.append(1)
-            api.reply(418, b"mine")
+            api.send_local_response(418, b"mine")
         return 0
 
     guest = Guest(on_response_headers=on_response_headers)
@@ -138,13 +139,13 @@ async def test_denial_that_a_plugin_answers_in_its_stead(serve_guests: Serve) ->
 async def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool) -> None:
     codes: list[int] = []
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if changed:
-            api.replace(RESPONSE_HEADERS, b":status", b"200")
+            api.replace_header_map_value(RESPONSE_HEADERS, b":status", b"200")
         return 0
 
-    def on_log(api: Api, context: int) -> None:
-        codes.append(int.from_bytes(api.property(b"response\0code") or b"", "little"))
+    def on_log(api: Hostcalls, context: int) -> None:
+        codes.append(int.from_bytes(api.get_property(b"response\0code") or b"", "little"))
 
     async def main() -> None:
         async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers, on_log=on_log)) as app:
@@ -171,7 +172,7 @@ async def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None
         if cancels:
             listening.pop().cancel()
             await settled()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await accept
         told.extend(message["type"] for message in await asyncio.gather(*listening))
 
@@ -192,7 +193,7 @@ async def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) ->
     resumer = Resumer()
     answers: list[int] = []
 
-    def on_response_headers(api: Api, context: int, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, context: int, *_: int) -> int:
         answers.append(context)
         return PAUSE
 
@@ -204,7 +205,7 @@ async def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) ->
         await settled()
         accept.cancel()
         await settled()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await send({"type": "websocket.close", "code": 1000})
 
     async def main() -> None:

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, pausing
 from tests.asgi.sockets import ACCEPT, BODY, CLOSE, DENIAL, START, Socket, resuming
 from tests.driving import settled
-from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, Api, Guest, Serve
+from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, Guest, Serve
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,8 @@ async def test_a_target_that_no_server_reads_reaches_no_app(
 ) -> None:
     called: list[Scope] = []
 
-    def rewriting(api: Api, *_: int) -> int:
-        api.replace(REQUEST_HEADERS, name, value)
+    def rewriting(api: Hostcalls, *_: int) -> int:
+        api.replace_header_map_value(REQUEST_HEADERS, name, value)
         return CONTINUE
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,9 +51,9 @@ async def test_a_target_that_no_server_reads_reaches_no_app(
 async def test_the_end_does_not_wait_for_background_work(serve_guests: Serve, way: str) -> None:
     may_end, works = asyncio.Event(), asyncio.Event()
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         if way == "is denied":
-            api.reply(403, b"no")
+            api.send_local_response(403, b"no")
             return PAUSE
         return CONTINUE
 
@@ -124,7 +125,7 @@ async def test_what_is_out_of_order_passes_no_held_denial(serve_guests: Serve, l
     resumer = Resumer()
     seen: list[int] = []
 
-    def on_response_headers(api: Api, context: int, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, context: int, *_: int) -> int:
         seen.append(context)
         return PAUSE if holds else CONTINUE
 

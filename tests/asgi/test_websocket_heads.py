@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.sockets import Socket, accepting
 from tests.driving import until
-from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 
 PROTOCOL = b"sec-websocket-protocol"
 
@@ -23,12 +24,12 @@ async def test_subprotocols_that_a_plugin_offers(
     scopes: list[Scope] = []
     seen: list[bytes | None] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        seen.append(api.get(REQUEST_HEADERS, PROTOCOL))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        seen.append(api.get_header_map_value(REQUEST_HEADERS, PROTOCOL))
         if written is None:
-            api.remove(REQUEST_HEADERS, PROTOCOL)
+            api.remove_header_map_value(REQUEST_HEADERS, PROTOCOL)
         else:
-            api.replace(REQUEST_HEADERS, PROTOCOL, written)
+            api.replace_header_map_value(REQUEST_HEADERS, PROTOCOL, written)
         return 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,12 +61,12 @@ async def test_subprotocol_of_the_accept(
 ) -> None:
     seen: list[bytes | None] = []
 
-    def on_response_headers(api: Api, *_: int) -> int:
-        seen.append(api.get(RESPONSE_HEADERS, PROTOCOL))
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
+        seen.append(api.get_header_map_value(RESPONSE_HEADERS, PROTOCOL))
         if written is None:
-            api.remove(RESPONSE_HEADERS, PROTOCOL)
+            api.remove_header_map_value(RESPONSE_HEADERS, PROTOCOL)
         else:
-            api.replace(RESPONSE_HEADERS, PROTOCOL, written)
+            api.replace_header_map_value(RESPONSE_HEADERS, PROTOCOL, written)
         return 0
 
     async def main() -> None:
@@ -88,9 +89,9 @@ async def test_headers_of_the_handshake_that_a_plugin_writes(
 ) -> None:
     """The server says them itself; what it would make of two is its own affair."""
 
-    def on_response_headers(api: Api, *_: int) -> int:
+    def on_response_headers(api: Hostcalls, *_: int) -> int:
         for name in (b"upgrade", b"connection", b"sec-websocket-accept", b"content-length"):
-            api.add(RESPONSE_HEADERS, name, b"1")
+            api.add_header_map_value(RESPONSE_HEADERS, name, b"1")
         return 0
 
     async def main() -> None:

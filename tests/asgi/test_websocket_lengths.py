@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.sockets import (
     ACCEPT,
@@ -25,7 +26,7 @@ from tests.asgi.sockets import (
     resuming,
 )
 from tests.driving import until
-from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, RESPONSE_BODY, Api, Guest, Serve
+from tests.guests import CONTINUE, PAUSE, REQUEST_HEADERS, RESPONSE_BODY, Guest, Serve
 
 
 @pytest.mark.parametrize("said", [None, 8])
@@ -35,9 +36,9 @@ async def test_lengths_of_streamed_denials(serve_guests: Serve, said: int | None
     """True or absent, and never more bytes than were announced, whichever piece a plugin changes."""
     pieces: list[int] = []
 
-    def on_response_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_response_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         if len(pieces) == piece:
-            api.set_body(RESPONSE_BODY, put)
+            api.set_buffer_bytes(RESPONSE_BODY, put)
         pieces.append(size)
         return CONTINUE
 
@@ -137,12 +138,12 @@ async def test_listeners_that_come_and_go_lose_nothing(serve_guests: Serve, seed
     "way", ["denied by a plugin", "denied by the app", "closed", "held and left", "refused target"]
 )
 async def test_nothing_keeps_the_connection_when_it_is_over(serve_guests: Serve, way: str) -> None:
-    def on_request_headers(api: Api, *_: int) -> int:
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
         if way == "denied by a plugin":
-            api.reply(403, b"no")
+            api.send_local_response(403, b"no")
             return PAUSE
         if way == "refused target":
-            api.replace(REQUEST_HEADERS, b":path", b"/ \r\n")
+            api.replace_header_map_value(REQUEST_HEADERS, b":path", b"/ \r\n")
         return CONTINUE
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -169,8 +170,8 @@ async def test_an_app_that_is_denied_hears_it_and_goes_on(serve_guests: Serve) -
     """Its frames raise, its receive says that the client has gone, and nothing more reaches the server."""
     told: list[Any] = []
 
-    def denied(api: Api, *_: int) -> int:
-        api.reply(403, b"no")
+    def denied(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"no")
         return PAUSE
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, pausing
 from tests.asgi.sockets import DENIAL, Socket, accepting
 from tests.driving import settled, until
-from tests.guests import PAUSE, REQUEST, RESPONSE, Api, Guest, Serve
+from tests.guests import PAUSE, REQUEST, RESPONSE, Guest, Serve
 
 
 async def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
     """A local response travels through the response callbacks, and one of them takes its time."""
     resumer = Resumer()
 
-    def deny(api: Api, *_: int) -> int:
-        api.reply(401, b"no")
+    def deny(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(401, b"no")
         return PAUSE
 
     guest = Guest(on_request_headers=deny, on_response_headers=pausing, **resumer.callbacks)
@@ -23,7 +24,7 @@ async def test_denial_whose_own_way_back_is_paused(serve_guests: Serve) -> None:
         socket = Socket(middleware, **DENIAL)
         await settled()
         assert socket.sent == []
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         assert [message["type"] for message in await socket.over()] == [
             "websocket.http.response.start",
             "websocket.http.response.body",
@@ -39,7 +40,7 @@ async def test_pause_then_resume(serve_guests: Serve, direction: int) -> None:
         socket = Socket(middleware)
         await settled()
         assert socket.sent == []
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(direction)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(direction)))
         await until(lambda: bool(socket.sent))
         # The message that was waited for during the pause is not lost.
         socket.say("hello")

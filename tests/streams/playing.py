@@ -8,18 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.driving import http_scope
-from tests.guests import (
-    PAUSE,
-    REQUEST,
-    REQUEST_BODY,
-    REQUEST_HEADERS,
-    RESPONSE,
-    RESPONSE_BODY,
-    RESPONSE_HEADERS,
-    Api,
-    Guest,
-)
+from tests.guests import PAUSE, REQUEST, REQUEST_BODY, REQUEST_HEADERS, RESPONSE, RESPONSE_BODY, RESPONSE_HEADERS, Guest
 from tests.streams.plans import Action, App, Client, Plan
 
 LENGTH = b"content-length"
@@ -214,7 +205,7 @@ class Plugin:
         self._calls.clear()
 
     def _callback(self, phase: str, kind: int) -> Any:
-        def callback(api: Api, context: int, size: int, end: int = 1) -> int:
+        def callback(api: Hostcalls, context: int, size: int, end: int = 1) -> int:
             self._playing.seen.callbacks.append((self.index, phase, end))
             scripts = self._playing.plan.scripts
             actions = scripts[self.index].get(phase, []) if self.index < len(scripts) else []
@@ -223,30 +214,30 @@ class Plugin:
 
         return callback
 
-    def _act(self, api: Api, context: int, phase: str, kind: int, action: Action) -> int:
+    def _act(self, api: Hostcalls, context: int, phase: str, kind: int, action: Action) -> int:
         name, headers = action[0], REQUEST_HEADERS if phase == "Q" else RESPONSE_HEADERS
         if name in ("hold", "fill"):
             ticks, content = (action[1], None) if name == "hold" else (action[2], action[1])
             self._due.append((ticks, context, kind, content))
-            api.tick(TICK)
+            api.set_tick_period_milliseconds(TICK)
         elif name == "body":
-            api.set_body(REQUEST_BODY if kind == REQUEST else RESPONSE_BODY, action[1])
+            api.set_buffer_bytes(REQUEST_BODY if kind == REQUEST else RESPONSE_BODY, action[1])
         elif name == "length" and action[1] is None:
-            api.remove(headers, LENGTH)
+            api.remove_header_map_value(headers, LENGTH)
         elif name in ("length", "status", "method"):
             field = {"length": LENGTH, "status": b":status", "method": b":method"}[name]
-            api.replace(headers, field, action[1])
+            api.replace_header_map_value(headers, field, action[1])
         elif name == "answer":
-            api.reply(action[1], action[2])
+            api.send_local_response(action[1], action[2])
         elif name == "close":
-            api.close(kind)
+            api.close_stream(kind)
         return PAUSE if name in ("hold", "fill", "stop", "answer", "close") else 0
 
-    def _on_tick(self, api: Api, root: int) -> None:
+    def _on_tick(self, api: Hostcalls, root: int) -> None:
         due = [each for each in self._due if each[0] <= 1]
         self._due = [(ticks - 1, *rest) for ticks, *rest in self._due if ticks > 1]  # type: ignore[misc]
         if not self._due:
-            api.tick(0)
+            api.set_tick_period_milliseconds(0)
         for _, context, kind, content in due:
             if api.raw("set_effective_context", context):
                 continue

@@ -8,10 +8,10 @@ from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction
 from asgi_wasm.engines.null import GuestTrap, NullHost
-from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.specs import FailurePolicy
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import CONTINUE, PAUSE, REQUEST, Api, Guest, Wrap
+from tests.guests import CONTINUE, PAUSE, REQUEST, Guest, Wrap
 
 POLICIES = [policy.value for policy in FailurePolicy]
 # The callbacks of a gRPC stream, by what a server tells on it.
@@ -74,7 +74,7 @@ class Faulty:
     def _ending(self, name: str, answer: int) -> Callable[..., int]:
         """Of a stream; of a root context when that is done."""
 
-        def callback(_: Api, context: int) -> int:
+        def callback(_: Hostcalls, context: int) -> int:
             self.trap(name, context)
             if name == "on_done" and context not in self.streams:
                 self.trap("root_done")
@@ -82,42 +82,42 @@ class Faulty:
 
         return callback
 
-    def _on_configure(self, api: Api, *_: int) -> int:
+    def _on_configure(self, api: Hostcalls, *_: int) -> int:
         self.starts += 1
         self.streams.clear()
         self.pieces.clear()
         self.trap("on_configure")
-        api.tick(2)
+        api.set_tick_period_milliseconds(2)
         if self.phase == "on_queue_ready":
             # Only there: for the others it is a request that starts it again.
-            api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
+            api.register_shared_queue(b"q")
         return 1
 
-    def _on_request_headers(self, api: Api, *_: int) -> int:
+    def _on_request_headers(self, api: Hostcalls, *_: int) -> int:
         self.trap("on_request_headers")
         # For the allocator.
-        api.get(REQUEST, b":path")
-        return PAUSE if api.get(REQUEST, b"x-pause") else CONTINUE
+        api.get_header_map_value(REQUEST, b":path")
+        return PAUSE if api.get_header_map_value(REQUEST, b"x-pause") else CONTINUE
 
-    def _on_response_body(self, _: Api, context: int, *__: int) -> int:
+    def _on_response_body(self, _: Hostcalls, context: int, *__: int) -> int:
         self.pieces[context] = self.pieces.get(context, 0) + 1
         self.trap("on_response_body")
         self.trap(f"on_response_body@{self.pieces[context]}")
         return CONTINUE
 
-    def _on_tick(self, api: Api, *_: int) -> None:
+    def _on_tick(self, api: Hostcalls, *_: int) -> None:
         """Ask for what makes the host call the callback that is to trap."""
         self.trap("on_tick")
         if not self.armed:
             return
         if self.phase == "on_queue_ready":
-            api.raw("enqueue_shared_queue", 1, *api.host.store(b"v"))
+            api.call("enqueue_shared_queue", 1, b"v")
         elif self.phase == "on_foreign_function":
-            api.asked("call_foreign_function", *api.host.store(b"soon"), *api.host.store(b""))
+            api.call_foreign_function(b"soon")
         elif self.phase == "on_http_call_response":
             _call_nobody(api)
         elif self.phase == "on_grpc_close" and self.calls_nobody:
-            api.ok("grpc_call", *_stored(api, b"dead", b"Service", b"Method", b"", b""), 1000, api.host.allocate(4))
+            api.grpc_call(b"dead", b"Service", b"Method", b"")
         elif self.phase in OF_A_GRPC_STREAM and not (self.asked or self.calls_nobody):
             self.asked = True
             _open_stream(api)
@@ -162,20 +162,13 @@ class _Trapping(Guest):
         return {**exports, **own}
 
 
-def _stored(api: Api, *parts: bytes) -> list[int]:
-    """Pointers and sizes, as a hostcall takes them."""
-    return [number for part in parts for number in api.host.store(part)]
+def _call_nobody(api: Hostcalls) -> None:
+    api.http_call(b"dead", [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"h")])
 
 
-def _call_nobody(api: Api) -> None:
-    head = encode_pairs([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"h")])
-    api.ok("http_call", *_stored(api, b"dead", head, b"", b""), 1000, api.host.allocate(4))
-
-
-def _open_stream(api: Api) -> None:
-    token = api.host.allocate(4)
-    api.ok("grpc_stream", *_stored(api, b"grpc", b"test.Auth", b"Check", b""), token)
-    api.ok("grpc_send", api.host.read_u32(token), *api.host.store(b"m"), 1)
+def _open_stream(api: Hostcalls) -> None:
+    token = api.grpc_stream(b"grpc", b"test.Auth", b"Check")
+    api.grpc_send(token, b"m", end_stream=True)
 
 
 async def _soon(argument: bytes) -> bytes:

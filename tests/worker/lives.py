@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.guests import Api, Guest
+from asgi_wasm.testing import Hostcalls
+from tests.guests import Guest
 
 
 def living(order: list[str], **more: Any) -> Guest:
     """Tells of its start and its end."""
     roots: list[int] = []
 
-    def on_configure(api: Api, root: int, size: int) -> int:
+    def on_configure(api: Hostcalls, root: int, size: int) -> int:
         roots.append(root)
         order.append("starts")
         return 1
 
-    def on_done(api: Api, context: int) -> int:
+    def on_done(api: Hostcalls, context: int) -> int:
         if context in roots:
             order.append("ends")
         return 1

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request, run, until
 from tests.elsewhere import elsewhere
 from tests.extras import LMDB_MISSING
-from tests.guests import Api, Guest, Wrap
+from tests.guests import Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.upstreams import raw
 
@@ -97,14 +98,11 @@ class Counting:
     def __init__(self) -> None:
         self.counts: list[int] = []
 
-    def on_request_headers(self, api: Api, *_: int) -> int:
-        key = api.host.store(b"count")
-        out = api.host.allocate(12)
+    def on_request_headers(self, api: Hostcalls, *_: int) -> int:
         while True:
-            missing = api.raw("get_shared_data", *key, out, out + 4, out + 8)
-            address, size, cas = (api.host.read_u32(out + place) for place in (0, 4, 8))
-            count = 1 if missing else int(api.host.memory.read(address, size)) + 1
-            status = api.raw("set_shared_data", *key, *api.host.store(b"%d" % count), 0 if missing else cas)
+            before, cas = api.get_shared_data(b"count") or (b"0", 0)
+            count = int(before) + 1
+            (status,) = api.call("set_shared_data", b"count", b"%d" % count, cas)
             if status == OK:
                 self.counts.append(count)
                 return 0
@@ -147,18 +145,16 @@ def queueing(heard: list[tuple[str, bytes]]) -> Guest:
     """Registers a queue; puts something into it at each request; hears of it in whichever loop owns it."""
     tokens: list[int] = []
 
-    def on_configure(api: Api, *_: int) -> int:
-        out = api.host.allocate(4)
-        api.ok("register_shared_queue", *api.host.store(b"q"), out)
-        tokens.append(api.host.read_u32(out))
+    def on_configure(api: Hostcalls, *_: int) -> int:
+        tokens.append(api.register_shared_queue(b"q"))
         return 1
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        api.ok("enqueue_shared_queue", tokens[0], *api.host.store(threading.current_thread().name.encode()))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        api.enqueue_shared_queue(tokens[0], threading.current_thread().name.encode())
         return 0
 
-    def on_queue_ready(api: Api, root: int, token: int) -> None:
-        value = api.asked("dequeue_shared_queue", token)
+    def on_queue_ready(api: Hostcalls, root: int, token: int) -> None:
+        value = api.dequeue_shared_queue(token)
         if value is not None:
             heard.append((threading.current_thread().name, value))
 
@@ -210,12 +206,10 @@ def test_what_a_closed_loop_did_not_hear_the_next_owner_hears(wrap_guests: Wrap)
     run(main)
 
 
-def measuring(api: Api, *_: int) -> int:
-    out = api.host.allocate(4)
-    for kind, name, delta in ((COUNTER, b"hits", 1), (GAUGE, b"level", 1), (HISTOGRAM, b"size", 3)):
-        api.ok("define_metric", kind, *api.host.store(name), out)
-        call = "record_metric" if kind == HISTOGRAM else "increment_metric"
-        api.ok(call, api.host.read_u32(out), delta)
+def measuring(api: Hostcalls, *_: int) -> int:
+    api.increment_metric(api.define_metric(COUNTER, b"hits"), 1)
+    api.increment_metric(api.define_metric(GAUGE, b"level"), 1)
+    api.record_metric(api.define_metric(HISTOGRAM, b"size"), 3)
     return 0
 
 

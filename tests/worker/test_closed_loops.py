@@ -85,7 +85,11 @@ def test_middleware_that_nobody_has_any_more_ends_in_its_loop(wrap_guests: Wrap)
     ticks: list[int] = []
 
     async def main() -> None:
-        guest = living(order, on_tick=lambda *_: ticks.append(1), on_vm_start=lambda api, *_: api.tick(1) or 1)
+        guest = living(
+            order,
+            on_tick=lambda *_: ticks.append(1),
+            on_vm_start=lambda api, *_: api.set_tick_period_milliseconds(1) or 1,
+        )
         app = wrap_guests(answering(b"app"), guest)
         await request(app)
         await until(lambda: ticks)

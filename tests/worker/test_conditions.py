@@ -8,15 +8,16 @@ import pytest
 
 from asgi_wasm import SettingsError
 from asgi_wasm.settings import load
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, http_scope, request
-from tests.guests import CONTINUE, RESPONSE_HEADERS, Api, Guest, Serve
+from tests.guests import CONTINUE, RESPONSE_HEADERS, Guest, Serve
 
 APP = answering(b"app")
 
 
 def marking(mark: bytes) -> Guest:
-    def on_headers(api: Api, *_: int) -> int:
-        api.add(RESPONSE_HEADERS, b"x-ran", mark)
+    def on_headers(api: Hostcalls, *_: int) -> int:
+        api.add_header_map_value(RESPONSE_HEADERS, b"x-ran", mark)
         return CONTINUE
 
     return Guest(on_response_headers=on_headers)

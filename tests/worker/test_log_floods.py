@@ -16,8 +16,9 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.specs import HostSpec
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import CONTINUE, Api, Guest, Wrap
+from tests.guests import CONTINUE, Guest, Wrap
 from tests.test_imports import PACKAGE
 
 REQUESTS = 40
@@ -85,7 +86,7 @@ async def test_the_pause_grows_with_what_a_start_costs(tmp_path: Path) -> None:
 
 
 async def test_a_plugin_that_traps_on_each_request(wrap_guests: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    def on_request_headers(api: Api, context: int, count: int, end: int) -> int:
+    def on_request_headers(api: Hostcalls, context: int, count: int, end: int) -> int:
         raise GuestTrap("always")
 
     app = wrap_guests(answering(b"app"), Guest(on_request_headers=on_request_headers))
@@ -95,9 +96,9 @@ async def test_a_plugin_that_traps_on_each_request(wrap_guests: Wrap, caplog: py
 
 
 async def test_a_response_that_is_cut_each_time(wrap_guests: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    def on_response_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_response_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         if end:
-            api.reply(403, b"too late")
+            api.send_local_response(403, b"too late")
         return CONTINUE
 
     app = wrap_guests(answering(b"a", b"b"), Guest(on_response_body=on_response_body))

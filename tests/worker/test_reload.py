@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from asgi_wasm import PluginError, SettingsError, WasmMiddleware
+from asgi_wasm.testing import Hostcalls
 from asgi_wasm.worker.worker import Worker
 from tests.driving import answering, request, until
-from tests.guests import Api, Guest, Wrap
+from tests.guests import Guest, Wrap
 from tests.worker.versions import HEADERS, Configured, Versions, version
 
 
@@ -62,22 +63,16 @@ async def test_reload_before_a_start_is_a_start(configured: Configured) -> None:
 async def test_shared_data_queues_and_metrics_live_on(wrap_guests: Wrap) -> None:
     seen: list[tuple[int, bytes | None, bytes | None]] = []
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        out = api.host.allocate(12)
-        api.ok("define_metric", 0, *api.host.store(b"hits"), out)
-        hits = api.host.read_u32(out)
-        api.ok("increment_metric", hits, 1)
-        api.ok("get_metric", hits, out)
-        api.ok("register_shared_queue", *api.host.store(b"q"), out + 8)
-        token = api.host.read_u32(out + 8)
-        count = api.host.read_u32(out)
-        # An empty queue has a status of its own.
-        waiting = api.asked("dequeue_shared_queue", token) if count > 1 else None
-        missing = api.raw("get_shared_data", *api.host.store(b"key"), out, out + 4, out + 8)
-        value = None if missing else api.host.memory.read(api.host.read_u32(out), api.host.read_u32(out + 4))
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        hits = api.define_metric(0, b"hits")
+        api.increment_metric(hits, 1)
+        count = api.get_metric(hits)
+        token = api.register_shared_queue(b"q")
+        waiting = api.dequeue_shared_queue(token)
+        value = (api.get_shared_data(b"key") or (None, 0))[0]
         seen.append((count, value, waiting))
-        api.ok("set_shared_data", *api.host.store(b"key"), *api.host.store(b"%d" % count), 0)
-        api.ok("enqueue_shared_queue", token, *api.host.store(b"%d" % count))
+        api.set_shared_data(b"key", b"%d" % count)
+        api.enqueue_shared_queue(token, b"%d" % count)
         return 0
 
     app = wrap_guests(answering(b"app"), Guest(on_request_headers=on_request_headers))

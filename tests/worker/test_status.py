@@ -11,8 +11,9 @@ import pytest
 
 from asgi_wasm import PluginState, PluginStatus, Status, WasmMiddleware
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request, until
-from tests.guests import CONTINUE, PAUSE, Api, Guest, Wrap
+from tests.guests import CONTINUE, PAUSE, Guest, Wrap
 
 WARN = 3
 POLICIES = ["fail_closed", "fail_open", "fail_reload"]
@@ -30,12 +31,12 @@ class Frail:
     def guest(self) -> Guest:
         return Guest(on_configure=self.configure, on_request_headers=self.headers, on_tick=self.tick)
 
-    def configure(self, api: Api, *_: int) -> int:
+    def configure(self, api: Hostcalls, *_: int) -> int:
         self.starts += 1
         if "on_configure" in self.traps:
             raise GuestTrap("no")
         api.log(b"hello", WARN)
-        api.tick(1)
+        api.set_tick_period_milliseconds(1)
         return 1
 
     def headers(self, *_: Any) -> int:
@@ -191,20 +192,20 @@ async def test_the_owner_of_a_queue_is_started_again_by_itself(wrap_guests: Wrap
     """Whatever it failed over: what waits in the queue waits for no request."""
     starts, taken = [], []
 
-    def on_configure(api: Api, *_: int) -> int:
+    def on_configure(api: Hostcalls, *_: int) -> int:
         starts.append(api)
-        api.ok("register_shared_queue", *api.host.store(b"q"), api.host.allocate(4))
+        api.register_shared_queue(b"q")
         return CONTINUE + 1
 
-    def on_request_headers(api: Api, *_: int) -> int:
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
         for value in (b"1", b"2", b"3"):
-            api.ok("enqueue_shared_queue", 1, *api.host.store(value))
+            api.enqueue_shared_queue(1, value)
         return CONTINUE
 
-    def on_queue_ready(api: Api, _: int, token: int) -> None:
+    def on_queue_ready(api: Hostcalls, _: int, token: int) -> None:
         if len(starts) < 3:
             raise GuestTrap("not yet")
-        taken.append(api.asked("dequeue_shared_queue", token))
+        taken.append(api.dequeue_shared_queue(token))
 
     guest = Guest(on_configure=on_configure, on_request_headers=on_request_headers, on_queue_ready=on_queue_ready)
     app = wrap_guests(answering(b"app"), guest)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing, pausing
 from tests.driving import answering, request, run, settled, until
-from tests.guests import Api, Guest, Wrap
+from tests.guests import Guest, Wrap
 from tests.worker.lives import living
 from tests.worker.versions import HEADERS
 
@@ -88,7 +89,9 @@ async def passed(app: WasmMiddleware) -> bytes:
 
 def test_ticks_in_each_loop(wrap_guests: Wrap) -> None:
     ticks: list[int] = []
-    guest = Guest(on_configure=lambda api, *_: api.tick(1) or 1, on_tick=lambda *_: ticks.append(1))
+    guest = Guest(
+        on_configure=lambda api, *_: api.set_tick_period_milliseconds(1) or 1, on_tick=lambda *_: ticks.append(1)
+    )
     app = wrap_guests(answering(b"app"), guest)
 
     async def main() -> None:
@@ -115,14 +118,14 @@ def test_foreign_functions_in_each_loop(wrap_guests: Wrap) -> None:
 
     waiting: list[int] = []
 
-    def on_request_headers(api: Api, context: int, *_: int) -> int:
+    def on_request_headers(api: Hostcalls, context: int, *_: int) -> int:
         waiting.append(context)
-        api.asked("call_foreign_function", *api.host.store(b"double"), *api.host.store(b"ab"))
+        api.call_foreign_function(b"double", b"ab")
         return 1
 
-    def on_foreign_function(api: Api, *_: int) -> None:
-        api.act_for(waiting.pop())
-        api.resume(0)
+    def on_foreign_function(api: Hostcalls, *_: int) -> None:
+        api.set_effective_context(waiting.pop())
+        api.continue_stream(0)
 
     guest = Guest(on_request_headers=on_request_headers, on_foreign_function=on_foreign_function)
     app = wrap_guests(answering(b"app"), guest, foreign_functions={"double": double})

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import RESPONSE_HEADERS, Api, Guest
+from tests.guests import RESPONSE_HEADERS, Guest
 from tests.serving import ROOT
 from tests.waiting import SECONDS
 
@@ -67,20 +68,20 @@ class Versions:
     def guest(self) -> Guest:
         roots: dict[int, int] = {}
 
-        def on_configure(api: Api, root: int, size: int) -> int:
+        def on_configure(api: Hostcalls, root: int, size: int) -> int:
             self.starts += 1
             api.host.version = self.starts  # type: ignore[attr-defined]
             roots[id(api.host)] = root
             return 1
 
-        def on_request_headers(api: Api, *_: int) -> int:
+        def on_request_headers(api: Hostcalls, *_: int) -> int:
             return int(self.pausing)
 
-        def on_response_headers(api: Api, *_: int) -> int:
-            api.add(RESPONSE_HEADERS, b"x-version", b"%d" % api.host.version)  # type: ignore[attr-defined]
+        def on_response_headers(api: Hostcalls, *_: int) -> int:
+            api.add_header_map_value(RESPONSE_HEADERS, b"x-version", b"%d" % api.host.version)  # type: ignore[attr-defined]
             return 0
 
-        def on_done(api: Api, context: int) -> int:
+        def on_done(api: Hostcalls, context: int) -> int:
             if roots.get(id(api.host)) == context:
                 self.ended.append(api.host.version)  # type: ignore[attr-defined]
             return 1

@@ -7,16 +7,11 @@ import logging
 import pytest
 
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.asgi.exchange.messages import LENGTH, START, body
 from tests.driving import Connection, request, settled
-from tests.guests import (
-    PAUSE,
-    RESPONSE,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import PAUSE, RESPONSE, Guest, Serve
 
 
 async def test_app_that_raises_before_the_response(serve_guests: Serve) -> None:
@@ -50,8 +45,8 @@ async def test_app_that_raises_after_a_plugin_answered(serve_guests: Serve, capl
         await receive()
         raise ValueError("the app's own")
 
-    def on_body(api: Api, *_: int) -> int:
-        api.reply(403)
+    def on_body(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403)
         return PAUSE
 
     async def main() -> None:
@@ -78,8 +73,8 @@ async def test_app_that_streams_on_after_a_plugin_ended_the_response(
         while True:
             await send({"type": "http.response.body", "body": b"x", "more_body": True})
 
-    def on_body(api: Api, *_: int) -> int:
-        api.close(RESPONSE)
+    def on_body(api: Hostcalls, *_: int) -> int:
+        api.close_stream(RESPONSE)
         return PAUSE
 
     with caplog.at_level(logging.INFO, logger="asgi_wasm.host"):

@@ -18,7 +18,7 @@ from tests.guests import (
 
 async def test_request_chunks_reach_the_app_one_by_one(serve_guests: Serve) -> None:
     seen: list[bytes] = []
-    guest = Guest(on_request_body=lambda api, context, size, end: seen.append(api.body(REQUEST_BODY)))
+    guest = Guest(on_request_body=lambda api, context, size, end: seen.append(api.get_buffer_bytes(REQUEST_BODY)))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
@@ -47,7 +47,7 @@ async def test_response_chunks_reach_the_client_one_by_one(serve_guests: Serve) 
     guest = Guest(
         on_response_headers=passing,
         on_response_body=lambda api, context, size, end: (
-            api.set_body(RESPONSE_BODY, api.body(RESPONSE_BODY).upper()) and 0
+            api.set_buffer_bytes(RESPONSE_BODY, api.get_buffer_bytes(RESPONSE_BODY).upper()) and 0
         ),
     )
     events: list[asyncio.Event] = [asyncio.Event() for _ in range(3)]

@@ -99,7 +99,7 @@ async def test_server_that_refuses_what_a_resume_released(serve_guests: Serve, e
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(START)
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await resumer.done()
 
     async def send(message: Message) -> None:

@@ -29,7 +29,9 @@ async def test_content_length_is_made_true_or_dropped(
     serve_guests: Serve, chunks: list[bytes], change: Any, length: bytes | None, out: bytes
 ) -> None:
     guest = Guest(
-        on_response_body=lambda api, context, *_: api.set_body(RESPONSE_BODY, change(api.body(RESPONSE_BODY)))
+        on_response_body=lambda api, context, *_: api.set_buffer_bytes(
+            RESPONSE_BODY, change(api.get_buffer_bytes(RESPONSE_BODY))
+        )
     )
 
     app = answering(*chunks, headers=[(b"content-length", b"3"), (b"x-other", b"1")])

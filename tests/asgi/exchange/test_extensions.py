@@ -73,7 +73,7 @@ async def test_messages_of_extensions_pass_in_order(serve_guests: Serve, message
         connection = Connection(middleware, extensions=EXTENSIONS)
         await settled()
         if pauses:
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         response = await connection.over()
         assert [message["type"] for message in response.messages] == [message["type"] for message in messages]
 

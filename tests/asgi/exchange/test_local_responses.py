@@ -5,25 +5,19 @@ from __future__ import annotations
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing
 from tests.asgi.exchange.messages import CHUNKED, START, body
 from tests.driving import Connection, answering, request
-from tests.guests import (
-    CONTINUE,
-    PAUSE,
-    REQUEST,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import CONTINUE, PAUSE, REQUEST, Guest, Serve
 
 
 @pytest.mark.parametrize("phase", ["request_headers", "request_body", "response_headers", "response_body"])
 async def test_local_response_from_each_phase(serve_guests: Serve, phase: str) -> None:
-    def on_phase(api: Api, context: int, *_: int) -> int:
+    def on_phase(api: Hostcalls, context: int, *_: int) -> int:
         if context not in replied:
             replied.append(context)
-            api.reply(403, b"no", [(b"x-why", b"because")])
+            api.send_local_response(403, b"no", [(b"x-why", b"because")])
             return PAUSE
         return CONTINUE
 
@@ -41,9 +35,9 @@ async def test_local_response_from_each_phase(serve_guests: Serve, phase: str) -
 async def test_local_response_after_the_response_has_started(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def on_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         if end:
-            api.reply(403, b"no")
+            api.send_local_response(403, b"no")
         return CONTINUE
 
     async def main() -> None:
@@ -60,7 +54,7 @@ async def test_plugin_that_closes_the_stream(
     serve_guests: Serve, caplog: pytest.LogCaptureFixture, started: bool
 ) -> None:
     phase = "on_response_body" if started else "on_request_headers"
-    guest = Guest(**{phase: lambda api, context, *_: api.close(REQUEST)})
+    guest = Guest(**{phase: lambda api, context, *_: api.close_stream(REQUEST)})
 
     async def main() -> None:
         async with serve_guests(answering(b"a", b"b"), guest) as middleware:
@@ -80,7 +74,7 @@ async def test_app_that_goes_on_after_a_plugin_answered(serve_guests: Serve, mor
     raised: list[type] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.reply(403, b"no")))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.send_local_response(403, b"no")))
         await resumer.done()
         await send(START)
         try:
@@ -109,7 +103,7 @@ async def test_app_waiting_for_the_client_is_told_that_a_plugin_answered(serve_g
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.reply(403, b"no")))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.send_local_response(403, b"no")))
         told.append((await receive())["type"])
 
     async def main() -> None:

@@ -5,18 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer
 from tests.driving import answering, request
-from tests.guests import (
-    PAUSE,
-    REQUEST,
-    REQUEST_HEADERS,
-    RESPONSE,
-    RESPONSE_HEADERS,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import PAUSE, REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Guest, Serve
 
 
 async def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> None:
@@ -24,22 +16,22 @@ async def test_many_requests_over_one_vm_with_pauses(serve_guests: Serve) -> Non
     resumer = Resumer()
     waiting: list[tuple[int, int]] = []
 
-    def on_request_headers(api: Api, context: int, count: int, end: int) -> int:
-        api.add(REQUEST_HEADERS, b"x-context", b"%d" % context)
+    def on_request_headers(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.add_header_map_value(REQUEST_HEADERS, b"x-context", b"%d" % context)
         waiting.append((context, REQUEST))
         return PAUSE
 
-    def on_response_headers(api: Api, context: int, count: int, end: int) -> int:
-        api.add(RESPONSE_HEADERS, b"x-context", b"%d" % context)
+    def on_response_headers(api: Hostcalls, context: int, count: int, end: int) -> int:
+        api.add_header_map_value(RESPONSE_HEADERS, b"x-context", b"%d" % context)
         waiting.append((context, RESPONSE))
         return PAUSE
 
-    def on_tick(api: Api, root: int) -> None:
+    def on_tick(api: Hostcalls, root: int) -> None:
         # The newest first.
         while waiting:
             context, direction = waiting.pop()
-            api.act_for(context)
-            api.resume(direction)
+            api.set_effective_context(context)
+            api.continue_stream(direction)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         context = dict(scope["headers"])[b"x-context"]

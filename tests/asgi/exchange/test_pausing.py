@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer, passing, pausing
 from tests.asgi.exchange.messages import CHUNKED, LENGTH, START, body
 from tests.driving import Connection, answering, request, settled, until
-from tests.guests import (
-    CONTINUE,
-    PAUSE,
-    REQUEST,
-    RESPONSE,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import CONTINUE, PAUSE, REQUEST, RESPONSE, Guest, Serve
 
 
 @pytest.mark.parametrize("with_body", [False, True])
@@ -39,7 +32,7 @@ async def test_pause_in_request_headers(serve_guests: Serve, with_body: bool) ->
             connection.feed(b"def" if with_body else b"")
             await settled()
             assert connection.response.messages == []
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
             assert (await connection.over()).body == b"app"
 
     await main()
@@ -56,14 +49,14 @@ async def test_pause_in_response_while_the_app_streams(serve_guests: Serve) -> N
         connection.feed()
         await settled()
         assert connection.response.messages == []
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         assert (await connection.over()).body == b"abc"
 
 
 async def test_body_that_a_plugin_holds_until_it_is_whole(serve_guests: Serve) -> None:
     sizes: list[tuple[int, int]] = []
 
-    def on_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         sizes.append((size, end))
         return CONTINUE if end else PAUSE
 
@@ -110,11 +103,11 @@ async def test_watermark_stops_reading_the_client_and_the_app(serve_guests: Serv
             connection.feed(b"xxx", more=number < 9)
         await settled()
         assert connection.received == 2
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
         await until(lambda: produced > 0)
         await settled()
         assert produced == 1
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         assert (await connection.over()).body == b"xxx" * 10
 
 
@@ -142,7 +135,7 @@ async def test_app_blocked_by_a_plugin_loses_no_request_body(serve_guests: Serve
                 connection.feed(b"%d" % number, more=number < 9)
             await settled()
             assert connection.received <= 2
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
             assert (await connection.over()).body == b"x" * 10 + b"end"
 
     await main()
@@ -179,7 +172,7 @@ async def test_app_that_receives_and_sends_in_two_tasks(serve_guests: Serve, plu
             for number in range(5):
                 connection.feed(b"%d" % number, more=number < 4)
                 await settled()
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
             assert (await connection.over()).body == b"x" * 10 + b"end"
 
     await main()
@@ -231,7 +224,7 @@ async def test_slow_plugin_that_is_heard_of_in_time_is_not_cut(serve_guests: Ser
         connection = Connection(middleware)
         connection.feed()
         await settled()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
         assert (await connection.over()).status == 200
         # Its timer is gone: nothing answers a second time.
         await settled()

@@ -49,7 +49,7 @@ async def test_last_message_that_is_being_sent_is_waited_for(serve_guests: Serve
     async with serve_guests(answering(b"a"), guest) as middleware:
         call = asyncio.ensure_future(middleware(http_scope(), receive, send))
         await settled()
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(RESPONSE)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await asyncio.wait_for(under_way.wait(), 60)
         await settled()
         assert not call.done()

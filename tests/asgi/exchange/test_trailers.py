@@ -7,15 +7,11 @@ from typing import Any
 import pytest
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing, pausing
 from tests.asgi.exchange.messages import START, body
 from tests.driving import request
-from tests.guests import (
-    CONTINUE,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import CONTINUE, Guest, Serve
 
 
 @pytest.mark.parametrize("offered", [True, False])
@@ -24,7 +20,7 @@ async def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
     seen: list[tuple[int, int]] = []
     guest = Guest(
         on_response_body=lambda api, context, size, end: seen.append((size, end)),
-        on_response_trailers=lambda api, context, count: api.add(3, b"x-plugin", b"1"),
+        on_response_trailers=lambda api, context, count: api.add_header_map_value(3, b"x-plugin", b"1"),
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,8 +51,8 @@ async def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
 async def test_local_response_in_place_of_one_with_trailers(serve_guests: Serve, phase: str) -> None:
     """What the app announced was about its own response: a server would wait for trailers that never come."""
 
-    def on_phase(api: Api, *_: int) -> int:
-        api.reply(403, b"no")
+    def on_phase(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"no")
         return CONTINUE
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +71,9 @@ async def test_trailers_behind_a_body_that_is_held(serve_guests: Serve) -> None:
     """Nothing was sent yet when they come: head, body and trailers leave in their order."""
     guest = Guest(
         on_response_body=pausing,
-        on_response_trailers=lambda api, *_: api.add(3, b"x-bad", b"1\r\n") or api.add(3, b"x-good", b"1"),
+        on_response_trailers=lambda api, *_: (
+            api.add_header_map_value(3, b"x-bad", b"1\r\n") or api.add_header_map_value(3, b"x-good", b"1")
+        ),
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

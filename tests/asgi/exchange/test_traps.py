@@ -7,19 +7,15 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import (
-    CONTINUE,
-    Api,
-    Guest,
-    Serve,
-)
+from tests.guests import CONTINUE, Guest, Serve
 
 
 @pytest.mark.parametrize("phase", ["request_headers", "request_body", "response_headers", "response_body", "log"])
 @pytest.mark.parametrize("policy", ["fail_closed", "fail_open"])
 async def test_trap_in_each_phase(serve_guests: Serve, phase: str, policy: str) -> None:
-    def trap(api: Api, *_: int) -> int:
+    def trap(api: Hostcalls, *_: int) -> int:
         if armed:
             armed.pop()
             raise GuestTrap("on purpose")
@@ -43,13 +39,13 @@ async def test_no_fresh_vm_within_a_request(serve_guests: Serve, tmp_path: Path,
     """Two plugins in one VM: the first traps, and the second hears nothing more of that request, in whatever VM."""
     calls: list[str] = []
 
-    def trapping(api: Api, context: int, *_: int) -> int:
+    def trapping(api: Hostcalls, context: int, *_: int) -> int:
         calls.append(phase)
         if calls.count(phase) == 1:
             raise GuestTrap("the first one")
         return CONTINUE
 
-    def on_configure(api: Api, root: int, size: int) -> int:
+    def on_configure(api: Hostcalls, root: int, size: int) -> int:
         calls.append("start")
         return 1
 

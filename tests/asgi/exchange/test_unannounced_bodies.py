@@ -34,7 +34,7 @@ async def test_unannounced_body_while_paused_is_collected_to_the_limit_only(serv
                 connection.feed(b"some", more=True)
             await settled()
             assert connection.received == 3
-            resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
             await resumer.done()
             connection.hang_up()
             await connection.over()
@@ -87,7 +87,7 @@ async def test_body_of_a_bodiless_method_over_http2_while_a_plugin_waits(serve_g
             connection.feed(b"one", more=True)
             await settled()
             if resumes:
-                resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+                resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
                 await resumer.done()
             connection.feed(b"two")
             await connection.over()
@@ -108,12 +108,12 @@ async def test_unannounced_body_does_not_pass_a_plugin_behind_the_one_that_waits
         await send(body(b""))
 
     async def main() -> None:
-        guest = Guest(on_request_body=lambda api, *_: seen.append(api.body(REQUEST_BODY)))
+        guest = Guest(on_request_body=lambda api, *_: seen.append(api.get_buffer_bytes(REQUEST_BODY)))
         async with serve_guests(app, first, guest) as middleware:
             connection = Connection(middleware, http_version="2")
             connection.feed(b"seen")
             await settled()
-            resumer.later(lambda api: (api.act_for(first.created[0]), api.resume(REQUEST)))
+            resumer.later(lambda api: (api.set_effective_context(first.created[0]), api.continue_stream(REQUEST)))
             await connection.over()
 
     await main()

@@ -11,6 +11,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware, metrics_app
 from asgi_wasm.engines.null import GuestTrap
+from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import Resumer
 from tests.driving import answering, request
 from tests.guests import (
@@ -21,7 +22,6 @@ from tests.guests import (
     REQUEST_HEADERS,
     RESPONSE_BODY,
     RESPONSE_HEADERS,
-    Api,
     Guest,
     Serve,
     serve_guests,
@@ -39,11 +39,11 @@ def told(middleware: WasmMiddleware, name: str = "g0") -> dict[str, int]:
     return {**next(plugin.observed for plugin in middleware.status().plugins if plugin.name == name)}
 
 
-def once(act: Callable[[Api], object], verdict: int) -> Callable[..., int]:
+def once(act: Callable[[Hostcalls], object], verdict: int) -> Callable[..., int]:
     """A callback that acts when it is called first: a reply comes by the response's callbacks, too."""
     done: list[bool] = []
 
-    def callback(api: Api, *_: int) -> int:
+    def callback(api: Hostcalls, *_: int) -> int:
         if done:
             return CONTINUE
         done.append(True)
@@ -53,34 +53,49 @@ def once(act: Callable[[Api], object], verdict: int) -> Callable[..., int]:
     return callback
 
 
-def trap(api: Api) -> None:
+def trap(api: Hostcalls) -> None:
     raise GuestTrap("on purpose")
 
 
-ACTS: dict[str, tuple[str, Callable[[Api], object], int, dict[str, int]]] = {
-    "reply": ("request_headers", lambda api: api.reply(403, b"no"), PAUSE, {"answer": 1}),
-    "reply to a body": ("request_body", lambda api: api.reply(403, b"no"), PAUSE, {"answer": 1}),
-    "reply to a response": ("response_headers", lambda api: api.reply(403, b"no"), PAUSE, {"answer": 1}),
+ACTS: dict[str, tuple[str, Callable[[Hostcalls], object], int, dict[str, int]]] = {
+    "reply": ("request_headers", lambda api: api.send_local_response(403, b"no"), PAUSE, {"answer": 1}),
+    "reply to a body": ("request_body", lambda api: api.send_local_response(403, b"no"), PAUSE, {"answer": 1}),
+    "reply to a response": ("response_headers", lambda api: api.send_local_response(403, b"no"), PAUSE, {"answer": 1}),
     # The head of a sized body waits for this verdict.
-    "reply to a response's body": ("response_body", lambda api: api.reply(403, b"no"), CONTINUE, {"answer": 1}),
-    "close": ("request_headers", lambda api: api.close(REQUEST), CONTINUE, {"close": 1}),
+    "reply to a response's body": (
+        "response_body",
+        lambda api: api.send_local_response(403, b"no"),
+        CONTINUE,
+        {"answer": 1},
+    ),
+    "close": ("request_headers", lambda api: api.close_stream(REQUEST), CONTINUE, {"close": 1}),
     "pause": ("request_headers", lambda api: None, PAUSE, {"pause": 1, "late": 1}),
     "pause of the response": ("response_headers", lambda api: None, PAUSE, {"pause": 1, "late": 1}),
-    "header": ("request_headers", lambda api: api.add(REQUEST_HEADERS, b"x-a", b"1"), CONTINUE, {"request_headers": 1}),
+    "header": (
+        "request_headers",
+        lambda api: api.add_header_map_value(REQUEST_HEADERS, b"x-a", b"1"),
+        CONTINUE,
+        {"request_headers": 1},
+    ),
     "path": (
         "request_headers",
-        lambda api: api.replace(REQUEST_HEADERS, b":path", b"/b"),
+        lambda api: api.replace_header_map_value(REQUEST_HEADERS, b":path", b"/b"),
         CONTINUE,
         {"request_headers": 1},
     ),
     "response header": (
         "response_headers",
-        lambda api: api.remove(RESPONSE_HEADERS, b"x-app"),
+        lambda api: api.remove_header_map_value(RESPONSE_HEADERS, b"x-app"),
         CONTINUE,
         {"response_headers": 1},
     ),
-    "body": ("request_body", lambda api: api.set_body(REQUEST_BODY, b"xyz"), CONTINUE, {"request_body": 1}),
-    "response body": ("response_body", lambda api: api.set_body(RESPONSE_BODY, b""), CONTINUE, {"response_body": 1}),
+    "body": ("request_body", lambda api: api.set_buffer_bytes(REQUEST_BODY, b"xyz"), CONTINUE, {"request_body": 1}),
+    "response body": (
+        "response_body",
+        lambda api: api.set_buffer_bytes(RESPONSE_BODY, b""),
+        CONTINUE,
+        {"response_body": 1},
+    ),
     "property": ("request_headers", lambda api: api.set_property(b"mine", b"1"), CONTINUE, {}),
     "nothing": ("request_headers", lambda api: None, CONTINUE, {}),
     "trap": ("request_headers", trap, CONTINUE, {"failure": 1}),
@@ -137,7 +152,7 @@ async def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
     resumer = Resumer()
     phases: list[str] = []
 
-    def on_response(api: Api, context: int, count: int, end: int) -> int:
+    def on_response(api: Hostcalls, context: int, count: int, end: int) -> int:
         phases.append("response")
         return CONTINUE
 
@@ -147,12 +162,12 @@ async def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
         assert (await request(middleware)).body == b"app's answer"
         assert told(middleware) == {"pause": 1}
         assert (phases, guest.logged) == ([], [])
-        resumer.later(lambda api: (api.act_for(guest.created[0]), api.resume(REQUEST)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
         await resumer.done()
         # The app's response, which had come meanwhile, and then the end.
         assert (phases, guest.logged) == (["response"], guest.created)
         assert (await request(middleware)).status == 200
-        resumer.later(lambda api: (api.act_for(guest.created[1]), api.reply(401)))
+        resumer.later(lambda api: (api.set_effective_context(guest.created[1]), api.send_local_response(401)))
         await resumer.done()
         assert told(middleware) == {"pause": 2, "answer": 1}
 
@@ -160,8 +175,8 @@ async def test_a_pause_that_outlives_the_request(serve_guests: Serve) -> None:
 def guest_of_others() -> Guest:
     """One that enforces: it sees what the observer has not touched."""
 
-    def on_headers(api: Api, *_: int) -> int:
-        api.add(RESPONSE_HEADERS, b"x-real", b"1")
+    def on_headers(api: Hostcalls, *_: int) -> int:
+        api.add_header_map_value(RESPONSE_HEADERS, b"x-real", b"1")
         return CONTINUE
 
     return Guest(on_response_headers=on_headers)
@@ -170,8 +185,8 @@ def guest_of_others() -> Guest:
 async def test_among_plugins_that_enforce(serve_guests: Serve) -> None:
     """One before it answers: it was never asked, and hears of the end alone."""
 
-    def deny(api: Api, *_: int) -> int:
-        api.reply(403, b"denied")
+    def deny(api: Hostcalls, *_: int) -> int:
+        api.send_local_response(403, b"denied")
         return PAUSE
 
     observer = Guest(on_request_headers=lambda api, *_: PAUSE)
@@ -185,10 +200,10 @@ async def test_among_plugins_that_enforce(serve_guests: Serve) -> None:
 async def test_what_buffers_sees_the_whole_body(serve_guests: Serve) -> None:
     bodies: list[bytes] = []
 
-    def on_body(api: Api, context: int, size: int, end: int) -> int:
+    def on_body(api: Hostcalls, context: int, size: int, end: int) -> int:
         if not end:
             return PAUSE
-        bodies.append(api.body(REQUEST_BODY))
+        bodies.append(api.get_buffer_bytes(REQUEST_BODY))
         return CONTINUE
 
     async def main() -> None:
@@ -232,7 +247,7 @@ async def test_a_plugin_that_does_not_start(serve_guests: Serve) -> None:
 async def test_a_reply_that_would_come_too_late(serve_guests: Serve) -> None:
     """In a stream without a length, the head has gone out."""
 
-    guest = Guest(on_response_body=once(lambda api: api.reply(403), CONTINUE))
+    guest = Guest(on_response_body=once(lambda api: api.send_local_response(403), CONTINUE))
     async with serve_guests(answering(b"a", b"b"), guest, entries=[OBSERVE]) as middleware:
         assert (await request(middleware)).body == b"ab"
         assert told(middleware) == {"close": 1}
@@ -250,7 +265,7 @@ async def test_a_client_that_leaves(serve_guests: Serve) -> None:
 async def test_counted_and_traced(serve_guests: Serve) -> None:
     """By the host's own metrics; in a trace, a verdict is marked."""
 
-    guest = Guest(on_request_headers=once(lambda api: api.reply(403), PAUSE))
+    guest = Guest(on_request_headers=once(lambda api: api.send_local_response(403), PAUSE))
     settings = {"metrics": True, "trace_requests": 5}
     async with serve_guests(APP, guest, entries=[OBSERVE], **settings) as middleware:
         assert (await request(middleware)).status == 200

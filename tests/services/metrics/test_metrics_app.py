@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from asgi_wasm import MissingExtraError, WasmMiddleware, metrics_app
 from asgi_wasm.asgi.types import Message
 from asgi_wasm.services.metrics.registry import MetricRegistry
+from asgi_wasm.testing import Hostcalls
 from tests.driving import Response, answering, request
-from tests.guests import CONTINUE, Api, Guest, Wrap
+from tests.guests import CONTINUE, Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
 from tests.services.metrics.scraping import Scrape
 
@@ -42,10 +43,8 @@ async def test_neither_a_scrape_nor_the_status_asks_the_store(
 
     monkeypatch.setattr(RedisConnections, "call", told)
 
-    def on_request_headers(api: Api, *_: int) -> int:
-        out = api.host.allocate(4)
-        api.ok("define_metric", 0, *api.host.store(b"counted"), out)
-        api.ok("increment_metric", api.host.read_u32(out), 1)
+    def on_request_headers(api: Hostcalls, *_: int) -> int:
+        api.increment_metric(api.define_metric(0, b"counted"), 1)
         return CONTINUE
 
     async def main(url: str) -> None:

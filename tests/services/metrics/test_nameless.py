@@ -12,8 +12,9 @@ from asgi_wasm.services.metrics.names import series_of
 from asgi_wasm.services.metrics.registry import MetricRegistry
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import MetricsSpec
+from asgi_wasm.testing import Hostcalls
 from tests.driving import answering, request
-from tests.guests import CONTINUE, Api, Guest, Serve, serve_guests, wrap_guests
+from tests.guests import CONTINUE, Guest, Serve, serve_guests, wrap_guests
 from tests.services.metrics.scraping import scrape
 
 __all__ = ["serve_guests", "wrap_guests"]
@@ -23,17 +24,13 @@ def counting(name: bytes, read: list[int]) -> Guest:
     """Adds 1 to a counter at each request, and says what it is then."""
     ids: list[int] = []
 
-    def on_configure(api: Api, *_: int) -> int:
-        out = api.host.allocate(8)
-        api.ok("define_metric", 0, *api.host.store(name), out)
-        ids.append(api.host.read_u32(out))
+    def on_configure(api: Hostcalls, *_: int) -> int:
+        ids.append(api.define_metric(MetricType.COUNTER, name))
         return 1
 
-    def on_headers(api: Api, *_: int) -> int:
-        out = api.host.allocate(8)
-        api.ok("increment_metric", ids[-1], 1)
-        api.ok("get_metric", ids[-1], out)
-        read.append(api.host.read_u32(out))
+    def on_headers(api: Hostcalls, *_: int) -> int:
+        api.increment_metric(ids[-1], 1)
+        read.append(api.get_metric(ids[-1]))
         return CONTINUE
 
     return Guest(on_configure=on_configure, on_request_headers=on_headers)

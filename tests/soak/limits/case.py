@@ -13,10 +13,10 @@ from typing import Any
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message
-from asgi_wasm.testing import TestMiddleware
+from asgi_wasm.testing import Hostcalls, TestMiddleware
 from asgi_wasm.testing.guests import Callback
 from tests.driving import answering, http_scope, until
-from tests.guests import Api, Guest
+from tests.guests import Guest
 
 UNACCOUNTED = ("proxy_on_context_create", "proxy_on_log", "proxy_on_delete")
 
@@ -144,7 +144,7 @@ def _unheard() -> Iterator[None]:
 
 
 def _giving_back(callback: Callback) -> Callback:
-    def called(api: Api, *arguments: int) -> Any:
+    def called(api: Hostcalls, *arguments: int) -> Any:
         before = api.host._free
         try:
             return callback(api, *arguments)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from asgi_wasm import WasmMiddleware
+from asgi_wasm.testing import Hostcalls
 from asgi_wasm.testing.guests import Callback
 from tests.driving import answering
-from tests.guests import CONTINUE, PAUSE, REQUEST, Api
+from tests.guests import CONTINUE, PAUSE, REQUEST
 from tests.soak.limits.case import Case, Seen, status_of
 from tests.soak.limits.hostcalls import CALLS, HEAD, NO_PAIRS, OUT
 
@@ -34,22 +35,22 @@ def calling(name: str, limits: Mapping[str, int], status: bytes | None, spared: 
     seen = Seen()
     waiting: dict[int, int] = {}
 
-    def on_request_headers(api: Api, context: int, *_given: int) -> int:
+    def on_request_headers(api: Hostcalls, context: int, *_given: int) -> int:
         waiting[context] = CALLS
         api.host.allocate(64)
         names = [*api.host.store(b"upstream"), *api.host.store(HEAD), 0, 0, *api.host.store(NO_PAIRS)]
         for _ in range(CALLS):
-            api.ok("http_call", *names, 1000, OUT)
+            assert api.raw("http_call", *names, 1000, OUT) == 0
         return PAUSE
 
-    def on_http_call_response(api: Api, _root: int, _token: int, headers: int, *_: int) -> int:
+    def on_http_call_response(api: Hostcalls, _root: int, _token: int, headers: int, *_: int) -> int:
         ((context, left),) = waiting.items()
-        seen.times += (api.get(CALL_RESPONSE_HEADERS, b":status") if headers else None) == status
+        seen.times += (api.get_header_map_value(CALL_RESPONSE_HEADERS, b":status") if headers else None) == status
         waiting[context] = left - 1
         if left == 1:
             del waiting[context]
-            api.act_for(context)
-            api.resume(REQUEST)
+            api.set_effective_context(context)
+            api.continue_stream(REQUEST)
         return CONTINUE
 
     async def ask(app: WasmMiddleware, seen: Seen) -> None:
