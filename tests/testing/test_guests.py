@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from asgi_wasm.testing import (
     SyncWasmHost,
     SyncWasmPlugin,
 )
+from tests.cli.running import ROOT
 from tests.plugins.conftest import PLUGINS
 
 Make = Callable[..., SyncWasmPlugin]
@@ -153,3 +155,12 @@ def test_beside_a_compiled_plugin(sync_wasm_host: Callable[..., SyncWasmHost]) -
         assert exchange.app is not None and "x-secret" not in exchange.app.headers
     assert seen == [b"acme"] * 2
     assert host["first"].calls.names == ["add_header_map_value", "get_header_map_value"] * 2
+
+
+def test_the_example_of_the_paper(sync_wasm_plugin: Make) -> None:
+    paper = (ROOT / "asgi_wasm" / "testing" / "README.md").read_text(encoding="utf-8")
+    code = paper.partition("## Guests")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    (test,) = (value for name, value in names.items() if name.startswith("test_"))
+    test(sync_wasm_plugin)
