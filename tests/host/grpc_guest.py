@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from asgi_wasm.engines.base import FuncType, GuestFunction, Import
-from asgi_wasm.engines.null import NullEngine, NullHost, NullInstance
-from asgi_wasm.host.abi import AbiVersion, MapType
-from asgi_wasm.host.codecs.wire import decode_pairs
+from asgi_wasm import testing
+from asgi_wasm.engines.base import FuncType, Import
+from asgi_wasm.engines.null import NullInstance, NullModule
+from asgi_wasm.host.abi import AbiVersion, BufferType, MapType
 from asgi_wasm.host.effects import EndCallouts, EndStreamCallouts, GrpcEffect
 from asgi_wasm.host.host_metrics import NO_HOST_METRICS, HostMetrics
 from asgi_wasm.host.ports import Effect, Ports
@@ -24,6 +26,7 @@ from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing import Hostcalls
 
 TYPES = {row.name: row.type for row in HOSTCALLS}
 IMPORTS = ("proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel")
@@ -53,8 +56,15 @@ class Guest:
         self.effects: list[Effect] = []
         self.done = 1
         self.configured = 1
+        names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
+        plugin = testing.Guest(
+            on_tick=self._act,
+            on_configure=self._configure,
+            on_done=lambda *_: self.done,
+            **{f"on_grpc_{name}": partial(self._hear, name) for name in names},
+        )
         imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
-        module = NullEngine({"guest": self._factory}, imports).compile(b"null:guest")
+        module = NullModule("guest", plugin, imports)
         ports = Ports(
             log=StandardLog(),
             clock=SystemClock(),
@@ -72,84 +82,62 @@ class Guest:
         self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports, host_functions)
         assert isinstance(self.vm.instance, NullInstance)
         self.host = self.vm.instance.host
+        self.calls = Hostcalls(self.host)
         self.root = lifecycle.start_root(self.vm, self.spec, b"")
 
-    def _factory(self, host: NullHost) -> Mapping[str, GuestFunction]:
-        def did(name: str) -> GuestFunction:
-            def callback(root: int, token: int, number: int) -> None:
-                todo, self.todo = self.todo, lambda: None
-                self.seen.append((name, token, number))
-                todo()
+    def _act(self, *_: object) -> None:
+        todo, self.todo = self.todo, lambda: None
+        todo()
 
-            return callback
+    def _configure(self, *_: object) -> int:
+        self._act()
+        return self.configured
 
-        def proxy_on_tick(root: int) -> None:
-            todo, self.todo = self.todo, lambda: None
-            todo()
+    def _hear(self, name: str, _: Hostcalls, root: int, token: int, number: int) -> None:
+        self.seen.append((name, token, number))
+        self._act()
 
-        def proxy_on_configure(root: int, size: int) -> int:
-            proxy_on_tick(root)
-            return self.configured
-
-        def proxy_on_done(context: int) -> int:
-            return self.done
-
-        names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
-        return {
-            "proxy_on_memory_allocate": host.allocate,
-            "proxy_on_tick": proxy_on_tick,
-            "proxy_on_configure": proxy_on_configure,
-            "proxy_on_done": proxy_on_done,
-            **{f"proxy_on_grpc_{name}": did(name) for name in names},
-        }
-
-    def act(self, todo: Callable[[], int], root: RootContext | None = None) -> int:
+    def act(self, todo: Callable[[], Any], root: RootContext | None = None) -> Any:
         """What a hostcall made in a callback of the root context answers."""
-        answers: list[int] = []
+        answers: list[Any] = []
         self.todo = lambda: answers.append(todo())
         (root or self.root).notify("proxy_on_tick")
         return answers[0]
 
     def ask(self, name: str, *arguments: int) -> int:
         """A hostcall, from within a callback."""
-        return self.host.call("env", f"proxy_{name}", *arguments)
+        return self.calls.raw(name, *arguments)
 
     def call(self, upstream: bytes = b"auth", metadata: bytes = b"", timeout: int = 0) -> tuple[int, int]:
-        """Status and token of a unary call."""
-        store, result = self.host.store, self.host.allocate(4)
-        texts = (*store(upstream), *store(b"test.Auth"), *store(self.method), *store(metadata), *store(b"msg"))
-        status = self.act(lambda: self.ask("grpc_call", *texts, timeout, result))
-        return status, self.host.read_u32(result)
+        """Status and token of a unary call; 0 for none."""
+        given = (upstream, b"test.Auth", self.method, metadata, b"msg", timeout)
+        answers: list[tuple[Any, ...]] = []
+        self.act(lambda: answers.append(self.calls.call("grpc_call", *given)))
+        ((status, *token),) = answers
+        return status, token[0] if token else 0
 
     def stream(self, root: RootContext | None = None) -> int:
         """Token of a new stream."""
-        store, result = self.host.store, self.host.allocate(4)
-        texts = (*store(b"auth"), *store(b"test.Auth"), *store(self.method), 0, 0)
-        assert self.act(lambda: self.ask("grpc_stream", *texts, result), root) == 0
-        return self.host.read_u32(result)
+        token: int = self.act(lambda: self.calls.grpc_stream(b"auth", b"test.Auth", self.method), root)
+        return token
 
     def send(self, token: int, message: bytes, *, is_last: bool = False) -> int:
         """The status of a message that is sent on a stream."""
-        return self.act(lambda: self.ask("grpc_send", token, *self.host.store(message), int(is_last)))
+        status: int = self.act(lambda: self.calls.call("grpc_send", token, message, int(is_last))[0])
+        return status
 
     def status(self) -> tuple[int, bytes]:
         """`get_status`, from within a callback."""
-        at = self.host.allocate(12)
-        assert self.ask("get_status", at, at + 4, at + 8) == 0
-        code, address, size = (self.host.read_u32(at + offset) for offset in (0, 4, 8))
-        return code, self.host.memory.read(address, size)
+        return self.calls.get_status()
 
     def metadata(self, map_type: MapType) -> list[tuple[bytes, bytes]]:
         """A metadata map, from within a callback."""
-        at = self.host.allocate(8)
-        assert self.ask("get_header_map_pairs", map_type, at, at + 4) == 0
-        return decode_pairs(self.host.memory.read(self.host.read_u32(at), self.host.read_u32(at + 4)))
+        return self.calls.get_header_map_pairs(map_type)
 
     def message(self) -> bytes | None:
         """The message, from within a callback."""
-        at = self.host.allocate(8)
-        status = self.ask("get_buffer_bytes", 5, 0, 1000, at, at + 4)
-        return None if status else self.host.memory.read(self.host.read_u32(at), self.host.read_u32(at + 4))
+        status, *found = self.calls.call("get_buffer_bytes", BufferType.GRPC_RECEIVE_BUFFER, 0, 1000)
+        return None if status else found[0]
 
 
 def carried_out_by(calls: GrpcCalls) -> Callable[[Effect], None]:

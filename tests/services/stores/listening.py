@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from asgi_wasm.engines.base import GuestFunction
-from asgi_wasm.engines.null import NullEngine, NullHost
-from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.plugin import Code, Plugin, VmPool
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.vm.contexts import RootContext
@@ -16,6 +12,7 @@ from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.store import Store
 from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing import Guest
 
 SECONDS = 60.0
 
@@ -41,11 +38,6 @@ class Listener:
         self.root = self._start(store)
 
     def _start(self, store: Store) -> RootContext:
-        def guest(host: NullHost) -> Mapping[str, GuestFunction]:
-            def proxy_on_queue_ready(context: int, token: int) -> None:
-                self.heard.append(token)
-
-            return {"proxy_on_queue_ready": proxy_on_queue_ready, "proxy_on_memory_allocate": host.allocate}
-
-        code = Code(NullEngine({"listener": guest}).compile(b"null:listener"), AbiVersion.V0_2_1, "")
+        guest = Guest(on_queue_ready=lambda _host, _root, token: self.heard.append(token))
+        code = Code(guest.module(), guest.abi_version, "")
         return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports_over(store))).root(b"")
