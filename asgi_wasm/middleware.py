@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
+from asgi_wasm.accelerator import AcceleratorError, load
+from asgi_wasm.asgi.door import Door
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.own_scope import share_scope
 from asgi_wasm.asgi.properties import PluginProperties
@@ -19,6 +21,7 @@ from asgi_wasm.worker.services import SYSTEM
 from asgi_wasm.worker.workers import Workers
 
 if TYPE_CHECKING:
+    from asgi_wasm.asgi.lane import Lane
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.host.vm.vm import ForeignFunction
     from asgi_wasm.services.traces.requests import TracedRequest
@@ -30,7 +33,21 @@ if TYPE_CHECKING:
 _NO_PROPERTIES = PluginProperties({})
 
 
-class WasmMiddleware:
+def _door() -> Any:
+    """The accelerator's, where there is one, whatever the setting will say: it opens to no lane that does without."""
+    try:
+        return load().Door
+    except AcceleratorError:
+        return Door
+
+
+if TYPE_CHECKING:
+    _Door = Door
+else:
+    _Door = _door()
+
+
+class WasmMiddleware(_Door):
     """Runs Proxy-Wasm plugins in front of an ASGI app.
 
     Making one is cheap: settings are read, modules compiled and plugins started by the server's lifespan startup, or
@@ -92,10 +109,13 @@ class WasmMiddleware:
             shared_data=shared_data,
         )
         self._foreign_functions = foreign_functions if isinstance(foreign_functions, Mapping) else [*foreign_functions]
-        self._workers = Workers(app, self._configure, self._services)
+        self._workers = Workers(app, self._configure, self._services, self.shut)
+        if _Door is not Door and type(self).__call__ is _Door.__call__:
+            # Servers look there for a coroutine function, to tell what kind of an app it is.
+            vars(self)["__call__"] = self.serve_connection
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection. Scope types other than HTTP, WebSocket and lifespan pass unchanged."""
+    async def serve_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection, as Python serves it; servers call the middleware itself."""
         kind = scope["type"]
         if kind == "http" or kind == "websocket":
             mark, here, worker = self._workers.last
@@ -104,13 +124,33 @@ class WasmMiddleware:
                 worker = self._worker or await self._workers.start_lazily()
             lane = worker.sole_lane if worker is not None and kind == "http" else None
             if lane is not None:
-                await lane.run(scope, receive, send)
+                served = lane.run(scope, receive, send)
+                if self.is_shut:
+                    self._open(lane)
+                await served
             else:
                 await self._dispatch(worker, scope, receive, send)
         elif kind == "lifespan":
             await Lifespan(self.app, self, receive, send).run(scope)
         else:
             await self.app(scope, receive, send)
+
+    if not TYPE_CHECKING and _Door is Door:
+        __call__ = serve_connection
+
+    def _open(self, lane: Lane) -> None:
+        """Let the accelerator serve what comes after a request of this lane, if it can."""
+        last = mark, here, worker = self._workers.last
+        if (
+            worker is None
+            or worker.sole_lane is not lane
+            or (lane.course is None and lane.plan.accelerator is not None)
+        ):
+            return
+        self.open_to(mark, here, lane.course)
+        # Another thread may have put an end to that worker meanwhile.
+        if self._workers.last is not last:
+            self.shut()
 
     async def _dispatch(self, worker: Worker | None, scope: Scope, receive: Receive, send: Send) -> None:
         """What settings tell apart, and WebSockets' handshakes."""

@@ -41,7 +41,9 @@ ARROWS = {
         *("accelerator", "asgi", "bundled", "cel", "engines", "errors", "fetching", "foreign", "host", "limits"),
         *("logs", "services", "specs"),
     ),
-    "middleware": ("asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),
+    "middleware": (
+        *("accelerator", "asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),
+    ),
     "cli": (
         *(
             "accelerator",

@@ -11,6 +11,7 @@
  *     serve.c    Stream   one request, an awaitable; the base of a Python class
  *     send.c              the app's `send`, and the end of a stream
  *     receive.c  Upload   a Stream with a body that plugins look at: what is read before the app, and the app's `receive`
+ *     door.c     Door     what a server calls
  *     awaiting.c          how one awaitable in C awaits others, one after the other
  */
 #pragma once
@@ -139,6 +140,8 @@ typedef struct {
     PyObject *clock;      /* nanoseconds; NULL: the system's monotonic clock is read here */
     PyObject *begin_reading; /* begins a call of `receive` (`asgi.first`) */
     last_answer last;
+    PyObject *start_type, *body_type; /* of the last messages of apps: see `send.c` */
+    const known_name *last_scheme;
 } Course;
 
 /* What is awaited in turn; `step` is the awaiting object's own affair, but for the first and the last. */
@@ -197,7 +200,7 @@ typedef struct {
         *check_thread, *app_receive, *send_portably, *answer_without_kernel, *begin_otherwise, *close_otherwise,
         *app_raised, *answer_raised, *end_otherwise, *throw_, *close, *answer_otherwise, *answer_piece_otherwise,
         *piece_otherwise, *piece_misfits, *request_type, *running_loop, *receive, *heard, *heard_nothing, *hear, *hear_after, *hear_unread,
-        *read_ahead, *stop_reading, *done, *result;
+        *read_ahead, *stop_reading, *done, *result, *http, *serve;
     PyObject *pseudo[MOST_PSEUDO], *status_name, *empty; /* bytes */
 } strings;
 extern strings text;
@@ -206,7 +209,7 @@ extern int counts_together;
 /* The type of coroutines. */
 extern PyObject *coroutine_type;
 
-extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type;
+extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type;
 PyTypeObject *make_kernel_type(void);
 PyTypeObject *make_course_type(void);
 PyTypeObject *make_stream_type(void);
@@ -215,6 +218,9 @@ PyObject *request_type(PyObject *module, PyObject *base);
 PyTypeObject *make_sending_type(void);
 PyTypeObject *make_upload_type(void);
 PyTypeObject *make_receiving_type(void);
+PyTypeObject *make_door_type(void);
+/* See module.c. */
+PyObject *loop_mark(PyObject *self, PyObject *unused);
 
 static inline PyObject *keep(PyObject *object) {
     Py_XINCREF(object);
@@ -236,10 +242,12 @@ int find_offsets(void);
 /* Of what is exactly bytes; `Py_SIZE` tells how many. */
 static inline const char *bytes_in(PyObject *object) { return (const char *)object + bytes_at; }
 
+static inline PyObject *const *items_in(PyObject *tuple) { return (PyObject **)((char *)tuple + items_at); }
+
 /* Name and value of a pair, borrowed; 0 when it is no tuple of two bytes. Raises nothing. */
 static inline int pair_of(PyObject *pair, PyObject **name, PyObject **value) {
     if (!PyTuple_CheckExact(pair) || Py_SIZE(pair) != 2) return 0;
-    PyObject **items = (PyObject **)((char *)pair + items_at);
+    PyObject *const *items = items_in(pair);
     *name = items[0];
     *value = items[1];
     return PyBytes_CheckExact(*name) && PyBytes_CheckExact(*value);
@@ -269,6 +277,12 @@ const char *place(const Kernel *kernel, uint32_t address, uint64_t size);
 PyObject *local_of(Kernel *kernel);
 
 /* course.c */
+
+/* Whether every VM may be entered, and has room for one more request. */
+int is_ready(Course *c);
+/* A request of (scope, receive, send), if the scope is of HTTP; NULL for one that is not the accelerator's, or with an
+ * exception. */
+PyObject *enter_course(Course *c, PyObject *const *arguments);
 
 int meaning_of(const Course *course, const char *name, Py_ssize_t size);
 /* Whether a known method begins with one of these letters; no two that matter here begin alike. */

@@ -23,7 +23,16 @@ long long length_from(const char *digits, Py_ssize_t size) {
 }
 
 int has_capitals(const char *data, Py_ssize_t size) {
-    for (Py_ssize_t i = 0; i < size; i++)
+    const uint64_t ones = 0x0101010101010101u, high = ones << 7;
+    Py_ssize_t i = 0;
+    /* Eight at a time; what does not come out even is looked at together with what was before it. */
+    for (; size >= 8 && i < size; i += 8) {
+        uint64_t bytes, low;
+        memcpy(&bytes, data + (i + 8 > size ? size - 8 : i), 8);
+        low = bytes & ~high;
+        if (((low + (0x80 - 'A') * ones) ^ (low + (0x7f - 'Z') * ones)) & ~bytes & high) return 1;
+    }
+    for (; i < size; i++)
         if (data[i] >= 'A' && data[i] <= 'Z') return 1;
     return 0;
 }
@@ -129,12 +138,30 @@ static int look_at(Course *c, PyObject *all, seen *s) {
     return take_fields(c, all, shown, hidden, s) ? -1 : 1;
 }
 
-/* The first digit of HTTP's version, 1 for one that is not told; 0 for none. -1 with an exception. */
-static int version_of(PyObject *scope) {
+/* What a scope tells, borrowed. */
+typedef struct {
+    PyObject *headers, *method, *scheme, *raw_path, *query_string, *version, *outer;
+} told;
+
+/* 0 for one of another type than HTTP; -1 with an exception. */
+static int read_scope(PyObject *scope, told *t) {
+    if (!is_text(PyDict_GetItemWithError(scope, text.type), text.http)) return PyErr_Occurred() ? -1 : 0;
+    t->headers = PyDict_GetItemWithError(scope, text.headers);
+    t->method = PyDict_GetItemWithError(scope, text.method);
+    t->scheme = PyDict_GetItemWithError(scope, text.scheme);
+    t->raw_path = PyDict_GetItemWithError(scope, text.raw_path);
+    t->query_string = PyDict_GetItemWithError(scope, text.query_string);
+    t->version = PyDict_GetItemWithError(scope, text.http_version);
+    t->outer = PyDict_GetItemWithError(scope, text.asgi_wasm);
+    return PyErr_Occurred() ? -1 : 1;
+}
+
+/* The first digit of HTTP's version, 1 for one that is not told; 0 for none. */
+static int version_of(PyObject *version) {
     Py_ssize_t size;
-    PyObject *version = PyDict_GetItemWithError(scope, text.http_version);
-    if (!version) return PyErr_Occurred() ? -1 : 1;
+    if (!version) return 1;
     const char *digits = PyUnicode_Check(version) ? PyUnicode_AsUTF8AndSize(version, &size) : NULL;
+    if (!digits) PyErr_Clear();
     return digits && size ? *digits == '0' ? 1 : *digits - '0' : 0;
 }
 
@@ -159,23 +186,26 @@ static int ends_with_headers(const seen *s, PyObject *method, int version) {
 }
 
 /* The bytes of a method or scheme; NULL for one that is unknown. Borrowed. Servers make the string anew for each request,
- * whose hash a dictionary would ask for. */
-static PyObject *known_text(Course *c, PyObject *scope, PyObject *key) {
+ * whose hash a dictionary would ask for. ``last``: the one that was found last, if it is to be tried first. */
+static PyObject *known_text(Course *c, PyObject *found, const known_name **last) {
     Py_ssize_t size;
-    PyObject *found = PyDict_GetItemWithError(scope, key);
     const char *data = found && PyUnicode_CheckExact(found) ? PyUnicode_AsUTF8AndSize(found, &size) : NULL;
     if (!data) {
         PyErr_Clear();
         return NULL;
     }
+    if (last && *last && (*last)->size == size && !memcmp((*last)->data, data, (size_t)size)) return (*last)->name;
     for (const known_name *known = c->text, *end = known + c->text_count; known < end; known++)
-        if (known->size == size && !memcmp(known->data, data, (size_t)size)) return known->name;
+        if (known->size == size && !memcmp(known->data, data, (size_t)size)) {
+            if (last) *last = known;
+            return known->name;
+        }
     return NULL;
 }
 
 /* The request's target, a new reference; NULL where the scope has it in another form. */
-static PyObject *target_of(PyObject *scope) {
-    PyObject *path = PyDict_GetItemWithError(scope, text.raw_path), *query = PyDict_GetItemWithError(scope, text.query_string);
+static PyObject *target_of(const told *t) {
+    PyObject *path = t->raw_path, *query = t->query_string;
     if (!path || !PyBytes_CheckExact(path) || (query && !PyBytes_CheckExact(query))) return NULL;
     const char *data = bytes_in(path), *more = query ? bytes_in(query) : NULL;
     Py_ssize_t size = Py_SIZE(path), more_size = query ? Py_SIZE(query) : 0;
@@ -203,8 +233,7 @@ static int is_whole(const filter *f) {
     return deleted == Py_False;
 }
 
-/* Whether every VM may be entered, and has room for one more request. */
-static int is_ready(Course *c) {
+int is_ready(Course *c) {
     for (Py_ssize_t i = 0; i < c->count; i++) {
         const filter *f = c->filters + i;
         if (!f->kernel->call || PyDict_Size(f->lent) + PyDict_Size(f->contexts) >= f->most) return 0;
@@ -226,19 +255,17 @@ static long long now(Course *c) {
 }
 
 /* What plugins set of this request; 0 with an exception. None where they can set nothing. */
-static int take_properties(Course *c, Stream *s) {
-    PyObject *outer = PyDict_GetItemWithError(s->scope, text.asgi_wasm);
-    if (!outer && PyErr_Occurred()) return 0;
-    if (outer) s->properties = PyObject_CallFunctionObjArgs(c->properties_of, s->scope, NULL);
+static int take_properties(Course *c, Stream *s, const told *t) {
+    if (t->outer) s->properties = PyObject_CallFunctionObjArgs(c->properties_of, s->scope, NULL);
     else if (c->sees & SETS_PROPERTIES) s->properties = PyDict_New();
     else return 1;
     return s->properties != NULL;
 }
 
-static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObject *method, int ends, int looks, int is_upload) {
-    PyObject *scope = arguments[0], *scheme = known_text(c, scope, text.scheme), *target, *name, *host;
+static Stream *make_stream(Course *c, PyObject *const *arguments, const told *t, seen *s, PyObject *method, int ends, int looks, int is_upload) {
+    PyObject *scheme = known_text(c, t->scheme, &c->last_scheme), *target, *name, *host;
     if (!scheme || !pair_of(s->host_field, &name, &host)) return NULL;
-    if (!(target = target_of(scope))) return NULL;
+    if (!(target = target_of(t))) return NULL;
     PyTypeObject *type = (PyTypeObject *)(is_upload ? c->upload_type : c->type);
     Stream *stream = (Stream *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!stream) {
@@ -246,7 +273,7 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObj
         return NULL;
     }
     stream->course = (Course *)keep((PyObject *)c);
-    stream->scope = keep(scope);
+    stream->scope = keep(arguments[0]);
     stream->server_receive = keep(arguments[1]);
     stream->server_send = keep(arguments[2]);
     stream->pseudo[0] = keep(host);
@@ -263,12 +290,12 @@ static Stream *make_stream(Course *c, PyObject *const *arguments, seen *s, PyObj
     stream->is_upload = (char)is_upload;
     stream->ids = c->count <= FEW ? stream->few : PyMem_Calloc((size_t)c->count, sizeof *stream->ids);
     if (!stream->ids) PyErr_NoMemory();
-    if (!stream->ids || !take_properties(c, stream) || ((stream->began = now(c)) < 0 && PyErr_Occurred())) Py_CLEAR(stream);
+    if (!stream->ids || !take_properties(c, stream, t) || ((stream->began = now(c)) < 0 && PyErr_Occurred())) Py_CLEAR(stream);
     return stream;
 }
 
-static Stream *make_upload(Course *c, PyObject *const *arguments, seen *s, PyObject *method, long long size) {
-    Stream *made = make_stream(c, arguments, s, method, 0, 0, 1);
+static Stream *make_upload(Course *c, PyObject *const *arguments, const told *t, seen *s, PyObject *method, long long size) {
+    Stream *made = make_stream(c, arguments, t, s, method, 0, 0, 1);
     Upload *upload = (Upload *)made;
     if (!made) return NULL;
     upload->size = size;
@@ -277,12 +304,12 @@ static Stream *make_upload(Course *c, PyObject *const *arguments, seen *s, PyObj
     return made;
 }
 
-/* A request; NULL for one that is not the accelerator's, or with an exception. */
-static PyObject *open_stream(Course *c, PyObject *const *arguments) {
+PyObject *enter_course(Course *c, PyObject *const *arguments) {
     PyObject *scope = arguments[0];
-    PyObject *all = PyDict_CheckExact(scope) && is_ready(c) ? PyDict_GetItemWithError(scope, text.headers) : NULL,
-             *method = all && PyList_CheckExact(all) ? known_text(c, scope, text.method) : NULL;
-    int version = method ? version_of(scope) : 0;
+    told t = {0};
+    if (!PyDict_CheckExact(scope) || !is_ready(c) || read_scope(scope, &t) <= 0) return NULL;
+    PyObject *all = t.headers, *method = all && PyList_CheckExact(all) ? known_text(c, t.method, NULL) : NULL;
+    int version = method ? version_of(t.version) : 0;
     Stream *made = NULL;
     seen s = {0};
     if (version > 0 && version <= 3 && look_at(c, all, &s) > 0 && s.host_field && (version == 1 || s.cookies < 2)) {
@@ -293,9 +320,9 @@ static PyObject *open_stream(Course *c, PyObject *const *arguments) {
         int may_look = version == 1 && is_one_of(method, SELDOM_WITH_BODY);
         int is_upload = ends == 0 && c->sees & SEES_REQUEST_BODY && (s.length || s.coded);
         long long size = is_upload ? size_told(c, all) : NO_SIZE;
-        if (is_upload && size != ODD_SIZE) made = make_upload(c, arguments, &s, method, size);
+        if (is_upload && size != ODD_SIZE) made = make_upload(c, arguments, &t, &s, method, size);
         else if ((!looks || may_look) && (ends > 0 || (ends == 0 && !(c->sees & SEES_REQUEST_BODY))))
-            made = make_stream(c, arguments, &s, method, ends, looks, 0);
+            made = make_stream(c, arguments, &t, &s, method, ends, looks, 0);
     }
     Py_XDECREF(s.fields);
     return (PyObject *)made;
@@ -307,7 +334,7 @@ static PyObject *course_open(PyObject *self, PyObject *const *arguments, Py_ssiz
         PyErr_SetString(PyExc_TypeError, "open(scope, receive, send)");
         return NULL;
     }
-    PyObject *made = open_stream((Course *)self, arguments);
+    PyObject *made = enter_course((Course *)self, arguments);
     if (made || PyErr_Occurred()) return made;
     Py_RETURN_NONE;
 }
@@ -319,7 +346,7 @@ static PyObject *course_run(PyObject *self, PyObject *const *arguments, Py_ssize
         PyErr_SetString(PyExc_TypeError, "run(scope, receive, send)");
         return NULL;
     }
-    PyObject *made = open_stream(c, arguments);
+    PyObject *made = enter_course(c, arguments);
     if (made || PyErr_Occurred()) return made;
     return PyObject_CallFunctionObjArgs(c->otherwise, arguments[0], arguments[1], arguments[2], NULL);
 }
@@ -491,6 +518,7 @@ static void course_dealloc(PyObject *self) {
     Py_CLEAR(c->app); Py_CLEAR(c->lane); Py_CLEAR(c->posts); Py_CLEAR(c->texts); Py_CLEAR(c->answers);
     Py_CLEAR(c->otherwise); Py_CLEAR(c->looked); Py_CLEAR(c->properties); Py_CLEAR(c->no_properties); Py_CLEAR(c->last.answer);
     PyMem_Free(c->last.bytes);
+    Py_CLEAR(c->start_type); Py_CLEAR(c->body_type);
     Py_CLEAR(c->properties_of); Py_CLEAR(c->guard); Py_CLEAR(c->pairs); Py_CLEAR(c->clock);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);

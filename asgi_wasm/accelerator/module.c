@@ -2,7 +2,7 @@
 
 strings text;
 PyObject *coroutine_type;
-PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type;
+PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type;
 
 static const struct {
     PyObject **to;
@@ -23,7 +23,7 @@ static const struct {
     {&text.piece_misfits, "piece_misfits"}, {&text.request_type, "http.request"},
     {&text.receive, "receive"}, {&text.heard, "heard"}, {&text.heard_nothing, "heard_nothing"}, {&text.hear, "hear"},
     {&text.hear_after, "hear_after"}, {&text.hear_unread, "hear_unread"}, {&text.read_ahead, "read_ahead"}, {&text.stop_reading, "stop_reading"},
-    {&text.done, "done"}, {&text.result, "result"},
+    {&text.http, "http"}, {&text.serve, "serve_connection"}, {&text.done, "done"}, {&text.result, "result"},
     {&text.running_loop, "__asyncio_running_event_loop__"}};
 
 static int make_texts(void) {
@@ -46,7 +46,7 @@ static int make_types(void) {
                    (stream_type || (stream_type = make_stream_type())) &&
                    (sending_type || (sending_type = make_sending_type())) &&
                    (upload_type || (upload_type = make_upload_type())) &&
-                   (receiving_type || (receiving_type = make_receiving_type()))
+                   (receiving_type || (receiving_type = make_receiving_type())) && (door_type || (door_type = make_door_type()))
                ? 0
                : -1;
 }
@@ -60,7 +60,7 @@ static int add(PyObject *module, const char *name, PyTypeObject *type) {
 
 /* loop_mark(): where CPython before 3.12 keeps this thread's running event loop: one object for as long as a loop runs, and
  * None where there is none. It asks the system for the process's id, too, each time that it is asked itself. */
-static PyObject *loop_mark(PyObject *self, PyObject *unused) {
+PyObject *loop_mark(PyObject *self, PyObject *unused) {
     PyObject *kept = PyThreadState_GetDict(), *mark = kept ? PyDict_GetItemWithError(kept, text.running_loop) : NULL;
     (void)self;
     (void)unused;
@@ -81,7 +81,7 @@ PyMODINIT_FUNC PyInit__accelerator(void) {
     PyObject *module = PyModule_Create(&definition), *version = PySys_GetObject("hexversion");
     counts_together = version && PyLong_AsLong(version) < 0x030c0000;
     if (!module || find_offsets() || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
-        add(module, "Stream", stream_type) || add(module, "Upload", upload_type) ||
+        add(module, "Stream", stream_type) || add(module, "Upload", upload_type) || add(module, "Door", door_type) ||
         PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
         PyModule_AddIntConstant(module, "SOURCES", SOURCES)) {
         Py_XDECREF(module);

@@ -138,6 +138,14 @@ int is_text(PyObject *object, PyObject *wanted) {
     return object == wanted || (object && PyUnicode_CheckExact(object) && PyUnicode_Compare(object, wanted) == 0);
 }
 
+/* The same of a message's type, which apps write down as one object for all messages: the last that was found is known. */
+static int is_type(PyObject *object, PyObject *wanted, PyObject **last) {
+    if (object && object == *last) return 1;
+    if (!is_text(object, wanted)) return 0;
+    put(last, keep(object));
+    return 1;
+}
+
 static PyObject *send_portably(Stream *s, PyObject *message) {
     return PyObject_CallMethodObjArgs((PyObject *)s, text.send_portably, message, NULL);
 }
@@ -358,10 +366,12 @@ PyObject *stream_send(PyObject *self, PyObject *message) {
     if (!PyDict_CheckExact(message)) return send_portably(s, message);
     PyObject *type = PyDict_GetItemWithError(message, text.type);
     if (!type && PyErr_Occurred()) return NULL;
-    if (s->message && s->drops_body && is_text(type, text.body_type)) return drop_body(s, message);
-    if (s->message && is_text(type, text.body_type))
-        return s->course->sees & SEES_RESPONSE_BODY ? send_piece(s, message) : send_body(s, message);
-    if (!s->message && is_text(type, text.start)) return send_start(s, message);
+    Course *c = s->course;
+    if (!s->message) return is_type(type, text.start, &c->start_type) ? send_start(s, message) : send_portably(s, message);
+    if (is_type(type, text.body_type, &c->body_type))
+        return s->drops_body               ? drop_body(s, message)
+               : c->sees & SEES_RESPONSE_BODY ? send_piece(s, message)
+                                            : send_body(s, message);
     return send_portably(s, message);
 }
 

@@ -11,7 +11,18 @@ from pathlib import Path
 from zlib import crc32
 
 FILES = (
-    *("awaiting.c", "heads.c", "kernel.c", "course.c", "stream.c", "serve.c", "send.c", "receive.c", "module.c"),
+    *(
+        "awaiting.c",
+        "heads.c",
+        "kernel.c",
+        "course.c",
+        "stream.c",
+        "serve.c",
+        "send.c",
+        "receive.c",
+        "door.c",
+        "module.c",
+    ),
     "accelerator.h",
 )
 _FOLDER = Path(__file__).parent

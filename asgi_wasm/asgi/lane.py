@@ -40,7 +40,7 @@ class Lane(Service):
         self._guesses = not self.plan.sees_body.request
         self._posts: list[Post] = []
         # The accelerator's requests, while these posts stand.
-        self._course: Course | None = None
+        self.course: Course | None = None
         # How often they were made.
         self._made = 0
         # Serve one HTTP request. Raises what the app raises, unless a plugin has answered already.
@@ -48,9 +48,9 @@ class Lane(Service):
 
     def run_otherwise(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """`run`, where the accelerator does not, or not yet."""
-        if self._renews() and self._course is not None:
+        if self._renews() and self.course is not None:
             # The one before was for posts that are dead.
-            request = self._course.open(scope, receive, send)
+            request = self.course.open(scope, receive, send)
             if request is not None:
                 return request
         return self.run_lent(scope, receive, send)
@@ -120,13 +120,13 @@ class Lane(Service):
                 return []
             if posts[index].vm.failure is not None or posts[index].root.deleted:
                 posts = self._posts = []
-                if self._course is not None:
-                    self._course, self.run = None, self.run_otherwise
+                if self.course is not None:
+                    self.course, self.run = None, self.run_otherwise
                 break
         if not posts and self.plan.may_lend:
             self._posts = posts_of(self.filters, translate.FRAMING)
-            self._course = course_of(self, self._posts, self.run_otherwise, self._run_portably)
+            self.course = course_of(self, self._posts, self.run_otherwise, self._run_portably)
             self._made += 1
-            if self._course is not None:
-                self.run = self._course.run
+            if self.course is not None:
+                self.run = self.course.run
         return self._posts

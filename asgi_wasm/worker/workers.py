@@ -13,7 +13,6 @@ frees what is left of it.
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio import _get_running_loop  # documented: as `get_running_loop`, but None where none runs
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import AsgiWasmError, EventLoopError, one_line
 from asgi_wasm.logs import Seldom, get_logger
+from asgi_wasm.worker.last import NOBODY, last_of
 from asgi_wasm.worker.place import Place
 from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.shared import Shared
@@ -47,24 +47,17 @@ MOST_LOOPS = 128
 
 logger = get_logger("asgi_wasm.host")
 
-# What gives the same object for as long as one event loop runs on the thread that asks; that object; the worker.
-Last = tuple["Callable[[], object]", object, "Worker | None"]
-_NOBODY: Last = (_get_running_loop, None, None)
-
-
-def _mark_for(worker: Worker) -> Callable[[], object]:
-    """Before CPython 3.12, asyncio makes a system call to tell the running loop; the accelerator makes none."""
-    lane = worker.sole_lane
-    accelerator = None if lane is None else lane.plan.accelerator
-    if accelerator is None or sys.version_info >= (3, 12) or accelerator.loop_mark() is None:
-        return _get_running_loop
-    return accelerator.loop_mark
-
 
 class Workers:
     """The workers of one middleware."""
 
-    def __init__(self, app: ASGIApp, configure: Configure, services: Services = SYSTEM) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        configure: Configure,
+        services: Services = SYSTEM,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._app = app
         self._services = services
         self._configure = configure
@@ -76,7 +69,9 @@ class Workers:
         self._seldom = Seldom()
         # The last answer of `running` and by what to know its loop, as one object: another thread may put its own there
         # at any time.
-        self.last = _NOBODY
+        self.last = NOBODY
+        # Told whenever `last` is another.
+        self._changed = changed
 
     def __len__(self) -> int:
         """Event loops in which plugins run now."""
@@ -87,8 +82,8 @@ class Workers:
         place = self._places.get(id(_get_running_loop()))
         if place is None or place.worker is None or not place.home.runs_here():
             return None
-        mark = _mark_for(place.worker)
-        self.last = mark, mark(), place.worker
+        self.last = last_of(place.worker)
+        self._changed()
         return place.worker
 
     @property
@@ -193,7 +188,7 @@ class Workers:
                 await fresh.stop()
                 raise errors[0]
             # At once: a request that comes while the old ones stop must not find them.
-            self.last = _NOBODY
+            self._forget()
             await place.replace(fresh)
             self._put(place, fresh)
         logger.info("the plugins were reloaded")
@@ -271,7 +266,7 @@ class Workers:
         for key, place in tuple(self._places.items()):
             if place.home.is_over:
                 del self._places[key]
-                self.last = _NOBODY
+                self._forget()
                 place.abandon()
 
     # --- workers
@@ -292,6 +287,10 @@ class Workers:
             raise
         return worker
 
+    def _forget(self) -> None:
+        self.last = NOBODY
+        self._changed()
+
     async def _end(self, place: Place) -> None:
-        self.last = _NOBODY
+        self._forget()
         await place.end()
