@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from asgi_wasm import PluginStartError
-from tests.driving import answering, request
-from tests.plugins.conftest import Wrap
+from tests.plugins.conftest import Make
 
 LANGUAGES = ["rust", "go", "assemblyscript", "c"]
 CONF = {"http_status": 200, "body": "hello world", "percentage": 100}
@@ -24,34 +21,30 @@ BAD_CONFS = {
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-async def test_answers_in_the_apps_stead(wrap: Wrap, language: str) -> None:
-    app = wrap(answering(b"app"), f"fault_injection/{language}", conf=CONF, root_id="fault_injection")
-    await app.start()
+async def test_answers_in_the_apps_stead(plugin: Make, language: str) -> None:
+    injecting = plugin(f"fault_injection/{language}", CONF, root_id="fault_injection")
     for _ in range(3):
-        response = await request(app)
-        assert (response.status, response.body) == (200, b"hello world")
-        assert response.header(b"x-wasm-plugin") == f"fault_injection/{language}".encode()
-    await app.stop()
+        exchange = await injecting.get()
+        assert (exchange.status, exchange.body, exchange.app) == (200, b"hello world", None)
+        assert exchange.headers["x-wasm-plugin"] == f"fault_injection/{language}"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("body", [(), (b"a", b"b")], ids=["no-body", "body"])
-async def test_lets_pass(wrap: Wrap, language: str, body: tuple[bytes, ...]) -> None:
-    conf = json.dumps(CONF | {"percentage": 0})
-    app = wrap(answering(b"from ", b"app"), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
-    await app.start()
-    response = await request(app, "POST", body=body)
-    assert (response.status, response.chunks) == (200, [b"from ", b"app"])
-    assert response.header(b"x-wasm-plugin") is None
-    await app.stop()
+async def test_lets_pass(plugin: Make, language: str, body: tuple[bytes, ...]) -> None:
+    passing = plugin(f"fault_injection/{language}", CONF | {"percentage": 0}, root_id="fault_injection")
+    passing.app.respond(body=[b"from ", b"app"])
+    exchange = await passing.post(body=body)
+    assert (exchange.status, exchange.chunks) == (200, [b"from ", b"app"])
+    assert exchange.app is not None and exchange.app.body == b"".join(body)
+    assert "x-wasm-plugin" not in exchange.headers
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(("conf", "reason"), BAD_CONFS.items(), ids=lambda value: value or "empty")
-async def test_refuses_a_conf(wrap: Wrap, language: str, conf: str, reason: str) -> None:
-    app = wrap(answering(), f"fault_injection/{language}", conf=conf, root_id="fault_injection")
+async def test_refuses_a_conf(plugin: Make, language: str, conf: str, reason: str) -> None:
     with pytest.raises(PluginStartError, match="on_configure answered false") as caught:
-        await app.start()
+        await plugin(f"fault_injection/{language}", conf, root_id="fault_injection").start()
     assert f"its last words: fault_injection: {reason}" in str(caught.value)
     assert caught.value.plugin == "fault_injection"
     assert caught.value.file.endswith(f"{language}.wasm")

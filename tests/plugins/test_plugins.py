@@ -13,8 +13,8 @@ from asgi_wasm import PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.memory import MemorySharedData
-from tests.driving import Response, answering, request, until
-from tests.plugins.conftest import Wrap
+from tests.driving import Response, answering, request
+from tests.plugins.conftest import Make, Wrap
 
 TRAILERS: dict[str, Any] = {"extensions": {"http.response.trailers": {}}}
 
@@ -171,26 +171,14 @@ async def test_local_reply_aborts_on_a_bad_conf(wrap: Wrap) -> None:
 # --- counter, in AssemblyScript
 
 
-async def test_counter(wrap: Wrap) -> None:
+async def test_counter(plugin: Make) -> None:
     """Shared data, metrics and a property that the app reads too."""
-    users: list[bytes] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        users.append(scope["asgi_wasm"]["user"])
-        await answering(b"")(scope, receive, send)
-
-    async def main() -> None:
-        middleware = wrap(app, "counter/assemblyscript", conf="hits", root_id="counter")
-        await middleware.start()
-        for path, count, user in (("/a?x", b"1", b""), ("/a", b"2", b"alice"), ("/b", b"1", b"bob")):
-            headers = [(b"x-user", user)] if user else []
-            response = await request(middleware, path=path, headers=headers)
-            assert response.header(b"x-count") == count
-            assert response.header(b"x-count-user") == (user or b"nobody")
-        await middleware.stop()
-
-    await main()
-    assert users == [b"nobody", b"alice", b"bob"]
+    made = plugin("counter/assemblyscript", "hits", root_id="counter")
+    for path, count, user in (("/a?x", "1", ""), ("/a", "2", "alice"), ("/b", "1", "bob")):
+        exchange = await made.get(path, headers={"x-user": user} if user else {})
+        assert exchange.headers["x-count"] == count
+        assert exchange.headers["x-count-user"] == (user or "nobody")
+        assert exchange.app is not None and exchange.app.scope["asgi_wasm"]["user"] == (user or "nobody").encode()
 
 
 @pytest.mark.parametrize("refused", ["get", "set"])
@@ -223,17 +211,13 @@ async def test_a_count_outlasts_a_store_that_refuses(
 # --- queue, in Rust
 
 
-async def test_queue_and_timer(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        middleware = wrap(answering(b""), "queue/rust", conf={"tick_ms": 5})
-        await middleware.start()
-        await asyncio.gather(*(request(middleware, path=f"/{number}") for number in range(3)))
-        await until(lambda: "queue: tick 2" in caplog.text)
-        await middleware.stop()
-
-    with caplog.at_level(logging.INFO, logger="asgi_wasm.plugin.queue"):
-        await main()
-    lines = [record.getMessage() for record in caplog.records]
+async def test_queue_and_timer(plugin: Make) -> None:
+    made = plugin("queue/rust", {"tick_ms": 5})
+    await made.start()
+    await asyncio.gather(*(made.get(f"/{number}") for number in range(3)))
+    await made.advance(0.01)
+    lines = [line.text for line in made.logs if not line.by_host]
+    assert [line for line in lines if "queue: tick" in line][-1].startswith("queue: tick 2")
     assert [line for line in lines if "dequeued" in line] == [f"queue: dequeued /{number}" for number in range(3)]
 
 
@@ -293,7 +277,7 @@ async def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPa
         {"name": "counter", "file": PLUGINS / "counter/assemblyscript.wasm", "priority": 2, "root_id": "counter"},
         {"name": "trailers", "file": PLUGINS / "trailers/c.wasm", "priority": 1},
     ]
-    cache = tmp_path_factory.getbasetemp() / "compiled-wasmtime"
+    cache = tmp_path_factory.getbasetemp() / "compiled"
 
     async def main() -> Response:
         middleware = WasmMiddleware(mirror, settings={"plugins": plugins, "cache_dir": str(cache)})

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 
 import pytest
 
 from asgi_wasm.host.vm.vm import WasmVM
+from asgi_wasm.testing import WasmPlugin
 from tests.driving import Response, answering, request, until
 from tests.plugins.callouts import conf, enqueue, get, plugged, register, said
+from tests.plugins.conftest import PLUGINS, Make
 
 
 @pytest.fixture(autouse=True)
@@ -18,59 +21,63 @@ def _logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-def ticks(caplog: pytest.LogCaptureFixture) -> int:
-    return len(said(caplog, "^tick get"))
+@pytest.fixture
+def scripted(wasm_plugin: Make) -> Make:
+    """The plugin `callouts` with steps of its callbacks, in a time that the test moves."""
+    return lambda **steps: wasm_plugin(PLUGINS / "callouts/c.wasm", conf(**steps), name="callouts")
+
+
+def lines(plugin: WasmPlugin, pattern: str = "") -> list[str]:
+    """What it has said so far, where the pattern is found."""
+    return [line.text for line in plugin.logs if not line.by_host and re.search(pattern, line.text)]
+
+
+def ticks(plugin: WasmPlugin) -> int:
+    return len(lines(plugin, "^tick get"))
 
 
 TICK = get(b"plugin_name")
 
 
-async def test_ticks_come_until_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
-    async with plugged(conf(configure=["period 5"], tick=[TICK])):
-        assert ticks(caplog) == 0
-        await until(lambda: ticks(caplog) >= 3)
-    at_stop = ticks(caplog)
-    await asyncio.sleep(0.05)
-    assert ticks(caplog) == at_stop
+async def test_ticks_come_until_the_server_stops(scripted: Make) -> None:
+    plugin = scripted(configure=["period 5"], tick=[TICK])
+    await plugin.advance(0.004)
+    assert ticks(plugin) == 0
+    await plugin.advance(0.011)
+    assert ticks(plugin) == 3
+    await plugin.stop()
+    await plugin.clock.advance(1)
+    assert ticks(plugin) == 3
 
 
-async def test_period_of_zero_stops_them_from_inside_a_tick(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with plugged(conf(configure=["period 5"], tick=[TICK, "period 0"])):
-            await until(lambda: ticks(caplog))
-            await asyncio.sleep(0.05)
-
-    await main()
-    assert ticks(caplog) == 1
-    assert "Exception in callback" not in caplog.text
+async def test_period_of_zero_stops_them_from_inside_a_tick(scripted: Make) -> None:
+    plugin = scripted(configure=["period 5"], tick=[TICK, "period 0"])
+    await plugin.advance(60)
+    assert ticks(plugin) == 1
 
 
-async def test_period_set_again_in_each_tick_makes_no_second_timer(caplog: pytest.LogCaptureFixture) -> None:
-    time = asyncio.get_running_loop().time
-    async with plugged(conf(configure=["period 20"], tick=[TICK, "period 20"])):
-        await until(lambda: ticks(caplog))
-        before, began = ticks(caplog), time()
-        await asyncio.sleep(0.3)
-        # Two timers would become four, eight, …
-        assert ticks(caplog) - before <= (time() - began) / 0.02 + 1
+async def test_period_set_again_in_each_tick_makes_no_second_timer(scripted: Make) -> None:
+    plugin = scripted(configure=["period 20"], tick=[TICK, "period 20"])
+    await plugin.advance(0.3)
+    # Two timers would become four, eight, …
+    assert ticks(plugin) == 15
 
 
-async def test_period_changed_from_inside_a_tick(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async with plugged(conf(configure=["period 5"], tick=[TICK, "period 5000"])):
-            await until(lambda: ticks(caplog))
-            await asyncio.sleep(0.05)
-
-    await main()
-    assert ticks(caplog) == 1
+async def test_period_changed_from_inside_a_tick(scripted: Make) -> None:
+    plugin = scripted(configure=["period 5"], tick=[TICK, "period 5000"])
+    await plugin.advance(5)
+    assert ticks(plugin) == 1
+    await plugin.advance(0.005)
+    assert ticks(plugin) == 2
 
 
-async def test_new_period_replaces_the_old_one(caplog: pytest.LogCaptureFixture) -> None:
-    async with plugged(conf(configure=["period 60000"], request_headers=["period 5"], tick=[TICK])) as middleware:
-        await asyncio.sleep(0.05)
-        assert ticks(caplog) == 0
-        await request(middleware)
-        await until(lambda: ticks(caplog) >= 2)
+async def test_new_period_replaces_the_old_one(scripted: Make) -> None:
+    plugin = scripted(configure=["period 60000"], request_headers=["period 5"], tick=[TICK])
+    await plugin.advance(59)
+    assert ticks(plugin) == 0
+    await plugin.get()
+    await plugin.advance(0.01)
+    assert ticks(plugin) == 2
 
 
 async def test_period_is_the_root_contexts_and_ends_with_its_vm(caplog: pytest.LogCaptureFixture) -> None:
@@ -95,31 +102,31 @@ async def test_period_is_the_root_contexts_and_ends_with_its_vm(caplog: pytest.L
     ("ending", "status", "body"), [("resume 0", 200, b"app"), ("reply 403", 403, b"replied")], ids=["resume", "reply"]
 )
 @pytest.mark.parametrize("callback", ["tick", "queue"])
-async def test_paused_request_goes_on(
-    caplog: pytest.LogCaptureFixture, callback: str, ending: str, status: int, body: bytes
-) -> None:
+async def test_paused_request_goes_on(scripted: Make, callback: str, ending: str, status: int, body: bytes) -> None:
     steps = {
         "configure": [register(b"q")],
         "request_headers": ["period 5" if callback == "tick" else enqueue(b"x"), "pause"],
         callback: ["stream", "header 0 :path", ending, *(["period 0"] if callback == "tick" else [])],
     }
+    plugin = scripted(**steps)
+    plugin.app.respond(body=b"app")
+    paused = plugin.begin("GET", "/here")
+    await plugin.advance(0.004)
+    assert not (callback == "tick" and paused.done())
+    await plugin.advance(0.001)
+    exchange = await paused
+    assert (exchange.status, exchange.body) == (status, body)
+    assert lines(plugin, " header 0") == [f"{callback} header 0 = 0 /here"]
 
-    async def main() -> Response:
-        async with plugged(conf(**steps)) as middleware:
-            return await request(middleware, path="/here")
 
-    response = await main()
-    assert (response.status, response.body) == (status, body)
-    assert said(caplog, " header 0") == [f"{callback} header 0 = 0 /here"]
-
-
-async def test_paused_response_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        script = conf(response_headers=["period 5", "pause"], tick=["stream", "resume 1", "period 0"])
-        async with plugged(script) as middleware:
-            return await request(middleware)
-
-    assert (await main()).body == b"app"
+async def test_paused_response_goes_on(scripted: Make) -> None:
+    plugin = scripted(response_headers=["period 5", "pause"], tick=["stream", "resume 1", "period 0"])
+    plugin.app.respond(body=b"app")
+    paused = plugin.begin("GET")
+    await plugin.advance(0.004)
+    assert not paused.done()
+    await plugin.advance(0.001)
+    assert (await paused).body == b"app"
 
 
 @pytest.mark.parametrize("callback", ["request_headers", "response_headers", "response_body"])
@@ -149,19 +156,14 @@ async def test_pause_of_a_body_whose_head_is_out_ends_in_a_cut(caplog: pytest.Lo
     assert "a response was cut off" in caplog.text
 
 
-async def test_queue_calls_after_the_callback_once_a_value(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(
-            configure=[register(b"q")],
-            request_headers=[enqueue(b"a"), enqueue(b"b"), get(b"plugin_name")],
-            queue=["dequeue"],
-        )
-        async with plugged(script) as middleware:
-            await request(middleware)
-            await until(lambda: len(said(caplog, "^queue")) == 2)
-
-    await main()
-    assert said(caplog, "^(request_headers|queue)") == [
+async def test_queue_calls_after_the_callback_once_a_value(scripted: Make) -> None:
+    plugin = scripted(
+        configure=[register(b"q")],
+        request_headers=[enqueue(b"a"), enqueue(b"b"), get(b"plugin_name")],
+        queue=["dequeue"],
+    )
+    await plugin.get()
+    assert lines(plugin, "^(request_headers|queue)") == [
         "request_headers enqueue 61 = 0",
         "request_headers enqueue 62 = 0",
         f"request_headers get {b'plugin_name'.hex()} = 0 {b'callouts'.hex()}",
@@ -171,17 +173,13 @@ async def test_queue_calls_after_the_callback_once_a_value(caplog: pytest.LogCap
 
 
 async def test_queue_may_be_filled_from_its_own_callback(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(
-            configure=[register(b"q"), enqueue(b"a")], queue=["dequeue", "dequeue", enqueue(b"b"), enqueue(b"c")]
-        )
-        async with plugged(script):
-            await until(lambda: len(said(caplog, "^queue dequeue")) >= 6)
-
-    await main()
-    lines = said(caplog, "^queue")
+    script = conf(configure=[register(b"q"), enqueue(b"a")], queue=["dequeue", "dequeue", enqueue(b"b"), enqueue(b"c")])
+    # Each call makes two more, so here nothing may wait until all is still.
+    async with plugged(script):
+        await until(lambda: len(said(caplog, "^queue dequeue")) >= 6)
+    found = said(caplog, "^queue")
     # Four lines a callback: none began before the one before it was over.
-    assert [line.split()[1] for line in lines[:8]] == ["dequeue", "dequeue", "enqueue", "enqueue"] * 2
+    assert [line.split()[1] for line in found[:8]] == ["dequeue", "dequeue", "enqueue", "enqueue"] * 2
 
 
 async def test_ticks_of_a_dead_vm_do_not_keep_it(caplog: pytest.LogCaptureFixture) -> None:
