@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from asgi_wasm.cli import baselines, console, given, progress
 from asgi_wasm.engines import create_engine
 from asgi_wasm.errors import SettingsError
-from asgi_wasm.testing.suite import Options, TestResult, run_file
+from asgi_wasm.testing.suite import STREAMS, Options, TestResult, run_file
 
 _NAMES = ("*.textpb", "*tests.yaml", "*tests.yml")
 
@@ -88,7 +88,7 @@ def _print(result: TestResult) -> None:
         )
     for failure in result.failures:
         console.line(f"        {failure}")
-    for text in result.logs if result.failures else ():
+    for text in result.logs if result.failures or result.log_path in STREAMS else ():
         console.line(f"        log: {text}", "dim")
 
 

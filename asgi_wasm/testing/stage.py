@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
@@ -93,6 +94,10 @@ class Stage:
         self._root = self._plugin.root(spec.conf or b"")
         self._stream: StreamContext | None = None
         self._immediate: LocalResponse | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as before the first stream."""
         # --- host.vm.contexts.Chain
         self.attributes: Attributes = self
         self.properties: dict[bytes, bytes] = {}
@@ -101,6 +106,13 @@ class Stage:
         self.status = b""
         self.answered_locally = False
         self.local_details = b""
+
+    def beside(self) -> Stage:
+        """Another stream of the same plugin, at the same time. This one is to be closed last."""
+        other = copy(self)
+        other._stream = other._immediate = None
+        other._forget()
+        return other
 
     def _ports(self, seconds: int) -> Ports:
         clock = ManualClock()
@@ -142,6 +154,7 @@ class Stage:
 
     def open(self) -> PhaseResult:
         """Make the stream's context."""
+        self._forget()
         self._stream = lifecycle.create_stream(self._root, self)
         return self._over(PhaseResult())
 

@@ -20,7 +20,7 @@ from asgi_wasm.errors import PluginError, SettingsError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
 from asgi_wasm.specs import PluginSpec, RemoteFile
-from asgi_wasm.testing.benchmarks import Benchmark, Step, measure
+from asgi_wasm.testing.benchmarks import Benchmark, Crowd, Step, measure
 from asgi_wasm.testing.expectations import failures, shown
 from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
 from asgi_wasm.testing.textpb import read_suite
@@ -31,7 +31,8 @@ from asgi_wasm.worker.loading import compile_plugin
 class TestResult:
     """What came of one test; it has passed when ``failures`` is empty. ``seconds`` it took, ``logs`` it logged.
 
-    ``plugin`` is its file's name; ``benchmark`` what it costs, if it is one and has passed.
+    ``plugin`` is its file's name; ``benchmark`` what it costs, if it is one and has passed. ``log_path`` is where the
+    file wants what was logged: it is written, but for standard output and error, which are the command's.
     """
 
     __test__ = False
@@ -43,6 +44,7 @@ class TestResult:
     logs: list[str] = field(default_factory=list)
     plugin: str = ""
     benchmark: Benchmark | None = None
+    log_path: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,26 @@ def run_file(path: Path, engine: Engine, options: Options) -> Iterable[TestResul
     code, _ = compile_plugin(engine, spec, ModuleCache(options.cache_dir))
     level = max(env.log_level, env.min_log_level) or _INFO
     for test in suite.test:
-        yield _Run(path, test, spec, code, LogLevel(level - 1), env.time_secs).result()
+        result = _Run(path, test, spec, code, LogLevel(level - 1), env).result()
+        result.log_path = env.log_path
+        _write_log(result)
+        yield result
 
 
+def _write_log(result: TestResult) -> None:
+    """Append it, as the tester does. Raises `SettingsError`."""
+    if not result.log_path or result.log_path in STREAMS:
+        return
+    try:
+        with open(result.log_path, "a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in result.logs)
+    except OSError as error:
+        raise SettingsError(
+            f"{result.file}: log_path {result.log_path!r} cannot be written: {error.strerror or error}"
+        ) from None
+
+
+STREAMS = ("/dev/stdout", "/dev/stderr")
 # Of the format's own levels, which begin at 1.
 _INFO = 3
 
@@ -94,12 +113,13 @@ def _read(path: Path, name: str) -> bytes:
 class _Run:
     """One test."""
 
-    def __init__(self, path: Path, test: Any, spec: PluginSpec, code: Code, level: LogLevel, seconds: int) -> None:
+    def __init__(self, path: Path, test: Any, spec: PluginSpec, code: Code, level: LogLevel, env: Any) -> None:
         self._path = path
         self._test = test
         self._plugin = spec, code
         self._level = level
-        self._seconds = seconds
+        self._seconds = env.time_secs
+        self._crowd = Crowd(env.num_additional_streams, env.additional_stream_advance_rate or Crowd.rate)
         self._result = TestResult(str(path), test.name, plugin=Path(str(spec.file)).name)
         self._phase = "plugin_init"
 
@@ -135,7 +155,7 @@ class _Run:
         self._phase = "benchmark"
         stage = self._stage(is_traced=False)
         try:
-            return measure(stage, [*self._steps()], hostcalls)
+            return measure(stage, [*self._steps()], hostcalls, self._crowd)
         finally:
             stage.close()
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from asgi_wasm.errors import MissingExtraError, SettingsError
 
-# Message -> fields: name, type, and ``*`` where it may come several times.
+# Message -> fields: name, type, and ``*`` where it may come several times, or ``/`` and the group that has one of them.
 _MESSAGES = {
-    "StringMatcher": "invert:bool exact:bytes regex:string file:string",
+    "StringMatcher": "invert:bool exact:bytes/matcher regex:string/matcher file:string/matcher",
     "Header": "key:string value:bytes",
     "Input": "header:Header* content:bytes file:string",
     "Immediate": "http_status:uint32 grpc_status:uint32 details:string",
@@ -25,7 +25,7 @@ _MESSAGES = {
     "Invocation": "input:Input result:Expectation",
     "Property": "path:string value:bytes",
     "Test": (
-        "name:string benchmark:bool num_chunks:int32 chunk_size:int64 properties:Property* "
+        "name:string benchmark:bool num_chunks:int32/plan chunk_size:int64/plan properties:Property* "
         "request_headers:Invocation request_body:Invocation* response_headers:Invocation response_body:Invocation* "
         "plugin_init:Expectation stream_init:Expectation stream_destroy:Expectation"
     ),
@@ -73,9 +73,14 @@ def _suite() -> Any:
         message = file.message_type.add(name=name)
         for number, text in enumerate(fields.split(), 1):
             field_name, _, type_name = text.partition(":")
+            type_name, _, group = type_name.partition("/")
             label = kind.LABEL_REPEATED if type_name.endswith("*") else kind.LABEL_OPTIONAL
             field = message.field.add(name=field_name, number=number, label=label)
             type_name = type_name.removesuffix("*")
+            if group:
+                if not message.oneof_decl:
+                    message.oneof_decl.add(name=group)
+                field.oneof_index = 0
             if type_name == "LogLevel":
                 field.type, field.type_name = kind.TYPE_ENUM, f".{_PACKAGE}.LogLevel"
             elif type_name in _MESSAGES:
@@ -105,6 +110,9 @@ def _fill(message: Any, data: Any) -> None:
         field = message.DESCRIPTOR.fields_by_name.get(key)
         if field is None:
             raise ValueError(f"{message.DESCRIPTOR.name} has no field {key!r}")
+        group = field.containing_oneof
+        if group is not None and message.WhichOneof(group.name) not in (None, key):
+            raise ValueError(f"{key!r} and {message.WhichOneof(group.name)!r} exclude each other")
         many = isinstance(getattr(message, key), Sequence) and field.message_type is not None
         for item in value if isinstance(value, list) else [value]:
             if field.message_type is not None:

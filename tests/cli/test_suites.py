@@ -8,6 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from asgi_wasm.engines.cache import ModuleCache
+from asgi_wasm.engines.wasmtime import WasmtimeEngine
+from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.specs import PluginSpec
+from asgi_wasm.testing.stage import Stage
+from asgi_wasm.worker.loading import compile_plugin
 from tests.cli.running import PLUGINS, run
 
 FAULT = PLUGINS / "fault_injection" / "rust.wasm"
@@ -224,6 +230,9 @@ def test_baselines_of_benchmarks(tmp_path: Path) -> None:
         ("bad.yaml", "test: [{nam: 1}]", "bad.yaml: Test has no field 'nam'"),
         ("bad.yaml", "test: [1]", "bad.yaml: Test must be a mapping, not 1"),
         ("bad.yaml", "[", "bad.yaml: "),
+        ("bad.textpb", "test { num_chunks: 1 chunk_size: 2 }", 'another member of oneof "plan"'),
+        ("bad.yaml", "test: [{num_chunks: 1, chunk_size: 2}]", "'chunk_size' and 'num_chunks' exclude each other"),
+        ("bad.textpb", 'test { plugin_init { log { exact: "a" regex: "b" } } }', 'another member of oneof "matcher"'),
         ("empty.textpb", "", "empty.textpb: names no wasm_path: give --plugin FILE"),
         ("conf.textpb", 'env { wasm_path: "x" config_path: "none" }', "file 'none' cannot be read"),
         (".", None, "no tests: none of . has a .textpb file or a *tests.yaml"),
@@ -235,3 +244,49 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, name: str, content: str | Non
     done = run("test", name, cwd=tmp_path)
     assert done.status == 1
     assert words in done.err and done.err.count("\n") == 1
+
+
+def test_a_log_of_its_own(tmp_path: Path) -> None:
+    """It is appended; standard output shows it, but not where JSON is."""
+    plugin = PLUGINS / "lifecycle" / "abi_0_2_1.wasm"
+    for path, shown in (("plugin.log", False), ("/dev/stdout", True)):
+        suite = f'env {{ log_path: "{path}" log_level: TRACE }} test {{ name: "a" request_headers {{ }} }}'
+        (tmp_path / "tests.textpb").write_text(suite)
+        for _ in range(2):
+            done = run("test", "tests.textpb", "--plugin", plugin, cwd=tmp_path)
+            assert done.status == 0, done
+            assert ("log: " in done.out) is shown
+        json.loads(run("test", "tests.textpb", "--plugin", plugin, "--json", cwd=tmp_path).out)
+    lines = (tmp_path / "plugin.log").read_text().splitlines()
+    assert len(lines) >= 3 and len(lines) % 3 == 0
+    (tmp_path / "tests.textpb").write_text('env { log_path: "none/x" } test { name: "a" }')
+    done = run("test", "tests.textpb", "--plugin", plugin, cwd=tmp_path)
+    assert done.status == 1 and "log_path 'none/x' cannot be written: No such file" in done.err
+
+
+def test_other_streams_meanwhile(tmp_path: Path) -> None:
+    """Each has a context in the same VM, so its memory is more."""
+    suite = 'env { num_additional_streams: %d additional_stream_advance_rate: 2 } test { name: "a" benchmark: true %s }'
+    body = f'request_body {{ input {{ content: "{"x" * 1000}" }} }}'
+    memory = []
+    for count in (0, 2000):
+        (tmp_path / "tests.textpb").write_text(suite % (count, "request_headers { } " + body))
+        done = run("test", "tests.textpb", "--plugin", PLUGINS / "headers" / "rust.wasm", "--json", cwd=tmp_path)
+        (result,) = json.loads(done.out)
+        assert result["failures"] == []
+        memory.append(result["benchmark"]["memory"])
+    assert memory[1] > memory[0]
+
+
+def test_each_stream_is_a_new_one(tmp_path: Path) -> None:
+    """None is skipped since the one before was answered: benchmarks have thousands."""
+    spec = PluginSpec(name="fault", file=FAULT, conf=TEAPOT.encode())
+    code, _ = compile_plugin(WasmtimeEngine(), spec, ModuleCache(tmp_path))
+    stage = Stage(spec, code, level=LogLevel.INFO, seconds=0, properties={})
+    beside = stage.beside()
+    for each in (stage, beside, stage):
+        each.open()
+        answer = each.headers(0, [(b":path", b"/")]).immediate
+        assert answer is not None and answer.status_code == 418
+        each.close_stream()
+    stage.close()
