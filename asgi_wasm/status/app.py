@@ -41,6 +41,10 @@ _REFUSED = (
     "Refused: this shows only to whoever sends 'Authorization: Bearer TOKEN' with the token that status_app was given,"
     " or, where it was given none, to clients on this machine that no proxy has passed on.\n"
 )
+_UNMEANT = (
+    "Refused: send the header 'x-asgi-wasm: reload' as well, which no form of another site can:"
+    " curl -X POST -H 'x-asgi-wasm: reload' URL\n"
+)
 # A failed one is started again by the next request.
 _BAD = (PluginState.BROKEN, PluginState.AWAY)
 
@@ -122,8 +126,11 @@ class _Answers:
 
     async def reload(self, request: Request) -> Response:
         """Read the settings anew."""
-        if not may_see(request, self._token) or _MEANT not in request.headers:
+        self._middleware.leave_out(request.scope)
+        if not may_see(request, self._token):
             return PlainTextResponse(_REFUSED, 403, headers=_HEADERS)
+        if _MEANT not in request.headers:
+            return PlainTextResponse(_UNMEANT, 403, headers=_HEADERS)
         try:
             await self._middleware.reload()
         except AsgiWasmError as error:
@@ -132,6 +139,8 @@ class _Answers:
 
     async def health(self, request: Request) -> Response:
         """For probes, and for everybody."""
+        # One comes every few seconds.
+        self._middleware.leave_out(request.scope)
         ready = is_ready(self._middleware.status())
         return PlainTextResponse("ok\n" if ready else "not ready\n", 200 if ready else 503, headers=_HEADERS)
 

@@ -123,7 +123,8 @@ async def test_reload(tmp_path: Path) -> None:
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
         before = (await http.get("/_wasm/status.json")).json()["plugins"][0]["conf_sha256"]
         # Not what another site's form can send.
-        assert (await http.post("/_wasm/reload")).status_code == 403
+        unmeant = await http.post("/_wasm/reload")
+        assert unmeant.status_code == 403 and "send the header 'x-asgi-wasm: reload'" in unmeant.text
         assert (await http.get("/_wasm/reload")).status_code == 405
         settings.write_text(json.dumps({"plugins": [{**plugin, "conf": {"percentage": 0}}]}))
         assert (await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})).text == "reloaded\n"
@@ -154,7 +155,9 @@ async def test_who_looks_on_is_not_among_the_last_requests() -> None:
 
     async def body(http: httpx.AsyncClient, middleware: WasmMiddleware) -> None:
         await http.get("/")
-        for name in ("", "page.js", "page.css", "status.json", "plugins.json?url=/", "traces.json", "traces/1.json"):
+        for name in (
+            *("", "page.js", "page.css", "status.json", "plugins.json?url=/", "traces.json", "traces/1.json", "health"),
+        ):
             assert (await http.get(f"/_wasm/{name}")).status_code == 200, name
         shown = (await http.get("/_wasm/traces.json")).json()
         assert (shown["kept"], [each["target"] for each in shown["requests"]]) == (20, ["/"])
