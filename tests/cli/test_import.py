@@ -1,14 +1,12 @@
-"""`asgi-wasm import`: what it prints is read by the settings again, and what is left behind is told."""
+"""`asgi-wasm import` of Envoy's configuration: what it prints are settings, and what is left behind is told."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from asgi_wasm.settings import load
+from tests.cli.importing import imported
 from tests.cli.running import run
 
 ENVOY = """
@@ -54,45 +52,6 @@ static_resources:
   - {name: eds}
 """ % ("a" * 64)
 
-ISTIO = """
-apiVersion: extensions.istio.io/v1alpha1
-kind: WasmPlugin
-metadata: {name: openid}
-spec:
-  url: oci://registry.test/openid:1
-  phase: AUTHN
-  priority: 5
-  failStrategy: FAIL_OPEN
-  selector: {matchLabels: {app: x}}
-  pluginConfig: {issuer: me}
-  vmConfig: {env: [{name: A, value: b}, {name: B, valueFrom: HOST}]}
----
-kind: WasmPlugin
-metadata: {name: local}
-spec: {url: "file:///opt/filters/local.wasm", match: []}
-"""
-
-APISIX = """
-wasm:
-  plugins: [{name: fault, priority: 7997, file: t/fault.wasm, http_request_phase: rewrite}]
-routes:
-- uri: /hello
-  methods: [GET]
-  vars: []
-  upstream: {nodes: {"a:1": 1}}
-  plugins: {fault: {conf: '{"http_status": 403}'}, limit-count: {count: 1}}
-"""
-
-
-def imported(folder: Path, text: str) -> tuple[dict[str, Any], str]:
-    (folder / "given.yaml").write_text(text)
-    done = run("import", "given.yaml", cwd=folder)
-    assert done.status == 0, done.err
-    settings = yaml.safe_load(done.out)
-    # They are settings: nothing of them is refused.
-    load(settings)
-    return settings, done.err
-
 
 def test_envoy(tmp_path: Path) -> None:
     settings, left = imported(tmp_path, ENVOY)
@@ -111,54 +70,6 @@ def test_envoy(tmp_path: Path) -> None:
     assert (second["conf"], second["failure_policy"]) == ({"block": [1]}, "fail_reload")
     assert settings["upstreams"] == {"auth": "http://auth.test:80", "safe": "https://safe.test:443"}
     for words in ("stat_prefix has no counterpart", "host_env_keys", "cluster 'eds'"):
-        assert words in left
-
-
-def test_istio(tmp_path: Path) -> None:
-    settings, left = imported(tmp_path, ISTIO)
-    openid, local = settings["plugins"]
-    assert openid == {
-        "name": "openid",
-        "priority": 3005,
-        "file": "openid.wasm",
-        "conf": {"issuer": "me"},
-        "env": {"A": "b"},
-        "failure_policy": "fail_open",
-    }
-    assert local == {"name": "local", "priority": 0, "file": "/opt/filters/local.wasm"}
-    for words in (
-        "oci://registry.test/openid:1, which names no sha256",
-        "selector has no counterpart",
-        "env 'B' comes from the host",
-        "match has",
-    ):
-        assert words in left
-
-
-@pytest.mark.parametrize(
-    ("url", "sha256", "file"),
-    [
-        (f"oci://registry.test/openid:1@sha256:{'a' * 64}", None, f"oci://registry.test/openid:1@sha256:{'a' * 64}"),
-        ("oci://registry.test/openid:1", "a" * 64, "oci://registry.test/openid:1"),
-        ("registry.test/openid:1", "a" * 64, "oci://registry.test/openid:1"),
-        ("https://x.test/openid.wasm", "a" * 64, "https://x.test/openid.wasm"),
-    ],
-)
-def test_what_is_fetched_stays_where_it_is(tmp_path: Path, url: str, sha256: str | None, file: str) -> None:
-    plugin = {"url": url, "sha256": sha256} if sha256 else {"url": url}
-    document = {"kind": "WasmPlugin", "metadata": {"name": "openid"}, "spec": plugin}
-    settings, left = imported(tmp_path, yaml.safe_dump(document))
-    assert settings["plugins"][0]["file"] == file
-    assert left == ""
-
-
-def test_apisix(tmp_path: Path) -> None:
-    settings, left = imported(tmp_path, APISIX)
-    assert settings["plugins"] == [{"name": "fault", "priority": 7997, "file": "t/fault.wasm"}]
-    assert settings["routes"] == [
-        {"uri": "/hello", "methods": ["GET"], "plugins": {"fault": {"conf": '{"http_status": 403}'}}}
-    ]
-    for words in ("http_request_phase", "'limit-count' is none of Wasm", "vars has no counterpart"):
         assert words in left
 
 
@@ -269,83 +180,4 @@ def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
         "filter 'guard': typed_per_filter_config of routes has no counterpart here: say it with routes",
         "cluster 'grpc': the first of its 2 addresses is taken: there is one here",
         "cluster 'grpc': the options of its TLS have no counterpart here, but for upstreams.NAME.verify",
-    ]
-
-
-def test_a_filter_of_istio(tmp_path: Path) -> None:
-    vm = {"runtime": "envoy.wasm.runtime.null", "code": {"local": {"inline_string": "of.envoy"}}}
-    config = {"@type": "x/envoy.extensions.filters.http.wasm.v3.Wasm", "config": {"name": "f", "vm_config": vm}}
-    patch = {"applyTo": "HTTP_FILTER", "patch": {"value": {"name": "f", "typed_config": config}}}
-    settings, left = imported(tmp_path, yaml.safe_dump({"kind": "EnvoyFilter", "spec": {"configPatches": [patch]}}))
-    assert [plugin["name"] for plugin in settings["plugins"]] == ["f"]
-    assert "plugin 'f': is compiled into Envoy" in left
-    assert "EnvoyFilter: what it applies to has no counterpart" in left
-
-
-def test_resources_as_kubectl_lists_them(tmp_path: Path) -> None:
-    spec = {
-        "url": "file:///p.wasm",
-        "type": "NETWORK",
-        "imagePullSecret": "s",
-        "verificationKey": "k",
-        "phase": "LATE",
-        "failStrategy": "FAIL_SOFT",
-        "vmConfig": {"env": [], "memory": 1},
-        "targetRef": {},
-        "defaultConfig": {"of": "Higress"},
-        "novel": 1,
-    }
-    plugins = [{"kind": "WasmPlugin", "metadata": {"name": name}, "spec": spec} for name in ("a", "b")]
-    settings, left = imported(tmp_path, yaml.safe_dump({"kind": "List", "items": plugins}))
-    assert [(plugin["name"], plugin["conf"]) for plugin in settings["plugins"]] == [
-        (name, {"of": "Higress"}) for name in ("a", "b")
-    ]
-    told = {sentence.removeprefix("plugin 'b': ") for sentence in left.splitlines() if "'b'" in sentence}
-    assert told == {
-        "targetRef has no counterpart here: say with routes where it runs",
-        "verificationKey has no counterpart here: sha256 says which file it is",
-        "imagePullSecret: 'docker login' where it runs gives its credentials",
-        "type 'NETWORK': plugins see HTTP alone here",
-        "phase 'LATE' is unknown",
-        "failStrategy 'FAIL_SOFT' is unknown",
-        "novel has no counterpart here",
-        "vmConfig.memory has no counterpart here",
-    }
-
-
-OF_ROUTES = """
-routes:
-- {id: 1, uri: /off, status: 0, plugins: {fault: {conf: x}}}
-- id: 2
-  uri: /user/:id
-  priority: 9
-  plugins: {fault: {conf: x, _meta: {disable: true}}}
-global_rules:
-- {id: all, plugins: {log: {conf: y}, prometheus: {}}}
-services:
-- {id: s, plugins: {unused: {conf: z}}}
-#END
-"""
-
-
-def test_apisix_in_its_two_files(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(
-        "wasm: {plugins: [{name: fault, file: f.wasm}, {name: log, file: l.wasm}, {name: unused, file: u.wasm}]}"
-    )
-    (tmp_path / "apisix.yaml").write_text(OF_ROUTES)
-    done = run("import", "apisix.yaml", "config.yaml", cwd=tmp_path)
-    settings = yaml.safe_load(done.out)
-    load(settings)
-    confs = {plugin["name"]: plugin.get("conf") for plugin in settings["plugins"]}
-    assert confs == {"fault": None, "log": "y", "unused": None}
-    assert settings["routes"] == [{"uri": "/user/:id", "plugins": {"fault": {"conf": "x"}}}]
-    assert done.err.splitlines() == [
-        "route '/off': is disabled (status: 0), and left out",
-        "route '/user/:id': plugin 'fault': _meta has no counterpart here",
-        "route '/user/:id': a part with ':' stands for itself here: write /prefix/*",
-        "route '/user/:id': priority has no counterpart here",
-        "global rule 'all': plugin 'prometheus' is none of Wasm",
-        "services: plugin 'unused' runs for one of them: say with routes where it runs",
-        "plugin 'unused': no route names it, so here it runs on every request, without a conf: give it routes (also"
-        " from a second file: asgi-wasm import config.yaml apisix.yaml)",
     ]

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tests.conformance import differences_of_http
+from tests.conformance.comparing import Compared
 from tests.conformance.difference import (
     ANSWERED,
     APP,
@@ -24,7 +25,6 @@ from tests.conformance.difference import (
     Difference,
     each,
 )
-from tests.conformance.runner import Compared
 
 DIFFERENCES = [
     Difference(

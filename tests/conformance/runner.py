@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from http.client import HTTPConnection
-from itertools import count
 from typing import Any
 
-from tests.conformance.cases import APP_FIELDS, Case, Outcome
-from tests.conformance.client import LIVE_SECONDS, PATIENT_SECONDS, Connection, Response
+from tests.conformance.cases import Case, Outcome
+from tests.conformance.client import LIVE_SECONDS, PATIENT_SECONDS, Connection
 from tests.conformance.client import SECONDS as CLIENT_SECONDS
-from tests.conformance.hops import HOP_HEADERS
+from tests.conformance.comparing import Compared, LogLine, fields_of
 from tests.conformance.hosts import Host, Hosts
 
 # How many chains are busy at once.
@@ -30,30 +27,6 @@ _QUIET_LOOKS = 4
 _DIFFERENT_SECONDS = 1.5
 _GIVE_UP_SECONDS = 60.0
 _MOST_WAITS = 10
-# `lifecycle` logs context ids, which go on from case to case: `on_log(7)` becomes `on_log(#1)`.
-_CONTEXT_ID = re.compile(r"^(on_\w+\()(\d+)")
-# Where a body is cut into pieces is chance, so a body's callbacks are told as one.
-_PIECE = re.compile(r"^(on_\w+_body\(#\d+), (\d+), (\d)\)$")
-_TICK = re.compile(r"^(on_tick\(|set_effective_context|continue_)")
-_UNSIZED_PIECE = re.compile(r"^local_reply: \w+_body$")
-
-Fields = dict[str, Any]
-# Level and text.
-LogLine = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A case as it went on both hosts, field by field."""
-
-    envoy: Fields
-    asgi_wasm: Fields
-
-    def differing(self) -> list[str]:
-        """The fields that are not alike."""
-        return [name for name in self.envoy if self.envoy[name] != self.asgi_wasm[name]]
-
-
 # Whether a case went as it must.
 Judge = Callable[[str, Compared], bool]
 
@@ -206,7 +179,10 @@ class Runner:
         is_hasty = patience < PATIENT_SECONDS and any(side.gave_up for side in sides)
         before: Compared | None = None
         while True:
-            envoy, here = (_fields(case, side, outcome) for side, outcome in zip(sides, outcomes, strict=True))
+            envoy, here = (
+                fields_of(case, side.seen(), side.new_log(), outcome)
+                for side, outcome in zip(sides, outcomes, strict=True)
+            )
             now, compared = time.monotonic(), Compared(envoy, here)
             if compared != before:
                 before, since, looks = compared, now, 0
@@ -222,83 +198,3 @@ class Runner:
             return _QUIET_SECONDS
         is_final = is_hasty or self._is_right(case.id, compared) or self._waits >= _MOST_WAITS
         return _DIFFERENT_SECONDS if is_final else _GIVE_UP_SECONDS
-
-
-def _fields(case: Case, side: _Side, outcome: Outcome) -> Fields:
-    seen = side.seen()
-    log = _relative(side.new_log())
-    if not case.pieces:
-        log = _joined(log)
-    if case.late_ticks:
-        log = [line for line in log if not _TICK.match(line[1])]
-    for record in seen:
-        # Stable: `host` first, as `:authority` is, wherever the client put it.
-        record["headers"] = sorted(_kept(record["headers"]), key=lambda header: header[0] != "host")
-    responses = outcome.responses
-    if not case.ordered:
-        log.sort()
-        seen.sort(key=str)
-        responses = sorted(responses, key=str)
-    fields: Fields = {f"client.{name}": [told(response) for response in responses] for name, told in _RESPONSE.items()}
-    fields["client.notes"] = outcome.notes
-    fields["log"] = log
-    for name in APP_FIELDS:
-        fields[f"app.{name}"] = [record[name] for record in seen]
-    return {name: value for name, value in fields.items() if name not in case.unsure}
-
-
-_RESPONSE: dict[str, Callable[[Response], Any]] = {
-    "status": lambda response: response.status,
-    "headers": lambda response: _kept(response.headers),
-    "body": lambda response: _short(response.body),
-    "framing": lambda response: response.framing,
-    "interim": lambda response: response.interim,
-    "cut": lambda response: response.cut,
-}
-
-
-def _kept(headers: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers if name.lower() not in HOP_HEADERS]
-
-
-def _short(body: bytes) -> bytes | tuple[int, int]:
-    """A body to be shown in a failure: whole, or what tells it from another one."""
-    return body if len(body) <= 2000 else (len(body), hash(body))
-
-
-def _relative(lines: Sequence[LogLine]) -> list[LogLine]:
-    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
-
-    def renamed(match: re.Match[str]) -> str:
-        return f"{match[1]}#{numbers[match[2]]}"
-
-    return [(level, _CONTEXT_ID.sub(renamed, text)) for level, text in lines]
-
-
-def _joined(lines: Sequence[LogLine]) -> list[LogLine]:
-    joined: list[LogLine] = []
-    # Where in `joined` the callbacks of the bodies stand that have not ended, since the last line of another kind.
-    open_at: dict[str, int] = {}
-    for level, text in lines:
-        piece = _PIECE.match(text)
-        key = piece[1] if piece else text
-        if piece is None and not _UNSIZED_PIECE.match(text):
-            open_at.clear()
-        elif key not in open_at:
-            open_at[key] = len(joined)
-        else:
-            at = open_at[key]
-            before = _PIECE.match(joined[at][1])
-            if piece and before:
-                joined[at] = (level, f"{key}, {int(before[2]) + int(piece[2])}, {piece[3]})")
-            continue
-        joined.append((level, text))
-    return joined
-
-
-def differences(compared: Compared) -> str:
-    """The fields that are not alike, to be read by a person."""
-    lines = []
-    for name in compared.differing():
-        lines += [name, f"  Envoy:     {compared.envoy[name]!r}", f"  asgi-wasm: {compared.asgi_wasm[name]!r}"]
-    return "\n".join(lines)

@@ -9,8 +9,9 @@ import pytest
 from tests.conformance import test_plugins
 from tests.conformance.cases import Case
 from tests.conformance.cases_plugins import CASES, CHAINS, sdk
+from tests.conformance.comparing import Compared, differences
 from tests.conformance.differences import DIFFERENCES, covering, unexplained
-from tests.conformance.runner import Compared, Runner, differences
+from tests.conformance.runner import Runner
 from tests.papers.blocks import ENVOY, check_block, table
 
 

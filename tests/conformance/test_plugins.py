@@ -13,11 +13,12 @@ from tests.conformance import hosts as hosts_module
 from tests.conformance.cases import Case
 from tests.conformance.cases_plugins import CHAINS
 from tests.conformance.chains import PLUGINS, Chain
+from tests.conformance.comparing import differences
 from tests.conformance.hosts import asgi_wasm, both
 from tests.conformance.logs import LogLine
 from tests.conformance.plugin_chains import chain, entry
 from tests.conformance.plugin_requests import SMALL
-from tests.conformance.runner import Runner, differences
+from tests.conformance.runner import Runner
 
 _MANIFEST = sorted(json.loads((PLUGINS / "manifest.json").read_text()))
 _HAVE_CASES = {plugin.file for item in CHAINS for plugin in item.plugins}
