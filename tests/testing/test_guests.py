@@ -164,3 +164,14 @@ def test_the_example_of_the_paper(sync_wasm_plugin: Make) -> None:
     exec(compile(code, "README.md", "exec"), names)
     (test,) = (value for name, value in names.items() if name.startswith("test_"))
     test(sync_wasm_plugin)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a compiled plugin"])
+def test_a_guest_comes_from_the_cache_as_any_plugin(
+    sync_wasm_host: Callable[..., SyncWasmHost], caplog: pytest.LogCaptureFixture, beside: bool
+) -> None:
+    others = {"headers": {"file": str(PLUGINS / "headers" / "rust.wasm")}} if beside else {}
+    for status in (401, 402):
+        answer = Guest(on_request_headers=lambda host, *_, status=status: host.send_local_response(status))
+        assert sync_wasm_host({"plugins": {"g": {"file": answer}, **others}}).get("/").status == status
+    assert "compiled again" not in caplog.text
