@@ -33,7 +33,7 @@ def parse_store_url(text: str) -> StoreSpec:
     database = parts.path.removeprefix("/")
     fits = {
         "memory": not parts.netloc and not parts.path,
-        "lmdb": not parts.netloc and bool(database),
+        "lmdb": not parts.netloc and bool(database) and "\0" not in unquote(database),
         "redis": bool(parts.hostname) and port != 0 and (not database or database.isdigit()),
     }
     if not fits.get(parts.scheme.replace("rediss", "redis"), False):

@@ -168,6 +168,7 @@ def test_no_words_of_our_code() -> None:
         ("rediss://host?ssl_cert_reqs=yes", "its option ssl_cert_reqs must be one of none, optional, required"),
         ("redis://host?timeout=soon", "its option timeout must be a number above 0"),
         ("redis://host?timeout=nan", "its option timeout must be a number above 0"),
+        ("lmdb:///a%00b", "is no store: write memory://"),
         ("lmdb:///path?map_size=-1", "its option map_size must be a number above 0"),
         ("lmdb:///path?map_size=1.5", "its option map_size must be a number above 0"),
     ],

@@ -68,9 +68,10 @@ async def test_a_file_without_even_its_head_is_refused_at_the_start(tmp_path: Pa
     assert "cannot be opened (" in await refusal(f"lmdb://{tmp_path}")
 
 
+@pytest.mark.parametrize("size", [0, 4096])
 @pytest.mark.parametrize("name", ["data.mdb", "lock.mdb"])
-async def test_a_file_that_is_cut_while_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    """In a process of its own, which must not die of it."""
+async def test_a_file_that_is_cut_while_it_is_used(tmp_path: Path, name: str, size: int) -> None:
+    """In a process of its own, which must not die of it, nor as it ends."""
     await fill(tmp_path)
     program = f"""
 import asyncio, logging, os
@@ -80,8 +81,8 @@ logging.basicConfig(level="INFO")
 async def main():
     async with Place("lmdb://{tmp_path}").stores(1) as (store,):
         assert store.shared_data.get("vm", b"1")
-        os.truncate("{tmp_path}/{name}", 4096)
-        await asyncio.sleep(0.01)
+        # And used in the same moment.
+        os.truncate("{tmp_path}/{name}", {size})
         for action in (lambda: store.shared_data.get("vm", b"1"), lambda: store.shared_data.set("vm", b"1", b"", 0)):
             try:
                 action()

@@ -14,7 +14,7 @@ import lmdb
 
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.ports import PortError
-from asgi_wasm.services.stores.lmdb.file import CutError, Lengths, check_length, reserve_lock
+from asgi_wasm.services.stores.lmdb.file import CutError, Lengths, check_length, never_close, reserve_lock
 from asgi_wasm.services.stores.lmdb.writer import WriterBusyError, WriterLock
 from asgi_wasm.services.stores.outage import Outage
 from asgi_wasm.specs import StoreSpec
@@ -79,6 +79,15 @@ class Database:
             return
         environment.reader_check()
         self._check_version()
+
+    def __del__(self) -> None:
+        # Without them where it was not opened.
+        lengths = getattr(self, "_lengths", None)
+        try:
+            if lengths is not None:
+                lengths.check()
+        except (CutError, OSError):
+            never_close(self._environment)
 
     def _check_version(self) -> None:
         """Raises `SettingsError` for records of another version of this package."""
