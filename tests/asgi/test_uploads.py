@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,18 @@ from tests.asgi.uploading import (
     PIECES,
     SIZED,
     Case,
-    Player,
     Reads,
     Seen,
     answer,
     assert_same,
+    assert_same_on,
     gives_up,
     messages_of,
+    play,
     reads,
 )
 from tests.driving import Headers, http_scope
+from tests.host.resident.stage import Stage
 from tests.host.resident.ways import BODIES, PROBE, WAYS, probe_without
 
 # Called with the first piece, with the second, with the last.
@@ -43,12 +47,52 @@ UPLOAD_DEEDS = [
 ]
 
 
+# What a plugin does with the head, and what it does then.
+WITH_HEADS = [
+    "return 1",
+    "trap",
+    "set_effective_context %self",
+    'add_header_map_value 0 "x-new" "1"',
+    'replace_header_map_value 0 "content-length" "3"',
+    'remove_header_map_value 0 "content-length"',
+    'replace_header_map_value 0 ":method" "PUT"',
+    'send_local_response 403 "d" "refused" "" -1',
+    'send_local_response 403 "d" "" "" -1',
+]
+THEN = ["", "request_body@2: return 1", "response_headers: return 1", "request_body: trap"]
+
+
+def doing(deed: str, point: str) -> str:
+    looks = "get_buffer_bytes 0 0 99"
+    return f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nrequest_body: get_buffer_status 0\nlog: args"
+
+
+def at_heads(does: str, then: str) -> list[str]:
+    scripts = (f"request_headers: {does}\n{then}", f"{then}\nresponse_headers: {does}")
+    return [f"{script}\nrequest_body: get_buffer_bytes 0 0 99" for script in scripts]
+
+
+@pytest.fixture(scope="module")
+def stages() -> Iterator[list[Stage]]:
+    """Each way, for the scripts of the first two tests."""
+    scripts = [doing(deed, point) for point in POINTS for deed in UPLOAD_DEEDS]
+    scripts += [script for does in WITH_HEADS for then in THEN for script in at_heads(does, then)]
+    with ExitStack() as stack:
+        yield [stack.enter_context(Stage(scripts, way, 2, PROBE)) for way in WAYS]
+
+
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("deed", UPLOAD_DEEDS)
-def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(point: str, deed: str) -> None:
-    looks = "get_buffer_bytes 0 0 99"
-    script = f"{point}: {looks}\n{point}: {deed}\n{point}: {looks}\nrequest_body: get_buffer_status 0\nlog: args"
-    assert_same(script, Case(), Case(turns=9), Case(CODED), Case(body=messages_of([b"hello you"])))
+def test_what_a_plugin_does_at_any_piece_is_as_without_kernels(stages: list[Stage], point: str, deed: str) -> None:
+    cases = (Case(), Case(turns=9), Case(CODED), Case(body=messages_of([b"hello you"])))
+    assert_same_on(stages, doing(deed, point), *cases)
+
+
+@pytest.mark.parametrize("does", WITH_HEADS)
+@pytest.mark.parametrize("then", THEN)
+def test_what_plugins_do_with_the_head(stages: list[Stage], does: str, then: str) -> None:
+    for script in at_heads(does, then):
+        assert_same_on(stages, script, *(Case(body=BODY_MESSAGES[body]) for body in ("in pieces", "whole")))
 
 
 HEADS: dict[str, tuple[Headers, str]] = {
@@ -84,27 +128,6 @@ def test_whatever_the_head_says(head: str, leaves: str) -> None:
     assert_same(script, *cases, count=1)
 
 
-@pytest.mark.parametrize(
-    "does",
-    [
-        "return 1",
-        "trap",
-        "set_effective_context %self",
-        'add_header_map_value 0 "x-new" "1"',
-        'replace_header_map_value 0 "content-length" "3"',
-        'remove_header_map_value 0 "content-length"',
-        'replace_header_map_value 0 ":method" "PUT"',
-        'send_local_response 403 "d" "refused" "" -1',
-        'send_local_response 403 "d" "" "" -1',
-    ],
-)
-@pytest.mark.parametrize("then", ["", "request_body@2: return 1", "response_headers: return 1", "request_body: trap"])
-def test_what_plugins_do_with_the_head(does: str, then: str) -> None:
-    for script in (f"request_headers: {does}\n{then}", f"{then}\nresponse_headers: {does}"):
-        bodies = (Case(body=BODY_MESSAGES[body]) for body in ("in pieces", "whole"))
-        assert_same(f"{script}\nrequest_body: get_buffer_bytes 0 0 99", *bodies)
-
-
 def test_a_plugin_that_looks_at_trailers_only(tmp_path: Path) -> None:
     probe = probe_without(tmp_path / "trailers.wasm", [BODIES[0], BODIES[2]])
     assert_same("request_headers: args\nlog: args", Case(), Case(turns=9), Case(CODED), probe=probe)
@@ -118,9 +141,9 @@ def test_an_exchange_is_made_for_what_is_not_straight_only(
 ) -> None:
     counted = Counted(monkeypatch)
     script += "\nrequest_body: get_buffer_bytes 0 0 9"
-    seen = Player(script, WAYS[1], 2, PROBE).play([Case(head, turns=turns)])
+    seen = play(script, WAYS[1], Case(head, turns=turns))
     assert counted.count == exchanges
-    assert seen == Player(script, WAYS[0], 2, PROBE).play([Case(head, turns=turns)])
+    assert seen == play(script, WAYS[0], Case(head, turns=turns))
 
 
 async def test_pieces_that_pass_are_the_clients_own() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asgi_wasm import WasmMiddleware
-from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.driving import Headers, http_scope
+from tests.host.resident.stage import Stage
 from tests.host.resident.ways import PROBE, WAYS, heard
-from tests.streams.virtual_loop import VirtualLoop
 from tests.waiting import tasks
 
 Reads = Callable[[Receive, Send], Awaitable[None]]
@@ -111,27 +110,19 @@ Seen = list[Any]
 
 
 class Player:
-    """Plugins of one kind, and an app that does as a case says: notes all that app and client see, in order."""
+    """An app that does as a case says, behind plugins with that script: notes all that app and client see, in order."""
 
-    def __init__(self, script: str, way: dict[str, Any], count: int, probe: Path) -> None:
-        plugins = [{"name": f"p{index}", "file": probe, "conf": script, "vm_id": str(index)} for index in range(count)]
-        self._middleware = WasmMiddleware(self._app, settings={"plugins": plugins, "pause_timeout": 0.5, **way})
+    def __init__(self, stage: Stage, script: str) -> None:
+        self._stage, self._script = stage, script
         self._case = Case()
         self._seen: Seen = []
 
     def play(self, cases: Iterable[Case]) -> Seen:
         """What is seen of each, with what the plugins log."""
-        loop = VirtualLoop()
-        try:
-            loop.run_until_complete(self._middleware.start())
-            loop.pass_at_once()
-            with heard(self._seen.append):
-                for case in cases:
-                    loop.run_until_complete(self._request(case))
-            return self._seen
-        finally:
-            loop.run_until_complete(self._middleware.stop())
-            loop.close()
+        with heard(self._seen.append):
+            for self._case in cases:
+                self._stage.play(self._script, self._app, self._request)
+        return self._seen
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._seen.append(("app", scope["headers"], scope["method"]))
@@ -143,8 +134,8 @@ class Player:
 
         await self._case.app(heard, send)
 
-    async def _request(self, case: Case) -> None:
-        self._case = case
+    async def _request(self, middleware: ASGIApp, folder: str) -> None:
+        case = self._case
         left = iter(case.body)
 
         async def receive() -> Message:
@@ -156,19 +147,35 @@ class Player:
             self._seen.append(message)
 
         before = tasks()
-        scope = http_scope("POST", headers=case.head, http_version=case.version)
+        scope = http_scope("POST", f"{folder}/", headers=case.head, http_version=case.version)
         try:
-            await self._middleware(scope, receive, send)
+            await middleware(scope, receive, send)
         except (ValueError, OSError) as error:
             self._seen.append(repr(error))
         assert tasks() == before
+
+
+def play(script: str, way: dict[str, Any], *cases: Case, count: int = 2, probe: Path = PROBE) -> Seen:
+    """In a middleware of its own."""
+    with Stage([script], way, count, probe) as stage:
+        return Player(stage, script).play(cases)
 
 
 def assert_same(script: str, *cases: Case, count: int = 2, probe: Path = PROBE) -> None:
     # After a failure, the next request would have to wait for another VM.
     played = [cases] if "trap" not in script else [(case,) for case in cases]
     for together in played:
-        first, *others = (Player(script, way, count, probe).play(together) for way in WAYS)
+        first, *others = (play(script, way, *together, count=count, probe=probe) for way in WAYS)
+        for other in others:
+            assert other == first
+
+
+def assert_same_on(stages: Sequence[Stage], script: str, *cases: Case) -> None:
+    """The same where the middlewares are there already, unless the script ends their VMs."""
+    if "trap" in script:
+        assert_same(script, *cases)
+    else:
+        first, *others = (Player(stage, script).play(cases) for stage in stages)
         for other in others:
             assert other == first
 

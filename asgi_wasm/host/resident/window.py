@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -79,8 +80,10 @@ class Window:
             self.view[start : start + len(name)] = name
             at += len(name)
         first = layout.FIRST + slot * layout.SIZES_OF_NAMES
-        sizes = range(layout.SIZES_OF_NAMES)
-        words[first : first + len(sizes)] = [sum(len(name) < size for name in meanings) for size in sizes]
+        lengths = sorted(map(len, meanings))
+        # Of each size, how many names are shorter.
+        shorter = [bisect_left(lengths, size) for size in range(layout.SIZES_OF_NAMES)]
+        words[first : first + len(shorter)] = shorter
 
     def changes(self) -> list[tuple[int, Change]]:
         """The log of the last callback."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from asgi_wasm import WasmMiddleware
-from asgi_wasm.asgi.types import Message, Receive, Scope, Send
+from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from tests.driving import http_scope
 from tests.plugins.conftest import PLUGINS
 from tests.wasm_exports import without_exports
@@ -66,29 +67,41 @@ def heard(hear: Callable[[str], None]) -> Iterator[None]:
         logger.setLevel(before)
 
 
+def client_of(pieces: Sequence[bytes | bytearray]) -> Receive:
+    """Sends a body, and stays until it has its answer."""
+    left = list(pieces) or [b""]
+
+    async def receive() -> Message:
+        if not left:
+            await asyncio.get_running_loop().create_future()
+        piece = left.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(left)}
+
+    return receive
+
+
 class TwoRequests:
     """The second within the first, by the app: all that app and client see of them. The inner one has no body."""
 
-    def __init__(self, body: Body, shape: tuple[str, int, str], sent: Body | None) -> None:
+    def __init__(self, body: Body, shape: tuple[str, int, str] = ("GET", 200, "1.1"), sent: Body | None = None) -> None:
         self._length, self._pieces = body
         self._method, self._status, self._version = shape
         self._sent = sent
-        self._left = [] if sent is None else sent[1][:]
         self.seen: list[Any] = []
 
-    async def run(self, settings: dict[str, Any]) -> None:
-        self._middleware = WasmMiddleware(self._app, settings=settings)
+    async def play(self, middleware: ASGIApp, folder: str = "") -> None:
+        """Below that path."""
+        self._middleware, self._folder = middleware, folder
         headers = [*HEADERS, *announced(self._sent)]
-        async with self._middleware:
-            scope = http_scope(self._method, "/outer", headers=headers, http_version=self._version)
-            await self._middleware(scope, self._read, self._keep)
+        scope = http_scope(self._method, f"{folder}/outer", headers=headers, http_version=self._version)
+        await middleware(scope, client_of([] if self._sent is None else self._sent[1]), self._keep)
 
-    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen.append({**scope, "asgi_wasm": dict(scope["asgi_wasm"])})
-        outer = scope["path"] == "/outer"
+        outer = scope["path"].endswith("/outer")
         if outer:
-            inner = http_scope("PUT", "/inner", headers=[(b"host", b"i"), (b"x-a", b"3")])
-            await self._middleware(inner, self._read_nothing, self._keep)
+            inner = http_scope("PUT", f"{self._folder}/inner", headers=[(b"host", b"i"), (b"x-a", b"3")])
+            await self._middleware(inner, client_of([]), self._keep)
             await self._read_all(receive)
         sized = [] if self._length is None else [(b"content-length", self._length)]
         headers = [(b"x-a", b"1"), (b"vary", b"a"), (b"x-b", scope["path"].encode()), *sized]
@@ -104,15 +117,6 @@ class TwoRequests:
             message = await receive()
             self.seen.append(dict(message))
             more = message.get("more_body", False)
-
-    async def _read(self) -> Message:
-        if not self._left:
-            return await self._read_nothing()
-        piece = self._left.pop(0)
-        return {"type": "http.request", "body": piece, "more_body": bool(self._left)}
-
-    async def _read_nothing(self) -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
 
     async def _keep(self, message: Message) -> None:
         self.seen.append(message)
@@ -137,6 +141,8 @@ async def run_once(
     plugins = [{"name": f"p{index}", "vm_id": str(index), **told} for index in range(count)]
     requests = TwoRequests(body, shape, sent)
     lines: list[str] = []
+    middleware = WasmMiddleware(requests.app, settings={"plugins": plugins, "pause_timeout": 0.01, **way})
     with heard(lines.append):
-        await requests.run({"plugins": plugins, "pause_timeout": 0.01, **way})
+        async with middleware:
+            await requests.play(middleware)
     return requests.seen, lines
