@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 import wasmtime
 
-from asgi_wasm import WasmMiddleware
-from tests.driving import answering, request
+from tests.plugins.conftest import Make
 
 # Pauses every request with x-pause; the second tick of 20 ms traps.
 WAT = """(module
@@ -31,15 +29,15 @@ WAT = """(module
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail_closed", 503), ("fail_open", 200)])
-async def test_trap_in_a_tick_ends_pauses(tmp_path: Path, policy: str, status: int) -> None:
+async def test_trap_in_a_tick_ends_pauses(tmp_path: Path, wasm_plugin: Make, policy: str, status: int) -> None:
     (tmp_path / "ticking.wasm").write_bytes(wasmtime.wat2wasm(WAT))
-    plugin: dict[str, Any] = {"name": "ticking", "file": tmp_path / "ticking.wasm", "failure_policy": policy}
-
-    app = WasmMiddleware(answering(b"app"), settings={"plugins": [plugin], "cache_dir": str(tmp_path / "cache")})
-    await app.start()
-    pause = [(b"x-pause", b"1")]
-    paused = await asyncio.gather(*(request(app, headers=pause) for _ in range(5)))
-    assert [response.status for response in paused] == [status] * 5
+    plugin = wasm_plugin(tmp_path / "ticking.wasm", failure_policy=policy)
+    plugin.app.respond(body=b"app")
+    await plugin.start()
+    paused = [plugin.begin("GET", headers={"x-pause": "1"}) for _ in range(5)]
+    await plugin.advance(0.039)
+    assert not any(request.done() for request in paused)
+    await plugin.advance(0.001)
+    assert [exchange.status for exchange in await asyncio.gather(*paused)] == [status] * 5
     # The next request gets a fresh VM.
-    assert (await request(app)).body == b"app"
-    await app.stop()
+    assert (await plugin.get()).body == b"app"
