@@ -6,7 +6,9 @@
  *
  *     heads.c             how a head is written down for the kernel
  *     kernel.c   Kernel   one VM's kernel: the lent headers, the way in, what a callback changed
+ *     fields.c            what the fields of a head say
  *     course.c   Course   what is known of all requests of one chain of filters; opens a request
+ *     course_type.c       how a Course is told that
  *     stream.c            what is done around a request's crossings
  *     serve.c    Stream   one request, an awaitable; the base of a Python class
  *     send.c              the app's `send`, and the end of a stream
@@ -287,6 +289,11 @@ PyObject *enter_course(Course *c, PyObject *const *arguments);
 int meaning_of(const Course *course, const char *name, Py_ssize_t size);
 /* Whether a known method begins with one of these letters; no two that matter here begin alike. */
 char is_one_of(PyObject *method, const char *letters);
+PyObject *course_open(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *course_run(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+
+/* fields.c */
+
 /* The length that a head says, NO_SIZE for none; ODD_SIZE where that is not for the lane to judge (`uploads.size_told`). */
 long long size_told(const Course *course, PyObject *fields);
 /* A content-length as a number; ODD_SIZE for one that is written in another way than the ordinary. */
