@@ -101,9 +101,7 @@ class LentRequest(Lent):
                     return self.go_on()
                 if news or post.effects:
                     if news & (ODD | HAS_ANSWERED) or post.effects:
-                        if not self._answers(post, news):
-                            self.leave_after_callback(post)
-                        return self.go_on()
+                        return self._go_on_after(post, news)
                     self.fields = fields = post.changed(fields, news)
                     self.changed = True
                     untrimmed |= news & UNTRIMMED
@@ -135,21 +133,24 @@ class LentRequest(Lent):
             own["headers"] = self._kept + (trimmed(self.fields) if untrimmed else self.fields)
         self.own = own
 
-    def _answers(self, post: Post, news: int) -> bool:
-        """Whether what the last plugin did is just to answer, and not odd."""
-        if news & ~UNTRIMMED != HAS_ANSWERED or post.effects or self.index != len(self.posts) - 1:
-            return False
-        if self._is_typed or self.scope["method"] in translate.BODILESS_METHODS:
-            return self._finds_answer()
+    def _go_on_after(self, post: Post, news: int) -> Awaitable[None]:
+        """What follows on a callback that did more than to change headers, which may be just to answer."""
         resident, answers = post.resident, self.lane.answers
-        image, answer = answers.last
-        if image is not None and resident.is_local(image):
-            self.answer = answer
-            return True
-        if not self._finds_answer():
-            return False
-        answers.last = resident.local_image(), self.answer
-        return True
+        if news & ~UNTRIMMED != HAS_ANSWERED or post.effects or self.index != len(self.posts) - 1:
+            found = False
+        elif self._is_typed or self.scope["method"] in translate.BODILESS_METHODS:
+            found = self._finds_answer()
+        else:
+            image, answer = answers.last
+            found = image is not None and resident.is_local(image)
+            if found:
+                self.answer = answer
+            elif self._finds_answer():
+                answers.last, found = (resident.local_image(), self.answer), True
+        if found:
+            return self._send_answer()
+        self.leave_after_callback(post)
+        return self.go_on()
 
 
 class LentUpload(Upload, LentRequest):

@@ -20,8 +20,8 @@ MOST = {
     "no-op plugin": 16,
     "header plugin": 29,
     "two header plugins": 51,
-    "fault injection": 18,
-    "fault injection in Rust": 33,
+    "fault injection": 17,
+    "fault injection in Rust": 32,
     "a response body that is read": 42,
     "a response body that is changed": 48,
     # Some are the event loop's, by its version: it has a task for what is read before the app is called.
