@@ -91,7 +91,8 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 def test_several_plugins_and_a_callout(tmp_path: Path) -> None:
     with serving(tmp_path, FAULT, "--conf", '{"http_status": 200, "body": "ok"}') as auth:
         guard = PLUGINS / "http_auth" / "rust.wasm"
-        with serving(tmp_path, guard, HEADERS, "--callout", f"auth={auth.url}") as server:
+        confs = ("--conf", '{"timeout_ms": 60000}', "--conf", "{}")
+        with serving(tmp_path, guard, HEADERS, *confs, "--callout", f"auth={auth.url}") as server:
             seen = httpx.get(server.url, headers={"x-user": "bob"}).json()
     assert ["x-auth", "ok"] in seen["headers"]
     assert "x-seen-path" in dict(seen["headers"])

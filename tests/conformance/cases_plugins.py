@@ -125,7 +125,7 @@ SPECIAL: dict[str, list[tuple[Chain, Requests]]] = {
         (chain("auth", entry("http_auth/rust", {"upstream": "auth", "timeout_ms": 20_000})), AUTH),
         (
             chain("auth-timeout", entry("http_auth/rust", {"upstream": "auth", "timeout_ms": 100})),
-            {"slow": AUTH["slow"]},
+            {"slow": ask("GET", "/auth", [("x-user", "never")])},
         ),
         (chain("auth-refused", entry("http_auth/rust", {"upstream": "nowhere"})), SMALL),
         (chain("auth-unknown", entry("http_auth/rust", {"upstream": "unknown"})), SMALL),

@@ -21,6 +21,7 @@ from tests.conformance import hops
 from tests.conformance.chains import RELOAD_INTERVAL, Chain, PluginEntry
 from tests.conformance.logs import LogLine, Tail
 from tests.serving import stop
+from tests.waiting import SECONDS
 
 _START_SECONDS = 120.0
 _TYPE = "type.googleapis.com/"
@@ -45,7 +46,8 @@ _LOG_LINE = re.compile(r"^\[(\w+)\](?:\[\d+\]) wasm log ([^:]*): (.*)$")
 class Envoy:
     """A running Envoy. ``ports`` are its listeners' on 127.0.0.1, by chain."""
 
-    def __init__(self, admin: str, ports: Mapping[str, int], log: Path) -> None:
+    def __init__(self, admin: str, ports: Mapping[str, int], log: Path, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
         self.admin = admin
         self.ports = ports
         self._log = log
@@ -58,6 +60,15 @@ class Envoy:
     def log_lines(self) -> list[LogLine]:
         """What plugins logged so far."""
         return self._tail.lines()
+
+    def beat(self) -> None:
+        """It has answered something: it does not stand still."""
+        httpx.get(f"{self.admin}/ready")
+
+    def end(self) -> None:
+        """Let it end by itself, and all that it logs then be there."""
+        httpx.post(f"{self.admin}/quitquitquit")
+        self._process.wait(SECONDS)
 
     def metrics(self) -> dict[str, Any]:
         """Plugin metrics: name (without Envoy's prefix) to value, or for histograms to what Envoy tells."""
@@ -117,7 +128,7 @@ def _started(process: subprocess.Popen[bytes], log: Path, address: Path) -> Envo
             if admin and httpx.get(f"{admin}/ready").status_code == httpx.codes.OK:
                 listeners = httpx.get(f"{admin}/listeners", params={"format": "json"}).json()["listener_statuses"]
                 ports = {item["name"]: item["local_address"]["socket_address"]["port_value"] for item in listeners}
-                return Envoy(admin, ports, log)
+                return Envoy(admin, ports, log, process)
         except httpx.TransportError:
             pass
         time.sleep(0.05)

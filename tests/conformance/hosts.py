@@ -19,9 +19,11 @@ from tests.conformance.chains import RELOAD_INTERVAL, Chain
 from tests.conformance.envoy import Envoy, envoy
 from tests.conformance.logs import LogLine, Tail
 from tests.serving import ROOT, stop
+from tests.waiting import SECONDS
 
 _START_SECONDS = 120.0
 _QUIET_SECONDS = 0.1
+_BEATS = 5
 _LEVELS = {"Level 5": "trace", "DEBUG": "debug", "INFO": "info", "WARNING": "warning", "ERROR": "error"}
 _LEVELS["CRITICAL"] = "critical"
 _PLUGIN_LOGGER = "asgi_wasm.plugin."
@@ -39,11 +41,18 @@ class Host(Protocol):
         """What plugins logged so far."""
         ...
 
+    def beat(self) -> None:
+        """It has answered something: it does not stand still."""
+        ...
+
 
 class AsgiWasm:
     """The process of `tests.conformance.app`: asgi-wasm on ``ports``, the plain app for Envoy on ``app_ports``."""
 
-    def __init__(self, chains: Sequence[Chain], ports: Sequence[int], log: Path) -> None:
+    def __init__(
+        self, chains: Sequence[Chain], ports: Sequence[int], log: Path, process: subprocess.Popen[bytes]
+    ) -> None:
+        self._process = process
         names = [chain.name for chain in chains]
         self.control = f"http://127.0.0.1:{ports[0]}"
         self.app_ports = dict(zip(names, ports[1 : 1 + len(names)], strict=True))
@@ -58,6 +67,15 @@ class AsgiWasm:
     def log_lines(self) -> list[LogLine]:
         """What plugins logged so far."""
         return self._tail.lines()
+
+    def beat(self) -> None:
+        """It has answered something: it does not stand still."""
+        httpx.get(self.control, params={"port": 0})
+
+    def end(self) -> None:
+        """Let it end by itself, and all that it logs then be there."""
+        httpx.post(self.control)
+        self._process.wait(SECONDS)
 
     def take_seen(self) -> dict[int, list[dict[str, Any]]]:
         """What the app saw since the last time, by port: of both hosts."""
@@ -126,7 +144,7 @@ def asgi_wasm(
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"asgi-wasm did not start:\n{output.read_text()}\n{log.read_text()}")
                 time.sleep(0.02)
-            yield AsgiWasm(chains, json.loads(ports.read_text()), log)
+            yield AsgiWasm(chains, json.loads(ports.read_text()), log, process)
         finally:
             stop(process)
 
@@ -161,11 +179,12 @@ def _settings(
 
 
 def settle(host: Host, seconds: float = _QUIET_SECONDS) -> list[LogLine]:
-    """The log, once nothing was added to it for a while."""
-    lines = host.log_lines()
-    while True:
-        time.sleep(seconds)
+    """The log, once nothing was added to it for a while in which the host answered several times."""
+    lines, quiet = host.log_lines(), 0
+    while quiet < _BEATS:
+        time.sleep(seconds / _BEATS)
+        host.beat()
         now = host.log_lines()
-        if len(now) == len(lines):
-            return now
+        quiet = quiet + 1 if len(now) == len(lines) else 0
         lines = now
+    return lines

@@ -18,7 +18,7 @@ from tests.plugins.grpc_broken_cases import BROKEN_CASES
 from tests.plugins.grpc_cases import CASES, Case, normal, without_details
 from tests.serving import dead_port
 
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 60.0
 _QUIET_SECONDS = 0.2
 
 

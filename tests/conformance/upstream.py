@@ -40,6 +40,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(_BROKEN[user])
             self.close_connection = True
             return
+        if user == "never":
+            # Until the client has gone.
+            self.rfile.read(1)
+            self.close_connection = True
+            return
         if user == "slow":
             time.sleep(_SLOW_SECONDS)
         status, body = self.answers.get(user, (403, b"unknown"))

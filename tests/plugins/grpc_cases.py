@@ -36,19 +36,19 @@ def grpc_service(cluster: bytes, *more: tuple[int, bytes]) -> str:
 
 _HEADER = protobuf.encode([(1, b"x-svc"), (2, b"1")])
 _GOOGLE = escaped(protobuf.encode([(2, protobuf.encode([(1, b"127.0.0.1:1"), (4, b"stats")]))]))
-_UNKNOWN_SERVICE = [f"request call {grpc_service(b'nowhere')} {_S} Check _ hi 1000", "request status"]
+_UNKNOWN_SERVICE = [f"request call {grpc_service(b'nowhere')} {_S} Check _ hi 60000", "request status"]
 
 CASES: dict[str, Case] = {
     "call": Case(
-        f"request call backend {_S} Check x-a=1 hi 1000\nrequest status\nreceive:5 status",
+        f"request call backend {_S} Check x-a=1 hi 60000\nrequest status\nreceive:5 status",
         ["call = 0, token 5", "status = 0, 0 ", "receive(5, 2) hi", "status = 0, 0 "],
     ),
     "call, closed by the plugin in its callback": Case(
-        f"request call backend {_S} Check _ hi 1000\nreceive:5 close 5\nreceive:5 close 5",
+        f"request call backend {_S} Check _ hi 60000\nreceive:5 close 5\nreceive:5 close 5",
         ["call = 0, token 5", "receive(5, 2) hi", "close = 0", "close = 1"],
     ),
     "call by a GrpcService": Case(
-        f"request call {grpc_service(b'backend', (5, _HEADER))} {_S} Check x-a=1 hi 1000",
+        f"request call {grpc_service(b'backend', (5, _HEADER))} {_S} Check x-a=1 hi 60000",
         ["call = 0, token 5", "receive(5, 2) hi"],
     ),
     "call by a GrpcService of an unknown cluster": Case(
@@ -58,26 +58,26 @@ CASES: dict[str, Case] = {
         "Envoy closes a token that it never gave; the older Rust SDK panics on it",
     ),
     "call by a google_grpc that names no upstream": Case(
-        f"request call {_GOOGLE} {_S} Check _ hi 1000",
+        f"request call {_GOOGLE} {_S} Check _ hi 60000",
         ["call = 10, token 0"],
         ["call = 0, token 5", "close(5, 13)"],
         "only upstreams of the settings may be called",
     ),
     "unknown upstream": Case(
-        f"request call nowhere {_S} Check _ hi 1000\nrequest stream nowhere {_S} Check _\n"
-        f"request call %0a%05ab {_S} Check _ hi 1000\nrequest call backend {_S} Check _ hi 1000",
+        f"request call nowhere {_S} Check _ hi 60000\nrequest stream nowhere {_S} Check _\n"
+        f"request call %0a%05ab {_S} Check _ hi 60000\nrequest call backend {_S} Check _ hi 60000",
         ["call = 4, token 0", "stream = 4, token 0", "call = 4, token 0", "call = 0, token 5", "receive(5, 2) hi"],
     ),
     "call that is denied": Case(
-        f"request call backend {_S} Cut _ hi 1000\nclose:5 status\nclose:5 cancel 5\nclose:5 cancel 5",
+        f"request call backend {_S} Cut _ hi 60000\nclose:5 status\nclose:5 cancel 5\nclose:5 cancel 5",
         ["call = 0, token 5", "close(5, 15)", "status = 0, 15 cut", "cancel = 0", "cancel = 1"],
     ),
     "call without an answer": Case(
-        f"request call backend {_S} Empty _ hi 1000\nclose:5 status",
+        f"request call backend {_S} Empty _ hi 60000\nclose:5 status",
         ["call = 0, token 5", "close(5, 13)", "status = 0, 13 "],
     ),
     "call with three answers": Case(
-        f"request call backend {_S} Many _ 3 1000",
+        f"request call backend {_S} Many _ 3 60000",
         ["call = 0, token 5", "receive(5, 1) 2"],
     ),
     "call that takes too long": Case(
@@ -85,7 +85,7 @@ CASES: dict[str, Case] = {
         ["call = 0, token 5", "close(5, 14)", "status = 0, 14 upstream%20request%20timeout"],
     ),
     "call of a method that is not there": Case(
-        f"request call backend {_S} Nope _ hi 1000\nclose:5 status\nclose:5 call backend _ _ _ hi 1000",
+        f"request call backend {_S} Nope _ hi 60000\nclose:5 status\nclose:5 call backend _ _ _ hi 60000",
         [
             "call = 0, token 5",
             "close(5, 12)",
@@ -95,7 +95,7 @@ CASES: dict[str, Case] = {
         ],
     ),
     "nobody listens": Case(
-        f"request call dead {_S} Check _ hi 1000",
+        f"request call dead {_S} Check _ hi 60000",
         ["call = 0, token 5", "close(5, 14)"],
     ),
     "nobody listens to a stream": Case(
@@ -103,8 +103,8 @@ CASES: dict[str, Case] = {
         ["stream = 0, token 6", "initial(6)", "trailing(6) grpc-status=14", "close(6, 14)"],
     ),
     "cancelled at once": Case(
-        f"request call backend {_S} Silent _ hi 1000\nrequest cancel 5\nrequest cancel 5\nrequest send 5 x\n"
-        f"request call backend {_S} Silent _ hi 1000\nrequest close 9\nrequest close 9\n"
+        f"request call backend {_S} Silent _ hi 60000\nrequest cancel 5\nrequest cancel 5\nrequest send 5 x\n"
+        f"request call backend {_S} Silent _ hi 60000\nrequest close 9\nrequest close 9\n"
         f"request stream backend {_S} Check _\nrequest end 6 x\nrequest cancel 6\nrequest cancel 6",
         [
             "call = 0, token 5",
@@ -190,7 +190,7 @@ CASES: dict[str, Case] = {
         ],
     ),
     "next call from the last callback": Case(
-        f"request call backend {_S} Check _ one 1000\nreceive:5 call backend {_S} Check _ two 1000\n"
+        f"request call backend {_S} Check _ one 60000\nreceive:5 call backend {_S} Check _ two 60000\n"
         f"receive:9 stream backend {_S} Many _\nreceive:9 end 6 1\n"
         f"close:6 stream backend {_S} Many _\nclose:6 end 10 1",
         [

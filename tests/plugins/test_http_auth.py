@@ -135,7 +135,7 @@ async def test_client_gone_while_paused_and_the_answer_comes_later(caplog: pytes
 async def test_pause_that_nothing_ends(caplog: pytest.LogCaptureFixture) -> None:
     async with upstream(lambda *_: None) as port:
         settings = {
-            "plugins": [{"name": "stuck", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"timeout_ms": 5000}}],
+            "plugins": [{"name": "stuck", "file": PLUGINS / "http_auth/rust.wasm", "conf": {"timeout_ms": 60_000}}],
             "upstreams": {"auth": f"http://127.0.0.1:{port}"},
             "pause_timeout": 0.1,
         }

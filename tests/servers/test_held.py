@@ -75,18 +75,16 @@ def end(server: Server, _: socket.socket, patience: float) -> bool:
 @pytest.mark.parametrize("happens", [leave, end])
 def test_as_bare(happens: Callable[[Server, socket.socket, float], bool], name: str) -> None:
     """Nobody waits for the pause to be given up, and no server complains more than for the bare app."""
+    # There Hypercorn was seen not to end in time with the bare app either.
+    is_chance = happens is end and name == "hypercorn" and sys.version_info >= (3, 15)
     # Granian tells nobody, and waits for its connections.
-    may_not = name == "granian" or (happens is end and name == "hypercorn" and sys.version_info >= (3, 15))
+    may_not = name == "granian" or is_chance
     found = []
     for path in ("/bare", "/held"):
         with waiting(name, path) as (server, client):
             heard = happens(server, client, WAIT if may_not else LONG)
             time.sleep(0.2)
             complaints = [word for word in ("Traceback", "never retrieved", "destroyed") if word in server.log()]
-            found.append((heard, complaints))
+            found.append((None if is_chance else heard, complaints))
     assert found[1] == found[0]
-    if happens is end and name == "hypercorn" and sys.version_info >= (3, 15):
-        # There Hypercorn was seen not to end in time with the bare app either.
-        return
-    # Granian tells nobody, and waits for its connections.
-    assert found[0][0] is (name != "granian")
+    assert is_chance or found[0][0] is (name != "granian")

@@ -220,7 +220,7 @@ async def test_slow_plugin_that_is_heard_of_in_time_is_not_cut(serve_guests: Ser
     resumer = Resumer()
     guest = Guest(on_request_headers=pausing, **resumer.callbacks)
 
-    async with serve_guests(answering(b"app"), guest, pause_timeout=5) as middleware:
+    async with serve_guests(answering(b"app"), guest, pause_timeout=60) as middleware:
         connection = Connection(middleware)
         connection.feed()
         await settled()

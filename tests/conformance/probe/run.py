@@ -26,7 +26,6 @@ _ENVOY_LINE = re.compile(
 )
 _THREAD = re.compile(r"^\[\w+\]\[(\d+)\] ", re.MULTILINE)
 _QUIET_SECONDS = 0.4
-_END_SECONDS = 2.0
 _AT_ONCE = 8
 _ALONE_AT_ONCE = 2
 _ROOT_PHASES = ("root_", "vm_start", "configure", "tick", "queue_ready", "http_call_response", "grpc_", "foreign")
@@ -62,9 +61,8 @@ def _both(proxy: Envoy, server: AsgiWasm, scripts: Sequence[Script]) -> tuple[Li
     for host in hosts:
         settle(host, _QUIET_SECONDS)
     seen = server.take_seen()
-    for host, end in ((proxy, f"{proxy.admin}/quitquitquit"), (server, server.control)):
-        httpx.post(end)
-        settle(host, _END_SECONDS)
+    proxy.end()
+    server.end()
     result = _of_envoy(proxy.log_text()), _of_asgi_wasm(server)
     for lines, answers, ports in zip(result, clients, (server.app_ports, server.ports), strict=True):
         for name, told in answers.items():
@@ -160,7 +158,7 @@ def _answer(port: int, request: Request) -> Iterator[str]:
 def _slowly(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk
-        time.sleep(0.2)
+        time.sleep(0.4)
 
 
 def _seen(records: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-_SLOW_SECONDS = 0.5
-
 
 class _Handler(BaseHTTPRequestHandler):
-    """201 with the request's body; ``/slow`` thinks for a while, ``/cut`` breaks off in the middle."""
+    """201 with the request's body; ``/never`` gives none, ``/cut`` breaks off in the middle."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
-        if self.path == "/slow":
-            time.sleep(_SLOW_SECONDS)
+        if self.path == "/never":
+            # Until the client has gone.
+            self.rfile.read(1)
+            self.close_connection = True
+            return
         self.send_response(201)
         self.send_header("x-answer", "1")
         self.send_header("content-length", str(len(body) + (7 if self.path == "/cut" else 0)))

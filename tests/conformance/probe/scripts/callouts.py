@@ -94,7 +94,7 @@ SCRIPTS = [
     ),
     Script(
         "call-timeout",
-        in_phase("request_headers", f'http_call "upstream" {pairs(_M, (b":path", b"/slow"), _A)} "" "" 100\nreturn 1')
+        in_phase("request_headers", f'http_call "upstream" {pairs(_M, (b":path", b"/never"), _A)} "" "" 100\nreturn 1')
         + in_phase("http_call_response", 'args\nget_status\nget_header_map_value 6 ":status"\nget_buffer_bytes 4 0 300')
         + _RESUME,
     ),

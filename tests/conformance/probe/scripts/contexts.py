@@ -43,7 +43,7 @@ SCRIPTS = [
     Script(
         "context-reply-through-root",
         in_phase("request_headers", 'set_effective_context %root\nsend_local_response 418 "d" "b" "" -1'),
-        [Request("POST", "/?body=response", body=b"request", patience=1.0)],
+        [Request("POST", "/?body=response", body=b"request", patience=5.0)],
     ),
     Script(
         "context-effective-other-stream",

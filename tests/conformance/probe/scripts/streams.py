@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.conformance.probe.script import POST, Request, Script, in_phase
 from tests.conformance.probe.scripts.replies import REPLY
 
-_SHORT = 3.0
+_SHORT = 6.0
 _PAUSED = Request("POST", "/", body=b"request", patience=_SHORT)
 
 SCRIPTS = [
