@@ -27,7 +27,7 @@ def test_serves_and_stops(tmp_path: Path) -> None:
     (tmp_path / "trivial.py").write_text(APP)
     with serve("trivial:app", cwd=tmp_path) as server:
         assert httpx.get(server.url).status_code == 204
-        assert "asked" in server.log()
+        assert server.logs("asked")
     with pytest.raises(httpx.TransportError):
         httpx.get(server.url)
 

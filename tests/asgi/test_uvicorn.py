@@ -218,7 +218,7 @@ def test_local_response_after_the_start_cuts_the_connection(tmp_path: Path) -> N
     with serve("served:app", env=env, cwd=tmp_path) as server:
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(server.url)
-        assert "a response was cut off: a local response came after the response had started" in server.log()
+        assert server.logs("a response was cut off: a local response came after the response had started")
         # With a content-length the head was still here.
         assert httpx.get(f"{server.url}/sized").status_code == 403
         assert "Traceback" not in server.log()

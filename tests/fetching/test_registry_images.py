@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from tests.fetching.site import GOOD, Site, content, digest_of, served
 from tests.fetching.test_fetcher import RUST
 from tests.fetching.test_image import ARTIFACT_LAYER, COMPAT, OCI_LAYER, descriptor, manifest
 from tests.fetching.test_layer import tar
+from tests.serving import free_port
 from tests.waiting import wait_until
 
 
@@ -94,8 +94,7 @@ def running(tmp_path: Path, **more: Any) -> Iterator[str]:
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("there is no docker-registry here: apt-get install docker-registry")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = {
         "version": 0.1,
         "log": {"level": "error"},

@@ -30,13 +30,13 @@ def test_a_longer_body_is_cut_to_its_length(server: Server) -> None:
     heads, bodies = got.count(b"HTTP/1.1 200"), [part.partition(b"\r\n\r\n")[2] for part in got.split(b"HTTP/1.1 200")]
     # The last two bytes are the first of what looks like a response.
     assert (heads, bodies[1:]) == (2, [b"0.1.HT", b"0.1.2."]), got
-    assert "plugin 'growing' made it longer than the 6 bytes of its head" in server.log()
+    assert server.logs("plugin 'growing' made it longer than the 6 bytes of its head")
 
 
 def test_a_shorter_body_ends_the_connection(server: Server) -> None:
     got = exchange(server, request("GET /cut") + request("GET /bare", "Connection: close"))
     assert got.count(b"HTTP/1.1 200") == 1 and got.partition(b"\r\n\r\n")[2].startswith(b"0.1."), got
-    assert "plugin 'cutting' left 1 of 6 bytes out of it" in server.log()
+    assert server.logs("plugin 'cutting' left 1 of 6 bytes out of it")
 
 
 def test_nothing_was_raised(server: Server) -> None:

@@ -18,7 +18,7 @@ class Request:
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | tuple[bytes, ...] = b""
     # Client-side seconds after which a stream that nobody resumed is given up.
-    patience: float = 60.0
+    patience: float = 20.0
 
 
 POST = Request("POST", "/?body=response", body=b"request")
