@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.test_imports import PACKAGE
@@ -74,14 +74,73 @@ def hasty_checks(source: str) -> list[int]:
     return [value.lineno for value in lists if "HealthCheck.too_slow" not in ast.unparse(value)]
 
 
+def of_tests(find: Callable[[str], list[int]]) -> dict[str, list[int]]:
+    """Where something is found in the tests: file -> lines."""
+    sources = {path.relative_to(TESTS).as_posix(): path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
+    return {name: lines for name, source in sources.items() if (lines := find(source))}
+
+
 def test_a_slow_machine_is_no_failed_health_check() -> None:
-    sources = {path: path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
-    assert {path.name: lines for path, source in sources.items() if (lines := hasty_checks(source))} == {}
+    assert of_tests(hasty_checks) == {}
 
 
 def test_a_hasty_health_check_is_noticed() -> None:
     assert hasty_checks("@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])\ndef f(): ...") == [1]
     assert hasty_checks("@settings(suppress_health_check=[HealthCheck.too_slow])\ndef f(): ...") == []
+
+
+# What waits for others, with the place of its limit among the arguments, or where that has its name.
+_WAITING = {"wait": 0, "join": 0, "result": 0, "wait_for": 1}
+_NAMED = ("run", "communicate", "get", "post", "request", "stream", "Client", "AsyncClient")
+_LEAST_SECONDS = 60
+
+
+def hasty_waits(source: str) -> list[int]:
+    """Lines that bound a wait by less than a minute: for what hangs, and for nothing else, is such a bound."""
+    found = []
+    tree = ast.parse(source)
+    # There it is the pace of a loop.
+    paces = {part for loop in ast.walk(tree) if isinstance(loop, ast.While) for part in ast.walk(loop.test)}
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call in paces:
+            continue
+        name = call.func.attr
+        limits = call.args[_WAITING[name] :][:1] if name in _WAITING else []
+        if name in _WAITING or name in _NAMED:
+            limits = [*limits, *(keyword.value for keyword in call.keywords if keyword.arg == "timeout")]
+        values = [limit.value for limit in limits if isinstance(limit, ast.Constant)]
+        found += [call.lineno for value in values if isinstance(value, (int, float)) and value < _LEAST_SECONDS]
+    return found
+
+
+def test_what_is_waited_for_has_a_minute() -> None:
+    assert of_tests(hasty_waits) == {}
+
+
+def test_a_hasty_wait_is_noticed() -> None:
+    hasty = ("done = subprocess.run(command, timeout=30)", "await asyncio.wait_for(task, 10)", "process.wait(5.0)")
+    assert [hasty_waits(line) for line in hasty] == [[1]] * 3
+    assert [hasty_waits(line) for line in ("httpx.get(url, timeout=60)", "process.wait()", "','.join(x)")] == [[]] * 3
+
+
+def hasty_looks(source: str) -> list[int]:
+    """Lines that look once for words in a server's log, which it may print after its answer: `Server.logs` waits."""
+
+    def is_log(node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log"
+
+    looks = (node.test for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert))
+    compared = (look for look in looks if isinstance(look, ast.Compare) and isinstance(look.ops[0], ast.In))
+    return [look.lineno for look in compared if is_log(look.comparators[0])]
+
+
+def test_words_in_a_log_are_waited_for() -> None:
+    assert of_tests(hasty_looks) == {}
+
+
+def test_a_hasty_look_is_noticed() -> None:
+    assert hasty_looks("assert 'started' in server.log(), 'words'") == [1]
+    assert hasty_looks("assert 'Traceback' not in server.log()\nassert server.logs('started')") == []
 
 
 # --- the map of the tests

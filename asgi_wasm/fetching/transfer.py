@@ -17,6 +17,8 @@ from asgi_wasm.fetching.watch import WATCH
 _MOST_REDIRECTS = 5
 # Seconds. Who is there takes less.
 _CONNECT_SECONDS = 10.0
+# For a loopback host to say something by TLS, or that it does not speak it.
+_TLS_SECONDS = 2.0
 # Errors that tell that the other side speaks no TLS.
 _NO_TLS = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.RemoteProtocolError)
 
@@ -78,7 +80,7 @@ class Transfer:
     async def speaks_tls(self, host: str) -> bool:
         """Whether a loopback host does; if not, plain HTTP is allowed from now on."""
         try:
-            await self._opened().get(f"https://{host}/v2/", timeout=2.0)
+            await self._opened().get(f"https://{host}/v2/", timeout=_TLS_SECONDS)
         except _NO_TLS as error:
             # A certificate that is not trusted is TLS; to go on without would hide it.
             self._plain = "CERTIFICATE_VERIFY_FAILED" not in str(error)

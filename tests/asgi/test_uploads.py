@@ -211,7 +211,7 @@ async def _fails_meanwhile(way: dict[str, Any], waits: int) -> Seen:
             await asyncio.sleep(0)
         await middleware(dict(scope), client(messages_of([b"a", b"b", b"c", b"d"]), 99), send)
         goes_on.set()
-        await asyncio.wait_for(first, 10)
+        await asyncio.wait_for(first, 60)
     return seen
 
 

@@ -173,7 +173,7 @@ async def _ask_alone(port: int) -> int | None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(_REQUEST)
-            return _number(await asyncio.wait_for(reader.readuntil(_HEAD_END), 30))
+            return _number(await asyncio.wait_for(reader.readuntil(_HEAD_END), 60))
         finally:
             writer.close()
     return None

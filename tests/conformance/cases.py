@@ -30,6 +30,10 @@ class Controls(Protocol):
         """Let the app send one piece more."""
         ...
 
+    def beat(self) -> None:
+        """Let the host read what was sent."""
+        ...
+
 
 @dataclass
 class Outcome:
@@ -143,7 +147,9 @@ class Pause:
 
     def run(self, connection: Connection, port: int, controls: Controls, outcome: Outcome) -> None:
         """As said."""
+        controls.beat()
         time.sleep(_PAUSE_SECONDS)
+        controls.beat()
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Host(Protocol):
         ...
 
     def beat(self) -> None:
-        """It has answered something: it does not stand still."""
+        """Let the thread that runs plugins answer something: it has read by then what was sent before."""
         ...
 
 
@@ -69,8 +69,9 @@ class AsgiWasm:
         return self._tail.lines()
 
     def beat(self) -> None:
-        """It has answered something: it does not stand still."""
-        httpx.get(self.control, params={"port": 0})
+        """`Host.beat`."""
+        for _ in range(2):
+            httpx.get(self.control, params={"port": 0})
 
     def end(self) -> None:
         """Let it end by itself, and all that it logs then be there."""
@@ -172,10 +173,11 @@ def _settings(
     upstreams: dict[str, Any] = {name: f"http://127.0.0.1:{port}" for name, port in clusters.items()}
     for name, port in http2_clusters.items():
         upstreams[name] = {"url": f"http://127.0.0.1:{port}", "http2": True}
-    settings = {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled"}
+    # A busy machine may leave a plugin standing in the middle of a callback, and it would be stopped for that.
+    limits: dict[str, Any] = {"callback_ms": 60_000, "slow_callback_ms": 0}
     if chain.limit is not None:
-        settings["limits"] = {"request_body": chain.limit, "response_body": chain.limit}
-    return settings
+        limits |= {"request_body": chain.limit, "response_body": chain.limit}
+    return {"plugins": plugins, "upstreams": upstreams, "cache_dir": f"{folder}/compiled", "limits": limits}
 
 
 def settle(host: Host, seconds: float = _QUIET_SECONDS) -> list[LogLine]:

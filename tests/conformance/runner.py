@@ -81,6 +81,10 @@ class _Side:
         """`cases.Controls`."""
         self._ask("release")
 
+    def beat(self) -> None:
+        """`cases.Controls`."""
+        self._host.beat()
+
     def seen(self) -> list[dict[str, Any]]:
         """What the app saw of this case so far."""
         found: list[dict[str, Any]] = self._ask("")

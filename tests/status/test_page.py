@@ -44,7 +44,7 @@ def page(request: pytest.FixtureRequest, browser: Any, server: Server) -> Iterat
     made.on("pageerror", lambda error: mistakes.append(str(error)))
     made.on("console", lambda told: mistakes.append(told.text) if told.type == "error" else None)
     for path in ("/page?x=1", "/teapot", "/page?x=2"):
-        httpx.get(f"{server.url}{path}", headers={"x-request-id": "<b>id</b>"}, timeout=30)
+        httpx.get(f"{server.url}{path}", headers={"x-request-id": "<b>id</b>"}, timeout=60)
     made.goto(f"{server.url}/_wasm/")
     made.wait_for_selector("#list li")
     yield made

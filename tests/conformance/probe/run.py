@@ -132,16 +132,16 @@ def _line(plugin: str, text: str) -> tuple[str, str]:
 
 
 def _answers(host: Host, script: Script) -> list[str]:
-    return [line for request in script.requests for line in _answer(host.ports[script.name], request)]
+    return [line for request in script.requests for line in _answer(host, host.ports[script.name], request)]
 
 
-def _answer(port: int, request: Request) -> Iterator[str]:
+def _answer(host: Host, port: int, request: Request) -> Iterator[str]:
     try:
         answer = httpx.request(
             request.method,
             f"http://127.0.0.1:{port}{request.target}",
             headers=[*request.headers],
-            content=request.body if isinstance(request.body, bytes) else _slowly(request.body),
+            content=request.body if isinstance(request.body, bytes) else _slowly(host, request.body),
             timeout=request.patience,
         )
     except httpx.TimeoutException:
@@ -155,10 +155,13 @@ def _answer(port: int, request: Request) -> Iterator[str]:
                 yield f"client header: {name!r}: {value!r}"
 
 
-def _slowly(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _slowly(host: Host, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Each piece when the host has read the one before, and a while has passed in which that has its consequences."""
     for chunk in chunks:
         yield chunk
-        time.sleep(0.4)
+        host.beat()
+        time.sleep(0.2)
+        host.beat()
 
 
 def _seen(records: Iterable[dict[str, Any]]) -> Iterator[str]:

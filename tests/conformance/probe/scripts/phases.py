@@ -77,7 +77,7 @@ def everything(phase: str, abi: str = "0_2_1") -> str:
 
 
 # The end of both bodies comes on its own, so that all servers agree on which call tells of it.
-_IN_PIECES = [Request("POST", "/?body=response&chunks=2&delay=0.05", body=(b"request", b"body"))]
+_IN_PIECES = [Request("POST", "/?body=response&chunks=2&delay=0.5", body=(b"request", b"body"))]
 _STREAM_PHASES = (
     "stream_create",
     "request_headers",

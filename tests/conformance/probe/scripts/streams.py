@@ -112,7 +112,7 @@ SCRIPTS = [
             f"close-{stream_type}-in-{phase}",
             in_phase(f"{phase}@1", f"close_stream {stream_type}\nreturn {int(stream_type < 2)}")
             + 'log: get_header_map_value 2 ":status"\ndone: args\ndelete: args\n',
-            [Request("POST", "/?body=response&chunks=2&delay=0.2", body=(b"request", b"body"), patience=_SHORT)],
+            [Request("POST", "/?body=response&chunks=2&delay=0.5", body=(b"request", b"body"), patience=_SHORT)],
         )
         for phase in ("request_headers", "request_end", "response_headers", "response_end")
         for stream_type in (0, 1, 2, 3)
