@@ -45,7 +45,9 @@ def scrape(server: Server) -> Scrape:
 def test_workers_sum_up_and_a_killed_one_leaves_its_counts(server: Server, directory: Path) -> None:
     answered = ask_until_all_workers_answer(f"{server.url}/", 2, lambda answer: answer.text, told=server.log)
     total = sum(answered.values())
+    # A worker counts a request when it is over, which is after its answer.
     wait_until(lambda: scrape(server).get("c_in_flight", plugin="counter") == 0)
+    wait_until(lambda: scrape(server).get("asgi_wasm_requests_total", answered_by="app") == total)
     found = scrape(server)
     assert found.get("c_requests_total", plugin="counter") == total
     assert found.get("c_path_length_count", plugin="counter") == total
