@@ -63,5 +63,5 @@ def test_settings_that_are_wrong_refuse_every_request(tmp_path: Path) -> None:
         assert httpx.get(server.url).status_code == 503
         with pytest.raises(websockets.InvalidStatus, match="503"):
             asyncio.run(talk(server))
-        assert "no plugin runs, so every request is refused: settings.yaml: nonsense: unknown key" in server.log()
+        assert server.logs("no plugin runs, so every request is refused: settings.yaml: nonsense: unknown key")
         assert "Traceback" not in server.log()

@@ -44,7 +44,7 @@ _WRITES = [
     (0xFFFFFFFF, 0xFFFFFFFF, '"<>"'),
 ]
 _CHUNKS = Request("POST", "/?size=0", body=(b"one", b"two", b"three"))
-_STREAMED = Request("GET", "/?body=onetwosix&chunks=3&delay=0.05")
+_STREAMED = Request("GET", "/?body=onetwosix&chunks=3&delay=0.5")
 
 SCRIPTS = [
     Script("body-read-request", _reads("request_body@1", 0)),

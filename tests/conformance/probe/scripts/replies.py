@@ -20,7 +20,7 @@ _WATCH = (
     "done: args\n"
     "delete: args\n"
 )
-_STREAMED = Request("GET", "/?body=onetwosix&chunks=3&delay=0.05")
+_STREAMED = Request("GET", "/?body=onetwosix&chunks=3&delay=0.5")
 
 
 SCRIPTS = [
