@@ -64,13 +64,12 @@ async def test_cancelled(serve_guests: Serve, how: str, held: str, resumed: bool
 
     callbacks: dict[str, Any] = {held: holds, **resumer.callbacks}
     async with serve_guests(answering(b"hello", headers=[(b"content-length", b"5")]), Guest(**callbacks)) as app:
-        scope = anyio.CancelScope()
+        scope, before = anyio.CancelScope(), tasks()
 
         async def call() -> None:
             with scope:
                 await app(http_scope(), receive, send)
 
-        before = tasks()
         task = asyncio.ensure_future(call())
         await until(lambda: sending.is_set() if resumed else reached)
         await cancel(how, task, scope)
