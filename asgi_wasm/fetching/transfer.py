@@ -84,6 +84,9 @@ class Transfer:
         except _NO_TLS as error:
             # A certificate that is not trusted is TLS; to go on without would hide it.
             self._plain = "CERTIFICATE_VERIFY_FAILED" not in str(error)
+        except httpx.ReadTimeout:
+            # It has shaken hands, and only takes long to answer.
+            self._plain = False
         return not self._plain
 
     def _check(self, url: httpx.URL) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 
 from asgi_wasm.errors import FetchError
 from asgi_wasm.fetching.fetcher import Fetcher
+from asgi_wasm.fetching.transfer import Transfer
 from asgi_wasm.specs import RemoteFile
 from tests.fetching.site import GOOD, Answer, Site, content, digest_of, redirect, served
 
@@ -212,6 +214,27 @@ def test_a_server_without_tls(tmp_path: Path) -> None:
         with pytest.raises(FetchError, match=r"is not reached|is cut off"):
             Fetcher(tmp_path / "cache").fetch(file)
         assert plain.asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "speaks"),
+    [
+        (httpx.ConnectTimeout("no handshake"), False),
+        (httpx.ConnectError("WRONG_VERSION_NUMBER"), False),
+        (httpx.ConnectError("CERTIFICATE_VERIFY_FAILED"), True),
+        (httpx.ReadTimeout("a handshake, and no answer"), True),
+    ],
+    ids=["mute", "plain", "not trusted", "slow to answer"],
+)
+async def test_whether_a_registry_of_this_machine_speaks_tls(
+    error: httpx.HTTPError, speaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(*_: object, **__: object) -> httpx.Response:
+        raise error
+
+    monkeypatch.setattr(httpx.AsyncClient, "get", get)
+    async with Transfer(20.0) as transfer:
+        assert await transfer.speaks_tls("127.0.0.1:5000") is speaks
 
 
 def test_the_proxy_of_the_environment(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
