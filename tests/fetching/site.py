@@ -81,6 +81,22 @@ def digest_of(body: bytes) -> str:
     return sha256(body).hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    context: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        # On the connection's own thread, so that a handshake holds nobody up.
+        try:
+            if self.context is not None:
+                request = self.context.wrap_socket(request, server_side=True)
+            super().finish_request(request, client_address)
+        except OSError:
+            return
+        finally:
+            request.close()
+
+
 @contextmanager
 def served(context: ssl.SSLContext | None) -> Iterator[Site]:
     """A server with TLS, or without where there is no context."""
@@ -99,21 +115,8 @@ def served(context: ssl.SSLContext | None) -> Iterator[Site]:
         def log_message(self, format: str, *arguments: Any) -> None:
             return
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def finish_request(self, request: Any, client_address: Any) -> None:
-            # On the connection's own thread, so that a handshake holds nobody up.
-            try:
-                if context is not None:
-                    request = context.wrap_socket(request, server_side=True)
-                super().finish_request(request, client_address)
-            except OSError:
-                return
-            finally:
-                request.close()
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
+    server.context = context
     site.port = server.server_address[1]
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -56,15 +56,6 @@ class Guest:
         self.effects: list[Effect] = []
         self.done = 1
         self.configured = 1
-        names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
-        plugin = testing.Guest(
-            on_tick=self._act,
-            on_configure=self._configure,
-            on_done=lambda *_: self.done,
-            **{f"on_grpc_{name}": partial(self._hear, name) for name in names},
-        )
-        imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
-        module = NullModule("guest", plugin, imports)
         ports = Ports(
             log=StandardLog(),
             clock=SystemClock(),
@@ -79,11 +70,22 @@ class Guest:
             host_metrics=host_metrics,
         )
         self.spec = PluginSpec("guest", Path("guest.wasm"), allowed_capabilities=capabilities, limits=limits)
-        self.vm = WasmVM(module, AbiVersion.V0_2_1, self.spec, ports, host_functions)
+        self.vm = WasmVM(self._module(types), AbiVersion.V0_2_1, self.spec, ports, host_functions)
         assert isinstance(self.vm.instance, NullInstance)
         self.host = self.vm.instance.host
         self.calls = Hostcalls(self.host)
         self.root = lifecycle.start_root(self.vm, self.spec, b"")
+
+    def _module(self, types: Mapping[str, FuncType]) -> NullModule:
+        names = ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close")
+        plugin = testing.Guest(
+            on_tick=self._act,
+            on_configure=self._configure,
+            on_done=lambda *_: self.done,
+            **{f"on_grpc_{name}": partial(self._hear, name) for name in names},
+        )
+        imports = [Import("env", name, "func", types[name]) for name in (*IMPORTS, *MORE_IMPORTS)]
+        return NullModule("guest", plugin, imports)
 
     def _act(self, *_: object) -> None:
         todo, self.todo = self.todo, lambda: None

@@ -1,36 +1,31 @@
-"""Guests written in Python for tests of the host, run over the null engine, and everything a VM may ask."""
+"""Guests written in Python for tests of the host, run over the null engine, and their whole lives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from asgi_wasm.engines.base import GuestFunction, Import, Module
 from asgi_wasm.engines.null import NullEngine, NullHost, NullMemory, declare
-from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
-from asgi_wasm.host.codecs.wire import Pairs, PropertyValue
-from asgi_wasm.host.plugin import BrokenPlugin, Code, Filter, Plugin, VmPool
-from asgi_wasm.host.ports import NO_ORIGIN, Effect, LogOrigin, Ports
+from asgi_wasm.host.abi import AbiVersion, ProxyStatus
+from asgi_wasm.host.codecs.wire import PropertyValue
+from asgi_wasm.host.plugin import Code, Plugin, VmPool
 from asgi_wasm.host.signatures import callbacks, hostcalls
-from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.header_map import HeaderMap
-from asgi_wasm.host.streams.stage import Way
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm import vm as vm_module
 from asgi_wasm.host.vm.contexts import RootContext
-from asgi_wasm.host.vm.trace import TextTrace, TraceSink
-from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
+from asgi_wasm.host.vm.vm import WasmVM
 from asgi_wasm.host.wasi import preview1 as wasi
-from asgi_wasm.limits import StreamLimits
-from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
-from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing import Guest, Hostcalls
 from asgi_wasm.testing.calling import ROWS, marshalled
 from asgi_wasm.testing.guests import Callback
+from tests.host.fed import Exchange
+from tests.host.world import World
 
 V010, V020, V021 = AbiVersion
 OK, NOT_FOUND, BAD_ARGUMENT = ProxyStatus.OK, ProxyStatus.NOT_FOUND, ProxyStatus.BAD_ARGUMENT
@@ -40,83 +35,6 @@ INVALID_MEMORY_ACCESS, INTERNAL_FAILURE = ProxyStatus.INVALID_MEMORY_ACCESS, Pro
 MARKER = b"\xa5"
 # An address that is outside of every test's memory.
 OUTSIDE = 0xFFFF_FF00
-NANOSECONDS = 1_700_000_000_123_456_789
-
-# --- ports
-
-
-@dataclass
-class RecordingLog:
-    """`host.ports.Log` that keeps everything."""
-
-    lowest: LogLevel = LogLevel.TRACE
-    words: list[tuple[str, LogLevel, bytes]] = field(default_factory=list)
-    hosts: list[tuple[str, LogLevel, str]] = field(default_factory=list)
-    lines: list[str] | None = None
-    sink: TraceSink | None = None
-
-    def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
-        self.words.append((plugin, level, message))
-
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
-        self.hosts.append((plugin, level, message))
-
-    def level(self, plugin: str) -> LogLevel:
-        return self.lowest
-
-    def last_lines(self, plugin: str) -> Sequence[str]:
-        return [message.decode() for name, _, message in self.words if name == plugin][-5:]
-
-    def trace(self) -> TraceSink | None:
-        return self.sink if self.lines is None else TextTrace(self.lines.append)
-
-
-class StoppedClock:
-    """`host.ports.Clock` that stands still."""
-
-    def realtime(self) -> int:
-        return NANOSECONDS
-
-    def monotonic(self) -> int:
-        return 42
-
-
-def _of_bytes(function: Callable[[bytes], bytes | None]) -> ForeignFunction:
-    return lambda _vm, data: function(data)
-
-
-@dataclass
-class World:
-    """The ports of a test, open to look at. ``posted`` is what waits for the present callback to be over."""
-
-    log: RecordingLog = field(default_factory=RecordingLog)
-    metrics: MemoryMetrics = field(default_factory=MemoryMetrics)
-    posted: list[Callable[[], None]] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
-    foreign: dict[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
-    upstreams: frozenset[str] = frozenset({"known"})
-
-    def __post_init__(self) -> None:
-        self.ports = Ports(
-            log=self.log,
-            clock=StoppedClock(),
-            random=lambda size: b"\x5a" * size,
-            shared_data=MemorySharedData(),
-            queues=MemoryQueues(self.posted.append),
-            metrics=self.metrics,
-            start=self.effects.append,
-            upstreams=self.upstreams,
-        )
-
-    def pool(self) -> VmPool:
-        """One that no VM is in yet."""
-        return VmPool(self.ports, {name: _of_bytes(function) for name, function in self.foreign.items()})
-
-    def post(self) -> None:
-        """Do what was posted, once."""
-        while self.posted:
-            self.posted.pop(0)()
-
 
 # --- guests
 
@@ -229,112 +147,6 @@ def plugin(
 def vm_of(started: Plugin, conf: bytes = b"") -> WasmVM:
     """The VM of a plugin, which is started if need be."""
     return vm_module.vm_of(started.root(conf))
-
-
-# --- streams
-
-
-@dataclass
-class RecordingSink:
-    """A far end that keeps what arrives: ("headers", pairs, end), ("data", bytes, end), ("trailers", pairs)."""
-
-    events: list[tuple[Any, ...]] = field(default_factory=list)
-    started: bool = False
-    reason: str | None = None
-    way: Way | None = None
-    size: int | None = None
-
-    def received(self, size: int | None, way: Way) -> None:
-        self.size, self.way = size, way
-
-    def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
-        self.started = True
-        self.events.append(("headers", list(headers.pairs), end_of_stream))
-
-    def data(self, data: bytes, end_of_stream: bool) -> None:
-        self.events.append(("data", bytes(data), end_of_stream))
-
-    def trailers(self, trailers: HeaderMap) -> None:
-        self.events.append(("trailers", list(trailers.pairs)))
-
-    def reset(self, reason: str) -> None:
-        self.reason = reason
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(event[1] for event in self.events if event[0] == "data")
-
-    @property
-    def status(self) -> bytes | None:
-        """The value of ``:status``, when headers came."""
-        return dict(self.events[0][1]).get(b":status") if self.events else None
-
-
-REQUEST_HEADERS: Pairs = [
-    (b":method", b"POST"),
-    (b":scheme", b"http"),
-    (b":authority", b"example.test"),
-    (b":path", b"/path?query"),
-    (b"x-one", b"1"),
-    (b"x-two", b"2"),
-    (b"x-two", b"3"),
-]
-RESPONSE_HEADERS: Pairs = [(b":status", b"200"), (b"x-app", b"yes")]
-
-
-class TestAttributes:
-    """`host.ports.Attributes` over a mapping."""
-
-    __test__ = False
-
-    def __init__(self, values: Mapping[tuple[bytes, ...], PropertyValue]) -> None:
-        self.values = dict(values)
-
-    def get(self, path: tuple[bytes, ...]) -> PropertyValue | None:
-        return self.values.get(path)
-
-
-class Exchange:
-    """One request and its response through plugins, fed by hand."""
-
-    def __init__(
-        self,
-        world: World,
-        *plugins: Plugin | BrokenPlugin,
-        limits: StreamLimits | None = None,
-        attributes: Mapping[tuple[bytes, ...], PropertyValue] | None = None,
-        conf: bytes = b"conf",
-    ) -> None:
-        self.app, self.client = RecordingSink(), RecordingSink()
-        filters = [Filter(each, conf) for each in plugins]
-        self.chain = FilterChain(
-            filters,
-            self.app,
-            self.client,
-            TestAttributes(attributes or {}),
-            limits or StreamLimits(),
-            world.log,
-        )
-
-    def request(self, *body: bytes, headers: Pairs = REQUEST_HEADERS, trailers: Pairs | None = None) -> None:
-        """The request; its body in these pieces, the last of which ends it unless there are trailers."""
-        self.chain.request.headers(HeaderMap(headers), not body and trailers is None)
-        self._rest(self.chain.request, body, trailers)
-
-    def respond(self, *body: bytes, headers: Pairs = RESPONSE_HEADERS, trailers: Pairs | None = None) -> None:
-        """The app's response, unless a plugin has answered."""
-        if self.chain.answered_locally:
-            return
-        response = self.chain.respond(HeaderMap(headers), not body and trailers is None)
-        self._rest(response, body, trailers)
-
-    @staticmethod
-    def _rest(direction: Any, body: Sequence[bytes], trailers: Pairs | None) -> None:
-        for index, piece in enumerate(body):
-            if not direction.closed:
-                direction.data(piece, trailers is None and index == len(body) - 1)
-        if trailers is not None and not direction.closed:
-            direction.trailers(HeaderMap(trailers))
 
 
 # --- whole lives

@@ -10,7 +10,9 @@ from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.host_metrics import NoHostMetrics
 from asgi_wasm.limits import PluginLimits
-from tests.host.guest import REQUEST_HEADERS, Calls, World, in_phase
+from tests.host.fed import REQUEST_HEADERS
+from tests.host.guest import Calls, in_phase
+from tests.host.world import World
 
 INTERNAL_FAILURE, INVALID_MEMORY_ACCESS = ProxyStatus.INTERNAL_FAILURE, ProxyStatus.INVALID_MEMORY_ACCESS
 CALL = encode_pairs([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a")])

@@ -14,7 +14,9 @@ from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.signatures import Signature, hostcalls
 from asgi_wasm.host.wasi import preview1 as wasi
-from tests.host.guest import MARKER, STREAM_PHASES, Calls, Exchange, World, plugin
+from tests.host.fed import Exchange
+from tests.host.guest import MARKER, STREAM_PHASES, Calls, plugin
+from tests.host.world import World
 
 PAGE = 65536
 # Enumerations, small sizes, addresses inside memory, at its end, and outside; and anything.

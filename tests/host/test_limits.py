@@ -8,7 +8,8 @@ import pytest
 
 from asgi_wasm.host.abi import MapType, MetricType, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
-from tests.host.guest import NOT_FOUND, OK, OUTSIDE, REQUEST_HEADERS, Calls
+from tests.host.fed import REQUEST_HEADERS
+from tests.host.guest import NOT_FOUND, OK, OUTSIDE, Calls
 from tests.host.limited import INTERNAL_FAILURE, INVALID_MEMORY_ACCESS, SIZE, acts
 
 REQUEST = MapType.HTTP_REQUEST_HEADERS

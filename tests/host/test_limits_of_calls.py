@@ -9,7 +9,8 @@ import pytest
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.effects import HttpCall, SetTickPeriod
 from asgi_wasm.limits import PluginLimits
-from tests.host.guest import OK, Calls, Exchange, plugin
+from tests.host.fed import Exchange
+from tests.host.guest import OK, Calls, plugin
 from tests.host.limited import CALL, INTERNAL_FAILURE, acts, counting
 
 

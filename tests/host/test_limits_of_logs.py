@@ -12,8 +12,9 @@ from asgi_wasm.host.ports import LimitReachedError
 from asgi_wasm.limits import PluginLimits, StoreLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
-from tests.host.guest import OK, Calls, World, in_phase, plugin
+from tests.host.guest import OK, Calls, in_phase, plugin
 from tests.host.limited import INTERNAL_FAILURE, acts, counting
+from tests.host.world import World
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from asgi_wasm.foreign.envoy import ENVOY_FUNCTIONS
 from asgi_wasm.host.codecs.protobuf import encode
 from asgi_wasm.host.plugin import VmPool
 from asgi_wasm.limits import PluginLimits
-from tests.host.guest import OK, Calls, Exchange, World, plugin, start
+from tests.host.fed import Exchange
+from tests.host.guest import OK, Calls, plugin, start
 from tests.host.limited import INTERNAL_FAILURE
+from tests.host.world import World
 
 
 class _Counted(dict[bytes, bytes]):

@@ -12,7 +12,8 @@ from asgi_wasm.host.directions import HEADERS_MAPS, NAMES, REQUEST, RESPONSE, TR
 from asgi_wasm.host.plan import Plan
 from asgi_wasm.host.plugin import BrokenPlugin, Filter
 from asgi_wasm.specs import PluginSpec
-from tests.host.guest import World, plugin
+from tests.host.guest import plugin
+from tests.host.world import World
 
 CALLBACKS = [f"proxy_on_{way}_{part}" for way, part in product(NAMES, ("headers", "body", "trailers"))]
 NOWHERE = InBoth(False, False)

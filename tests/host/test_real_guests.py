@@ -22,8 +22,10 @@ from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.limits import PluginLimits
 from tests.engines.conftest import ENGINES
-from tests.host.guest import MARKER, OUTSIDE, REQUEST_HEADERS, Exchange, RecordingLog, World, spec, vm_of
+from tests.host.fed import REQUEST_HEADERS, Exchange
+from tests.host.guest import MARKER, OUTSIDE, spec, vm_of
 from tests.host.test_fuzz import NUMBERS, numbers_of
+from tests.host.world import RecordingLog, World
 
 PAGE = 65536
 LIMIT = 64 * PAGE

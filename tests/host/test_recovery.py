@@ -12,7 +12,7 @@ from asgi_wasm.host.host_metrics import NoHostMetrics
 from asgi_wasm.host.ports import Ports
 from asgi_wasm.host.recovery import Recovery
 from asgi_wasm.specs import FailurePolicy, PluginSpec
-from tests.host.guest import World
+from tests.host.world import World
 
 SECOND = 1_000_000_000
 FAIL_CLOSED, FAIL_OPEN, FAIL_RELOAD = FailurePolicy.FAIL_CLOSED, FailurePolicy.FAIL_OPEN, FailurePolicy.FAIL_RELOAD

@@ -12,6 +12,7 @@ from asgi_wasm.engines.null import NullMemory
 from asgi_wasm.host.abi import AbiVersion, MapType, ProxyStatus
 from asgi_wasm.host.signatures import Signature, hostcalls
 from asgi_wasm.limits import PluginLimits
+from tests.host.fed import Exchange
 from tests.host.guest import (
     BAD_ARGUMENT,
     INTERNAL_FAILURE,
@@ -20,7 +21,6 @@ from tests.host.guest import (
     OK,
     OUTSIDE,
     Calls,
-    Exchange,
     in_phase,
     plugin,
 )

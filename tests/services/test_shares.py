@@ -21,8 +21,9 @@ from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.services.callouts.upstreams import Upstream
 from asgi_wasm.specs import UpstreamSpec
 from tests.driving import until
-from tests.host.guest import Calls, RecordingLog, World, start
+from tests.host.guest import Calls, start
 from tests.host.limited import CountingMetrics
+from tests.host.world import RecordingLog, World
 
 OVERFLOW = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
 HEADERS = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a")]

@@ -7,6 +7,7 @@ import pytest
 from asgi_wasm.host.abi import AbiVersion, BufferType
 from asgi_wasm.host.signatures import hostcalls
 from asgi_wasm.host.streams.buffer import Buffer
+from tests.host.fed import Exchange
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
@@ -17,12 +18,11 @@ from tests.host.guest import (
     STREAM_PHASES,
     V010,
     Calls,
-    Exchange,
-    World,
     in_phase,
     plugin,
     start,
 )
+from tests.host.world import World
 
 REQUEST, RESPONSE = BufferType.HTTP_REQUEST_BODY, BufferType.HTTP_RESPONSE_BODY
 ALL = 0x7FFF_FFFF

@@ -5,17 +5,8 @@ from typing import Any
 import pytest
 
 from asgi_wasm.host.abi import HostcallError, ProxyStatus
-from tests.host.guest import (
-    INTERNAL_FAILURE,
-    INVALID_MEMORY_ACCESS,
-    MARKER,
-    NOT_FOUND,
-    OK,
-    OUTSIDE,
-    Calls,
-    World,
-    in_phase,
-)
+from tests.host.guest import INTERNAL_FAILURE, INVALID_MEMORY_ACCESS, MARKER, NOT_FOUND, OK, OUTSIDE, Calls, in_phase
+from tests.host.world import World
 
 CALL = "proxy_call_foreign_function"
 

@@ -6,24 +6,22 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, MapType
 from asgi_wasm.host.codecs.wire import decode_pairs, encode_pairs
+from tests.host.fed import REQUEST_HEADERS, RESPONSE_HEADERS, Exchange
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
     NOT_FOUND,
     OK,
     OUTSIDE,
-    REQUEST_HEADERS,
-    RESPONSE_HEADERS,
     V010,
     V020,
     V021,
     Calls,
-    Exchange,
-    World,
     in_phase,
     plugin,
     start,
 )
+from tests.host.world import World
 
 REQUEST, REQUEST_TRAILERS, RESPONSE, RESPONSE_TRAILERS = list(MapType)[:4]
 CALL_HEADERS = MapType.HTTP_CALL_RESPONSE_HEADERS

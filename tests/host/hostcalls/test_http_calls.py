@@ -6,7 +6,8 @@ import pytest
 
 from asgi_wasm.host.codecs.wire import Pairs, encode_pairs
 from asgi_wasm.host.effects import HttpCall
-from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, OK, OUTSIDE, Calls, World, in_phase
+from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, OK, OUTSIDE, Calls, in_phase
+from tests.host.world import World
 
 HEADERS: Pairs = [(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a"), (b"X-Mixed", b"1")]
 PHASES = ["proxy_on_configure", "proxy_on_tick", "proxy_on_request_headers", "proxy_on_http_call_response"]

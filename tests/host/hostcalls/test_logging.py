@@ -17,12 +17,11 @@ from tests.host.guest import (
     STREAM_PHASES,
     V021,
     Calls,
-    RecordingLog,
-    World,
     in_phase,
     plugin,
     start,
 )
+from tests.host.world import RecordingLog, World
 
 
 @pytest.mark.parametrize("level", LogLevel)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, OUTSIDE, Calls, World, in_phase
+from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, OUTSIDE, Calls, in_phase
+from tests.host.world import World
 
 COUNTER, GAUGE, HISTOGRAM = range(3)
 

@@ -7,18 +7,9 @@ import pytest
 
 from asgi_wasm.host.abi import ProxyStatus
 from asgi_wasm.host.codecs.wire import PropertyValue, encode_pairs
-from tests.host.guest import (
-    INTERNAL_FAILURE,
-    INVALID_MEMORY_ACCESS,
-    NOT_FOUND,
-    OK,
-    OUTSIDE,
-    Calls,
-    Exchange,
-    World,
-    in_phase,
-    plugin,
-)
+from tests.host.fed import Exchange
+from tests.host.guest import INTERNAL_FAILURE, INVALID_MEMORY_ACCESS, NOT_FOUND, OK, OUTSIDE, Calls, in_phase, plugin
+from tests.host.world import World
 
 VALUES: dict[tuple[bytes, ...], PropertyValue] = {
     (b"request", b"path"): b"/p\xff",

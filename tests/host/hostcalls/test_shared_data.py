@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from asgi_wasm.host.abi import ProxyStatus
-from tests.host.guest import INVALID_MEMORY_ACCESS, NOT_FOUND, OK, OUTSIDE, Calls, World, in_phase
+from tests.host.guest import INVALID_MEMORY_ACCESS, NOT_FOUND, OK, OUTSIDE, Calls, in_phase
+from tests.host.world import World
 
 MISMATCH = (ProxyStatus.CAS_MISMATCH,)
 

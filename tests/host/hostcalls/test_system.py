@@ -9,10 +9,10 @@ from asgi_wasm.host.abi import AbiVersion
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.signatures import HOSTCALLS, hostcalls
 from asgi_wasm.host.vm import delivery
+from tests.host.fed import Exchange
 from tests.host.guest import (
     BAD_ARGUMENT,
     INVALID_MEMORY_ACCESS,
-    NANOSECONDS,
     NOT_FOUND,
     OK,
     OUTSIDE,
@@ -20,12 +20,11 @@ from tests.host.guest import (
     V020,
     V021,
     Calls,
-    Exchange,
-    World,
     in_phase,
     plugin,
     start,
 )
+from tests.host.world import NANOSECONDS, World
 
 
 def test_which_version_knows_what() -> None:

@@ -11,8 +11,10 @@ from asgi_wasm.host.abi import StreamType
 from asgi_wasm.host.effects import ContinueStream, LocalResponse
 from asgi_wasm.limits import StreamLimits
 from asgi_wasm.testing.guests import Callback
-from tests.host.guest import Calls, Exchange, World, plugin
+from tests.host.fed import Exchange
+from tests.host.guest import Calls, plugin
 from tests.host.streams.chains import noting
+from tests.host.world import World
 
 NO_GRPC_STATUS = 0xFFFF_FFFF
 

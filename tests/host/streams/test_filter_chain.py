@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tests.host.guest import Exchange, World, plugin
+from tests.host.fed import Exchange
+from tests.host.guest import plugin
 from tests.host.streams.chains import PARTS, noting
+from tests.host.world import World
 
 
 def test_the_request_goes_down_the_list_and_the_response_up() -> None:

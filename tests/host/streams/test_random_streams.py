@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from asgi_wasm.host.streams.direction import Direction
 from asgi_wasm.host.streams.header_map import HeaderMap
-from tests.host.guest import REQUEST_HEADERS, RESPONSE_HEADERS, Calls, Exchange, RecordingSink, World, plugin
+from tests.host.fed import REQUEST_HEADERS, RESPONSE_HEADERS, Exchange, RecordingSink
+from tests.host.guest import Calls, plugin
+from tests.host.world import World
 
 
 @dataclass

@@ -16,8 +16,10 @@ from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.limits import PluginLimits
 from asgi_wasm.testing.guests import Callback
-from tests.host.guest import V010, V020, V021, Calls, Exchange, World, plugin, spec
+from tests.host.fed import Exchange
+from tests.host.guest import V010, V020, V021, Calls, plugin, spec
 from tests.host.vm.living import diary
+from tests.host.world import World
 
 # --- versions
 

@@ -10,6 +10,7 @@ from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
 from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.specs import FailurePolicy
 from asgi_wasm.testing.guests import Callback
+from tests.host.fed import Exchange
 from tests.host.guest import (
     INTERNAL_FAILURE,
     OK,
@@ -17,8 +18,6 @@ from tests.host.guest import (
     V020,
     V021,
     Calls,
-    Exchange,
-    World,
     env_imports,
     in_phase,
     live,
@@ -26,6 +25,7 @@ from tests.host.guest import (
     start,
     vm_of,
 )
+from tests.host.world import World
 
 I32 = FuncType(("i32",), ("i32",))
 

@@ -12,8 +12,10 @@ from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, VmPool
 from asgi_wasm.limits import PluginLimits
 from asgi_wasm.specs import FailurePolicy
-from tests.host.guest import Calls, Exchange, World, live, plugin, spec, vm_of
+from tests.host.fed import Exchange
+from tests.host.guest import Calls, live, plugin, spec, vm_of
 from tests.host.vm.living import diary
+from tests.host.world import World
 
 PAGE = 65536
 

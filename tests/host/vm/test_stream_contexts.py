@@ -7,8 +7,10 @@ import pytest
 from asgi_wasm.errors import PluginStartError
 from asgi_wasm.specs import FailurePolicy
 from asgi_wasm.testing.guests import Callback
-from tests.host.guest import V021, Calls, Exchange, World, plugin
+from tests.host.fed import Exchange
+from tests.host.guest import V021, Calls, plugin
 from tests.host.vm.living import diary
+from tests.host.world import World
 
 
 def test_the_life_of_a_stream() -> None:

@@ -10,19 +10,9 @@ from asgi_wasm.host.codecs.wire import encode_pairs
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.host.vm.tracing import Trace
 from asgi_wasm.services.log import StandardLog
-from tests.host.guest import (
-    NANOSECONDS,
-    OUTSIDE,
-    V010,
-    Calls,
-    Exchange,
-    RecordingLog,
-    World,
-    env_imports,
-    plugin,
-    start,
-    vm_of,
-)
+from tests.host.fed import Exchange
+from tests.host.guest import OUTSIDE, V010, Calls, env_imports, plugin, start, vm_of
+from tests.host.world import NANOSECONDS, RecordingLog, World
 
 
 def traced() -> tuple[World, list[str]]:

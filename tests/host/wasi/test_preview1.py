@@ -9,7 +9,8 @@ from asgi_wasm.engines.base import FuncType, Import
 from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.wasi import preview1 as wasi
-from tests.host.guest import MARKER, NANOSECONDS, OUTSIDE, Calls, World, in_phase, plugin, vm_of
+from tests.host.guest import MARKER, OUTSIDE, Calls, in_phase, plugin, vm_of
+from tests.host.world import NANOSECONDS, World
 
 SUCCESS, BADF, EFAULT, EINVAL, EIO, NOENT, NOSYS, NOTSUP = 0, 8, 21, 28, 29, 44, 52, 58
 
