@@ -67,7 +67,10 @@ def build(root: Path, folder: Path, *, flags: tuple[str, ...] = ()) -> Path:
     extension = Extension(
         "_accelerator",
         [str(_FOLDER / name) for name in sources["FILES"] if name.endswith(".c")],
-        depends=[str(_FOLDER / "accelerator.h"), str(Path("asgi_wasm", "host", "resident", "layout.h"))],
+        depends=[
+            *(str(_FOLDER / name) for name in ("accelerator.h", "parts.h")),
+            str(Path("asgi_wasm", "host", "resident", "layout.h")),
+        ],
         define_macros=[("Py_LIMITED_API", "0x030a0000"), ("SOURCES", str(sources["number"]()))],
         py_limited_api=True,
         extra_compile_args=["/O2", "/std:c11", *flags] if msvc else ["-O2", "-fvisibility=hidden", *elf, *flags],

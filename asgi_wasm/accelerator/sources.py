@@ -15,17 +15,23 @@ FILES = (
         "awaiting.c",
         "heads.c",
         "kernel.c",
+        "kernel_type.c",
         "fields.c",
         "course.c",
         "course_type.c",
         "stream.c",
+        "stream_end.c",
+        "stream_type.c",
         "serve.c",
         "send.c",
+        "sending.c",
+        "hearing.c",
         "receive.c",
         "door.c",
         "module.c",
     ),
     "accelerator.h",
+    "parts.h",
 )
 _FOLDER = Path(__file__).parent
 _LAYOUT = _FOLDER.parent / "host" / "resident" / "layout.h"
