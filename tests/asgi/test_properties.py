@@ -169,7 +169,7 @@ async def test_details_of_a_local_response(serve_guests: Serve) -> None:
     seen: list[Any] = []
 
     def on_request_headers(api: Hostcalls, *_: int) -> int:
-        api.send_local_response(403)
+        api.send_local_response(403, details=b"told")
         return 1
 
     async def main() -> None:
