@@ -42,6 +42,14 @@ def test_files_are_short() -> None:
     assert long_files(PACKAGE) | long_files(TESTS) == set()
 
 
+def test_files_in_c_are_short() -> None:
+    # Without what `plugins/build` copies and fetches.
+    files = [*PACKAGE.rglob("*.[ch]"), *(PACKAGE.parent / "plugins").glob("*/c/*.[ch]")]
+    found = {file.name for file in files if len(file.read_text("utf-8").splitlines()) > MOST_FILE_LINES}
+    assert {"kernel.c", "script.c"} <= {file.name for file in files}
+    assert found == set()
+
+
 def test_functions_are_short() -> None:
     for root in (PACKAGE, TESTS):
         assert {long for name, source in sources(root) for long in long_functions(name, source)} == set()
