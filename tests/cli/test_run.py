@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -125,6 +125,20 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
         until(server, 418)
 
 
+def changing(file: Path) -> Callable[[], bool]:
+    """Called, it changes it every two seconds: a server serves before it watches, and misses what comes too early."""
+    changes, due = count(), 0.0
+
+    def change() -> bool:
+        nonlocal due
+        if time.monotonic() >= due:
+            file.write_text(f"after {next(changes)}")
+            due = time.monotonic() + 2
+        return True
+
+    return change
+
+
 @pytest.mark.parametrize("option", ["--build", "--watch"])
 def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
     """By the command that is given, or by ./build, which `asgi-wasm new` makes."""
@@ -141,17 +155,8 @@ def test_a_source_that_changes_is_built(tmp_path: Path, option: str) -> None:
         build, given = "./build", ["--watch"]
     with serving(tmp_path, "p.wasm", "--conf", TEAPOT, *given) as server:
         assert httpx.get(server.url).status_code == 200
-        # It serves before it watches: a change that came too early is made again.
-        changes, due = count(), 0.0
-
-        def is_built() -> bool:
-            nonlocal due
-            if time.monotonic() >= due:
-                (tmp_path / "source.txt").write_text(f"after {next(changes)}")
-                due = time.monotonic() + 2
-            return httpx.get(server.url).status_code == 418
-
-        wait_until(is_built, server.log)
+        change = changing(tmp_path / "source.txt")
+        wait_until(lambda: change() and httpx.get(server.url).status_code == 418, server.log)
         assert server.logs(f"source.txt changed: {build}")
 
 
@@ -160,13 +165,15 @@ def test_a_build_that_fails(tmp_path: Path) -> None:
     pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
     shutil.copy(FAULT, tmp_path / "p.wasm")
     build = tmp_path / "build"
-    build.write_text("#!/bin/sh\nexit 3\n")
+    build.write_text(f"#!{sys.executable}\nraise SystemExit(3)\n")
     build.chmod(0o755)
     with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--watch") as server:
         assert httpx.get(server.url).status_code == 418
-        time.sleep(0.5)
-        (tmp_path / "source.txt").write_text("wrong")
-        logged(server, "./build failed with exit status 3: the plugin from before goes on")
+        change, told = (
+            changing(tmp_path / "source.txt"),
+            "./build failed with exit status 3: the plugin from before goes on",
+        )
+        wait_until(lambda: change() and told in server.log(), server.log)
         build.unlink()
         logged(server, "./build cannot be run (No such file or directory)")
         assert httpx.get(server.url).status_code == 418
