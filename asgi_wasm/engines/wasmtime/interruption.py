@@ -32,6 +32,9 @@ _NEVER = 1 << 62
 _CONTINUE = 0
 # A limit is exceeded by at most two ticks, so that is the part of it.
 _TICKS = 10
+# What is only told of is surely told from half as long again. A tick costs: its thread waits for the GIL, up to 5 ms,
+# and as long as it waits, whoever releases the GIL for a guest wakes it in vain.
+_SLOW_TICKS = 2
 
 # Variables of the functions that enter a guest: each has at least one, of its own.
 _VARIABLES = ("slots", "function")
@@ -172,8 +175,7 @@ def guard(
     ``engine`` is what the watchdog ticks, ``entering`` and ``native`` as in `Guard`.
     """
     context = store._context()
-    shortest = min((each for each in (limit.seconds, limit.slow_seconds) if each), default=0.0) if limit else 0.0
-    if limit is None or not shortest or not engine.limits_time:
+    if limit is None or not (limit.seconds or limit.slow_seconds) or not engine.limits_time:
         _set_deadline(context, c_uint64(_NEVER))
         return None
     watchdog = Watchdog.of_process()
@@ -195,5 +197,6 @@ def guard(
     # At once: the watchdog may be asleep, and the first look at the guest wakes it.
     _set_deadline(context, c_uint64(0))
     engine.guarded(made)
-    watchdog.watch(engine, min(LONGEST_PERIOD, shortest / _TICKS))
+    parts = limit.seconds / _TICKS, limit.slow_seconds / _SLOW_TICKS
+    watchdog.watch(engine, min(LONGEST_PERIOD, *(part for part in parts if part)))
     return made
