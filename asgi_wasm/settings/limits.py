@@ -27,7 +27,8 @@ class PluginLimits(Entry):
     """Milliseconds of one entry into the plugin; then its VM is stopped. 0: for ever. Wasmtime, and libwasmer
     roughly."""
     slow_callback_ms: CountOrNone | None = None
-    """Milliseconds after which the log says that a callback is slow, once a minute. 0: never."""
+    """Milliseconds after which the log says that a callback is slow, once a minute (surely from half as long again on).
+    0: never."""
     header_bytes: Count | None = None
     """Bytes of a header map that the plugin adds to."""
     header_count: Count | None = None
