@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
-from asgi_wasm.accelerator import AcceleratorError, load
+from asgi_wasm.accelerator import find as find_accelerator
 from asgi_wasm.asgi.door import Door
 from asgi_wasm.asgi.lifespan import Lifespan
 from asgi_wasm.asgi.own_scope import share_scope
@@ -33,18 +33,13 @@ if TYPE_CHECKING:
 _NO_PROPERTIES = PluginProperties({})
 
 
-def _door() -> Any:
-    """The accelerator's, where there is one, whatever the setting will say: it opens to no lane that does without."""
-    try:
-        return load().Door
-    except AcceleratorError:
-        return Door
-
-
+# The accelerator's, where there is one, whatever the setting will say: it opens to no lane that does without.
 if TYPE_CHECKING:
     _Door = Door
+elif (_accelerator := find_accelerator()) is not None:
+    _Door = _accelerator.Door
 else:
-    _Door = _door()
+    _Door = Door
 
 
 class WasmMiddleware(_Door):

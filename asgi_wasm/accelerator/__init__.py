@@ -42,6 +42,14 @@ def load() -> Accelerator:
     return module
 
 
+def find() -> Accelerator | None:
+    """The accelerator, for who does without it where there is none."""
+    try:
+        return load()
+    except AcceleratorError:
+        return None
+
+
 def _is_of_these_sources(module: Accelerator) -> bool:
     if getattr(module, "WINDOW_SIZE", None) != SIZE:
         return False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from asgi_wasm.accelerator import AcceleratorError, load
+from asgi_wasm.accelerator import find as find_accelerator
 
 
 def versions() -> str:
     """One line: ours, the engine's, Python's, and whether the accelerator is there."""
-    lane = "accelerator" if _is_accelerated() else "no accelerator"
+    lane = "accelerator" if find_accelerator() is not None else "no accelerator"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return f"asgi-wasm {_of('asgi-wasm')} (wasmtime {_of('wasmtime')}, {lane}, {python}, {platform.platform()})"
 
@@ -21,11 +21,3 @@ def _of(package: str) -> str:
     except PackageNotFoundError:
         # Run from its sources, say.
         return "unknown"
-
-
-def _is_accelerated() -> bool:
-    try:
-        load()
-    except AcceleratorError:
-        return False
-    return True

@@ -12,6 +12,7 @@ import wasmtime
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.testing import Hostcalls
+from asgi_wasm.testing.guests import Callback
 from tests.asgi.acting import passing
 from tests.asgi.odd_scopes import CALLBACKS, FIELDS, Seen, serve
 from tests.asgi.sockets import Socket, accepting
@@ -28,11 +29,8 @@ KINDS: dict[str, Callable[[list[tuple[bytes, bytes]]], Iterable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("callback", [None, *CALLBACKS])
-@pytest.mark.parametrize("changes", [False, True])
-async def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str | None, changes: bool) -> None:
-    pairs: list[Any] = []
+def reading(pairs: list[Any], *, changes: bool) -> dict[str, Callback]:
+    """Callbacks that keep the request's headers, and add one to both heads if they are to change something."""
 
     def on_request_headers(api: Hostcalls, *_: int) -> int:
         pairs.extend(api.get_header_map_pairs(REQUEST_HEADERS))
@@ -45,9 +43,18 @@ async def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str
             api.add_header_map_value(RESPONSE_HEADERS, b"x-new", b"3")
         return CONTINUE
 
+    return {"on_request_headers": on_request_headers, "on_response_headers": on_response_headers}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("callback", [None, *CALLBACKS])
+@pytest.mark.parametrize("changes", [False, True])
+async def test_headers_of_any_kind(serve_guests: Serve, kind: str, callback: str | None, changes: bool) -> None:
+    pairs: list[Any] = []
+
     app = Seen(KINDS[kind]([(b"content-length", b"2"), (b"x-a", b"b")]))
     callbacks = {callback: passing} if callback else {}
-    callbacks.update(on_request_headers=on_request_headers, on_response_headers=on_response_headers)
+    callbacks.update(reading(pairs, changes=changes))
     async with serve_guests(app, Guest(**callbacks)) as middleware:
         scope = http_scope()
         scope["headers"] = KINDS[kind](FIELDS)
@@ -113,23 +120,11 @@ async def test_headers_and_subprotocols_of_websockets(serve_guests: Serve, kind:
     seen: list[Any] = []
     scopes: list[dict[str, Any]] = []
 
-    def on_request_headers(api: Hostcalls, *_: int) -> int:
-        seen.extend(api.get_header_map_pairs(REQUEST_HEADERS))
-        if changes:
-            api.add_header_map_value(REQUEST_HEADERS, b"x-new", b"3")
-        return CONTINUE
-
-    def on_response_headers(api: Hostcalls, *_: int) -> int:
-        if changes:
-            api.add_header_map_value(RESPONSE_HEADERS, b"x-new", b"3")
-        return CONTINUE
-
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append({"headers": list(scope["headers"]), "subprotocols": list(scope["subprotocols"])})
         await accepting(headers=KINDS[kind]([(b"x-a", b"b")]), subprotocol="two")(scope, receive, send)
 
-    guest = Guest(on_request_headers=on_request_headers, on_response_headers=on_response_headers)
-    async with serve_guests(app, guest) as middleware:
+    async with serve_guests(app, Guest(**reading(seen, changes=changes))) as middleware:
         socket = Socket(middleware)
         socket.scope["headers"] = KINDS[kind](FIELDS)
         socket.scope["subprotocols"] = (word for word in ("one", "two"))
