@@ -1,10 +1,22 @@
-"""`asyncio.wait` that leaves no cycle behind when it is cancelled."""
+"""Waiting: `asyncio.wait` that leaves no cycle behind when it is cancelled, and what timers are made by."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
+
+
+class Timers(Protocol):
+    """Those of an event loop, or of a clock that a test moves."""
+
+    def time(self) -> float:
+        """Seconds since some moment."""
+        ...
+
+    def call_later(self, seconds: float, function: Callable[..., object], /) -> asyncio.TimerHandle:
+        """Run a function once so many seconds are over."""
+        ...
 
 
 async def wait(

@@ -39,7 +39,7 @@ ARROWS = {
     "foreign": ("cel", "host", "errors", "services.tasks"),
     "worker": (
         *("accelerator", "asgi", "bundled", "cel", "engines", "errors", "fetching", "foreign", "host", "limits"),
-        *("logs", "services", "specs"),
+        *("logs", "services", "specs", "waits"),
     ),
     "middleware": (
         *("accelerator", "asgi", "foreign", "host.vm.vm", "services.traces.requests", "settings", "specs", "worker"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.types import ASGIApp
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
+    from asgi_wasm.waits import Timers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Environment:
     # Seconds that a paused stream waits for anything to happen.
     pause_timeout: float
     host_metrics: HostMetrics = NO_HOST_METRICS
+    # What pauses are timed by; None for the event loop of each stream.
+    timers: Timers | None = None
 
 
 def make_chain(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
     from asgi_wasm.asgi.types import Message, Receive
     from asgi_wasm.host.streams.filter_chain import FilterChain
+    from asgi_wasm.waits import Timers
 
 # How many times `pause_timeout` a pause may last while the client sends.
 LONGEST_PAUSE = 10
@@ -111,10 +112,14 @@ class Waiter:
 
     # --- pauses
 
+    @property
+    def _timers(self) -> Timers:
+        return self._environment.timers or asyncio.get_running_loop()
+
     def watch_pause(self) -> None:
         """A plugin holds something: give up when nothing more happens for too long."""
         if self.pause_timer is None:
-            self._paused_since = asyncio.get_running_loop().time()
+            self._paused_since = self._timers.time()
             self._arm_pause()
 
     def renew_pause(self) -> None:
@@ -130,9 +135,9 @@ class Waiter:
             self.pause_timer = None
 
     def _arm_pause(self) -> None:
-        loop, seconds = asyncio.get_running_loop(), self._environment.pause_timeout
-        left = self._paused_since + LONGEST_PAUSE * seconds - loop.time()
-        self.pause_timer = loop.call_later(max(0.0, min(seconds, left)), self._give_up)
+        timers, seconds = self._timers, self._environment.pause_timeout
+        left = self._paused_since + LONGEST_PAUSE * seconds - timers.time()
+        self.pause_timer = timers.call_later(max(0.0, min(seconds, left)), self._give_up)
 
     def _give_up(self) -> None:
         self.pause_timer = None

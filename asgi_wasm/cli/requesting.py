@@ -11,7 +11,8 @@ from asgi_wasm.cli import console, given, progress
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.services.traces.text import line
-from asgi_wasm.testing.exchange import Exchange, NotAnsweredError
+from asgi_wasm.testing.driving import NotAnsweredError
+from asgi_wasm.testing.exchange import Exchange
 from asgi_wasm.testing.plugin import WasmPlugin
 
 _QUIET = ("malloc", "proxy_on_memory_allocate")

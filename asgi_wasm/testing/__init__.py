@@ -16,12 +16,20 @@ if _typing.TYPE_CHECKING:
     from asgi_wasm.testing.app import TestApp
     from asgi_wasm.testing.clock import ManualClock
     from asgi_wasm.testing.connection import Connection, Response
-    from asgi_wasm.testing.exchange import Exchange, NotAnsweredError, SeenRequest
+    from asgi_wasm.testing.driving import NotAnsweredError
+    from asgi_wasm.testing.exchange import Exchange, SeenRequest
     from asgi_wasm.testing.grpc import ExpectedGrpc, GrpcStream, TestGrpc
     from asgi_wasm.testing.guests import Action, Guest
     from asgi_wasm.testing.hostcalls import HostcallRefusedError, Hostcalls
     from asgi_wasm.testing.middleware import TestMiddleware
-    from asgi_wasm.testing.plugin import Pending, SyncWasmHost, SyncWasmPlugin, WasmHost, WasmPlugin
+    from asgi_wasm.testing.plugin import (
+        Pending,
+        SyncConnection,
+        SyncWasmHost,
+        SyncWasmPlugin,
+        WasmHost,
+        WasmPlugin,
+    )
     from asgi_wasm.testing.records import Call, Calls, LogLine
     from asgi_wasm.testing.unexpected import UnexpectedCallError
     from asgi_wasm.testing.upstreams import CalledRequest, Expected, Reply, TestUpstream
@@ -56,6 +64,7 @@ __all__ = [
     "Response",
     "SeenRequest",
     "StreamType",
+    "SyncConnection",
     "SyncWasmHost",
     "SyncWasmPlugin",
     "TestApp",
@@ -90,7 +99,7 @@ if not _typing.TYPE_CHECKING:
         "ManualClock": "asgi_wasm.testing.clock",
         "MapType": "asgi_wasm.host.abi",
         "MetricType": "asgi_wasm.host.abi",
-        "NotAnsweredError": "asgi_wasm.testing.exchange",
+        "NotAnsweredError": "asgi_wasm.testing.driving",
         "Pending": "asgi_wasm.testing.plugin",
         "PluginView": "asgi_wasm.testing.views",
         "ProxyStatus": "asgi_wasm.host.abi",
@@ -98,6 +107,7 @@ if not _typing.TYPE_CHECKING:
         "Response": "asgi_wasm.testing.connection",
         "SeenRequest": "asgi_wasm.testing.exchange",
         "StreamType": "asgi_wasm.host.abi",
+        "SyncConnection": "asgi_wasm.testing.plugin",
         "SyncWasmHost": "asgi_wasm.testing.plugin",
         "SyncWasmPlugin": "asgi_wasm.testing.plugin",
         "TestApp": "asgi_wasm.testing.app",

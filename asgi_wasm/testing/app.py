@@ -9,9 +9,15 @@ from starlette.datastructures import Headers
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from asgi_wasm.testing.exchange import GivenHeaders, SeenRequest, encoded
 
+# Statuses by which a WebSocket is denied.
+_ERRORS = 400
+
 
 class TestApp:
-    """Answers 200 with an empty body unless told otherwise; ``inner`` is an app to call instead."""
+    """Answers 200 with an empty body unless told otherwise; ``inner`` is an app to call instead.
+
+    A WebSocket it accepts, and hears until the client goes; told to answer an error, it denies it by that.
+    """
 
     __test__ = False
 
@@ -38,9 +44,10 @@ class TestApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app itself."""
+        is_http = scope["type"] == "http"
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         seen = SeenRequest(
-            scope["method"],
+            scope["method"] if is_http else "GET",
             target.decode("latin-1"),
             scope["path"],
             Headers(raw=list(scope["headers"])),
@@ -58,7 +65,12 @@ class TestApp:
 
         if self._inner is not None:
             await self._inner(scope, reading, send)
-            return
+        elif is_http:
+            await self._answer(seen, reading, send)
+        else:
+            await self._shake_hands(receive, send)
+
+    async def _answer(self, seen: SeenRequest, reading: Receive, send: Send) -> None:
         while not seen.complete:
             if (await reading())["type"] == "http.disconnect":
                 return
@@ -69,3 +81,15 @@ class TestApp:
             await send({"type": "http.response.body", "body": piece, "more_body": more})
         if self.trailers:
             await send({"type": "http.response.trailers", "headers": list(self.trailers)})
+
+    async def _shake_hands(self, receive: Receive, send: Send) -> None:
+        await receive()
+        if self._status < _ERRORS:
+            fields = [pair for pair in self._headers if pair[0] != b"content-length"]
+            await send({"type": "websocket.accept", "headers": fields})
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            return
+        start = {"type": "websocket.http.response.start", "status": self._status, "headers": list(self._headers)}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": b"".join(self._pieces)})

@@ -1,4 +1,4 @@
-"""Time that stands still until a test moves it: the host's clock, ticks, and the timeouts of HTTP calls."""
+"""Time that stands still until a test moves it: the host's clock, ticks, and the timeouts of calls and pauses."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ class ManualClock:
     def monotonic(self) -> int:
         """The same number."""
         return self.now
+
+    def time(self) -> float:
+        """The same in seconds, as an event loop tells it."""
+        return self.now / _SECOND
 
     def call_later(self, seconds: float, function: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
         """Run a function once the clock has been moved so far."""

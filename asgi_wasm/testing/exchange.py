@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.datastructures import Headers
 
-from asgi_wasm.asgi.types import ASGIApp, Scope
+from asgi_wasm.asgi.types import Scope
 from asgi_wasm.services.traces import text as rendering
-from asgi_wasm.testing.connection import Connection, Response
+from asgi_wasm.testing.connection import Response
 from asgi_wasm.testing.records import Calls, LogLine
 
 GivenHeaders = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 _AUTHORITY = b"example.test"
-# Waits that make up a patience: one that a machine lets go on for longer, since it stands still, is one of them.
-_WAITS = 100
-
-
-class NotAnsweredError(AssertionError):
-    """Raised when a request is not answered: a plugin has paused it, and nothing in the test resumes it."""
 
 
 @dataclass
@@ -129,28 +121,3 @@ def scope_of(method: str, target: str, headers: list[tuple[bytes, bytes]], **mor
         "server": ("127.0.0.1", 8000),
         **more,
     }
-
-
-async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Exchange, patience: float) -> None:
-    """Send a request to an ASGI app as a server does, and keep what comes.
-
-    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
-    """
-    connection = Connection(app, scope, hangs_up=True)
-    for index, chunk in enumerate(chunks or [b""]):
-        connection.feed(chunk, more=index < len(chunks) - 1)
-    for _ in range(_WAITS):
-        done, _ = await asyncio.wait({connection.task}, timeout=patience / _WAITS)
-        if done:
-            break
-    exchange.keep(connection.response)
-    if not done:
-        connection.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await connection.task
-        raise NotAnsweredError(
-            f"nothing was answered within {patience:g} s: a plugin has paused the request, and nothing resumed it"
-        )
-    error = connection.task.exception()
-    if error is not None and not (exchange.was_reset and isinstance(error, ConnectionResetError)):
-        raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from asgi_wasm.specs import UpstreamSpec
 from asgi_wasm.testing.app import TestApp
 from asgi_wasm.testing.clock import ManualClock, settle
 from asgi_wasm.testing.connection import Connection
-from asgi_wasm.testing.exchange import Exchange, GivenHeaders, drive, encoded, scope_of
+from asgi_wasm.testing.driving import NotAnsweredError, drive, shake_hands
+from asgi_wasm.testing.exchange import Exchange, GivenHeaders, encoded, scope_of
 from asgi_wasm.testing.middleware import TestMiddleware
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
 from asgi_wasm.testing.upstreams import TestUpstream
@@ -32,6 +33,8 @@ Body = bytes | str | Iterable[bytes]
 Properties = Mapping[str, "PropertyValue"]
 # Seconds of real time after which a request that is not answered is a failure: enough for a busy machine.
 _PATIENCE = 10.0
+_UPGRADE = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
+_DENIALS: dict[str, Any] = {"websocket.http.response": {}}
 
 
 class _GrpcCalls(GrpcCalls):
@@ -77,6 +80,7 @@ class HostedPlugins:
             ticks=lambda: Ticks(self.clock.call_later),
             http_calls=self._make_http,
             grpc_calls=self._make_grpc,
+            timers=self.clock,
         )
         given: dict[str, Any] = {"settings": settings, "foreign_functions": foreign_functions}
         if engine != "auto":
@@ -130,11 +134,35 @@ class HostedPlugins:
         fields = encoded(headers)
         if any(pieces) and not any(name in (b"content-length", b"transfer-encoding") for name, _ in fields):
             fields.append((b"content-length", b"%d" % sum(map(len, pieces))))
-        begin, lines, seen = len(self.recorder.every_call), len(self.recorder.lines), len(self.app.requests)
         made = self._scope(method, target, fields, properties, **scope)
-        exchange = Exchange(properties=made["asgi_wasm"])
+        return await self._kept(made, lambda exchange: drive(self.middleware, made, pieces, exchange, _PATIENCE))
+
+    async def _websocket(
+        self,
+        target: str,
+        headers: GivenHeaders,
+        subprotocols: Iterable[str],
+        properties: Properties | None = None,
+        **scope: Any,
+    ) -> Exchange:
+        await self._start()
+        offered = list(subprotocols)
+        fields = [*encoded(headers), *_UPGRADE]
+        if offered:
+            fields.append((b"sec-websocket-protocol", ", ".join(offered).encode()))
+        given = {"type": "websocket", "scheme": "ws", "subprotocols": offered, "extensions": _DENIALS, **scope}
+        made = self._scope("GET", target, fields, properties, **given)
+        del made["method"]
+        return await self._kept(made, lambda exchange: shake_hands(self.middleware, made, exchange, _PATIENCE))
+
+    async def _kept(self, scope: dict[str, Any], sent: Callable[[Exchange], Awaitable[None]]) -> Exchange:
+        """With all that happens meanwhile."""
+        begin, lines, seen = len(self.recorder.every_call), len(self.recorder.lines), len(self.app.requests)
+        exchange = Exchange(properties=scope["asgi_wasm"])
         try:
-            await drive(self.middleware, made, pieces, exchange, _PATIENCE)
+            await sent(exchange)
+        except NotAnsweredError as error:
+            raise NotAnsweredError(f"{error}: {_who_paused(self.recorder.every_call[begin:])}") from None
         finally:
             await settle()
             exchange.trace = Calls(self.recorder.every_call[begin:])
@@ -213,6 +241,17 @@ class HostedPlugins:
     def trace(self) -> str:
         """All of it as text."""
         return "\n".join(map(str, (self.recorder.every_call, *self.recorder.lines)))
+
+
+def _who_paused(calls: Sequence[Call]) -> str:
+    for call in reversed(calls):
+        if call.action == "PAUSE":
+            name = call.name.removeprefix("proxy_")
+            return (
+                f"plugin {call.plugin!r} paused it in {name}, and nothing resumed it. Time stands still meanwhile: for"
+                " what comes later, let the request `begin`, and `advance` the clock"
+            )
+    return "no plugin has paused it; the app does not answer"
 
 
 def _spec(upstream: TestUpstream) -> UpstreamSpec:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping, MutableMapping
+from collections.abc import Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from asgi_wasm.testing.clock import settle
-from asgi_wasm.testing.connection import Connection
+from asgi_wasm.testing.connection import Connection, Response
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders
 from asgi_wasm.testing.guests import Guest
 from asgi_wasm.testing.hosted import Body, HostedPlugins, Properties
@@ -47,6 +47,15 @@ class WasmHost(HostedPlugins):
     async def post(self, target: str = "/", body: Body = b"", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by POST."""
         return await self.request("POST", target, headers=headers, body=body, **more)
+
+    async def websocket(
+        self, target: str = "/", *, headers: GivenHeaders = (), subprotocols: Iterable[str] = (), **more: Any
+    ) -> Exchange:
+        """Ask for a WebSocket, and go once that is answered: by 101, or by the status that denies it.
+
+        Plugins see the handshake only. ``more`` is as for `request`.
+        """
+        return await self._websocket(target, headers, subprotocols, **more)
 
     def begin(
         self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
@@ -99,6 +108,39 @@ class Pending:
         return self._loop.run_until_complete(self._task)
 
 
+class SyncConnection:
+    """`testing.connection.Connection` of `SyncWasmHost`: what is ready to happen has happened when a method is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._loop.run_until_complete(settle())
+
+    @property
+    def response(self) -> Response:
+        """What the client has so far."""
+        return self._connection.response
+
+    @property
+    def done(self) -> bool:
+        """Whether the app, and the plugins about it, have ended."""
+        return self._connection.task.done()
+
+    def feed(self, body: bytes = b"", *, more: bool = False) -> None:
+        """A piece of the request's body."""
+        self._connection.feed(body, more=more)
+        self._loop.run_until_complete(settle())
+
+    def hang_up(self) -> None:
+        """The client goes."""
+        self._connection.hang_up()
+        self._loop.run_until_complete(settle())
+
+    def over(self) -> Response:
+        """Wait for the end. Raises what the app raises."""
+        return self._loop.run_until_complete(self._connection.over())
+
+
 class SyncWasmHost(HostedPlugins):
     """The same for tests without asyncio: it has an event loop of its own, which runs while a method does."""
 
@@ -123,6 +165,12 @@ class SyncWasmHost(HostedPlugins):
         """`request` by POST."""
         return self.request("POST", target, headers=headers, body=body, **more)
 
+    def websocket(
+        self, target: str = "/", *, headers: GivenHeaders = (), subprotocols: Iterable[str] = (), **more: Any
+    ) -> Exchange:
+        """`WasmHost.websocket`, waited for."""
+        return self._run(self._websocket(target, headers, subprotocols, **more))
+
     def begin(
         self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
     ) -> Pending:
@@ -131,6 +179,12 @@ class SyncWasmHost(HostedPlugins):
         self._run(self._start())
         self._run(settle())
         return Pending(self._loop, task)
+
+    def connect(self, method: str, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> SyncConnection:
+        """`WasmHost.connect`."""
+        return SyncConnection(
+            self._loop, self._run(self._connect(method, target, headers, more.pop("properties", None), **more))
+        )
 
     def start(self) -> None:
         """`WasmHost.start`, waited for."""
@@ -155,8 +209,16 @@ class SyncWasmHost(HostedPlugins):
 class _OnePlugin(HostedPlugins):
     """One plugin with a configuration."""
 
-    def __init__(self, file: str | Path | Guest, conf: Any = None, *, name: str | None = None, **options: Any) -> None:
-        """``conf`` is a text, or what becomes JSON.
+    def __init__(
+        self,
+        file: str | Path | Guest,
+        conf: Any = None,
+        *,
+        name: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """``conf`` is a text, or what becomes JSON; ``settings`` are the host's, such as ``pause_timeout``.
 
         ``options`` are those of `HostedPlugins`, and further settings of the plugin, such as ``root_id``.
         """
@@ -165,7 +227,9 @@ class _OnePlugin(HostedPlugins):
         plugin = {**own, "name": self.name, "file": _absolute(file)}
         if conf is not None:
             plugin["conf"] = conf if isinstance(conf, (str, bytes)) else json.dumps(conf, separators=(",", ":"))
-        super().__init__({"plugins": [plugin]}, **{key: options[key] for key in options.keys() - own.keys()})
+        super().__init__(
+            {**(settings or {}), "plugins": [plugin]}, **{key: options[key] for key in options.keys() - own.keys()}
+        )
 
     @property
     def title(self) -> str:
@@ -181,6 +245,11 @@ class _OnePlugin(HostedPlugins):
     def shared_data(self) -> MutableMapping[bytes, bytes]:
         """What plugins of its `vm_id` share, to be read and written."""
         return self[self.name].shared_data
+
+    @property
+    def queues(self) -> Mapping[bytes, Sequence[bytes]]:
+        """What waits in the queues of its `vm_id`, by their names."""
+        return self[self.name].queues
 
 
 def _absolute(file: str | Path | Guest) -> str | Guest:

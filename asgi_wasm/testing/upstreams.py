@@ -110,10 +110,16 @@ class Expected:
     # --- what happens; several in a row happen one after another, and the last one again and again
 
     def respond(
-        self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = (), *, json: Any = _ANY
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        headers: GivenHeaders = (),
+        *,
+        json: Any = _ANY,
+        trailers: GivenHeaders = (),
     ) -> Expected:
-        """Answer with this; ``json`` is made the body."""
-        return self.respond_with(lambda _request: Reply(status, body, headers, json=json))
+        """Answer with this; ``json`` is made the body, and ``trailers`` are as of HTTP/2."""
+        return self.respond_with(lambda _request: Reply(status, body, headers, json=json, trailers=trailers))
 
     def respond_with(self, function: Callable[[CalledRequest], Reply]) -> Expected:
         """Answer with what a function makes of the request."""
@@ -124,6 +130,8 @@ class Expected:
             answer.begin(made.status, fields)
             if content:
                 answer.append(content)
+            if made.trailers:
+                answer.end(encoded(made.trailers))
 
         return self._then(reply)
 
@@ -172,6 +180,8 @@ class Reply:
     body: bytes | str = b""
     headers: GivenHeaders = ()
     json: Any = field(default=_ANY, kw_only=True)
+    # As of HTTP/2; those of HTTP/1.1 reach no plugin.
+    trailers: GivenHeaders = field(default=(), kw_only=True)
 
     def sent(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers and body."""
@@ -225,10 +235,16 @@ class TestUpstream:
         return made
 
     def respond(
-        self, status: int = 200, body: bytes | str = b"", headers: GivenHeaders = (), *, json: Any = _ANY
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        headers: GivenHeaders = (),
+        *,
+        json: Any = _ANY,
+        trailers: GivenHeaders = (),
     ) -> Expected:
-        """Answer every request with this."""
-        return self.on().respond(status, body, headers, json=json)
+        """Answer every request with this, as `Expected.respond`."""
+        return self.on().respond(status, body, headers, json=json, trailers=trailers)
 
     def fail(self) -> Expected:
         """Refuse every connection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
 from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.testing.records import Calls, LogLine, Recorder, without_allocations
@@ -44,6 +44,7 @@ class PluginView:
         self.name = name
         self._recorder = recorder
         self._memory = memory
+        self._vm_id = vm_id
         # What plugins of its `vm_id` share, to be read and written.
         self.shared_data: MutableMapping[bytes, bytes] = SharedDataView(memory, vm_id)
 
@@ -65,6 +66,11 @@ class PluginView:
     def logs(self) -> list[LogLine]:
         """What it, or the host about it, has logged."""
         return [line for line in self._recorder.lines if line.plugin == self.name]
+
+    @property
+    def queues(self) -> Mapping[bytes, Sequence[bytes]]:
+        """What waits in the queues of its `vm_id`, by their names."""
+        return self._memory().queues.waiting(self._vm_id)
 
     @property
     def metrics(self) -> Mapping[str, int | tuple[int, int]]:

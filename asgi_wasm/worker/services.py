@@ -12,6 +12,7 @@ from asgi_wasm.services.clock import SystemClock
 from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.ticks import Ticks
 from asgi_wasm.specs import UpstreamSpec
+from asgi_wasm.waits import Timers
 from asgi_wasm.worker.loading import MakeEngine, engine_of
 
 
@@ -25,6 +26,8 @@ class Services:
     ticks: Callable[[], Ticks] = Ticks
     http_calls: Callable[[Iterable[UpstreamSpec], int], HttpCalls] = HttpCalls
     grpc_calls: Callable[[Iterable[UpstreamSpec]], GrpcCalls] = GrpcCalls
+    # What pauses of streams are timed by; None for the event loop.
+    timers: Timers | None = None
 
 
 SYSTEM = Services()

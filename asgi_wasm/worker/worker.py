@@ -83,7 +83,7 @@ class Worker:
         self.routes, self.trace_requests = routes_of(spec), spec.trace_requests
         ports = self._ports(log, clock)
         self._carriers = self._carriers_of_effects()
-        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics)
+        self.environment = Environment(app, spec.limits, log, spec.pause_timeout, ports.host_metrics, services.timers)
         own = {**ENVOY_FUNCTIONS, **Signatures().functions, **Expressions().functions}
         self._loader = Loader(ports, {**own, **foreign_functions}, services.engine)
         self.plugins = Plugins()

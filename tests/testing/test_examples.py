@@ -117,6 +117,7 @@ CloseUpstreamConnection CloseDownstreamConnection CompleteConnection InitializeH
 CallOnResponseBody CallOnResponseTrailers CallOnRequestHeaders CallOnRequestTrailers CallOnRequestBody
 CompleteHttpContext GetCurrentHttpStreamAction GetCurrentRequestHeaders GetCurrentResponseHeaders
 GetCurrentRequestBody GetCurrentResponseBody GetSentLocalResponse GetProperty SetProperty NewHostEmulator
+NewWasmVMContext GetPropertyMap
 WithVMContext WithPluginContext WithHttpContext WithTcpContext WithPluginConfiguration WithVMConfiguration WithProperty
 """
 
@@ -129,5 +130,17 @@ def test_every_call_of_the_go_sdks_emulator_is_in_the_table() -> None:
 
 def test_every_name_of_the_table_is_ours(sync_wasm_plugin: Make) -> None:
     plugin: Any = sync_wasm_plugin(PLUGINS / "headers" / "rust.wasm")
-    for name in ("request", "begin", "start", "stop", "advance", "upstream", "metrics", "shared_data", "logs", "calls"):
+    for name in (
+        "request",
+        "begin",
+        "start",
+        "stop",
+        "advance",
+        "upstream",
+        "metrics",
+        "shared_data",
+        "queues",
+        "logs",
+        "calls",
+    ):
         assert hasattr(plugin, name), name

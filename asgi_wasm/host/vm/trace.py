@@ -21,6 +21,8 @@ _ENUMS: dict[str, type[IntEnum]] = {
     "metric_type": MetricType,
     "stream_type": StreamType,
 }
+# As `proxy_action_t`.
+_ACTIONS = {0: "CONTINUE", 1: "PAUSE"}
 Value = bytes | int | wire.Pairs
 
 
@@ -61,6 +63,12 @@ class Call:
         # The results of WASI, of emscripten's imports and of unknown ones are no statuses.
         is_status = not self.is_callback and self.name.startswith("proxy_")
         return _named(ProxyStatus, self.result) if is_status else str(self.result)
+
+    @property
+    def action(self) -> str:
+        """What a callback of a stream says of it, CONTINUE or PAUSE; "" for any other call or number."""
+        decides = self.is_callback and self.name.endswith(("_headers", "_body", "_trailers"))
+        return _ACTIONS.get(self.result, "") if decides and self.result is not None else ""
 
     @property
     def words(self) -> str:

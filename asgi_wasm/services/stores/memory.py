@@ -112,6 +112,13 @@ class KeptQueues:
             self.queues[token] = _Queue()
         return token
 
+    def waiting(self, vm_id: str) -> dict[bytes, list[bytes]]:
+        """The values that wait in each queue of one vm_id, the oldest first."""
+        with self.lock:
+            return {
+                name: list(self.queues[token].values) for (owner, name), token in self.tokens.items() if owner == vm_id
+            }
+
 
 class MemoryQueues:
     """`host.ports.SharedQueues` of one worker, over the queues of all.

@@ -20,7 +20,6 @@ from asgi_wasm.host.effects import EndCallouts, GrpcCall, GrpcStream, HttpCall
 from asgi_wasm.host.ports import Effect
 from asgi_wasm.host.vm.trace import Call
 
-_ACTIONS = ("continue", "pause")
 _ENDING = {
     "proxy_on_http_call_response": "response",
     "proxy_on_grpc_receive": "response",
@@ -72,7 +71,7 @@ class SpanTrace:
             return
         decides = call.name.endswith(("_headers", "_body", "_trailers"))
         if decides and call.result is not None:
-            span.set_attribute("wasm.action", _ACTIONS[call.result] if call.result < len(_ACTIONS) else call.answer)
+            span.set_attribute("wasm.action", call.action.lower() or call.answer)
         if call.error:
             span.add_event("wasm.failure", {"exception.message": call.error})
             span.set_status(Status(StatusCode.ERROR, call.error))

@@ -54,10 +54,8 @@ def answer(call: Call) -> str:
     if call.result is None:
         return ""
     returned = "".join(f" {name}={shown(value)}" for name, value in call.returned.items())
-    verdict = ("CONTINUE", "PAUSE")
-    decides = call.is_callback and call.name.endswith(("_headers", "_body", "_trailers")) and call.result < len(verdict)
-    mark = " (observed only)" if decides and call.observed else ""
-    return f" = {verdict[call.result] if decides else call.answer}{returned}{mark}"
+    mark = " (observed only)" if call.action and call.observed else ""
+    return f" = {call.action or call.answer}{returned}{mark}"
 
 
 def shown(value: Value) -> str:

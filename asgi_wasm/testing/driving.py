@@ -1,0 +1,85 @@
+"""A whole request, or the handshake of a WebSocket, sent to an ASGI app as a server does, within a time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+
+from asgi_wasm.asgi.types import ASGIApp, Message, Scope
+from asgi_wasm.testing.connection import Connection
+from asgi_wasm.testing.exchange import Exchange
+
+# Waits that make up a patience: one that a machine lets go on for longer, since it stands still, is one of them.
+_WAITS = 100
+_SWITCHING_PROTOCOLS, _FORBIDDEN = 101, 403
+
+
+class NotAnsweredError(AssertionError):
+    """Raised when a request is not answered: a plugin has paused it, and nothing in the test resumes it."""
+
+
+async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Exchange, patience: float) -> None:
+    """Send a request, and keep what comes.
+
+    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
+    """
+    connection = Connection(app, scope, hangs_up=True)
+    for index, chunk in enumerate(chunks or [b""]):
+        connection.feed(chunk, more=index < len(chunks) - 1)
+    try:
+        await _end_of(connection.task, patience)
+    finally:
+        exchange.keep(connection.response)
+    error = connection.task.exception()
+    if error is not None and not (exchange.was_reset and isinstance(error, ConnectionResetError)):
+        raise error
+
+
+async def shake_hands(app: ASGIApp, scope: Scope, exchange: Exchange, patience: float) -> None:
+    """Ask for a WebSocket, keep what is answered, and go. The status is 101, or that of the denial.
+
+    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
+    """
+    incoming: asyncio.Queue[Message] = asyncio.Queue()
+    incoming.put_nowait({"type": "websocket.connect"})
+
+    async def send(message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            protocol = message.get("subprotocol")
+            own = [] if protocol is None else [(b"sec-websocket-protocol", protocol.encode())]
+            exchange.status, exchange.headers = _SWITCHING_PROTOCOLS, Headers(raw=[*own, *message.get("headers", ())])
+        elif kind == "websocket.http.response.start":
+            exchange.status, exchange.headers = message["status"], Headers(raw=list(message.get("headers", ())))
+            return
+        elif kind == "websocket.http.response.body":
+            exchange.chunks.append(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+        elif kind == "websocket.close" and not exchange.status:
+            exchange.status = _FORBIDDEN
+        incoming.put_nowait({"type": "websocket.disconnect", "code": 1000, "reason": ""})
+
+    async def run() -> None:
+        await app(scope, incoming.get, send)
+
+    task = asyncio.ensure_future(run())
+    try:
+        await _end_of(task, patience)
+    finally:
+        exchange.was_reset = not exchange.status
+    task.result()
+
+
+async def _end_of(task: asyncio.Task[None], patience: float) -> None:
+    """Raises `NotAnsweredError`; what the task raised is to be asked of it."""
+    for _ in range(_WAITS):
+        done, _ = await asyncio.wait({task}, timeout=patience / _WAITS)
+        if done:
+            return
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    raise NotAnsweredError(f"nothing was answered within {patience:g} s")
