@@ -61,7 +61,7 @@ class FetchCache:
         if directory is None:
             return
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(directory)
             with new_file(directory, content) as temporary:
                 os.replace(temporary, directory / digest)
             self.in_use.add(directory / digest)
@@ -76,7 +76,7 @@ class FetchCache:
             yield
             return
         with contextlib.suppress(OSError):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(directory)
         with file_lock(directory / f"{sha256(name.encode()).hexdigest()}.lock", timeout):
             yield
 
@@ -92,3 +92,11 @@ class FetchCache:
         if not self._told:
             self._told = True
             logger.warning(message, *arguments)
+
+
+def _make(directory: Path) -> None:
+    """As readable as the folder that it is in: an image may be built by one user and run by another."""
+    cache_dir = directory.parent
+    cache_dir.parent.mkdir(parents=True, exist_ok=True)
+    cache_dir.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700 | (cache_dir.stat().st_mode & 0o055), exist_ok=True)

@@ -38,10 +38,14 @@ def test_a_limit(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 def test_an_image_is_built_by_one_user_and_run_by_another(tmp_path: Path) -> None:
-    """The file is as readable as its folder."""
-    (tmp_path / "fetched").mkdir(mode=0o755)
-    FetchCache(tmp_path).put(digest_of(GOOD), GOOD)
-    assert (tmp_path / "fetched" / digest_of(GOOD)).stat().st_mode & 0o777 == 0o644
+    """Folder and file are as readable as ``cache_dir``, which is the user's own where nobody else made it."""
+    for name, folder_mode, file_mode in (("image", 0o755, 0o644), ("own", 0o700, 0o600), ("new", 0o700, 0o600)):
+        if name != "new":
+            (tmp_path / name).mkdir(mode=folder_mode)
+        FetchCache(tmp_path / name).put(digest_of(GOOD), GOOD)
+        fetched = tmp_path / name / "fetched"
+        assert (tmp_path / name).stat().st_mode & 0o777 == fetched.stat().st_mode & 0o777 == folder_mode
+        assert (fetched / digest_of(GOOD)).stat().st_mode & 0o777 == file_mode
 
 
 def test_a_write_that_fails_leaves_nothing(
