@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,11 @@ async def changes(watched: Watched) -> AsyncGenerator[None, None]:
     Kubernetes moves a link beside it.
     """
     seen = watched
-    async with aclosing(_looks(watched)) as looks:
+
+    def news(*_: object) -> bool:
+        return states(watched) != seen
+
+    async with aclosing(_looks(watched, news)) as looks:
         async for _ in looks:
             now = states(watched)
             if now != seen:
@@ -50,7 +54,7 @@ async def changes(watched: Watched) -> AsyncGenerator[None, None]:
                 yield
 
 
-async def _looks(watched: Watched) -> AsyncGenerator[None, None]:
+async def _looks(watched: Watched, news: Callable[..., bool]) -> AsyncGenerator[None, None]:
     """Something is yielded whenever it is time to look at the files."""
     from watchfiles import awatch
 
@@ -59,7 +63,8 @@ async def _looks(watched: Watched) -> AsyncGenerator[None, None]:
         async for _ in awatch(
             *folders,
             recursive=False,
-            watch_filter=None,
+            # watchfiles logs what it yields: a log in a folder that is watched would grow by that for ever.
+            watch_filter=news,
             debounce=_DEBOUNCE_MILLISECONDS,
             rust_timeout=_LOOK_MILLISECONDS,
             yield_on_timeout=True,

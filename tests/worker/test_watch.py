@@ -82,6 +82,25 @@ def test_watch_follows_a_plugins_file(configured: Configured, tmp_path: Path, wa
     run(main)
 
 
+@pytest.mark.usefixtures("watchfiles")
+def test_watch_beside_a_log(configured: Configured, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What else changes in the folder is not told of: a log there would grow by that, and that be a change again."""
+    log = tmp_path / "server.log"
+
+    async def main() -> None:
+        configured.write("1", watch="true")
+        async with configured.served() as app:
+            for number in range(5):
+                log.write_text(str(number))
+                await asyncio.sleep(0.1)
+            assert "detected" not in caplog.text
+            configured.write("2", watch="true")
+            await becomes(app, "2")
+
+    with caplog.at_level(logging.INFO):
+        run(main)
+
+
 async def test_watch_where_the_system_tells_of_no_changes(
     configured: Configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
