@@ -240,11 +240,11 @@ def bench(
 
 
 @app.command(name="import")
-def import_(files: Annotated[list[Path], typer.Argument(help="YAML files of Envoy, Istio or APISIX.")]) -> None:
+def import_(files: Annotated[list[Path], typer.Argument(help="YAML or JSON files of Envoy, Istio or APISIX.")]) -> None:
     """Print settings made from Envoy's, Istio's or APISIX's.
 
-    From HTTP filters, WasmPlugin resources, or a wasm section with routes. What cannot be carried over is told on
-    standard error.
+    From HTTP filters, WasmPlugin, TrafficExtension or EnvoyExtensionPolicy resources, or a wasm section with routes;
+    as YAML or JSON, also within a ConfigMap. What cannot be carried over is told on standard error.
 
     \b
     Examples:

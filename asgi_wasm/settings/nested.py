@@ -7,6 +7,7 @@ also in the camel case of protobuf's JSON; Istio `extensions/v1alpha1/wasm.proto
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ def flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     given = {_snake(key) if _snake(key) in (_VM, _CAPABILITIES) else key: value for key, value in entry.items()}
     nested = {key: given.pop(key) for key in (_VM, _CAPABILITIES) if key in given}
     if _CONF in given:
-        given[_CONF] = _unpacked(given[_CONF])
+        given[_CONF] = unpacked(given[_CONF])
     result = names.canonical(given, names.PLUGIN)
     for key, block in nested.items():
         if not isinstance(block, Mapping):
@@ -50,7 +51,7 @@ def _of_vm(block: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         if key == "vm_id":
             yield place, "vm_id", value
         elif key == _CONF:
-            yield place, "vm_conf", _unpacked(value)
+            yield place, "vm_conf", unpacked(value)
         elif key == "code":
             yield from _of_code(_mapping(value, place))
         elif key == "environment_variables":
@@ -118,11 +119,26 @@ def _of_capabilities(block: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]
         yield f"{_CAPABILITIES}.{written}", "allowed_capabilities", sorted(value) if value else []
 
 
-def _unpacked(value: Any) -> Any:
-    """What Envoy packs into an Any: the text of a StringValue, or a Struct."""
+def unpacked(value: Any) -> Any:
+    """What Envoy packs into an Any: the text of a StringValue, the bytes of a BytesValue (base64), or a Struct.
+
+    Raises ValueError.
+    """
     if not (isinstance(value, Mapping) and str(value.get("@type", "")).startswith("type.googleapis.com/")):
         return value
-    return value["value"] if "value" in value else {key: item for key, item in value.items() if key != "@type"}
+    if "value" not in value:
+        return {key: item for key, item in value.items() if key != "@type"}
+    if not value["@type"].endswith("/google.protobuf.BytesValue"):
+        return value["value"]
+    try:
+        content = b64decode(str(value["value"]), validate=True)
+    except ValueError:
+        raise ValueError("a google.protobuf.BytesValue must be base64") from None
+    try:
+        # As text it can be read, where it is text.
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
 
 
 def _mapping(value: Any, place: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""APISIX: the ``wasm`` section of `config.yaml`; routes and global rules of `apisix.yaml`."""
+"""APISIX: the ``wasm`` section of `config.yaml`; routes and global rules of `apisix.yaml`, or as its Admin API does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from asgi_wasm.cli.importing.found import Found
 
 # What tells such a file.
-SECTIONS = {"wasm", "routes", "global_rules"}
+_SECTIONS = {"wasm", "routes", "global_rules"}
 _MATCH = ("uri", "uris", "host", "hosts", "methods")
 # What leads to the app, which is one here, and what only describes.
 _NO_MATTER = {
@@ -19,8 +19,16 @@ _NO_MATTER = {
 _ELSEWHERE = ("services", "plugin_configs", "consumers", "consumer_groups")
 
 
+def is_apisix(document: Mapping[str, Any]) -> bool:
+    """Whether it is a file of APISIX's, or one route or rule, as its Admin API takes it."""
+    return bool(_SECTIONS & document.keys()) or isinstance(document.get("plugins"), Mapping)
+
+
 def read(document: Mapping[str, Any], found: Found) -> None:
-    """One file."""
+    """One file, route or rule."""
+    if not _SECTIONS & document.keys():
+        section = "routes" if {"uri", "uris"} & document.keys() else "global_rules"
+        document = {section: [document]}
     for plugin in (document.get("wasm") or {}).get("plugins") or ():
         _plugin(plugin, found)
     for route in document.get("routes") or ():
@@ -29,6 +37,8 @@ def read(document: Mapping[str, Any], found: Found) -> None:
         _global(rule, found)
     for section in _ELSEWHERE:
         for item in document.get(section) or ():
+            for route in item.get("routes") or ():
+                _route(route, found)
             for name in (item.get("plugins") or {}).keys() & set(found.from_apisix):
                 found.tell(f"{section}: plugin {name!r} runs for one of them: say with routes where it runs")
 

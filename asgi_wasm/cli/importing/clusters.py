@@ -65,8 +65,10 @@ def _addresses(value: Any) -> Iterator[tuple[str, int]]:
             yield from _addresses(item)
     elif isinstance(value, Mapping):
         socket = value.get("socket_address")
-        if isinstance(socket, Mapping) and "port_value" in socket:
-            yield str(socket.get("address")), int(socket["port_value"])
+        if isinstance(socket, Mapping):
+            # A port may have a name there, or be a placeholder that a script replaces.
+            if str(socket.get("port_value", "")).isdecimal():
+                yield str(socket.get("address")), int(socket["port_value"])
         else:
             for item in value.values():
                 yield from _addresses(item)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asgi_wasm.cli.importing.clusters import snake_case, upstreams
 from asgi_wasm.cli.importing.found import Found
+from asgi_wasm.settings.nested import unpacked
 
 HTTP_FILTER = "envoy.extensions.filters.http.wasm.v3.Wasm"
+# The same before it was in Envoy's own repository, as older Istios and examples have it.
+_OLD_FILTER = "envoy.config.filter.http.wasm.v2.Wasm"
+_OLD_NAME = "envoy.filters.http.wasm"
 _SERVICE = "envoy.extensions.wasm.v3.WasmService"
 _ELSEWHERE = {
     "envoy.extensions.filters.network.wasm.v3.Wasm": "a network filter",
@@ -22,45 +26,77 @@ _LAST = ("envoy.filters.http.router", "envoy.filters.http.upstream_codec")
 _OF_CLUSTER = "is a filter of calls to a cluster there; here it would see the requests of clients: leave it out"
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What stands around a value: the nearest name, what is said of what is in it, the chain of filters."""
+
+    name: str = ""
+    notes: tuple[str, ...] = ()
+    chain: int = 0
+
+    def noting(self, note: str) -> _Place:
+        return replace(self, notes=(*self.notes, note))
+
+
 @dataclass
 class _Walk:
     """What a walk through a configuration meets."""
 
-    # Name of the filter, its configuration, whether it is a service, and what is said of it further out.
-    filters: list[tuple[str, Mapping[str, Any], bool, tuple[str, ...]]] = field(default_factory=list)
+    # Where a filter stands, its configuration, and whether it is a service.
+    filters: list[tuple[_Place, Mapping[str, Any], bool]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     per_route: set[str] = field(default_factory=set)
     chains: int = 0
 
-    def go(self, value: Any, name: str = "", notes: tuple[str, ...] = ()) -> None:
-        """Everything below ``value``; ``name`` is the nearest that stands around it."""
+    def go(self, value: Any, place: _Place = _Place()) -> None:
+        """Everything below ``value``."""
         if isinstance(value, list):
             for item in value:
-                self.go(item, name, notes)
+                self.go(item, place)
         elif isinstance(value, Mapping):
-            here = str(value.get("name") or name)
+            place = replace(place, name=str(value.get("name") or place.name))
             found = _typed(value)
             if found is not None:
-                self._take(here, *found, notes)
+                self._take(place, *found)
                 return
-            if value.get("disabled") is True:
-                notes = (*notes, "is disabled there: leave it out")
-            if "xds_matcher" in value or "matcher" in value:
-                notes = (*notes, "its matcher has no counterpart here: say with routes, or when, where it runs")
-            self.per_route |= {str(key) for key in value.get("typed_per_filter_config") or ()}
-            before = len(self.filters)
-            for key, item in value.items():
-                of_cluster = key == "typed_extension_protocol_options"
-                self.go(item, here, (*notes, _OF_CLUSTER) if of_cluster else notes)
-                if key == "http_filters" and isinstance(item, list) and len(self.filters) > before:
-                    self.chains += 1
-                    self.left += _others(item)
+            self._below(value, self._noted(value, place))
 
-    def _take(self, name: str, kind: str, config: Any, notes: tuple[str, ...]) -> None:
+    def _noted(self, value: Mapping[str, Any], place: _Place) -> _Place:
+        if value.get("disabled") is True:
+            place = place.noting("is disabled there: leave it out")
+        if "xds_matcher" in value or "matcher" in value:
+            place = place.noting("its matcher has no counterpart here: say with routes, or when, where it runs")
+        if _is_discovered(value):
+            self.left.append(f"plugin {place.name!r}: its configuration is discovered (ECDS): import that resource")
+        self.per_route |= {str(key) for key in value.get("typed_per_filter_config") or ()}
+        return place
+
+    def _below(self, value: Mapping[str, Any], place: _Place) -> None:
+        for key, item in value.items():
+            before = len(self.filters)
+            inner = place.noting(_OF_CLUSTER) if key == "typed_extension_protocol_options" else place
+            is_chain = key == "http_filters" and isinstance(item, list)
+            self.go(item, replace(inner, chain=self.chains + 1) if is_chain else inner)
+            if is_chain and len(self.filters) > before:
+                self.chains += 1
+                self.left += _others(item)
+
+    def _take(self, place: _Place, kind: str, config: Any) -> None:
         if kind in _ELSEWHERE:
-            self.left.append(f"plugin {name!r}: is {_ELSEWHERE[kind]}: plugins see HTTP alone here")
+            self.left.append(f"plugin {place.name!r}: is {_ELSEWHERE[kind]}: plugins see HTTP alone here")
         else:
-            self.filters.append((name, config or {}, kind == _SERVICE, notes))
+            self.filters.append((place, config or {}, kind == _SERVICE))
+
+    def once(self) -> list[tuple[_Place, Mapping[str, Any], bool]]:
+        """The filters, without those that an earlier chain has too: each listener brings its own there."""
+        kept: list[tuple[_Place, Mapping[str, Any], bool]] = []
+        for place, config, is_service in self.filters:
+            if not any(
+                (config, place.name, is_service) == (other, there.name, service) and place.chain != there.chain
+                for there, other, service in kept
+            ):
+                kept.append((place, config, is_service))
+        return kept
 
 
 def read(document: Any, found: Found) -> None:
@@ -68,31 +104,42 @@ def read(document: Any, found: Found) -> None:
     document = snake_case(document)
     walk = _Walk()
     walk.go(document)
-    for index, (name, config, is_service, notes) in enumerate(walk.filters):
+    filters = walk.once()
+    for index, (place, config, is_service) in enumerate(filters):
         # Envoy runs them in the order of its list.
-        _add(name, config, len(walk.filters) - index, is_service, found)
-        for note in notes:
-            found.tell(f"plugin {config.get('name') or name!r}: {note}")
+        _add(place.name, config, len(filters) - index, is_service, found)
+        for note in place.notes:
+            found.tell(f"plugin {config.get('name') or place.name!r}: {note}")
     found.left += walk.left
-    if not walk.filters:
+    if not filters:
         return
     if walk.chains > 1:
         found.tell(
             f"the plugins of {walk.chains} chains of HTTP filters are one here: say with routes which runs where"
         )
-    for name in sorted(walk.per_route & {name for name, *_ in walk.filters}):
+    for name in sorted(walk.per_route & {place.name for place, *_ in filters}):
         found.tell(f"filter {name!r}: typed_per_filter_config of routes has no counterpart here: say it with routes")
     if isinstance(document, Mapping) and document.get("kind") == "EnvoyFilter":
         found.tell("EnvoyFilter: what it applies to has no counterpart here: say with routes where plugins run")
     found.upstreams.update(upstreams(document, found))
 
 
+def _is_discovered(value: Mapping[str, Any]) -> bool:
+    """Whether a filter is named here alone (`envoy/config/core/v3/config_source.proto`, `ExtensionConfigSource`)."""
+    discovery = _mapping(value.get("config_discovery"))
+    kinds = [str(kind).rpartition("/")[2] for kind in discovery.get("type_urls") or ()]
+    return HTTP_FILTER in kinds and "default_config" not in discovery
+
+
 def _typed(value: Mapping[str, Any]) -> tuple[str, Any] | None:
     """Kind and configuration, where it is one of Wasm's; packed as itself, or as a ``TypedStruct``."""
-    for key, config in (("@type", value.get("config")), ("type_url", (_mapping(value.get("value"))).get("config"))):
-        kind = str(value.get(key, "")).rpartition("/")[2]
+    for key, config in (("@type", value.get("config")), ("type_url", _mapping(value.get("value")).get("config"))):
+        kind = str(value.get(key, "")).rpartition("/")[2].replace(_OLD_FILTER, HTTP_FILTER)
         if kind in (HTTP_FILTER, _SERVICE, *_ELSEWHERE) and (config is None or isinstance(config, Mapping)):
             return kind, config
+    config = _mapping(_mapping(value.get("config")).get("config"))
+    if value.get("name") == _OLD_NAME and "vm_config" in config:
+        return HTTP_FILTER, config
     return None
 
 
@@ -133,10 +180,10 @@ def _add(filter_name: str, config: Mapping[str, Any], priority: int, is_service:
             "priority": priority,
             "file": _file(code, vm.get("runtime"), name, found),
             "sha256": (code.get("remote") or {}).get("sha256"),
-            "conf": _unpacked(config.get("configuration")),
+            "conf": unpacked(config.get("configuration")),
             "root_id": config.get("root_id"),
             "vm_id": vm.get("vm_id"),
-            "vm_conf": _unpacked(vm.get("configuration")),
+            "vm_conf": unpacked(vm.get("configuration")),
             "env": (vm.get("environment_variables") or {}).get("key_values"),
             "failure_policy": _policy(config, name, found),
             "allow_on_headers_stop_iteration": config.get("allow_on_headers_stop_iteration"),
@@ -162,15 +209,6 @@ def _file(code: Mapping[str, Any], runtime: Any, name: Any, found: Found) -> str
         found.tell(f"plugin {name!r}: http_uri.timeout: the setting fetch_timeout is that of all plugins")
     found.tell_others(f"plugin {name!r}: code.remote.", remote, {"http_uri", "sha256"})
     return found.remote(str(uri.get("uri") or ""), remote.get("sha256"), name)
-
-
-def _unpacked(value: Any) -> Any:
-    """What Envoy packs into an Any: the text of a StringValue, or a Struct, which plugins get as JSON."""
-    if isinstance(value, Mapping) and ("@type" in value or "type_url" in value):
-        if "value" in value:
-            return value["value"]
-        return {key: item for key, item in value.items() if key not in ("@type", "type_url")}
-    return value
 
 
 def _policy(config: Mapping[str, Any], name: Any, found: Found) -> str | None:

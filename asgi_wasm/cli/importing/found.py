@@ -14,13 +14,17 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass
 class Found:
-    """Settings of ours, and what was left behind. ``from_apisix`` names plugins that run where a route says so."""
+    """Settings of ours, and what was left behind.
+
+    ``from_apisix`` names plugins that run where a route says so; ``phases`` has the rank of Istio's phase by plugin.
+    """
 
     plugins: list[dict[str, Any]] = field(default_factory=list)
     routes: list[dict[str, Any]] = field(default_factory=list)
     upstreams: dict[str, Any] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     from_apisix: list[str] = field(default_factory=list)
+    phases: dict[str, int] = field(default_factory=dict)
 
     def add(self, entry: dict[str, Any]) -> str:
         """A plugin, under a name that is free; the name."""

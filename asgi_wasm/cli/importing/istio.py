@@ -1,46 +1,69 @@
-"""Istio's ``WasmPlugin`` (`extensions/v1alpha1/wasm.proto`), and that of Higress, which has it from there."""
+"""Istio's ``WasmPlugin`` and ``TrafficExtension``, and Higress's ``WasmPlugin``, which has it from there.
+
+Followed: Istio `extensions/v1alpha1/wasm.proto`, `traffic_extension.proto`; Higress
+`extensions/v1alpha1/wasmplugin.proto`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_wasm.cli.importing import higress
 from asgi_wasm.cli.importing.found import Found
 from asgi_wasm.fetching.names import is_remote
 
-# Istio's phases run in this order; within one the greater priority runs first.
-_PHASES = {"AUTHN": 3000, "AUTHZ": 2000, "STATS": 1000, "UNSPECIFIED_PHASE": 0, "": 0}
+KINDS = {"WasmPlugin", "TrafficExtension"}
+# They run in this order; within one the greater priority runs first.
+_PHASES = {"AUTHN": 3, "AUTHZ": 2, "STATS": 1, "UNSPECIFIED_PHASE": 0, "UNSPECIFIED": 0, "": 0}
 _POLICIES = {"FAIL_CLOSE": None, "FAIL_OPEN": "fail_open", "FAIL_RELOAD": "fail_reload"}
+_WHERE = ("selector", "targetRef", "targetRefs", "match")
 # With `imagePullPolicy`, which a digest leaves nothing to say to.
 _KNOWN = {
     *("url", "sha256", "pluginConfig", "pluginName", "phase", "priority", "failStrategy", "vmConfig", "type"),
-    # That of Higress.
-    "defaultConfig",
-    *("imagePullPolicy", "imagePullSecret", "selector", "targetRefs", "targetRef", "match", "verificationKey"),
+    *("imagePullPolicy", "imagePullSecret", "verificationKey", "lua"),
+    *_WHERE,
+    *higress.KEYS,
 }
 
 
 def read(document: Mapping[str, Any], found: Found) -> None:
     """One resource."""
     spec = document.get("spec") or {}
-    name = spec.get("pluginName") or (document.get("metadata") or {}).get("name") or "plugin"
-    url = str(spec.get("url", ""))
+    if document.get("kind") == "TrafficExtension":
+        spec = {**{key: value for key, value in spec.items() if key != "wasm"}, **(spec.get("wasm") or {})}
+    name = (document.get("metadata") or {}).get("name") or spec.get("pluginName") or "plugin"
+    if "lua" in spec:
+        found.tell(f"TrafficExtension {name!r}: is written in Lua, and left out")
+        return
+    url = str(spec.get("url") or "")
     if url and not is_remote(url):
         # Istio's own reading.
         url = f"oci://{url}"
     is_local = url.startswith("file://")
     _tell(spec, name, found)
-    found.add(
-        {
-            "name": name,
-            "priority": _PHASES.get(str(spec.get("phase", "")), 0) + int(spec.get("priority") or 0),
-            "file": url.removeprefix("file://") if is_local else found.remote(url, spec.get("sha256"), name),
-            "sha256": spec.get("sha256"),
-            "conf": spec.get("pluginConfig", spec.get("defaultConfig")),
-            "env": _env(spec.get("vmConfig") or {}, name, found),
-            "failure_policy": _POLICIES.get(str(spec.get("failStrategy", "FAIL_CLOSE"))),
-        }
-    )
+    entry = {
+        "name": name,
+        "priority": int(spec.get("priority") or 0),
+        "file": url.removeprefix("file://") if is_local else found.remote(url, spec.get("sha256"), name),
+        "sha256": spec.get("sha256"),
+        "conf": higress.conf(spec, name, found),
+        # `pluginName` is the name of a root context, as Istio gives it to Envoy.
+        "root_id": spec.get("pluginName"),
+        "env": _env(spec.get("vmConfig") or {}, name, found),
+        "failure_policy": _POLICIES.get(str(spec.get("failStrategy", "FAIL_CLOSE"))),
+    }
+    found.phases[found.add(entry)] = _PHASES.get(str(spec.get("phase") or ""), 0)
+
+
+def set_priorities(found: Found) -> None:
+    """One number for phase and priority, whatever numbers are used within a phase."""
+    plugins = [plugin for plugin in found.plugins if plugin["name"] in found.phases]
+    step = 1000
+    while any(2 * abs(plugin["priority"]) > step for plugin in plugins):
+        step *= 10
+    for plugin in plugins:
+        plugin["priority"] += step * found.phases[plugin["name"]]
 
 
 def _env(vm: Mapping[str, Any], name: Any, found: Found) -> dict[str, str]:
@@ -56,7 +79,7 @@ def _env(vm: Mapping[str, Any], name: Any, found: Found) -> dict[str, str]:
 
 def _tell(spec: Mapping[str, Any], name: Any, found: Found) -> None:
     who = f"plugin {name!r}:"
-    for key in ("selector", "targetRef", "targetRefs", "match"):
+    for key in _WHERE:
         if key in spec:
             found.tell(f"{who} {key} has no counterpart here: say with routes where it runs")
     if "verificationKey" in spec:
