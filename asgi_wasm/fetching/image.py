@@ -77,6 +77,8 @@ def _descriptors(manifest: bytes) -> tuple[list[_Descriptor], bool]:
 
 def _descriptor(value: dict[str, Any]) -> _Descriptor:
     digest, size, platform = value["digest"], value["size"], value.get("platform") or {}
+    if not isinstance(value["mediaType"], str):
+        raise TypeError("no media type")
     hexadecimal = digest.removeprefix(_PREFIX)
     if not digest.startswith(_PREFIX) or len(hexadecimal) != 64 or not set(hexadecimal) <= set("0123456789abcdef"):
         raise FetchError("is no image that can be checked: its manifest has other digests than sha256")

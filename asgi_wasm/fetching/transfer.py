@@ -12,6 +12,7 @@ from types import TracebackType
 import httpx
 
 from asgi_wasm.errors import FetchError
+from asgi_wasm.fetching.names import is_loopback
 from asgi_wasm.fetching.watch import WATCH
 
 _MOST_REDIRECTS = 5
@@ -78,7 +79,7 @@ class Transfer:
         raise FetchError(f"is not to be had: {before.host} redirects more than {_MOST_REDIRECTS} times")
 
     async def speaks_tls(self, host: str) -> bool:
-        """Whether a loopback host does; if not, plain HTTP is allowed from now on."""
+        """Whether a loopback host does; if not, plain HTTP to such hosts is allowed from now on."""
         try:
             await self._opened().get(f"https://{host}/v2/", timeout=_TLS_SECONDS)
         except _NO_TLS as error:
@@ -90,7 +91,8 @@ class Transfer:
         return not self._plain
 
     def _check(self, url: httpx.URL) -> None:
-        if url.scheme != "https" and not (url.scheme == "http" and self._plain):
+        # A registry of this machine must not send the others' files, nor its credentials, over a network in plain.
+        if url.scheme != "https" and not (url.scheme == "http" and self._plain and is_loopback(url.host)):
             raise FetchError(f"leads to {url.scheme}://{url.host}, and nothing is fetched but by https://")
 
     def _opened(self) -> httpx.AsyncClient:

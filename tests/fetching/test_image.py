@@ -123,6 +123,8 @@ def test_indexes_of_indexes() -> None:
         (index(), "is an index of several images, none of them for wasi/wasm or linux/amd64"),
         (manifest(descriptor("text/plain", b"")), "it has layers of the types 'text/plain'"),
         (manifest(descriptor(f"{OCI_LAYER[:-4]}zstd", b"")), r"it has layers of the types .*tar\+zstd'"),
+        (manifest({**descriptor(OCI_LAYER, b""), "mediaType": [[]]}), "is no image"),
+        (manifest({**descriptor(OCI_LAYER, b""), "mediaType": {}}), "is no image"),
         (manifest({**descriptor(OCI_LAYER, b""), "size": -1}), "is no image"),
         (manifest({**descriptor(OCI_LAYER, b""), "size": True}), "is no image|layer"),
         (manifest({**descriptor(OCI_LAYER, b""), "size": LIMIT + 1}), "its layer is larger than 1 MiB"),

@@ -19,8 +19,8 @@ from asgi_wasm.errors import FetchError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.fetching.names import parse
 from tests.driving import request, run
-from tests.fetching.registries import ALICE, NAME, TOP, pull, push
-from tests.fetching.site import GOOD, Site, content, digest_of, served
+from tests.fetching.registries import ALICE, NAME, TOP, docker_login, locked, pull, push
+from tests.fetching.site import GOOD, Site, content, digest_of, redirect, served
 from tests.fetching.test_fetcher import RUST
 from tests.fetching.test_image import ARTIFACT_LAYER, COMPAT, OCI_LAYER, descriptor, manifest
 from tests.fetching.test_layer import tar
@@ -72,6 +72,20 @@ def test_plain_http_on_this_machine(fetcher: Fetcher) -> None:
     """As Docker has it for 127.0.0.0/8 and localhost."""
     with served(None) as plain:
         assert pull(plain, fetcher, push(plain)) == GOOD
+
+
+def test_plain_http_stays_on_this_machine(fetcher: Fetcher, tmp_path: Path) -> None:
+    """Wherever such a registry sends one for a token, with the password, or for a blob."""
+    with served(None) as plain:
+        digest = push(plain)
+        docker_login(tmp_path, plain)
+        blob = f"/v2/{NAME}/blobs/sha256:{digest_of(COMPAT)}"
+        plain.answers[blob] = redirect("http://elsewhere.invalid/blob")
+        with pytest.raises(FetchError, match=r"leads to http://elsewhere\.invalid, and nothing is fetched"):
+            pull(plain, fetcher, digest)
+        locked(plain, lambda _: False, 'Bearer realm="http://elsewhere.invalid/token"')
+        with pytest.raises(FetchError, match=r"leads to http://elsewhere\.invalid, and nothing is fetched"):
+            pull(plain, fetcher, tag=":1.0")
 
 
 # --- a real registry
