@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -21,6 +21,18 @@ def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     return value
+
+
+def _of_64_bits(value: int) -> int:
+    """What engines, and Python's own containers, can count to."""
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("is beyond 64 bits")
+    return value
+
+
+def _duration(value: object) -> object:
+    """Envoy's durations are words like ``1.5s``."""
+    return value[:-1] if isinstance(value, str) and value.endswith("s") else value
 
 
 def boolean(value: object) -> object:
@@ -53,7 +65,9 @@ if TYPE_CHECKING:
     Seconds = float
 else:
     Flag = Annotated[bool, BeforeValidator(boolean)]
-    Number = Annotated[int, BeforeValidator(_no_boolean)]
+    Number = Annotated[int, BeforeValidator(_no_boolean), AfterValidator(_of_64_bits)]
     Count = Annotated[Number, Field(gt=0)]
     CountOrNone = Annotated[Number, Field(ge=0)]
-    Seconds = Annotated[float, BeforeValidator(_no_boolean), Field(gt=0, allow_inf_nan=False)]
+    Seconds = Annotated[
+        float, BeforeValidator(_no_boolean), BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)
+    ]

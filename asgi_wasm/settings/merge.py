@@ -99,7 +99,7 @@ class Merged:
                 continue
             name = fields.pop("name")
             if not isinstance(name, str):
-                self._blame(source, f"plugins[{label}].name", "must be a text")
+                self._blame(source, f"plugins[{label}].name", "must be a text: put it in quotes")
                 continue
             if name in seen:
                 self._blame(source, f"plugins.{name}", "is there twice: give each plugin a name of its own")

@@ -52,11 +52,6 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _seconds(value: object) -> object:
-    """Envoy's durations are words like ``1.5s``."""
-    return value[:-1] if isinstance(value, str) and value.endswith("s") else value
-
-
 LEVELS = ("trace", "debug", "info", "warn", "error", "critical")
 
 
@@ -82,10 +77,10 @@ else:
 
 
 class Backoff(Entry):
-    """``base_interval`` is in seconds, or written as Envoy's ``1s``."""
+    """``base_interval`` is in seconds."""
 
-    base_interval: Annotated[Seconds, BeforeValidator(_seconds)] = DEFAULT_RELOAD_INTERVAL
-    """Seconds between two starts of a VM that goes on failing; also written as Envoy's `1s`."""
+    base_interval: Seconds = DEFAULT_RELOAD_INTERVAL
+    """Seconds between two starts of a VM that goes on failing."""
 
 
 class ReloadConfig(Entry):
@@ -164,6 +159,13 @@ class Plugin(Entry):
     def _check_name(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise ValueError(f"{shown(value)!r} is no name: use letters, digits, '.', '_' and '-'")
+        return value
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _text_or_path(cls, value: Any) -> Any:
+        if not isinstance(value, (str, Path)):
+            raise ValueError("must be a path or a URL")
         return value
 
     @field_validator("file")

@@ -57,6 +57,8 @@ class Upstream(Entry):
     @classmethod
     def _bool_or_path(cls, value: Any) -> Any:
         """The environment has words only."""
+        if not isinstance(value, (bool, str, Path)):
+            raise ValueError("must be true, false, or a file of certificates")
         return boolean(value)
 
     @field_validator("headers")

@@ -65,7 +65,7 @@ metrics:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("often", "metrics.enabled: input should be a valid boolean"),
+        ("often", "metrics.enabled: must be true or false"),
         ({"rulez": []}, "metrics: unknown key 'rulez'; did you mean 'rules'?"),
         ({"rules": [RULE], "stats_tags": []}, "metrics: 'rules' and 'stats_tags' mean the same: keep one of them"),
         ({"rules": [{"regex": "(a)"}]}, "metrics.rules.0.tag: is missing"),

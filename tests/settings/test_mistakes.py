@@ -16,7 +16,7 @@ from tests.settings.mistaken import WAF, mistake
     [
         ({"prority": 1}, "plugins.waf: unknown key 'prority'; did you mean 'priority'?"),
         ({"zzz": 1}, "plugins.waf: unknown key 'zzz'; known are "),
-        ({"priority": "high"}, "plugins.waf.priority: input should be a valid integer"),
+        ({"priority": "high"}, "plugins.waf.priority: must be a whole number"),
         ({"conf": {1, 2}}, "plugins.waf.conf: cannot be encoded (Object of type set is not JSON serializable)"),
         ({"conf": float("nan")}, "plugins.waf.conf: cannot be encoded"),
         ({"conf": {"at": datetime.date(2026, 1, 1)}}, "plugins.waf.conf: cannot be encoded"),
@@ -31,7 +31,7 @@ from tests.settings.mistaken import WAF, mistake
             "plugins.waf.limits.callback_ms: input should be greater than or equal to 0",
         ),
         ({"limits": {"cpu": 1}}, "plugins.waf.limits: unknown key 'cpu'"),
-        ({"env": {"A": 1}}, "plugins.waf.env.A: input should be a valid string"),
+        ({"env": {"A": 1}}, "plugins.waf.env.A: must be a text: put it in quotes"),
     ],
 )
 def test_in_a_plugin(entry: dict[str, object], expected: str) -> None:
@@ -143,8 +143,8 @@ def test_settings_of_another_type() -> None:
 
 
 def test_no_words_of_our_code() -> None:
-    assert mistake(routes=["/a"]) == "the arguments: routes[0]: input should be a valid dictionary"
-    assert mistake(cache_dir=5) == "the arguments: cache_dir: input is not a valid path"
+    assert mistake(routes=["/a"]) == "the arguments: routes[0]: must be a mapping"
+    assert mistake(cache_dir=5) == "the arguments: cache_dir: must be a path"
 
 
 @pytest.mark.parametrize(

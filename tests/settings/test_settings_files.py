@@ -156,3 +156,9 @@ def test_a_variable_that_is_nested_too_deeply(monkeypatch: pytest.MonkeyPatch, t
 def test_what_a_message_shows_of_a_name() -> None:
     assert shown("a\n\x1b[31m\ud800") == "a\\n\\x1b[31m\\ud800"
     assert len(shown("x" * 10_000)) == 201
+
+
+def test_seconds_as_envoy_has_them(folder: Path) -> None:
+    (folder / "asgi-wasm.yaml").write_text("drain_timeout: 1.5s\nupstreams: {a: {url: 'http://a', timeout: 0.25s}}\n")
+    spec = load()
+    assert (spec.drain_timeout, spec.upstreams[0].timeout) == (1.5, 0.25)
