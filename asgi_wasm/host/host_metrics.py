@@ -38,6 +38,14 @@ class HostMetrics(Protocol):
         """A request has passed its plugins; it was answered by the "app", a "plugin", the "host" or "nobody"."""
         ...
 
+    def plugin_started(self, plugin: str, sha256: str) -> None:
+        """A plugin runs, made from the file with this digest, until all of this ends."""
+        ...
+
+    def reload_ended(self, outcome: str) -> None:
+        """A reload of the settings is over: "done", or "refused", and all is as it was."""
+        ...
+
     def vm_started(self, vm: RunningVm) -> None:
         """A VM is ready. It may be kept weakly, to ask it for the size of its memory."""
         ...
@@ -85,6 +93,12 @@ class NoHostMetrics:
         return _ignore
 
     def request_ended(self, answered_by: str) -> None:
+        """Nothing."""
+
+    def plugin_started(self, plugin: str, sha256: str) -> None:
+        """Nothing."""
+
+    def reload_ended(self, outcome: str) -> None:
         """Nothing."""
 
     def vm_started(self, vm: RunningVm) -> None:

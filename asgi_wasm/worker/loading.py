@@ -137,7 +137,7 @@ class Loader:
         try:
             code, cached = await compiler.compiled(spec)
         except PluginError as error:
-            logger.error("%s", error)
+            logger.error("%s", error, extra={"plugin": spec.name})
             return BrokenPlugin(spec, error), ""
         self._codes.append(code)
         if not engine.limits_memory and spec.limits.memory != DEFAULT_MEMORY_LIMIT:
@@ -147,20 +147,22 @@ class Loader:
             self._ports.log.host(spec.name, LogLevel.WARN, text)
         milliseconds = (time.monotonic() - began) * 1000
         how = "cached" if cached else "compiled"
-        report = f"{spec.file}, ABI {code.version}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
+        made_of = f"{spec.file}, sha256 {code.digest[:12]}, ABI {code.version}"
+        report = f"{made_of}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
         return Plugin(spec, code, self._pool), report
 
     def _start(self, plugins: Plugins, plugin: Plugin, report: str) -> None:
-        began = time.monotonic()
+        began, name = time.monotonic(), plugin.spec.name
         try:
             for conf in plugins.confs(plugin):
                 plugin.root(conf)
         except PluginError as error:
-            logger.error("%s", error)
+            logger.error("%s", error, extra={"plugin": name})
             plugins.replace(plugin, BrokenPlugin(plugin.spec, error))
             return
         milliseconds = (time.monotonic() - began) * 1000
-        logger.info("plugin %r: %s, started in %.0f ms", plugin.spec.name, report, milliseconds)
+        logger.info("plugin %r: %s, started in %.0f ms", name, report, milliseconds, extra={"plugin": name})
+        self._ports.host_metrics.plugin_started(name, plugin.code.digest)
 
     def has_streams(self) -> bool:
         """Whether any request has a context in one of the VMs."""

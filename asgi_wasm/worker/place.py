@@ -45,6 +45,11 @@ class Place:
         now = asyncio.get_running_loop().time()
         self._next_start = now + min(max((now - began) * _PAUSE_FACTOR, _LEAST_PAUSE), _LONGEST_PAUSE)
 
+    def reload_ended(self, outcome: str) -> None:
+        """Count it among the "done" or the "refused", where plugins run."""
+        if self.worker is not None:
+            self.worker.environment.host_metrics.reload_ended(outcome)
+
     @property
     def draining(self) -> int:
         """Workers from before a reload that still have work."""

@@ -182,15 +182,19 @@ class Workers:
     async def _reload(self, place: Place) -> None:
         """Raises `AsgiWasmError`; then all is as it was."""
         async with place.lock:
-            fresh = await self._make()
-            errors = fresh.plugins.errors()
-            if errors:
-                await fresh.stop()
-                raise errors[0]
+            try:
+                fresh = await self._make()
+                if errors := fresh.plugins.errors():
+                    await fresh.stop()
+                    raise errors[0]
+            except Exception:
+                place.reload_ended("refused")
+                raise
             # At once: a request that comes while the old ones stop must not find them.
             self._forget()
             await place.replace(fresh)
             self._put(place, fresh)
+            place.reload_ended("done")
         logger.info("the plugins were reloaded")
 
     def _reload_later(self, place: Place) -> None:

@@ -44,6 +44,9 @@ class PrometheusHostMetrics:
         self._callouts = family(
             "asgi_wasm_callout_seconds", HISTOGRAM, "Seconds that plugins' calls to upstreams took.", CALLOUT_BUCKETS
         )
+        self._info = family("asgi_wasm_plugin_info", GAUGE, "Workers in which a plugin runs, by its file's SHA-256.")
+        self._running: dict[tuple[str, str], GaugeShare] = {}
+        self._reloads = family("asgi_wasm_reloads", COUNTER, "Reloads of the settings, by what came of them.")
         self._starts = family("asgi_wasm_vm_starts", COUNTER, "VMs started.")
         self._memory = family("asgi_wasm_vm_memory_bytes", GAUGE, "Linear memory of the plugin's VMs.")
         # By who answered; kept, since looking a child up costs more than counting.
@@ -74,6 +77,17 @@ class PrometheusHostMetrics:
         count()
         if self._multiprocess and self._clock.monotonic() - self._measured > _MEMORY_PERIOD:
             self.measure()
+
+    def plugin_started(self, plugin: str, sha256: str) -> None:
+        """Count this worker among those that run it."""
+        key = plugin, sha256
+        if key not in self._running:
+            self._running[key] = self._info.share((("plugin", plugin), ("sha256", sha256)))
+        self._running[key].set(1)
+
+    def reload_ended(self, outcome: str) -> None:
+        """Count it."""
+        self._reloads.counter((("outcome", outcome),)).inc()
 
     def vm_started(self, vm: RunningVm) -> None:
         """Count it, and measure it from now on."""
@@ -130,10 +144,11 @@ class PrometheusHostMetrics:
             self._shares[plugin].set(size)
 
     def close(self) -> None:
-        """The VMs end: withdraw their memory."""
+        """The VMs end: withdraw their memory, and that the plugins run."""
         self._store.measures.remove(self._asked)
         self._vms.clear()
-        for shares in (self._shares, self._waiting):
-            for share in shares.values():
-                share.close()
-            shares.clear()
+        for share in (*self._shares.values(), *self._waiting.values(), *self._running.values()):
+            share.close()
+        self._shares.clear()
+        self._waiting.clear()
+        self._running.clear()

@@ -107,6 +107,9 @@ class OtelHostMetrics:
         self._limits = meter.create_counter("asgi_wasm.limits_reached", description="What was refused or cut.")
         self._observed = meter.create_counter("asgi_wasm.observed", description="What observers would have done.")
         self._callouts = meter.create_histogram("asgi_wasm.callout.duration", "s", "What calls to upstreams took.")
+        self._info = meter.create_up_down_counter("asgi_wasm.plugin.info", description="Workers in which it runs.")
+        self._running: set[tuple[str, str]] = set()
+        self._reloads = meter.create_counter("asgi_wasm.reloads", description="Reloads, by what came of them.")
         self._starts = meter.create_counter("asgi_wasm.vm.starts", description="VMs started.")
         self._away = meter.create_up_down_counter("asgi_wasm.plugins_away", description="Plugins that wait.")
         self._vms: WeakSet[RunningVm] = WeakSet()
@@ -128,6 +131,16 @@ class OtelHostMetrics:
         self._requests.add(1, {"answered_by": answered_by})
         if self._clock.monotonic() - self._measured > _MEMORY_PERIOD:
             self.measure()
+
+    def plugin_started(self, plugin: str, sha256: str) -> None:
+        """Count this worker among those that run it."""
+        if (plugin, sha256) not in self._running:
+            self._running.add((plugin, sha256))
+            self._info.add(1, {"plugin": plugin, "sha256": sha256})
+
+    def reload_ended(self, outcome: str) -> None:
+        """Count it."""
+        self._reloads.add(1, {"outcome": outcome})
 
     def vm_started(self, vm: RunningVm) -> None:
         """Count it, and measure it from now on."""
@@ -174,5 +187,8 @@ class OtelHostMetrics:
 
     def close(self) -> None:
         """The VMs end."""
+        for plugin, sha256 in self._running:
+            self._info.add(-1, {"plugin": plugin, "sha256": sha256})
+        self._running.clear()
         self._vms.clear()
         self._sizes = {}

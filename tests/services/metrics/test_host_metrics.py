@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
 
-from asgi_wasm import EngineUnavailableError
+from asgi_wasm import EngineUnavailableError, PluginError
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
@@ -23,6 +24,7 @@ from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import COUNTER, MetricRegistry
 from tests.driving import answering, http_scope, request
 from tests.papers.blocks import OPERATIONS
+from tests.plugins.conftest import PLUGINS
 from tests.plugins.test_http_auth import OK
 from tests.services.metrics.counting import actions, plugin, wrapped
 from tests.services.metrics.scraping import scrape
@@ -51,6 +53,38 @@ async def test_pause_and_resume_and_local_response() -> None:
     assert ("on_request_headers", "local_response") not in actions(found, "inner")
     assert found.get("asgi_wasm_requests_total", answered_by="plugin") == 1
     await app.stop()
+
+
+async def test_which_file_runs_and_what_became_of_reloads(tmp_path: Path) -> None:
+    file = tmp_path / "p.wasm"
+    app = wrapped(answering(b"app"), plugin("p", file))
+
+    async def ones(name: str, label: str) -> dict[str, float]:
+        return {dict(labels)[label]: value for labels, value in (await scrape()).all(name).items()}
+
+    async def outcomes() -> dict[str, float]:
+        return await ones("asgi_wasm_reloads_total", "outcome")
+
+    digests = []
+    before: dict[str, float] = await outcomes()
+    for version in ("headers/c.wasm", "trailers/c.wasm"):
+        file.write_bytes((PLUGINS / version).read_bytes())
+        digests.append(sha256(file.read_bytes()).hexdigest())
+        await (app.reload() if app.status().started else app.start())
+    # The plugin from before ends on its own; nothing holds it up.
+    for _ in range(100):
+        if (running := await ones("asgi_wasm_plugin_info", "sha256")) == {digests[1]: 1}:
+            break
+        await asyncio.sleep(0.02)
+    assert running == {digests[1]: 1}
+    file.write_bytes(b"")
+    with pytest.raises(PluginError):
+        await app.reload()
+    found = await outcomes()
+    assert {name: found[name] - before.get(name, 0) for name in found} == {"done": 1, "refused": 1}
+    assert await ones("asgi_wasm_plugin_info", "sha256") == {digests[1]: 1}
+    await app.stop()
+    assert await ones("asgi_wasm_plugin_info", "sha256") == {}
 
 
 async def test_answered_by_nobody(probe: Path) -> None:

@@ -56,6 +56,11 @@ async def test_what_plugins_and_the_host_count(monkeypatch: pytest.MonkeyPatch) 
     replies = [point for point in found["asgi_wasm.actions"] if point.attributes["action"] == "local_response"]
     assert [(point.attributes["plugin"], point.value) for point in replies] == [("fault", 2)]
     assert {point.attributes["plugin"] for point in found["asgi_wasm.callback.duration"]} == {"counter", "fault"}
+    running = {
+        (point.attributes["plugin"], len(point.attributes["sha256"])): point.value
+        for point in found["asgi_wasm.plugin.info"]
+    }
+    assert running == {("counter", 64): 1, ("fault", 64): 1}
     memory = {point.attributes["plugin"]: point.value > 0 for point in found["asgi_wasm.vm.memory"]}
     assert memory == {"counter": True, "fault": True}
 
