@@ -157,6 +157,17 @@ def test_rate_over_workers(tmp_path: Path) -> None:
         assert 0 < int(refused.headers["retry-after"]) <= 3600
 
 
+@pytest.mark.skipif(bool(why_not("redis")), reason=why_not("redis"))
+def test_rate_while_the_store_is_away() -> None:
+    """The Rust SDK has the plugin trap at a read that is refused, and the recipe says what comes of that."""
+
+    async def test(http: httpx.AsyncClient) -> None:
+        assert [(await http.get("/", headers={"x-api-key": "mine"})).status_code for _ in range(8)] == [200] * 8
+
+    with dead_port() as port:
+        in_process(settings("rate", shared_data=f"redis://127.0.0.1:{port}"), test)
+
+
 DJANGO = """
 import django
 from django.conf import settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ from tests.extras import why_not
 from tests.serving import ROOT, Server, serve
 
 PAPER = (ROOT / "sample_apps" / "README.md").read_text("utf-8")
+OPERATIONS = (ROOT / "asgi_wasm" / "OPERATIONS.md").read_text("utf-8")
 CONTAINER = ROOT / "sample_apps" / "docker_app"
 
 
-def block(name: str) -> str:
+def block(name: str, paper: str = PAPER) -> str:
     """The code under ``<!-- file: NAME -->``."""
-    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", PAPER, re.DOTALL)
+    found = re.search(rf"<!-- file: {re.escape(name)} -->\n```\w+\n(.*?)```", paper, re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -34,6 +36,26 @@ def test_framework(tmp_path: Path, framework: str) -> None:
         assert httpx.get(server.url).json() == {"hello": "world"}
         teapot = httpx.get(f"{server.url}/teapot")
         assert (teapot.status_code, teapot.text) == (418, "I am a teapot")
+
+
+@pytest.mark.skipif(bool(why_not("fastapi")), reason=why_not("fastapi"))
+def test_logs_as_json(tmp_path: Path) -> None:
+    """Each line is JSON, a plugin's has its fields, and the logger of plugin ``waf`` is kept to WARNING."""
+    for name in ("jsonlog.py", "log.yaml"):
+        (tmp_path / name).write_text(block(name, OPERATIONS), "utf-8")
+    queue = ROOT / "plugins" / "queue" / "rust.wasm"
+    plugins = [{"name": name, "file": str(queue)} for name in ("waf", "other")]
+    (tmp_path / "asgi-wasm.yaml").write_text(yaml.safe_dump({"plugins": plugins}), "utf-8")
+    (tmp_path / "main.py").write_text(block("fastapi"), "utf-8")
+    with serve("main:app", "--log-config", "log.yaml", cwd=tmp_path) as server:
+        httpx.get(server.url, headers={"x-request-id": "r1"})
+        server.logs("queue: dequeued")
+        lines = [json.loads(line) for line in server.log().splitlines()]
+    starts = [line["plugin"] for line in lines if ", started in " in line["message"]]
+    assert sorted(starts) == ["other", "waf"]
+    said = [line for line in lines if "queue:" in line["message"]]
+    assert {(line["plugin"], line["logger"]) for line in said} == {("other", "asgi_wasm.plugin.other")}
+    assert all(line.keys() >= {"at", "level", "request_id", "context_id", "vm_id"} for line in said)
 
 
 README = (ROOT / "README.md").read_text("utf-8")
