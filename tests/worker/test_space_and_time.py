@@ -54,6 +54,21 @@ def starts(app: WasmMiddleware) -> None:
     run(main)
 
 
+@pytest.mark.parametrize(("limit", "told"), [(100_000, True), (10_000_000, False)])
+def test_a_trap_near_the_limit_of_memory(
+    tmp_path: Path, limit: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else says why a plugin had no memory."""
+
+    async def main() -> None:
+        async with wrap(tmp_path, wasm(TRAPS), {"memory": limit}) as app:
+            assert (await request(app, headers=[(b"a", b"")] * 9)).status == 503
+
+    run(main)
+    assert ("; its memory has 65,536 bytes, and limits.memory is 100,000)" in caplog.text) == told
+    assert "unreachable" in caplog.text
+
+
 @pytest.mark.parametrize(("elements", "fits"), [(11, True), (10, True), (9, False), (4, False)])
 @pytest.mark.parametrize("resident", ["auto", "off"])
 def test_elements_of_a_table(tmp_path: Path, elements: int, fits: bool, resident: str) -> None:

@@ -78,13 +78,14 @@ class WasmVM(ContextTable):
         told = ports.log.trace()
         sink = joined([*(() if told is None else (told,)), *ports.sinks])
         self.trace = None if sink is None else Trace(sink, self)
-        self.memory = GuestMemory(NO_MEMORY, self._allocate)
+        self.memory, self._linear = GuestMemory(NO_MEMORY, self._allocate), NO_MEMORY
         self.flags[RESTRICTED] = 1
         self.instance, self.resident = instantiate(self, module, host_functions(self, module), kit)
         if self.resident is not None:
             self.flags = cast("list[int]", self.resident.words)
         self.flags[RESTRICTED] = 0
-        self.memory = GuestMemory(self.instance.memory, self._allocate)
+        self._linear = self.instance.memory
+        self.memory = GuestMemory(self._linear, self._allocate)
         self._resolve(module)
 
     def _resolve(self, module: Module) -> None:
@@ -159,7 +160,7 @@ class WasmVM(ContextTable):
         if self.failure is None:
             self.recall_lent()
             # An engine's report names the host function that raised, if one did, and what.
-            self.failure = str(error) or type(error).__name__
+            self.failure = (str(error) or type(error).__name__) + self._short_of_memory()
             if self.resident is not None:
                 self.resident.tell_gone()
             self.effects.clear()
@@ -167,6 +168,11 @@ class WasmVM(ContextTable):
             for root in self.roots():
                 self._end_callouts(root)
                 root.on_failure()
+
+    def _short_of_memory(self) -> str:
+        """A trap does not tell that memory could not grow, which many a trap comes from."""
+        size, limit = self._linear.size, self.spec.limits.memory
+        return f"; its memory has {size:,} bytes, and limits.memory is {limit:,}" if size > limit // 2 else ""
 
     def abandon_streams(self) -> None:
         """After a failure: let every stream that waits for this VM have its failure policy."""
