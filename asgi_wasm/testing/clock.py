@@ -24,8 +24,9 @@ class _Timer:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Never run it."""
+        """Never run it, and keep nothing of what it would have run."""
         self.is_cancelled = True
+        self.run = lambda: None
 
 
 class ManualClock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.testing.hosted import HostedPlugins
 from tests.driving import answering
-from tests.plugins.conftest import PLUGINS
 
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 Pairs = Sequence[tuple[bytes, bytes]]
 
 
@@ -103,3 +105,8 @@ def said(caplog: pytest.LogCaptureFixture, pattern: str = "", plugin: str = "cal
     """What the plugin has logged so far, of the lines in which the pattern is found."""
     lines = [record.getMessage() for record in caplog.records if record.name == f"asgi_wasm.plugin.{plugin}"]
     return [line for line in lines if re.search(pattern, line)]
+
+
+def lines(plugin: HostedPlugins, pattern: str = "", name: str = "callouts") -> list[str]:
+    """The same of a plugin in the testing kit."""
+    return [line.text for line in plugin[name].logs if not line.by_host and re.search(pattern, line.text)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,10 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.testing import WasmPlugin
+from tests.plugins.callouts import PLUGINS, conf
 
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+__all__ = ["ENGINES", "PLUGINS", "Make", "Wrap"]
+
 ENGINES = ["wasmtime"] + (["wasmer"] if find_spec("wasmer_compiler_cranelift") else [])
 Wrap = Callable[..., WasmMiddleware]
 Make = Callable[..., WasmPlugin]
@@ -25,6 +26,17 @@ def plugin(request: pytest.FixtureRequest, wasm_plugin: Make) -> Make:
 
     def make(file: str, conf: Any = None, **options: Any) -> WasmPlugin:
         return wasm_plugin(PLUGINS / f"{file}.wasm", conf, name=file.partition("/")[0], engine=request.param, **options)
+
+    return make
+
+
+@pytest.fixture
+def scripted(wasm_plugin: Make) -> Make:
+    """The plugin `callouts` with the steps of its callbacks: ``scripted(configure=[…], settings=…)``."""
+
+    def make(*, settings: Any = None, vm_conf: str = "", **steps: Sequence[str]) -> WasmPlugin:
+        file = PLUGINS / "callouts/c.wasm"
+        return wasm_plugin(file, conf(**steps), name="callouts", vm_conf=vm_conf, settings=settings)
 
     return make
 

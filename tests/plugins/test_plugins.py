@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,66 +13,43 @@ from asgi_wasm import PluginStartError
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.host.ports import PortError
 from asgi_wasm.services.stores.memory import MemorySharedData
-from tests.driving import Response, answering, request
-from tests.plugins.conftest import Make, Wrap
-
-TRAILERS: dict[str, Any] = {"extensions": {"http.response.trailers": {}}}
-
-
-async def asked(wrap: Wrap, app: Any, file: str, entry: dict[str, Any] | None = None, **what: Any) -> Response:
-    """The answer to one request."""
-    middleware = wrap(app, file, **(entry or {}))
-    await middleware.start()
-    response = await request(middleware, **what)
-    await middleware.stop()
-    return response
-
-
-async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with what it got: the body as body, the request headers as ``got-…``."""
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
-    headers = [(b"got-" + name, value) for name, value in scope["headers"]]
-    headers += [(b"got-path", scope["raw_path"]), (b"got-query", scope["query_string"])]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
+from asgi_wasm.testing import WasmHost
+from tests.plugins.conftest import PLUGINS, Make
 
 # --- headers, in Rust
 
 
-async def test_headers_both_ways(wrap: Wrap) -> None:
+async def test_headers_both_ways(plugin: Make) -> None:
     conf = {
         "request": {"remove": ["x-old"], "set": {"x-set": "1"}, "add": {"x-twice": "2"}},
-        "response": {"remove": ["got-x-set"], "set": {"x-plugin": "rust"}, "add": {"got-host": "more"}},
+        "response": {"remove": ["x-app"], "set": {"x-plugin": "rust"}, "add": {"x-more": "more"}},
         "path": "/new?q=1",
     }
-    sent = [(b"x-old", b"1"), (b"x-set", b"old"), (b"x-twice", b"1"), (b"x-raw", b"\xff")]
-    response = await asked(wrap, mirror, "headers/rust", {"conf": conf}, path="/old", headers=sent)
-    got = response.headers
-    assert [value for name, value in got if name == b"got-x-twice"] == [b"1", b"2"]
-    assert [value for name, value in got if name == b"got-host"] == [b"example.test", b"more"]
-    names = dict(got)
-    assert b"got-x-old" not in names
-    assert b"got-x-set" not in names
-    assert (names[b"x-plugin"], names[b"got-x-raw"]) == (b"rust", b"\xff")
-    assert (names[b"got-path"], names[b"got-query"]) == (b"/new", b"q=1")
-    assert names[b"got-x-seen-path"] == b"/old"
-    assert names[b"got-x-seen-method"] == b"GET"
-    assert names[b"got-x-seen-authority"] == b"example.test"
-    assert names[b"got-x-seen-scheme"] == b"http"
-    assert names[b"got-x-seen-end-of-stream"] == b"true"
-    assert names[b"got-x-seen-count"] == b"8"
-    assert (names[b"x-seen-status"], names[b"x-seen-end-of-stream"]) == (b"200", b"false")
+    made = plugin("headers/rust", conf)
+    made.app.respond(body=b"x", headers={"x-app": "1", "x-more": "app"})
+    sent: list[tuple[str | bytes, str | bytes]] = [
+        ("x-old", "1"),
+        ("x-set", "old"),
+        ("x-twice", "1"),
+        ("x-raw", b"\xff"),
+    ]
+    exchange = await made.get("/old", headers=sent)
+    app = exchange.app
+    assert app is not None and app.target == "/new?q=1"
+    assert (app.headers["host"], app.headers["x-raw"]) == ("example.test", "\xff")
+    assert app.headers.getlist("x-twice") == ["1", "2"] and app.headers.getlist("x-set") == ["1"]
+    assert "x-old" not in app.headers
+    seen = [app.headers[f"x-seen-{part}"] for part in ("path", "method", "authority", "scheme", "end-of-stream")]
+    assert seen == ["/old", "GET", "example.test", "http", "true"]
+    assert app.headers["x-seen-count"] == "8"
+    got = exchange.headers
+    assert "x-app" not in got and got["x-plugin"] == "rust" and got.getlist("x-more") == ["app", "more"]
+    assert (got["x-seen-status"], got["x-seen-end-of-stream"]) == ("200", "false")
 
 
-async def test_headers_refuses_a_conf(wrap: Wrap) -> None:
+async def test_headers_refuses_a_conf(plugin: Make) -> None:
     with pytest.raises(PluginStartError, match="its last words: headers: "):
-        await asked(wrap, mirror, "headers/rust", {"conf": "["})
+        await plugin("headers/rust", "[").start()
 
 
 # --- body, in Go
@@ -89,44 +66,44 @@ async def test_headers_refuses_a_conf(wrap: Wrap) -> None:
     ],
 )
 @pytest.mark.parametrize("direction", ["request", "response"])
-async def test_body(wrap: Wrap, direction: str, mode: str, chunks: list[bytes], whole: bytes) -> None:
-    conf = {"direction": direction, "mode": mode, "text": "X"}
-    app = mirror if direction == "request" else answering(b"ab", b"cd")
-    body = [b"ab", b"cd"] if direction == "request" else []
-    response = await asked(wrap, app, "body/go", {"conf": conf}, method="POST", body=body)
-    assert response.body == whole
+async def test_body(plugin: Make, direction: str, mode: str, chunks: list[bytes], whole: bytes) -> None:
+    made = plugin("body/go", {"direction": direction, "mode": mode, "text": "X"})
+    made.app.respond(body=[b"ab", b"cd"])
+    exchange = await made.post(body=[b"ab", b"cd"])
     if direction == "response":
-        assert [chunk for chunk in response.chunks if chunk] == chunks
+        assert [chunk for chunk in exchange.chunks if chunk] == chunks
     else:
-        assert response.header(b"got-content-length") is None
+        assert exchange.app is not None and exchange.app.body == whole
+        assert "content-length" not in exchange.app.headers
 
 
-async def test_body_that_keeps_a_content_length(wrap: Wrap) -> None:
+async def test_body_that_keeps_a_content_length(plugin: Make) -> None:
     """The host makes it true where it can: the whole body came at once."""
     conf = {"direction": "response", "mode": "append", "text": "!", "keep_content_length": True}
-    app = answering(b"abc", headers=[(b"content-length", b"3")])
-    response = await asked(wrap, app, "body/go", {"conf": conf})
-    assert (response.body, response.header(b"content-length")) == (b"abc!", b"4")
+    made = plugin("body/go", conf)
+    made.app.respond(body=b"abc")
+    exchange = await made.get()
+    assert (exchange.body, exchange.headers["content-length"]) == (b"abc!", "4")
 
 
-async def test_body_whose_end_comes_in_a_message_of_its_own(wrap: Wrap) -> None:
+async def test_body_whose_end_comes_in_a_message_of_its_own(plugin: Make) -> None:
     """The last callback has nothing of the body, and may add to it nevertheless."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ab", "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    conf = {"direction": "response", "mode": "append", "text": "X"}
-    assert (await asked(wrap, app, "body/go", {"conf": conf})).body == b"abX"
+    made = plugin("body/go", {"direction": "response", "mode": "append", "text": "X"})
+    made.app.respond(body=[b"ab", b""])
+    assert (await made.get()).body == b"abX"
 
 
-async def test_body_refuses_a_conf(wrap: Wrap) -> None:
+async def test_body_refuses_a_conf(plugin: Make) -> None:
     with pytest.raises(PluginStartError, match="no such mode"):
-        await asked(wrap, mirror, "body/go", {"conf": {"mode": "lower"}})
+        await plugin("body/go", {"mode": "lower"}).start()
 
 
 # --- local_reply, in AssemblyScript
+
+
+@pytest.fixture
+def replying(plugin: Make) -> Make:
+    return lambda conf: plugin("local_reply/assemblyscript", conf, root_id="local_reply")
 
 
 @pytest.mark.parametrize(
@@ -138,34 +115,27 @@ async def test_body_refuses_a_conf(wrap: Wrap) -> None:
         ("response_body", ["request_headers", "request_body", "response_headers", "response_body", "on_log 403"]),
     ],
 )
-async def test_local_reply(wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, callbacks: list[str]) -> None:
+async def test_local_reply(replying: Make, phase: str, callbacks: list[str]) -> None:
     """A reply to the request passes the plugin's own response callbacks; one that replaces a response does not."""
-    conf = {"phase": phase, "body": "no", "details": "because", "headers": {"x-why": "1"}}
-    entry = {"conf": conf, "root_id": "local_reply"}
-    app = answering(b"app", headers=[(b"content-length", b"3")])
-    with caplog.at_level(logging.INFO, logger="asgi_wasm.plugin"):
-        response = await asked(wrap, app, "local_reply/assemblyscript", entry, method="POST", body=[b"x"])
-    assert (response.status, response.body, response.header(b"x-why")) == (403, b"no", b"1")
-    assert response.header(b"content-length") == b"2"
-    # (This SDK aborts in the `on_delete` of its root context, when all is over.)
-    lines = [record.getMessage().partition("local_reply: ") for record in caplog.records]
-    said = [line for before, found, line in lines if found and not before]
-    assert said == callbacks
+    made = replying({"phase": phase, "body": "no", "details": "because", "headers": {"x-why": "1"}})
+    made.app.respond(body=b"app")
+    exchange = await made.post(body=b"x")
+    assert (exchange.status, exchange.body, exchange.headers["x-why"]) == (403, b"no", "1")
+    assert exchange.headers["content-length"] == "2"
+    lines = [line.text.partition("local_reply: ") for line in exchange.logs if line.level != "DEBUG"]
+    assert [line for before, found, line in lines if found and not before] == callbacks
 
 
-async def test_local_reply_to_a_grpc_request(wrap: Wrap) -> None:
-    conf = {"body": "not you", "grpc_status": 7}
-    entry = {"conf": conf, "root_id": "local_reply"}
-    headers = [(b"content-type", b"application/grpc")]
-    response = await asked(wrap, mirror, "local_reply/assemblyscript", entry, headers=headers)
-    assert (response.status, response.body) == (200, b"")
-    assert response.header(b"grpc-status") == b"7"
-    assert response.header(b"grpc-message") == b"not you"
+async def test_local_reply_to_a_grpc_request(replying: Make) -> None:
+    made = replying({"body": "not you", "grpc_status": 7})
+    exchange = await made.get(headers={"content-type": "application/grpc"})
+    assert (exchange.status, exchange.body) == (200, b"")
+    assert (exchange.headers["grpc-status"], exchange.headers["grpc-message"]) == ("7", "not you")
 
 
-async def test_local_reply_aborts_on_a_bad_conf(wrap: Wrap) -> None:
+async def test_local_reply_aborts_on_a_bad_conf(replying: Make) -> None:
     with pytest.raises(PluginStartError, match="it trapped while starting"):
-        await asked(wrap, mirror, "local_reply/assemblyscript", {"conf": "{", "root_id": "local_reply"})
+        await replying("{").start()
 
 
 # --- counter, in AssemblyScript
@@ -183,29 +153,24 @@ async def test_counter(plugin: Make) -> None:
 
 @pytest.mark.parametrize("refused", ["get", "set"])
 async def test_a_count_outlasts_a_store_that_refuses(
-    wrap: Wrap, refused: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    plugin: Make, refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read that is refused is no missing key: the count does not start again, and what is not kept is not told."""
 
     def refusing(*_: Any) -> Any:
         raise PortError("the store is away")
 
-    async def main() -> None:
-        middleware = wrap(answering(b""), "counter/assemblyscript", root_id="counter")
-        await middleware.start()
-        counts = [(await request(middleware)).header(b"x-count") for _ in range(2)]
-        with monkeypatch.context() as away:
-            away.setattr(MemorySharedData, refused, refusing)
-            response = await request(middleware)
-            assert (response.status, response.header(b"x-count-user")) == (200, b"nobody")
-            counts.append(response.header(b"x-count"))
-        counts.append((await request(middleware)).header(b"x-count"))
-        assert counts == [b"1", b"2", None, b"3"]
-        await middleware.stop()
-
-    await main()
+    made = plugin("counter/assemblyscript", root_id="counter")
+    counts = [(await made.get()).headers["x-count"] for _ in range(2)]
+    with monkeypatch.context() as away:
+        away.setattr(MemorySharedData, refused, refusing)
+        exchange = await made.get()
+    assert (exchange.status, exchange.headers["x-count-user"]) == (200, "nobody")
+    assert "x-count" not in exchange.headers
+    counts.append((await made.get()).headers["x-count"])
+    assert counts == ["1", "2", "3"]
     verb = "read" if refused == "get" else "written"
-    assert f"counter: the count cannot be {verb}: status 10" in caplog.text
+    assert f"counter: the count cannot be {verb}: status 10" in [line.text for line in exchange.logs]
 
 
 # --- queue, in Rust
@@ -224,52 +189,52 @@ async def test_queue_and_timer(plugin: Make) -> None:
 # --- trailers, in C
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["made", "found"])
-async def test_trailers(wrap: Wrap, made: bool) -> None:
-    """Found ones get one more. ASGI needs them announced with the head, so made ones end here."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": not made})
-        await send({"type": "http.response.body", "body": b"app"})
-        if not made:
-            await send({"type": "http.response.trailers", "headers": [(b"x-app", b"1")]})
-
-    response = await asked(wrap, app, "trailers/c", {"conf": "value"}, **TRAILERS)
-    assert (response.body, response.complete) == (b"app", True)
-    last = response.messages[-1]
-    if made:
-        assert last["type"] == "http.response.body"
-    else:
-        assert last["headers"] == [(b"x-app", b"1"), (b"x-plugin-trailer", b"value")]
+async def test_trailers_that_the_app_sent(plugin: Make) -> None:
+    made = plugin("trailers/c", "value")
+    made.app.respond(body=b"app", trailers={"x-app": "1"})
+    exchange = await made.get()
+    assert (exchange.body, exchange.trailers) == (b"app", [(b"x-app", b"1"), (b"x-plugin-trailer", b"value")])
 
 
-async def test_trailers_of_a_request_end_at_the_border(wrap: Wrap) -> None:
+async def test_trailers_of_a_plugins_own_end_here(plugin: Make) -> None:
+    """ASGI needs them announced with the head."""
+    made = plugin("trailers/c", "value")
+    made.app.respond(body=b"app")
+    exchange = await made.get(extensions={"http.response.trailers": {}})
+    assert (exchange.body, exchange.trailers, exchange.was_reset) == (b"app", [], False)
+
+
+async def test_trailers_of_a_request_end_at_the_border(plugin: Make) -> None:
     """ASGI has none: the body ends where they would come."""
-    response = await asked(wrap, mirror, "trailers/c", method="POST", body=[b"ab", b"cd"])
-    assert response.body == b"abcd"
+    exchange = await plugin("trailers/c").post(body=[b"ab", b"cd"])
+    assert exchange.app is not None and exchange.app.body == b"abcd"
 
 
 # --- root_id, in AssemblyScript by the older SDK
 
 
 @pytest.mark.parametrize("root_id", ["first", "second"])
-async def test_root_id(wrap: Wrap, root_id: str) -> None:
-    response = await asked(wrap, mirror, "root_id/assemblyscript", {"root_id": root_id})
-    assert response.header(b"x-root-id") == root_id.encode()
+async def test_root_id(plugin: Make, root_id: str) -> None:
+    assert (await plugin("root_id/assemblyscript", root_id=root_id).get()).headers["x-root-id"] == root_id
 
 
-async def test_unknown_root_id(wrap: Wrap) -> None:
+async def test_unknown_root_id(plugin: Make) -> None:
     with pytest.raises(PluginStartError, match="it trapped while starting"):
-        await asked(wrap, mirror, "root_id/assemblyscript", {"root_id": "third"})
+        await plugin("root_id/assemblyscript", root_id="third").start()
 
 
 # --- all at once
 
 
-async def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_plugins_of_every_sdk_in_one_chain(wasm_host: Callable[..., WasmHost]) -> None:
     """Rust, Go, AssemblyScript and C, each with a VM of its own, in one request."""
-    from asgi_wasm import WasmMiddleware
-    from tests.plugins.conftest import PLUGINS
+
+    async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while (message := await receive()).get("more_body", False):
+            body += message["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body + message["body"]})
 
     plugins: list[dict[str, Any]] = [
         {"name": "headers", "file": PLUGINS / "headers/rust.wasm", "priority": 4},
@@ -277,16 +242,6 @@ async def test_plugins_of_every_sdk_in_one_chain(tmp_path_factory: pytest.TempPa
         {"name": "counter", "file": PLUGINS / "counter/assemblyscript.wasm", "priority": 2, "root_id": "counter"},
         {"name": "trailers", "file": PLUGINS / "trailers/c.wasm", "priority": 1},
     ]
-    cache = tmp_path_factory.getbasetemp() / "compiled"
-
-    async def main() -> Response:
-        middleware = WasmMiddleware(mirror, settings={"plugins": plugins, "cache_dir": str(cache)})
-        await middleware.start()
-        response = await request(middleware, "POST", body=[b"ab", b"cd"])
-        await middleware.stop()
-        return response
-
-    response = await main()
-    assert response.body == b"ABCD"
-    assert response.header(b"x-count") == b"1"
-    assert response.header(b"x-seen-status") == b"200"
+    exchange = await wasm_host({"plugins": plugins}, app=mirror).post(body=[b"ab", b"cd"])
+    assert exchange.body == b"ABCD"
+    assert (exchange.headers["x-count"], exchange.headers["x-seen-status"]) == ("1", "200")

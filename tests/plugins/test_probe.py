@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from asgi_wasm import WasmMiddleware
+from asgi_wasm import PluginStartError
+from asgi_wasm.testing import Exchange, WasmHost
 from tests.conformance.probe.script import in_phase, pairs
-from tests.driving import Response, answering, request
-from tests.plugins.conftest import PLUGINS, Wrap
+from tests.plugins.conftest import PLUGINS, Make
 
 _REPLY = 'send_local_response 418 "my  details" "body" "" -1'
 _OTHER = 'send_local_response 403 "other" "other" "" -1'
 
 
-def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.startswith("asgi_wasm.plugin.")]
-
-
 async def probe(
-    wrap: Wrap, caplog: pytest.LogCaptureFixture, text: str, *, early: str = "", abi: str = "0_2_1", **asked: Any
-) -> tuple[list[str], Response]:
-    """The lines of one request through one probe, and what the client got."""
-    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        env = {"PROBE": early} if early else {}
-        app = wrap(answering(b"response"), f"probe/abi_{abi}", {"up": "http://127.0.0.1:9"}, conf=text, env=env)
-        await app.start()
-        response = await request(app, "POST", body=[b"request"], **asked)
-        await app.stop()
-    return _lines(caplog), response
+    plugin: Make, text: str, *, early: str = "", abi: str = "0_2_1", **asked: Any
+) -> tuple[list[str], Exchange]:
+    """The lines of one request through one probe, from its start to its end, and what the client got."""
+    made = plugin(f"probe/abi_{abi}", text, env={"PROBE": early} if early else {})
+    # The kit plays it, and no script calls it.
+    made.upstream("up")
+    made.app.respond(body=[b"response"])
+    exchange = await made.post(body=b"request", **asked)
+    await made.stop()
+    return [line.text for line in made.logs if not line.by_host], exchange
 
 
 def results(lines: list[str]) -> list[str]:
@@ -109,83 +104,68 @@ def results(lines: list[str]) -> list[str]:
         ),
     ],
 )
-async def test_answers(
-    wrap: Wrap, caplog: pytest.LogCaptureFixture, phase: str, commands: str, expected: list[str]
-) -> None:
-    lines, response = await probe(wrap, caplog, in_phase(f"{phase}@1", commands))
+async def test_answers(plugin: Make, phase: str, commands: str, expected: list[str]) -> None:
+    lines, response = await probe(plugin, in_phase(f"{phase}@1", commands))
     assert results(lines) == expected
-    assert response.complete
+    assert not response.was_reset
 
 
-async def test_a_map_that_is_not_there_in_the_log_of_0_1_0(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    lines, _ = await probe(wrap, caplog, in_phase("log", 'get_header_map_value 1 "x"'), abi="0_1_0")
+async def test_a_map_that_is_not_there_in_the_log_of_0_1_0(plugin: Make) -> None:
+    lines, _ = await probe(plugin, in_phase("log", 'get_header_map_value 1 "x"'), abi="0_1_0")
     assert results(lines) == ['0 -> ""']
 
 
-async def test_pairs_with_more_behind_them_are_none(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_pairs_with_more_behind_them_are_none(plugin: Make) -> None:
     good = pairs((b":status", b"201"))
     commands = f'set_header_map_pairs 2 {good[:-1]}more"\nget_header_map_size 2\nset_header_map_pairs 2 {good}'
-    lines, response = await probe(wrap, caplog, in_phase("response_headers", commands))
+    lines, response = await probe(plugin, in_phase("response_headers", commands))
     assert results(lines) == ["0", "0 -> 0", "0"]
     assert response.status == 201
 
 
-async def test_the_configuration_is_not_there_in_vm_start(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_configuration_is_not_there_in_vm_start(plugin: Make) -> None:
     early = "".join(in_phase(phase, "get_buffer_bytes 7 0 4") for phase in ("root_create", "vm_start", "configure"))
-    lines, _ = await probe(wrap, caplog, "conf", early=early)
+    lines, _ = await probe(plugin, "conf", early=early)
     assert results(lines) == ['0 -> "conf"', "1", '0 -> "conf"']
 
 
-async def test_the_first_of_two_replies_counts(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_of_two_replies_counts(plugin: Make) -> None:
     watch = in_phase("log", 'get_property "response\\x00code_details"\nget_property "response\\x00size"')
-    lines, response = await probe(wrap, caplog, in_phase("request_headers", f"{_REPLY}\n{_OTHER}\nreturn 1") + watch)
+    lines, response = await probe(plugin, in_phase("request_headers", f"{_REPLY}\n{_OTHER}\nreturn 1") + watch)
     assert (response.status, response.body) == (418, b"body")
     assert results(lines)[2:] == ['0 -> "my_details"', '0 -> "\\x04\\x00\\x00\\x00\\x00\\x00\\x00\\x00"']
 
 
-async def test_a_reply_to_ones_own_reply_replaces_it(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reply_to_ones_own_reply_replaces_it(plugin: Make) -> None:
     text = in_phase("request_headers", f"{_REPLY}\nreturn 1") + in_phase("response_headers", f"{_OTHER}\nreturn 1")
-    _, response = await probe(wrap, caplog, text)
+    _, response = await probe(plugin, text)
     assert (response.status, response.body) == (403, b"other")
 
 
 @pytest.mark.parametrize(("content_type", "status"), [(b"application/grpc", 200), (b"application/grpc-web", 403)])
-async def test_a_reply_to_grpc(wrap: Wrap, caplog: pytest.LogCaptureFixture, content_type: bytes, status: int) -> None:
+async def test_a_reply_to_grpc(plugin: Make, content_type: bytes, status: int) -> None:
     text = in_phase("request_headers", f'send_local_response 403 "" "" {pairs((b":status", b"418"))} -1\nreturn 1')
-    _, response = await probe(wrap, caplog, text, headers=[(b"content-type", content_type)])
+    _, response = await probe(plugin, text, headers=[(b"content-type", content_type)])
     assert response.status == status
 
 
-async def test_a_held_body_can_be_changed_later(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_held_body_can_be_changed_later(plugin: Make) -> None:
     text = (
         in_phase("request_end", "return 1\nset_tick_period_milliseconds 10")
         + in_phase("tick@1", "set_tick_period_milliseconds 0\nset_effective_context %stream\nget_buffer_bytes 0 0 99")
         + in_phase("tick@1", 'set_buffer_bytes 0 0 7 "changed"\ncontinue_stream 0')
     )
-    seen = bytearray()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        while True:
-            message = await receive()
-            seen.extend(message["body"])
-            if not message["more_body"]:
-                break
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def main() -> None:
-        middleware = wrap(app, "probe/abi_0_2_1", conf=text)
-        await middleware.start()
-        await request(middleware, "POST", body=[b"request"])
-        await middleware.stop()
-
-    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        await main()
-    assert results(_lines(caplog))[2:] == ["0", '0 -> "request"', "0", "0"]
-    assert bytes(seen) == b"changed"
+    made = plugin("probe/abi_0_2_1", text)
+    request = made.begin("POST", body=b"request")
+    await made.advance(0.01)
+    exchange = await request
+    assert results([line.text for line in made.logs if not line.by_host])[2:] == ["0", '0 -> "request"', "0", "0"]
+    assert exchange.app is not None and exchange.app.body == b"changed"
 
 
-async def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_log_before_any_is_done_also_those_that_were_not_reached(
+    wasm_host: Callable[..., WasmHost],
+) -> None:
     watch = "".join(in_phase(phase, "args") for phase in ("stream_create", "log", "done", "delete"))
     texts = [watch + in_phase("request_headers", f"{_REPLY}\nreturn 1"), watch]
     plugins = [
@@ -193,16 +173,8 @@ async def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplo
         for number, text in enumerate(texts)
     ]
 
-    async def main() -> None:
-        app = WasmMiddleware(answering(), settings={"plugins": plugins})
-        await app.start()
-        await request(app)
-        await app.stop()
-        await asyncio.sleep(0)
-
-    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        await main()
-    assert [line for line in _lines(caplog) if "args" in line] == [
+    exchange = await wasm_host({"plugins": plugins}).get()
+    assert [line.text for line in exchange.logs if "args" in line.text] == [
         "stream_create: args = 3 1",
         "log: args = 3",
         "stream_create: args = 4 2",
@@ -214,7 +186,7 @@ async def test_all_log_before_any_is_done_also_those_that_were_not_reached(caplo
     ]
 
 
-async def test_hostcalls_that_no_starting_module_may_make(wrap: Wrap, caplog: pytest.LogCaptureFixture) -> None:
-    app = wrap(answering(), "probe/abi_0_2_1", env={"PROBE": "initialize: get_current_time_nanoseconds $3\n"})
-    with pytest.raises(Exception, match="restricted_callback"):
-        await app.start()
+async def test_hostcalls_that_no_starting_module_may_make(plugin: Make) -> None:
+    made = plugin("probe/abi_0_2_1", env={"PROBE": "initialize: get_current_time_nanoseconds $3\n"})
+    with pytest.raises(PluginStartError, match="restricted_callback"):
+        await made.start()

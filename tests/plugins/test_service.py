@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import wasmtime
 
-from asgi_wasm import WasmMiddleware
-from tests.driving import answering, request, until
+from tests.plugins.conftest import Make
 
 # Traps on any context but a root; logs each tick.
 WAT = """(module
@@ -28,19 +25,9 @@ WAT = """(module
 
 
 @pytest.mark.parametrize(("service", "status"), [(True, 200), (False, 503)])
-async def test_a_service_has_no_streams(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, service: bool, status: int
-) -> None:
+async def test_a_service_has_no_streams(tmp_path: Path, wasm_plugin: Make, service: bool, status: int) -> None:
     (tmp_path / "service.wasm").write_bytes(wasmtime.wat2wasm(WAT))
-    entry: dict[str, Any] = {"name": "service", "file": tmp_path / "service.wasm", "service": service}
-
-    def ticks() -> int:
-        return sum(record.getMessage() == "tick" for record in caplog.records)
-
-    with caplog.at_level(logging.INFO, logger="asgi_wasm"):
-        app = WasmMiddleware(answering(b"app"), settings={"plugins": [entry], "cache_dir": str(tmp_path / "cache")})
-        await app.start()
-        assert [(await request(app)).status for _ in range(3)] == [status] * 3
-        if service:
-            await until(lambda: ticks() >= 2)
-        await app.stop()
+    plugin = wasm_plugin(tmp_path / "service.wasm", service=service)
+    assert [(await plugin.get()).status for _ in range(3)] == [status] * 3
+    await plugin.advance(0.01)
+    assert [line.text for line in plugin.logs if not line.by_host] == (["tick"] * 2 if service else [])

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import logging
-import re
 
 import pytest
 
 from asgi_wasm.host.vm.vm import WasmVM
 from asgi_wasm.testing import WasmPlugin
-from tests.driving import Response, answering, request, until
-from tests.plugins.callouts import conf, enqueue, get, plugged, register, said
-from tests.plugins.conftest import PLUGINS, Make
-
-
-@pytest.fixture(autouse=True)
-def _logs(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-
-
-@pytest.fixture
-def scripted(wasm_plugin: Make) -> Make:
-    """The plugin `callouts` with steps of its callbacks, in a time that the test moves."""
-    return lambda **steps: wasm_plugin(PLUGINS / "callouts/c.wasm", conf(**steps), name="callouts")
-
-
-def lines(plugin: WasmPlugin, pattern: str = "") -> list[str]:
-    """What it has said so far, where the pattern is found."""
-    return [line.text for line in plugin.logs if not line.by_host and re.search(pattern, line.text)]
+from tests.plugins.callouts import enqueue, get, lines, register
+from tests.plugins.conftest import Make
+from tests.waiting import until
 
 
 def ticks(plugin: WasmPlugin) -> int:
@@ -80,22 +61,22 @@ async def test_new_period_replaces_the_old_one(scripted: Make) -> None:
     assert ticks(plugin) == 2
 
 
-async def test_period_is_the_root_contexts_and_ends_with_its_vm(caplog: pytest.LogCaptureFixture) -> None:
-    async with plugged(conf(request_body=["period 5"], tick=["trap"])) as middleware:
+async def test_period_is_the_root_contexts_and_ends_with_its_vm(scripted: Make) -> None:
+    plugin = scripted(request_body=["period 5"], tick=["trap"])
 
-        def failures() -> int:
-            return middleware.status().plugins[0].failures
+    def failures() -> int:
+        return plugin.middleware.status().plugins[0].failures
 
-        await request(middleware, "POST", body=[b"a"])
-        await until(lambda: failures() == 1)
-        # A fresh VM, whose root context has asked for nothing.
-        assert (await request(middleware)).body == b"app"
-        await asyncio.sleep(0.05)
-        assert failures() == 1
-        await request(middleware, "POST", body=[b"a"])
-        await until(lambda: failures() == 2)
-    # The same once more is not written so soon.
-    assert caplog.text.count("its VM failed in proxy_on_tick") == 1
+    await plugin.post(body=b"a")
+    await plugin.advance(0.005)
+    assert failures() == 1
+    # A fresh VM, whose root context has asked for nothing.
+    assert (await plugin.get()).status == 200
+    await plugin.advance(5)
+    assert failures() == 1
+    await plugin.post(body=b"a")
+    await plugin.advance(0.005)
+    assert failures() == 2
 
 
 @pytest.mark.parametrize(
@@ -130,30 +111,29 @@ async def test_paused_response_goes_on(scripted: Make) -> None:
 
 
 @pytest.mark.parametrize("callback", ["request_headers", "response_headers", "response_body"])
-async def test_root_context_alone_resumes_nothing(caplog: pytest.LogCaptureFixture, callback: str) -> None:
+async def test_root_context_alone_resumes_nothing(scripted: Make, callback: str) -> None:
     """As in Envoy the hostcall is fine; the pause then ends by its timeout."""
+    steps = {callback: ["period 5", "pause"], "tick": ["resume 0", "resume 1"]}
+    plugin = scripted(**steps, settings={"pause_timeout": 2})
+    # With a length the head waits for the body's verdict, so that it can still be answered.
+    plugin.app.respond(body=b"app")
+    request = plugin.begin("GET")
+    await plugin.advance(1.999)
+    assert not request.done()
+    await plugin.advance(0.002)
+    assert (await request).status == 504
+    assert "tick resume 0 = 0" in lines(plugin)
+    assert "paused a stream for 2 s: it is answered 504" in [line.text for line in plugin.logs if line.by_host]
 
-    async def main() -> Response:
-        steps = {callback: ["period 5", "pause"], "tick": ["resume 0", "resume 1"]}
-        # With a length the head waits for the body's verdict, so that it can still be answered.
-        app = answering(b"app", headers=[(b"content-length", b"3")])
-        async with plugged(conf(**steps), app=app, settings={"pause_timeout": 0.2}) as middleware:
-            return await request(middleware)
 
-    response = await main()
-    assert response.status == 504
-    assert "tick resume 0 = 0" in said(caplog)
-    assert "plugin 'callouts': paused a stream for 0.2 s: it is answered 504" in caplog.text
-
-
-async def test_pause_of_a_body_whose_head_is_out_ends_in_a_cut(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> Response:
-        async with plugged(conf(response_body=["pause"]), settings={"pause_timeout": 0.1}) as middleware:
-            return await request(middleware)
-
-    response = await main()
-    assert (response.status, response.chunks) == (200, [])
-    assert "a response was cut off" in caplog.text
+async def test_pause_of_a_body_whose_head_is_out_ends_in_a_cut(scripted: Make) -> None:
+    plugin = scripted(response_body=["pause"], settings={"pause_timeout": 2})
+    plugin.app.respond(body=[b"app"])
+    request = plugin.begin("GET")
+    await plugin.advance(2)
+    exchange = await request
+    assert (exchange.status, exchange.chunks, exchange.was_reset) == (200, [], True)
+    assert any("a response was cut off" in line.text for line in plugin.logs)
 
 
 async def test_queue_calls_after_the_callback_once_a_value(scripted: Make) -> None:
@@ -172,17 +152,20 @@ async def test_queue_calls_after_the_callback_once_a_value(scripted: Make) -> No
     ]
 
 
-async def test_queue_may_be_filled_from_its_own_callback(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(configure=[register(b"q"), enqueue(b"a")], queue=["dequeue", "dequeue", enqueue(b"b"), enqueue(b"c")])
+async def test_queue_may_be_filled_from_its_own_callback(scripted: Make) -> None:
+    plugin = scripted(
+        configure=[register(b"q"), enqueue(b"a")], queue=["dequeue", "dequeue", enqueue(b"b"), enqueue(b"c")]
+    )
+    await plugin.start()
     # Each call makes two more, so here nothing may wait until all is still.
-    async with plugged(script):
-        await until(lambda: len(said(caplog, "^queue dequeue")) >= 6)
-    found = said(caplog, "^queue")
+    await until(lambda: len(lines(plugin, "^queue dequeue")) >= 6)
+    await plugin.stop()
+    found = lines(plugin, "^queue")
     # Four lines a callback: none began before the one before it was over.
     assert [line.split()[1] for line in found[:8]] == ["dequeue", "dequeue", "enqueue", "enqueue"] * 2
 
 
-async def test_ticks_of_a_dead_vm_do_not_keep_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_ticks_of_a_dead_vm_do_not_keep_it(scripted: Make) -> None:
     """However long the period: a client that makes a plugin trap could otherwise fill the memory."""
 
     def living() -> int:
@@ -190,8 +173,12 @@ async def test_ticks_of_a_dead_vm_do_not_keep_it(caplog: pytest.LogCaptureFixtur
         # By type: asked for its class, a weak proxy asks what it stands for.
         return sum(type(found) is WasmVM for found in gc.get_objects())
 
-    async with plugged(conf(configure=["period 3600000"], request_body=["trap"])) as middleware:
-        before = living()
-        for _ in range(5):
-            await request(middleware, "POST", body=[b"a"])
-        assert living() <= before
+    plugin = scripted(configure=["period 3600000"], request_body=["trap"])
+    await plugin.start()
+    before = living()
+    for _ in range(5):
+        await plugin.post(body=b"a")
+    # What the kit keeps of calls knows their VM.
+    plugin.recorder.every_call.clear()
+    plugin.app.requests.clear()
+    assert living() <= before
