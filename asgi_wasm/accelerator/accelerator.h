@@ -19,6 +19,7 @@
  *     hearing.c  Upload   a Stream with a body that plugins look at: a piece of it, and what is read before the app
  *     receive.c           the app's `receive`
  *     door.c     Door     what a server calls
+ *     ticker.c   Ticker   calls functions of engines at each tick of the watchdog
  *     awaiting.c          how one awaitable in C awaits others, one after the other
  *
  * Here is what they all know; `parts.h` says what each offers to the others.

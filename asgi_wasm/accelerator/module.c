@@ -2,7 +2,7 @@
 
 strings text;
 PyObject *coroutine_type;
-PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type;
+PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type, *ticker_type;
 
 static const struct {
     PyObject **to;
@@ -46,7 +46,8 @@ static int make_types(void) {
                    (stream_type || (stream_type = make_stream_type())) &&
                    (sending_type || (sending_type = make_sending_type())) &&
                    (upload_type || (upload_type = make_upload_type())) &&
-                   (receiving_type || (receiving_type = make_receiving_type())) && (door_type || (door_type = make_door_type()))
+                   (receiving_type || (receiving_type = make_receiving_type())) && (door_type || (door_type = make_door_type())) &&
+                   (ticker_type || (ticker_type = make_ticker_type()))
                ? 0
                : -1;
 }
@@ -82,6 +83,7 @@ PyMODINIT_FUNC PyInit__accelerator(void) {
     counts_together = version && PyLong_AsLong(version) < 0x030c0000;
     if (!module || find_offsets() || make_texts() || make_types() || add(module, "Kernel", kernel_type) || add(module, "Course", course_type) ||
         add(module, "Stream", stream_type) || add(module, "Upload", upload_type) || add(module, "Door", door_type) ||
+        add(module, "Ticker", ticker_type) ||
         PyModule_AddIntConstant(module, "WINDOW_SIZE", sizeof(window)) ||
         PyModule_AddIntConstant(module, "SOURCES", SOURCES)) {
         Py_XDECREF(module);

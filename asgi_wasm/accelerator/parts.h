@@ -1,7 +1,7 @@
 /* What each file of the accelerator offers to the others; included by `accelerator.h`. */
 #pragma once
 
-extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type;
+extern PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type, *ticker_type;
 PyTypeObject *make_kernel_type(void);
 PyTypeObject *make_course_type(void);
 PyTypeObject *make_stream_type(void);
@@ -11,6 +11,7 @@ PyTypeObject *make_sending_type(void);
 PyTypeObject *make_upload_type(void);
 PyTypeObject *make_receiving_type(void);
 PyTypeObject *make_door_type(void);
+PyTypeObject *make_ticker_type(void);
 /* See module.c. */
 PyObject *loop_mark(PyObject *self, PyObject *unused);
 

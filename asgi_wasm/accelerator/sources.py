@@ -28,6 +28,7 @@ FILES = (
         "hearing.c",
         "receive.c",
         "door.c",
+        "ticker.c",
         "module.c",
     ),
     "accelerator.h",

@@ -80,6 +80,21 @@ class Native(Protocol):
         ...
 
 
+class Ticker(Protocol):
+    """Machine code that calls C functions of one pointer, again and again, without the GIL."""
+
+    def run(self, calls: tuple[tuple[int, int], ...], microseconds: int, times: int, /) -> None:
+        """Make each call, by the addresses of a function and its argument, and wait; so many times, or until `ring`.
+
+        Raises ValueError where it runs already.
+        """
+        ...
+
+    def ring(self) -> None:
+        """End the run that is under way, or the next after its first turn. Called on any thread."""
+        ...
+
+
 class Beside(Protocol):
     """The instance of a `Companion`'s kernel, and its memory, whose place and size never change."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import ClassVar, Protocol
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakSet
+
+from asgi_wasm.engines.companion import Ticker
 
 # Seconds between two ticks, at most: enough for limits of seconds, and nobody notices ten a second.
 LONGEST_PERIOD = 0.1
@@ -16,11 +19,23 @@ SHORTEST_PERIOD = 0.001
 QUIET_SECONDS = 2.0
 
 
+class NativeTick(NamedTuple):
+    """How machine code ticks an engine: addresses of a C function and its argument, and what keeps them valid."""
+
+    call: tuple[int, int]
+    owner: object
+
+
 class Ticking(Protocol):
     """An engine, by which every guest that runs, or runs next, calls `Watchdog.beat` after a tick."""
 
     def tick(self) -> None:
         """Time has passed. Called on the watchdog's thread."""
+        ...
+
+    @property
+    def native_tick(self) -> NativeTick | None:
+        """The same for machine code, on the same thread; None where Python is to do it."""
         ...
 
     def rest(self) -> None:
@@ -33,6 +48,9 @@ class Watchdog:
 
     Whoever enters a guest does nothing for it. The last tick before the thread sleeps is seen by the next guest that is
     entered, and its beat wakes the thread.
+
+    Its thread needs the GIL for each tick, and as long as it waits for it (up to 5 ms), whoever releases the GIL for a
+    guest wakes it in vain, which costs many times what entering the guest does. A `Ticker` needs it once a round.
     """
 
     _of_process: ClassVar[tuple[int, Watchdog] | None] = None
@@ -52,12 +70,18 @@ class Watchdog:
         self._wake = threading.Event()
         self._beaten = False
         self._period = LONGEST_PERIOD
+        self._ticker: Ticker | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def is_asleep(self) -> bool:
         """Whether it waits for a beat."""
         return self._thread is None or not self._wake.is_set()
+
+    def tick_by(self, make: Callable[[], Ticker]) -> None:
+        """Tick by what this makes from now on, unless there is one already."""
+        with self._lock:
+            self._ticker = self._ticker or make()
 
     def watch(self, engine: Ticking, period: float) -> None:
         """Tick ``engine`` from now on, every ``period`` seconds or more often, while it lives."""
@@ -68,6 +92,9 @@ class Watchdog:
                 self._wake.set()
                 self._thread = threading.Thread(target=self._run, name="asgi-wasm watchdog", daemon=True)
                 self._thread.start()
+            elif self._ticker is not None:
+                # The round that is under way knows neither of the engine nor of the period.
+                self._ticker.ring()
 
     def beat(self) -> None:
         """A guest runs. Called in it, on any thread, after a tick."""
@@ -75,28 +102,41 @@ class Watchdog:
         if not self._wake.is_set():
             self._wake.set()
 
-    def _tell_all(self, *, rest: bool) -> None:
+    def _watched(self) -> list[Ticking]:
         with self._lock:
-            engines = list(self._engines)
-        for engine in engines:
-            if rest:
-                engine.rest()
-            else:
+            return list(self._engines)
+
+    def _native_ticks(self) -> list[NativeTick] | None:
+        """Of every engine, or None where Python is to tick."""
+        ticks = [engine.native_tick for engine in self._watched()]
+        known = [each for each in ticks if each is not None]
+        return known if len(known) == len(ticks) else None
+
+    def _tick(self) -> None:
+        """Tick, and wait for the time of the next; a round of ticks where machine code makes them."""
+        ticker, period = self._ticker, self._period
+        natives = None if ticker is None else self._native_ticks()
+        if ticker is None or natives is None:
+            for engine in self._watched():
                 engine.tick()
+            time.sleep(period)
+        else:
+            calls = tuple(each.call for each in natives)
+            ticker.run(calls, int(period * 1e6), max(1, int(QUIET_SECONDS / 2 / period)))
 
     def _run(self) -> None:
         heard = time.monotonic()
         while True:
             self._beaten = False
-            self._tell_all(rest=False)
-            time.sleep(self._period)
+            self._tick()
             if self._beaten:
                 heard = time.monotonic()
             elif time.monotonic() - heard >= QUIET_SECONDS:
                 # From here on a beat comes from the next guest that is entered, since it has not seen the last tick.
                 self._wake.clear()
                 if not self._beaten:
-                    self._tell_all(rest=True)
+                    for engine in self._watched():
+                        engine.rest()
                     self._wake.wait()
                 self._wake.set()
                 heard = time.monotonic()

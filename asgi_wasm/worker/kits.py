@@ -8,6 +8,7 @@ from threading import Lock
 from asgi_wasm.engines.base import Engine, Module
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.companion import CompanionModule
+from asgi_wasm.engines.watchdog import Watchdog
 from asgi_wasm.host.resident.kit import Kit
 from asgi_wasm.host.resident.native import Accelerator
 
@@ -15,7 +16,7 @@ from asgi_wasm.host.resident.native import Accelerator
 class Kits:
     """The modules that stand beside plugins, of one engine: compiled once, for the first plugin that can have them.
 
-    ``accelerator`` is to enter them.
+    ``accelerator`` is to enter them, and then ticks for the watchdog as well.
     """
 
     def __init__(self, engine: Engine, cache: ModuleCache, accelerator: Accelerator | None = None) -> None:
@@ -31,6 +32,8 @@ class Kits:
             return None
         with self._lock:
             if self._kit is None:
+                if self._accelerator is not None:
+                    Watchdog.of_process().tick_by(self._accelerator.Ticker)
                 self._kit = Kit.load(self._compiled, self._accelerator)
             return self._kit
 

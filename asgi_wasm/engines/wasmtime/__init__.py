@@ -26,9 +26,10 @@ from asgi_wasm.engines.linking import find_functions
 from asgi_wasm.engines.wasmtime import proof, public
 from asgi_wasm.engines.wasmtime.compiled import Compiled
 from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
-from asgi_wasm.engines.wasmtime.interruption import Guard, raise_epoch
+from asgi_wasm.engines.wasmtime.interruption import Guard, native_tick, raise_epoch
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.engines.wasmtime.stack import check_stack
+from asgi_wasm.engines.watchdog import NativeTick
 from asgi_wasm.errors import InvalidModuleError
 from asgi_wasm.logs import get_logger
 
@@ -107,6 +108,11 @@ class WasmtimeEngine:
         """Let the guests that run be looked at (`interruption`). Called by the watchdog, on its thread."""
         if self._made is not None:
             raise_epoch(self._made[0])
+
+    @property
+    def native_tick(self) -> NativeTick | None:
+        """`Ticking.native_tick`."""
+        return None if self._made is None else native_tick(self._made[0])
 
     def rest(self) -> None:
         """Let the guards forget what they have seen. Called likewise."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, PYFUNCTYPE, Structure, c_size_t, c_uint8, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, PYFUNCTYPE, Structure, c_size_t, c_uint8, c_uint64, c_void_p, cast
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from wasmtime import _ffi as ffi
 from asgi_wasm.engines.base import TimeLimit
 from asgi_wasm.engines.companion import Told
 from asgi_wasm.engines.traps import Failure
-from asgi_wasm.engines.watchdog import LONGEST_PERIOD, Ticking, Watchdog
+from asgi_wasm.engines.watchdog import LONGEST_PERIOD, NativeTick, Ticking, Watchdog
 
 # How the report of an interruption begins, which wasmtime gives as an error and not as a trap.
 INTERRUPTED = "wasm trap: interrupted, since "
@@ -32,8 +32,8 @@ _NEVER = 1 << 62
 _CONTINUE = 0
 # A limit is exceeded by at most two ticks, so that is the part of it.
 _TICKS = 10
-# What is only told of is surely told from half as long again. A tick costs: its thread waits for the GIL, up to 5 ms,
-# and as long as it waits, whoever releases the GIL for a guest wakes it in vain.
+# What is only told of is surely told from half as long again. Where Python ticks, a tick costs: its thread waits for
+# the GIL, up to 5 ms, and as long as it waits, whoever releases the GIL for a guest wakes it in vain.
 _SLOW_TICKS = 2
 
 # Variables of the functions that enter a guest: each has at least one, of its own.
@@ -57,6 +57,13 @@ _increment = PYFUNCTYPE(None, c_void_p)(("wasmtime_engine_increment_epoch", ffi.
 def raise_epoch(engine: wasmtime.Engine) -> None:
     """Let every guest of the engine that runs, or runs next, be seen by its guard."""
     _increment(engine.ptr())
+
+
+def native_tick(engine: wasmtime.Engine) -> NativeTick:
+    """How machine code does the same."""
+    function, argument = cast(_increment, c_void_p).value, cast(engine.ptr(), c_void_p).value
+    assert function is not None and argument is not None
+    return NativeTick((function, argument), engine)
 
 
 def codes_in(function: Callable[..., Any]) -> frozenset[CodeType]:

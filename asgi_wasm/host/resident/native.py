@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from asgi_wasm.engines import companion
+
 
 class NativeKernel(Protocol):
     """What enters one VM's kernel. ``fill``, ``give_body``, ``take_body`` and ``env`` are a `NativeFunction`'s;
@@ -80,6 +82,10 @@ class Accelerator(Protocol):
 
     def loop_mark(self) -> object:
         """One object for as long as an event loop runs on this thread; None without one, and from CPython 3.12 on."""
+        ...
+
+    def Ticker(self) -> companion.Ticker:  # noqa: N802  # likewise
+        """What ticks for the watchdog."""
         ...
 
     def Kernel(self) -> NativeKernel:  # noqa: N802  # a class there
