@@ -1,18 +1,24 @@
-"""Runs the real command in a process of its own."""
+"""Runs the real command: in this process, or in one of its own where that is part of what is tested."""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+from asgi_wasm.cli import main
 from tests.plugins.conftest import PLUGINS
 from tests.serving import ROOT
 
-__all__ = ["PLUGINS", "ROOT", "Done", "command", "environment", "run"]
+__all__ = ["PLUGINS", "ROOT", "Done", "command", "environment", "run", "run_alone"]
 
 SECONDS = 120
 
@@ -50,7 +56,29 @@ def _measured() -> list[str]:
 
 
 def run(*arguments: str | Path, cwd: Path, **more: str) -> Done:
-    """Run it to its end in a folder, which should be empty of settings."""
+    """Run it to its end in a folder, which should be empty of settings.
+
+    It is run in this process, since another takes a second to start.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    logger = logging.getLogger("asgi_wasm")
+    handlers = [*logger.handlers]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        wanted = environment(**more)
+        for name in os.environ.keys() - wanted.keys():
+            patch.delenv(name)
+        for name, value in wanted.items():
+            patch.setenv(name, value)
+        try:
+            status = main([*map(str, arguments)])
+        finally:
+            logger.handlers[:] = handlers
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def run_alone(*arguments: str | Path, cwd: Path, **more: str) -> Done:
+    """The same in a process of its own."""
     done = subprocess.run(
         command(*arguments),
         cwd=cwd,

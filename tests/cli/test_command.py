@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import ROOT, command, environment, run
+from tests.cli.running import ROOT, command, environment, run, run_alone
 
 _PAPER = ROOT / "asgi_wasm" / "cli" / "README.md"
 _HELP = re.compile(r"(<!-- help: (\w*) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
@@ -62,20 +62,20 @@ def test_every_command_has_an_example(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["frob"], ["inspect"], ["inspect", "a.wasm", "--bad"]])
 def test_a_wrong_command_line(tmp_path: Path, arguments: list[str]) -> None:
-    done = run(*arguments, cwd=tmp_path)
+    done = run_alone(*arguments, cwd=tmp_path)
     assert done.status == 2
     assert "Error: " in done.err
 
 
 @pytest.mark.parametrize("name", ["inspect", "request", "bench", "test"])
 def test_json_is_json_also_of_a_failure(tmp_path: Path, name: str) -> None:
-    done = run(name, "none.wasm", "--json", cwd=tmp_path)
+    done = run_alone(name, "none.wasm", "--json", cwd=tmp_path)
     assert done.status == 1
     assert json.loads(done.out)["error"] == done.err.rstrip("\n")
 
 
 def test_its_version(tmp_path: Path) -> None:
-    done = run("--version", cwd=tmp_path)
+    done = run_alone("--version", cwd=tmp_path)
     assert done.status == 0
     assert re.fullmatch(r"asgi-wasm \S+ \(wasmtime \d[\d.]*, (no )?accelerator, \w+ 3\.\S+, .+\)\n", done.out)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run
+from tests.cli.running import run_alone
 from tests.fetching.conftest import authority
 from tests.fetching.site import Site, content, digest_of, served
 from tests.fetching.test_fetcher import RUST
@@ -38,24 +38,24 @@ def test_from_the_first_look_to_the_check(
     """``inspect`` tells the digest that everything else wants; afterwards the cache is enough."""
     with served(authority[0]) as site:
         name = _named(site, kind)
-        refused = run("request", name, cwd=tmp_path, **environment)
+        refused = run_alone("request", name, cwd=tmp_path, **environment)
         assert refused.status == 1
         assert "names no sha256" in refused.err and f"(asgi-wasm inspect {name} tells it)" in refused.err
-        report = json.loads(run("inspect", name, "--json", cwd=tmp_path, **environment).out)
+        report = json.loads(run_alone("inspect", name, "--json", cwd=tmp_path, **environment).out)
     pinned = report["file"]
     assert pinned == (f"{name}@sha256:{digest_of(TOP)}" if kind == "oci" else f"{name}#sha256={SHA256}")
     assert report["sha256"] == SHA256
-    done = run("request", pinned, "--conf", '{"http_status": 418}', cwd=tmp_path, **environment)
+    done = run_alone("request", pinned, "--conf", '{"http_status": 418}', cwd=tmp_path, **environment)
     assert (done.status, "418" in done.out) == (0, True), done
     (tmp_path / "asgi-wasm.yaml").write_text(json.dumps({"plugins": [{"name": "fault", "file": pinned, "conf": "{}"}]}))
-    checked = json.loads(run("check", "--json", cwd=tmp_path, **environment).out)
+    checked = json.loads(run_alone("check", "--json", cwd=tmp_path, **environment).out)
     assert checked["ok"] is True
     assert [(row["file"], row["sha256"], row["state"]) for row in checked["plugins"]] == [(pinned, SHA256, "started")]
     if kind == "oci":
         # The rest knows nothing of kinds, and takes its time.
         return
-    assert run("compile", cwd=tmp_path, **environment).status == 0
-    benched = run("bench", pinned, "--conf", "{}", "--json", cwd=tmp_path, **environment)
+    assert run_alone("compile", cwd=tmp_path, **environment).status == 0
+    benched = run_alone("bench", pinned, "--conf", "{}", "--json", cwd=tmp_path, **environment)
     assert json.loads(benched.out)["file"] == pinned
 
 
@@ -74,10 +74,10 @@ def test_what_cannot_be_fetched(tmp_path: Path, environment: dict[str, str]) -> 
     file = f"https://127.0.0.1:1/waf.wasm#sha256={SHA256}"
     (tmp_path / "asgi-wasm.yaml").write_text(f"plugins:\n  - name: waf\n    file: {file}\n")
     for more in ((), ("--no-start",)):
-        checked = run("check", *more, cwd=tmp_path, **environment)
+        checked = run_alone("check", *more, cwd=tmp_path, **environment)
         assert checked.status == 1
         assert (
             f"plugin 'waf' ({file}): asgi-wasm.yaml: plugins.waf.file: cannot be fetched: 127.0.0.1 is" in checked.err
         )
         assert "asgi-wasm.yaml:2: " in checked.err
-    assert "is not reached" in run("run", file, cwd=tmp_path, **environment).err
+    assert "is not reached" in run_alone("run", file, cwd=tmp_path, **environment).err

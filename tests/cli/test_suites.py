@@ -14,7 +14,7 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing.stage import Stage
 from asgi_wasm.worker.loading import compile_plugin
-from tests.cli.running import PLUGINS, run
+from tests.cli.running import PLUGINS, run, run_alone
 
 FAULT = PLUGINS / "fault_injection" / "rust.wasm"
 TEAPOT = '{"http_status": 418, "body": "no"}'
@@ -253,7 +253,7 @@ def test_a_log_of_its_own(tmp_path: Path) -> None:
         suite = f'env {{ log_path: "{path}" log_level: TRACE }} test {{ name: "a" request_headers {{ }} }}'
         (tmp_path / "tests.textpb").write_text(suite)
         for _ in range(2):
-            done = run("test", "tests.textpb", "--plugin", plugin, cwd=tmp_path)
+            done = run_alone("test", "tests.textpb", "--plugin", plugin, cwd=tmp_path)
             assert done.status == 0, done
             assert ("log: " in done.out) is shown
         json.loads(run("test", "tests.textpb", "--plugin", plugin, "--json", cwd=tmp_path).out)

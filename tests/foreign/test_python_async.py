@@ -127,7 +127,10 @@ async def test_paused_stream_is_resumed_by_the_answer_and_nobody_else_waits(capl
 async def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     ended: list[bytes] = []
 
+    begun: list[bytes] = []
+
     async def endless(arguments: bytes) -> bytes:
+        begun.append(arguments)
         try:
             await asyncio.Event().wait()
         finally:
@@ -140,7 +143,7 @@ async def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: py
             configure=[foreign("endless", b"1"), foreign("endless", b"2")], root_done=[foreign("endless", b"3")]
         )
         async with plugged(script, foreign_functions={"endless": endless}):
-            await asyncio.sleep(0.02)
+            await until(lambda: len(begun) == 2)
         assert sorted(ended) == [b"1", b"2"]
 
     await main()
@@ -153,9 +156,10 @@ async def test_function_that_does_not_let_itself_be_cancelled(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asgi_wasm.services.tasks.STOP_SECONDS", 0.05)
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def stubborn(arguments: bytes) -> bytes:
+        begun.set()
         while not release.is_set():
             try:
                 await release.wait()
@@ -165,7 +169,7 @@ async def test_function_that_does_not_let_itself_be_cancelled(
 
     async def main() -> None:
         async with plugged(conf(configure=[foreign("stubborn")]), foreign_functions={"stubborn": stubborn}):
-            await asyncio.sleep(0.02)
+            await begun.wait()
         release.set()
         await asyncio.sleep(0.02)
 

@@ -27,6 +27,7 @@ class Calls:
 
     def __init__(self, serve: Serve) -> None:
         self.connections = 0
+        self.closed = 0
         self.asked: list[bytes] = []
         self._serve = serve
         self._server = AsyncExitStack()
@@ -51,6 +52,7 @@ class Calls:
             # What came is a body, which this server does not read.
             pass
         finally:
+            self.closed += 1
             writer.close()
 
     async def get(self, path: str = "/", method: bytes = b"GET", body: bytes = b"", limit: int = 1 << 20) -> bytes:

@@ -131,7 +131,7 @@ async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> N
     async with Calls(saying(OK)) as calls:
         await asyncio.gather(*(calls.get() for _ in range(5)))
         assert calls.connections == 5
-        await asyncio.sleep(0.2)
+        await until(lambda: calls.closed == 5)
         await calls.get()
         assert calls.connections == 6
 
