@@ -53,12 +53,16 @@ def fault(language: str) -> Plugin:
 
 @dataclass(frozen=True)
 class Setup:
-    """An app and what is around it: at most one of ``plugins``, ``twin`` and ``runner`` (a unix socket's path)."""
+    """An app and what is around it: at most one of ``plugins``, ``twin`` and ``runner`` (a unix socket's path).
+
+    ``many``: each question has a connection to the runner for itself.
+    """
 
     app: str = "bare"
     plugins: tuple[Plugin, ...] = ()
     twin: str = ""
     runner: str = ""
+    many: bool = False
     # Further settings, such as `accelerator`.
     settings: Mapping[str, Any] | None = None
     cache_dir: str = ""
@@ -73,7 +77,7 @@ class Setup:
         if self.plugins:
             return self._with_plugins(app)
         if self.runner:
-            return RunnerMiddleware(app, self.runner)
+            return RunnerMiddleware(app, self.runner, many=self.many)
         return native.TWINS[self.twin](app) if self.twin else app
 
     def _with_plugins(self, app: ASGIApp) -> WasmMiddleware:

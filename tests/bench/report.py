@@ -116,7 +116,10 @@ _COMPARED = [
     ("header plugin, portable", "native header middleware"),
     (_BEST, "native fault injection"),
     ("fault injection, C, portable", "native fault injection"),
+    (_BEST, "external runner, as APISIX asks it"),
+    ("native fault injection", "external runner, as APISIX asks it"),
     (_BEST, "external runner"),
+    ("native fault injection", "external runner"),
     ("starlette: header plugin", "starlette: native header middleware"),
     ("fastapi: header plugin", "fastapi: native header middleware"),
     ("header plugin", "Envoy before uvicorn, header plugin"),
@@ -196,6 +199,6 @@ def _bars(figures: Mapping[str, float], title: str, path: Path) -> Path:
 
 
 def _colour(name: str) -> str:
-    if name.startswith(("native", "bare")) or ": native" in name or ": bare" in name:
+    if name.startswith(("native", "bare")) or ": native" in name or ", native" in name or ": bare" in name:
         return "#9aa5b1"
     return "#d9822b" if name.startswith(("Envoy", "external")) else "#3e7cb1"

@@ -1,7 +1,10 @@
 """Fault injection by an external runner: a process of its own that a middleware asks over a unix socket.
 
-As APISIX's plugin runners work. Written for speed as one honestly would: one connection, many questions under way on
-it, answered in order; frames with their length in front; uvloop on both sides; no more copies than needed.
+Written for speed as one honestly would: frames with their length in front; uvloop on both sides; no more copies than
+needed. It is asked in two ways. As APISIX asks its runners: one question at a time on a connection, of which as many
+are kept as were needed at once, since a runner may ask back before it answers (`apisix/plugins/ext-plugin/init.lua`).
+And as fast as it goes: one connection, many questions under way on it, answered in order, so that what waits together
+is written and read together.
 
     frame     size of all that follows (u32), size of the head (u32), head, body
     question  head: method, target, then names and values, each ended by NUL
@@ -52,28 +55,31 @@ class Frames:
 
 
 class RunnerMiddleware:
-    """Asks the runner about each request, before the app sees it."""
+    """Asks the runner about each request, before the app sees it: on one connection, or on ``many``."""
 
-    def __init__(self, app: ASGIApp, path: str) -> None:
+    def __init__(self, app: ASGIApp, path: str, *, many: bool = False) -> None:
         self._app = app
         self._path = path
-        self._connection: _Connection | None = None
+        self._many = many
+        self._idle: list[_Connection] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        connection = self._connection
-        if connection is None:
-            _, made = await asyncio.get_running_loop().create_unix_connection(_Connection, self._path)
-            self._connection = connection = made
         query = scope["query_string"]
         target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
         fields = [scope["method"].encode(), target]
         for pair in scope["headers"]:
             fields += pair
-        head, body = await connection.ask(b"\0".join(fields))
+        connection = self._idle.pop() if self._idle else await self._connect()
+        asked = connection.ask(b"\0".join(fields))
+        if not self._many:
+            self._idle.append(connection)
+        head, body = await asked
+        if self._many:
+            self._idle.append(connection)
         if not head:
             await self._app(scope, receive, send)
             return
@@ -82,10 +88,14 @@ class RunnerMiddleware:
         await send({"type": "http.response.start", "status": int(status), "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _connect(self) -> _Connection:
+        _, made = await asyncio.get_running_loop().create_unix_connection(_Connection, self._path)
+        return made
+
     def close(self) -> None:
         """Leave the runner."""
-        if self._connection is not None:
-            self._connection.close()
+        for connection in self._idle:
+            connection.close()
 
 
 class _Connection(asyncio.Protocol):

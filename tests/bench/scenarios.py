@@ -83,6 +83,7 @@ def served(runner: str, *, quick: bool) -> dict[str, Served]:
     found = {
         "bare app": Served(Setup()),
         "native fault injection": Served(Setup(twin="fault")),
+        "external runner, as APISIX asks it": Served(Setup(runner=runner, many=True)),
         "external runner": Served(Setup(runner=runner)),
         **{name: Served(setup) for name, setup in _twice("fault injection, C", answer).items()},
         "native header middleware": Served(Setup(twin="headers")),

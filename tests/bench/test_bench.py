@@ -34,19 +34,21 @@ def test_fault_injection_answers_as_its_twin(language: str) -> None:
         assert sorted(field for field in answer.headers if field[0] != b"x-wasm-plugin") == ANSWER
 
 
-async def test_external_runner_answers_as_the_native_middleware() -> None:
-    async def ask(path: str) -> Response:
-        middleware = runner.RunnerMiddleware(Setup().build(), path)
+@pytest.mark.parametrize("many", [False, True], ids=["one connection", "many"])
+async def test_external_runner_answers_as_the_native_middleware(many: bool) -> None:
+    async def ask(path: str) -> list[Response]:
+        middleware = runner.RunnerMiddleware(Setup().build(), path, many=many)
         try:
-            return await request(middleware)
+            return [await request(middleware), *await asyncio.gather(*(request(middleware) for _ in range(3)))]
         finally:
             middleware.close()
             await asyncio.sleep(0)
 
     with wrk.external_runner() as path:
-        answer = await ask(path)
-    assert (answer.status, answer.body) == (200, b"hello world")
-    assert sorted(answer.headers) == sorted([(b"x-wasm-plugin", b"fault_injection/runner"), *ANSWER])
+        answers = await ask(path)
+    for answer in answers:
+        assert (answer.status, answer.body) == (200, b"hello world")
+        assert sorted(answer.headers) == sorted([(b"x-wasm-plugin", b"fault_injection/runner"), *ANSWER])
 
 
 def test_frames_are_cut_wherever_they_arrive() -> None:
