@@ -10,7 +10,7 @@ from typing import Any
 from asgi_wasm.cli import console, given, progress
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.vm.trace import Call, Value
-from asgi_wasm.services.traces.text import line
+from asgi_wasm.services.traces.text import lines
 from asgi_wasm.testing.driving import NotAnsweredError
 from asgi_wasm.testing.exchange import Exchange
 from asgi_wasm.testing.plugin import WasmPlugin
@@ -45,8 +45,7 @@ def send_request(file: str, wanted: Wanted, conf: str | None, *, as_json: bool, 
         with given.missing_conf_told([plugin.name] if conf is None else []):
             exchange = asyncio.run(_send(plugin, wanted))
     except NotAnsweredError as error:
-        for call in plugin.recorder.every_call[begun:]:
-            _print_call(call)
+        _print_calls(plugin.recorder.every_call[begun:])
         console.error(error)
         return 1
     if as_json:
@@ -84,8 +83,7 @@ async def _send(plugin: WasmPlugin, wanted: Wanted) -> Exchange:
 
 def _print(plugin: WasmPlugin, exchange: Exchange) -> None:
     console.line("— the plugin", "bold")
-    for call in exchange.trace:
-        _print_call(call)
+    _print_calls(exchange.trace)
     for told in exchange.logs:
         if told.by_host:
             console.line(f"host: {told.text}", "yellow")
@@ -106,10 +104,10 @@ def _print(plugin: WasmPlugin, exchange: Exchange) -> None:
         _print_message(exchange.head, exchange.body)
 
 
-def _print_call(call: Call) -> None:
-    if call.name not in _QUIET:
+def _print_calls(calls: Sequence[Call]) -> None:
+    for text, call in lines(calls):
         bad = bool(call.error) or (not call.is_callback and call.answer not in ("", "OK"))
-        console.line(line(call), "yellow" if bad else "cyan" if call.is_callback else "")
+        console.line(text, "yellow" if bad else "cyan" if call.is_callback else "")
 
 
 def _print_message(head: str, body: bytes) -> None:

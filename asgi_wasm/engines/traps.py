@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import dropwhile, groupby
 
 from asgi_wasm.errors import MemoryAccessError, TrapError
 
 # Innermost functions tell where a guest failed; the rest is the way there.
 MAX_FRAMES = 8
 MAX_NAME = 80
+# What an engine that hands frames one by one is asked for: beyond the way out of a panic, and of a recursion.
+MOST_FRAMES = 64
+
+# Rust's crate hashes, of both manglings.
+_HASH = re.compile(r"\[[0-9a-f]{8,16}\]|::h[0-9a-f]{16}$")
+# The way from a panic to the trap, the same for each: the plugin's own line is below it.
+_PANIC = re.compile(
+    r"__rustc::|(core|std)::panicking::|rust_panic|rust_begin_unwind|__rust_(end_short_backtrace|start_panic|abort)"
+    r"|std::process::abort|std::sys::.*abort|core::(option|result)::(expect|unwrap)_failed"
+    r"|runtime\.(abort|crash|fatalpanic|fatalthrow|throw|fatal|gopanic|sigpanic|goPanic\w*|panic\w*)$"
+)
 
 # Python functions between a caller of wasmtime's classes and the host function, with a reserve.
 CALL_DEPTH = 12
@@ -37,11 +50,21 @@ def trap_error(reason: str, frames: Sequence[str], error: BaseException | None, 
     """
     if error is not None:
         reason = f"host function {source} raised {type(error).__name__}: {error}".rstrip(": ")
-    names = [name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..." for name in frames[:MAX_FRAMES]]
-    where = f" (in {' < '.join(names)}{' < ...' if len(frames) > MAX_FRAMES else ''})" if names else ""
+    names = _told(frames)
+    where = f" (in {' < '.join(names[:MAX_FRAMES])}{' < ...' if len(names) > MAX_FRAMES else ''})" if names else ""
     trap = TrapError(f"{reason}{where}")
     trap.__cause__ = error
     return trap
+
+
+def _told(frames: Sequence[str]) -> list[str]:
+    """Names without hashes; a panic's own functions are left out, and a function that calls itself is told once."""
+    names = [_HASH.sub("", name) for name in frames]
+    names = [*dropwhile(_PANIC.search, names)] or names
+    short = (name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..." for name in names)
+    runs = ((name, len([*same])) for name, same in groupby(short))
+    # Engines hand over the innermost ones alone.
+    return [name if times == 1 else f"{name} ({times} times or more)" for name, times in runs]
 
 
 def outside_memory(address: int, size: int, present: int) -> MemoryAccessError:

@@ -34,6 +34,8 @@ def test_what_it_makes(tmp_path: Path, language: str) -> None:
     assert os.access(folder / "build", os.X_OK)
     assert len(files["README.md"].splitlines()) <= 12
     assert tested in files["README.md"] and installed in files["README.md"]
+    # Names of functions stay: a trap tells where it was by them.
+    assert "-s -w" not in files["build"] and "strip-all" not in files["build"]
     compile(files["test_plugin.py"], "test_plugin.py", "exec")
 
 

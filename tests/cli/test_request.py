@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import wasmtime
 
 from tests.cli.running import PLUGINS, run
 
@@ -84,3 +85,34 @@ def test_a_plugin_that_traps_is_shown(tmp_path: Path) -> None:
 def test_settings_of_the_folder_have_no_say(tmp_path: Path) -> None:
     (tmp_path / "asgi-wasm.yaml").write_text("nonsense: 1\n")
     assert run("request", HEADERS, cwd=tmp_path).status == 0
+
+
+# Prints as Go's runtime does, piece by piece, waits as it does, and has its last word in a long line of the log.
+_PRINTS = f"""(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_res_get" (func $wait (param i32 i32) (result i32)))
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "\\40\\00\\00\\00\\07\\00\\00\\00" "\\47\\00\\00\\00\\07\\00\\00\\00")
+  (data (i32.const 64) "panic: no luck\\n")
+  (data (i32.const 128) "{"a" * 200}!")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 4096)
+  (func $print (param i32) (drop (call $write (i32.const 2) (local.get 0) (i32.const 1) (i32.const 8))))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $print (i32.const 16))
+    (call $print (i32.const 24))
+    {"(drop (call $wait (i32.const 0) (i32.const 0)))" * 50}
+    (drop (call $log (i32.const 2) (i32.const 128) (i32.const 201)))
+    i32.const 0))"""
+
+
+def test_what_a_runtime_prints_and_waits_for(tmp_path: Path) -> None:
+    (tmp_path / "prints.wasm").write_bytes(wasmtime.wat2wasm(_PRINTS))
+    done = run("request", "prints.wasm", cwd=tmp_path)
+    shown = done.out.splitlines()
+    assert "  stderr: panic: no luck" in shown
+    assert "  … and 42 more calls of WASI" in shown
+    assert sum("clock_res_get" in text for text in shown) == 8
+    # Whole: the reason of a panic stands at its end.
+    assert f"{'a' * 200}!" in done.out

@@ -116,6 +116,28 @@ def test_long_backtraces_and_names_are_cut() -> None:
     assert message == f"wasm trap: x (in {'a' * 80}... < b < c < d < e < f < g < h < ...)"
 
 
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        (
+            [
+                "__rustc[b1da763420d39311]::rust_panic",
+                "std[d730ca44a121e5f3]::panicking::panic_with_hook",
+                "core[4d105328dfd0a45]::option::expect_failed",
+                "<waf[55c21b9741cb5ff9]::Stream as proxy_wasm[4599e523a957e313]::traits::HttpContext>::on_http",
+                "core::panicking::kept::h0123456789abcdef",
+            ],
+            "<waf::Stream as proxy_wasm::traits::HttpContext>::on_http < core::panicking::kept",
+        ),
+        (["runtime.abort", "runtime.gopanic", "runtime.sigpanic", "main.deep", "runtime.x"], "main.deep < runtime.x"),
+        (["waf::deep"] * 20, "waf::deep (20 times or more)"),
+        (["runtime.abort"], "runtime.abort"),
+    ],
+)
+def test_a_backtrace_begins_with_the_plugins_own_line(frames: list[str], told: str) -> None:
+    assert str(trap_error("wasm trap: x", frames, None, "")) == f"wasm trap: x (in {told})"
+
+
 class Bad:
     """An instance that differs from a good one in one function or in memory."""
 

@@ -12,7 +12,7 @@ from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import one_sentence
 from asgi_wasm.engines.libwasmer.api import VALUE_KINDS, Api, Bytes, Value, Values, Vector, take_bytes
 from asgi_wasm.engines.libwasmer.metering import points
-from asgi_wasm.engines.traps import CALL_DEPTH, MAX_FRAMES, Failure, headroom, outside_memory, trap_error
+from asgi_wasm.engines.traps import CALL_DEPTH, MOST_FRAMES, Failure, headroom, outside_memory, trap_error
 from asgi_wasm.errors import EngineError, LinkError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class LibwasmerInstance:
         reason = f"wasm trap: {take_bytes(api, text).decode('utf-8', 'replace').rstrip(chr(0))}"
         api.trap_trace(trap, byref(frames))
         # One more than is shown, so that it is seen that there are more.
-        names = [self._frame(frames.data[index]) for index in range(min(frames.size, MAX_FRAMES + 1))]
+        names = [self._frame(frames.data[index]) for index in range(min(frames.size, MOST_FRAMES))]
         api.frame_vec_delete(byref(frames))
         api.trap_delete(trap)
         if (exhausted or self._late) and kept is None:

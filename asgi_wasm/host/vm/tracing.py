@@ -6,6 +6,7 @@ is one, a VM has no kernel beside it (`host.resident`), so that every hostcall i
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 # Of one argument or result that lies in the guest's memory.
 MOST_BYTES = 1024 * 1024
+# Of one write; WASI refuses more.
+MOST_PIECES = 1024
 # Parameters whose bytes are a list of pairs.
 _PAIRS = frozenset({"headers", "trailers", "metadata", "pairs"})
+_WRITES = frozenset({"fd_write", "fd_pwrite"})
 _WIDE = frozenset({"return_time"})
 
 
@@ -85,6 +89,8 @@ class Trace:
         decodes = self._sink.reads_memory and not is_callback and name.startswith("proxy_")
         if decodes:
             call.given = self._given(call)
+        elif self._sink.reads_memory and name in _WRITES and row is not None:
+            call.given = {"text": self._written(call)}
         self._sink.begin(call)
         self._depth += 1
         try:
@@ -110,6 +116,19 @@ class Trace:
             if part != name and not name.startswith("return_") and f"{part}_size" in numbers:
                 found[part] = self._bytes(part, address, numbers[f"{part}_size"])
         return found
+
+    def _written(self, call: Call) -> bytes:
+        """What WASI is given to write, in whatever pieces it lies."""
+        numbers = dict(call.arguments)
+        try:
+            if numbers["iovs_count"] > MOST_PIECES:
+                return b""
+            pairs = [*struct.iter_unpack("<2I", self._vm.memory.read(numbers["iovs"], 8 * numbers["iovs_count"]))]
+            if sum(size for _, size in pairs) <= MOST_BYTES:
+                return b"".join(self._vm.memory.read(address, size) for address, size in pairs if size)
+        except (KeyError, MemoryAccessError):
+            pass
+        return b""
 
     def _returned(self, call: Call) -> dict[str, Value]:
         """What the host has stored where the arguments say."""

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.logs import escape
 
 _LONGEST = 80
+# Of what a plugin says itself: a panic's message is at its end.
+_LONGEST_WORDS = 1000
+_OUTPUTS = {1: "stdout", 2: "stderr"}
+# Of calls of WASI in a row, which runtimes make by the thousand while they wait.
+_MOST_IN_A_ROW = 8
 _QUIET = ("malloc", "proxy_on_memory_allocate")
 
 
 def render(calls: Iterable[Call]) -> str:
     """One line a call, hostcalls below the callback that made them; the allocator is left out."""
-    return "\n".join(line(call) for call in calls if call.name not in _QUIET)
+    return "\n".join(text for text, _ in lines(calls))
+
+
+def lines(calls: Iterable[Call]) -> Iterator[tuple[str, Call]]:
+    """As `render`, each with its call. What is written to an output piece by piece is told line by line, and of many
+    calls of WASI in a row the first ones.
+    """
+    told = (call for call in calls if call.name not in _QUIET)
+    for kind, run in groupby(told, _kind):
+        several = [*run]
+        first = several[0]
+        if isinstance(kind, int):
+            text = b"".join(_written(call) for call in several).removesuffix(b"\n")
+            for written in text.split(b"\n"):
+                yield f"{'  ' * first.depth}{_OUTPUTS[kind]}: {cut(escape(written), _LONGEST_WORDS)}", first
+            continue
+        most = _MOST_IN_A_ROW if kind == "wasi" else len(several)
+        for call in several[:most]:
+            yield line(call), call
+        if len(several) > most:
+            yield f"{'  ' * first.depth}… and {len(several) - most} more calls of WASI", several[-1]
+
+
+def _kind(call: Call) -> str | int:
+    """Which calls may be told as one: those that write to the same output, and WASI's."""
+    if call.is_callback or call.name.startswith("proxy_"):
+        return ""
+    fd = dict(call.arguments).get("fd")
+    return fd if fd in _OUTPUTS and "text" in call.given else "wasi"
+
+
+def _written(call: Call) -> bytes:
+    text = call.given["text"]
+    return text if isinstance(text, bytes) else b""
 
 
 def line(call: Call) -> str:
@@ -30,6 +69,8 @@ def label(call: Call) -> str:
 
 def arguments(call: Call) -> str:
     """The arguments, with what addresses lead to in their place."""
+    if "text" in call.given and not call.name.startswith("proxy_"):
+        return f"{call.words.partition(', ')[0]}, text={shown(call.given['text'], _LONGEST_WORDS)}"
     if not call.given and (call.is_callback or not call.name.startswith("proxy_")):
         return call.words
     parts = []
@@ -39,7 +80,8 @@ def arguments(call: Call) -> str:
         if name.startswith("return_") or (part in call.given and name.endswith("_size")):
             continue
         if part in call.given and name.endswith("_data"):
-            parts.append(f"{part}={shown(call.given[part])}")
+            most = _LONGEST_WORDS if part == "message" else _LONGEST
+            parts.append(f"{part}={shown(call.given[part], most)}")
         else:
             # An enumeration's own name says what it is.
             number = word.partition("=")[2]
@@ -58,18 +100,18 @@ def answer(call: Call) -> str:
     return f" = {call.action or call.answer}{returned}{mark}"
 
 
-def shown(value: Value) -> str:
-    """A value on one line, cut where it is long."""
+def shown(value: Value, most: int = _LONGEST) -> str:
+    """A value on one line, cut where it is longer than so many characters."""
     if isinstance(value, int):
         return str(value)
     if isinstance(value, bytes):
-        return cut(escape(value))
-    return cut("{" + ", ".join(f"{escape(name)}: {escape(text)}" for name, text in value) + "}")
+        return cut(escape(value), most)
+    return cut("{" + ", ".join(f"{escape(name)}: {escape(text)}" for name, text in value) + "}", most)
 
 
-def cut(text: str) -> str:
+def cut(text: str, most: int = _LONGEST) -> str:
     """At most so many characters."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 def microseconds(call: Call) -> str:
