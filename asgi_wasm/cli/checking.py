@@ -11,6 +11,7 @@ from pathlib import Path
 from asgi_wasm import settings
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.cli import console, progress
+from asgi_wasm.cli.overheard import overheard
 from asgi_wasm.errors import AsgiWasmError, PluginError, SettingsError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.settings.lines import line_of
@@ -61,8 +62,9 @@ def check_settings(path: Path | None, *, start: bool, as_json: bool) -> int:
     else:
         digests, unreadable = _read_files(spec)
         if start:
-            with progress.steps("loading and starting the plugins"):
+            with progress.steps("loading and starting the plugins"), overheard() as said:
                 findings, refused = asyncio.run(_start(spec))
+            findings += [Finding("warning", line) for line in said]
         else:
             findings, refused = unreadable, set()
         state = "started" if start else "readable"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from socket import gethostname
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -97,7 +100,8 @@ class _Answers:
     async def as_json(self, request: Request) -> Response:
         """What the page shows of plugins and routes."""
         status = self._middleware.status()
-        return JSONResponse(asdict(status), headers=_HEADERS)
+        worker = {"host": gethostname(), "pid": os.getpid(), "asgi_wasm": version("asgi-wasm")}
+        return JSONResponse({**asdict(status), "worker": worker}, headers=_HEADERS)
 
     async def traces(self, request: Request) -> Response:
         """The last requests, in a line each."""

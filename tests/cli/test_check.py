@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.running import PLUGINS, run
+from tests.extras import why_not
+from tests.serving import dead_port
 
 MISTAKES = """\
 plugins:
@@ -71,7 +75,8 @@ def test_plugins_are_loaded_started_and_configured(tmp_path: Path) -> None:
         "refuses": "refused",
         "good": "started",
     }
-    found = {finding["plugin"]: finding for finding in shown["findings"]}
+    # What the host says of itself, as of an accelerator of other sources, is about no plugin.
+    found = {finding["plugin"]: finding for finding in shown["findings"] if finding["plugin"]}
     assert {name: (found[name]["level"], found[name]["line"]) for name in found} == {
         "missing": ("error", 3),
         "open": ("warning", 5),
@@ -80,6 +85,20 @@ def test_plugins_are_loaded_started_and_configured(tmp_path: Path) -> None:
     assert "http_status is not an integer" in found["refuses"]["problem"]
     # Nothing is said twice.
     assert run("check", path, cwd=tmp_path).err.count("http_status is not an integer") == 1
+
+
+@pytest.mark.skipif(bool(why_not("redis")), reason=why_not("redis"))
+def test_a_store_that_does_not_answer(tmp_path: Path) -> None:
+    """A server would start, and its plugins' hostcalls be refused."""
+    with dead_port() as port:
+        path = settings(
+            tmp_path,
+            f"shared_data: redis://127.0.0.1:{port}/0\nplugins:\n- {{name: good, file: {RUST}, conf: {{}}}}\n",
+        )
+        done = run("check", path, cwd=tmp_path)
+    assert done.status == 0
+    assert done.out.count(f"warning: shared_data redis://127.0.0.1:{port}/0 does not answer") == 1
+    assert "a server would start" in done.out
 
 
 def test_without_a_start(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +59,8 @@ async def test_the_page_and_the_same_as_json() -> None:
         shown = await http.get("/_wasm/status.json")
         (plugin,) = shown.json()["plugins"]
         assert shown.json()["started"] is True
+        worker = shown.json()["worker"]
+        assert worker.pop("pid") == os.getpid() and worker.keys() == {"host", "asgi_wasm"}
         assert (plugin["name"], plugin["state"], plugin["abi_version"]) == ("p", "running", "0.2.1")
         assert plugin["memory"] > 0 and plugin["streams"] == 1
         assert "secret" not in shown.text
