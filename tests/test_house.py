@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from tests.test_imports import PACKAGE
 
@@ -32,10 +34,31 @@ def long_files(root: Path) -> set[str]:
     return {name for name, source in sources(root) if len(source.splitlines()) > MOST_FILE_LINES}
 
 
-def long_functions(name: str, source: str) -> set[str]:
-    """Those of a file, as ``FILE:NAME``."""
-    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
-    return {f"{name}:{node.name}" for node in nodes if (node.end_lineno or 0) - node.lineno >= MOST_FUNCTION_LINES}
+def nodes_of(source: str) -> list[ast.AST]:
+    return [*ast.walk(ast.parse(source))]
+
+
+def long_functions(nodes: Sequence[ast.AST]) -> list[str]:
+    functions = (node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return [each.name for each in functions if (each.end_lineno or 0) - each.lineno >= MOST_FUNCTION_LINES]
+
+
+# Finder -> what it finds in which file.
+Found = dict[Callable[[Sequence[ast.AST]], Sequence[object]], dict[str, Sequence[object]]]
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    """What is looked for in code, in the package long functions alone. To parse a file takes time: it is done once."""
+    finders = (long_functions, hasty_checks, hasty_waits, hasty_looks)
+    everywhere: Found = {finder: {} for finder in finders}
+    for root, wanted in ((PACKAGE, finders[:1]), (TESTS, finders)):
+        for name, source in sources(root):
+            nodes = nodes_of(source)
+            for finder in wanted:
+                if finds := finder(nodes):
+                    everywhere[finder][f"{root.name}/{name}"] = finds
+    return everywhere
 
 
 def test_files_are_short() -> None:
@@ -50,43 +73,37 @@ def test_files_in_c_are_short() -> None:
     assert found == set()
 
 
-def test_functions_are_short() -> None:
-    for root in (PACKAGE, TESTS):
-        assert {long for name, source in sources(root) for long in long_functions(name, source)} == set()
+def test_functions_are_short(found: Found) -> None:
+    assert found[long_functions] == {}
 
 
 def test_a_long_function_is_noticed() -> None:
     function = "def f():\n" + "    x = 1\n" * (MOST_FUNCTION_LINES - 1)
-    assert long_functions("a.py", function) == set()
-    assert long_functions("a.py", function + "    x = 1\n") == {"a.py:f"}
+    assert long_functions(nodes_of(function)) == []
+    assert long_functions(nodes_of(function + "    x = 1\n")) == ["f"]
 
 
 # --- what a busy machine must not fail
 
 
-def hasty_checks(source: str) -> list[int]:
+def hasty_checks(nodes: Sequence[ast.AST]) -> list[int]:
     """Lines of a test that tells hypothesis which of its checks to leave out, and not the one of slowness.
 
     Such a list replaces that of the profile in `conftest.py`.
     """
-    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.keyword))
-    lists = [node.value for node in nodes if node.arg == "suppress_health_check"]
+    keywords = (node for node in nodes if isinstance(node, ast.keyword))
+    lists = [keyword.value for keyword in keywords if keyword.arg == "suppress_health_check"]
     return [value.lineno for value in lists if "HealthCheck.too_slow" not in ast.unparse(value)]
 
 
-def of_tests(find: Callable[[str], list[int]]) -> dict[str, list[int]]:
-    """Where something is found in the tests: file -> lines."""
-    sources = {path.relative_to(TESTS).as_posix(): path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
-    return {name: lines for name, source in sources.items() if (lines := find(source))}
-
-
-def test_a_slow_machine_is_no_failed_health_check() -> None:
-    assert of_tests(hasty_checks) == {}
+def test_a_slow_machine_is_no_failed_health_check(found: Found) -> None:
+    assert found[hasty_checks] == {}
 
 
 def test_a_hasty_health_check_is_noticed() -> None:
-    assert hasty_checks("@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])\ndef f(): ...") == [1]
-    assert hasty_checks("@settings(suppress_health_check=[HealthCheck.too_slow])\ndef f(): ...") == []
+    hasty = "@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])\ndef f(): ..."
+    assert hasty_checks(nodes_of(hasty)) == [1]
+    assert hasty_checks(nodes_of("@settings(suppress_health_check=[HealthCheck.too_slow])\ndef f(): ...")) == []
 
 
 # What waits for others, with the place of its limit among the arguments, or where that has its name.
@@ -95,13 +112,12 @@ _NAMED = ("run", "communicate", "get", "post", "request", "stream", "Client", "A
 _LEAST_SECONDS = 60
 
 
-def hasty_waits(source: str) -> list[int]:
+def hasty_waits(nodes: Sequence[ast.AST]) -> list[int]:
     """Lines that bound a wait by less than a minute: for what hangs, and for nothing else, is such a bound."""
     found = []
-    tree = ast.parse(source)
     # There it is the pace of a loop.
-    paces = {part for loop in ast.walk(tree) if isinstance(loop, ast.While) for part in ast.walk(loop.test)}
-    for call in ast.walk(tree):
+    paces = {part for loop in nodes if isinstance(loop, ast.While) for part in ast.walk(loop.test)}
+    for call in nodes:
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call in paces:
             continue
         name = call.func.attr
@@ -113,34 +129,35 @@ def hasty_waits(source: str) -> list[int]:
     return found
 
 
-def test_what_is_waited_for_has_a_minute() -> None:
-    assert of_tests(hasty_waits) == {}
+def test_what_is_waited_for_has_a_minute(found: Found) -> None:
+    assert found[hasty_waits] == {}
 
 
 def test_a_hasty_wait_is_noticed() -> None:
     hasty = ("done = subprocess.run(command, timeout=30)", "await asyncio.wait_for(task, 10)", "process.wait(5.0)")
-    assert [hasty_waits(line) for line in hasty] == [[1]] * 3
-    assert [hasty_waits(line) for line in ("httpx.get(url, timeout=60)", "process.wait()", "','.join(x)")] == [[]] * 3
+    assert [hasty_waits(nodes_of(line)) for line in hasty] == [[1]] * 3
+    patient = ("httpx.get(url, timeout=60)", "process.wait()", "','.join(x)")
+    assert [hasty_waits(nodes_of(line)) for line in patient] == [[]] * 3
 
 
-def hasty_looks(source: str) -> list[int]:
+def hasty_looks(nodes: Sequence[ast.AST]) -> list[int]:
     """Lines that look once for words in a server's log, which it may print after its answer: `Server.logs` waits."""
 
     def is_log(node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log"
 
-    looks = (node.test for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert))
+    looks = (node.test for node in nodes if isinstance(node, ast.Assert))
     compared = (look for look in looks if isinstance(look, ast.Compare) and isinstance(look.ops[0], ast.In))
     return [look.lineno for look in compared if is_log(look.comparators[0])]
 
 
-def test_words_in_a_log_are_waited_for() -> None:
-    assert of_tests(hasty_looks) == {}
+def test_words_in_a_log_are_waited_for(found: Found) -> None:
+    assert found[hasty_looks] == {}
 
 
 def test_a_hasty_look_is_noticed() -> None:
-    assert hasty_looks("assert 'started' in server.log(), 'words'") == [1]
-    assert hasty_looks("assert 'Traceback' not in server.log()\nassert server.logs('started')") == []
+    assert hasty_looks(nodes_of("assert 'started' in server.log(), 'words'")) == [1]
+    assert hasty_looks(nodes_of("assert 'Traceback' not in server.log()\nassert server.logs('started')")) == []
 
 
 # --- the map of the tests

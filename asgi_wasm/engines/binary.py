@@ -83,7 +83,11 @@ class Reader:
 
     def number(self) -> int:
         """A number as LEB128."""
-        value = shift = 0
+        byte = self.code[self.position]
+        self.position += 1
+        if byte < 0x80:
+            return byte
+        value, shift = byte & 0x7F, 7
         while True:
             byte = self.byte()
             value |= (byte & 0x7F) << shift
@@ -100,11 +104,14 @@ class Reader:
 
 def sections(code: bytes) -> Iterator[tuple[int, Reader]]:
     """The id of each section, and its content. Raises IndexError for a malformed module."""
-    reader = Reader(code, len(MAGIC) + len(VERSION), len(code))
-    while reader.position < reader.end:
-        kind, size = reader.byte(), reader.number()
-        yield kind, Reader(code, reader.position, reader.position + size)
-        reader.position += size
+    # A hostile module has a million: hence the few calls.
+    position, end = len(MAGIC) + len(VERSION), len(code)
+    while position < end:
+        reader = Reader(code, position + 1, end)
+        size = reader.number()
+        kind, position = code[position], reader.position + size
+        reader.end = position
+        yield kind, reader
 
 
 def _check_signatures(code: bytes) -> None:

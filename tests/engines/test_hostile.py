@@ -132,7 +132,8 @@ def test_what_never_ends_is_interrupted(engine: Engine, name: str, words: str) -
 def test_no_changed_byte_crashes_or_escapes(engine: Engine) -> None:
     """The same ones each time; `make fuzz` takes others."""
     _only_where(engine.limits_time)
-    for code in mutated(MUTATED, seed=20_261_127):
+    # An eighth of them came before.
+    for code in dict.fromkeys(mutated(MUTATED, seed=20_261_127)):
         is_refused_or_ends(engine, code)
     still_works(engine)
 
