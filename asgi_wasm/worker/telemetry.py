@@ -33,14 +33,14 @@ class Telemetry:
 
     def _export(self, spec: HostSpec, clock: Clock, store: Store, shared: Shared) -> None:
         if spec.metrics.opentelemetry:
-            self._tell_opentelemetry(spec, clock, shared)
+            self._tell_opentelemetry(spec, clock, store, shared)
             return
         _require_prometheus("the settings say 'metrics'")
         from asgi_wasm.services.metrics.exported import ExportedMetrics
         from asgi_wasm.services.metrics.host import PrometheusHostMetrics
         from asgi_wasm.services.metrics.registry import process_registry
 
-        self.host_metrics = host_metrics = PrometheusHostMetrics(process_registry(), clock)
+        self.host_metrics = host_metrics = PrometheusHostMetrics(process_registry(), clock, lambda: store.is_away)
         self._closing.append(host_metrics.close)
         if spec.store.metrics:
             self.metrics = exported = ExportedMetrics(store.metrics, process_registry(), spec.metrics, shared.admission)
@@ -48,14 +48,14 @@ class Telemetry:
         else:
             self.metrics = shared.exported(spec.metrics)
 
-    def _tell_opentelemetry(self, spec: HostSpec, clock: Clock, shared: Shared) -> None:
+    def _tell_opentelemetry(self, spec: HostSpec, clock: Clock, store: Store, shared: Shared) -> None:
         if find_spec("opentelemetry") is None:
             raise MissingExtraError(
                 "the settings say 'metrics.exporter: opentelemetry': pip install 'asgi-wasm[opentelemetry]'"
             )
         from asgi_wasm.services.metrics.opentelemetry import OtelHostMetrics, OtelMetrics
 
-        self.host_metrics = host_metrics = OtelHostMetrics(clock)
+        self.host_metrics = host_metrics = OtelHostMetrics(clock, is_away=lambda: store.is_away)
         self._closing.append(host_metrics.close)
         self.metrics = OtelMetrics(self.metrics, spec.metrics, shared.admission)
 

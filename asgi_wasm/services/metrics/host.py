@@ -26,8 +26,11 @@ class PrometheusHostMetrics:
 
     enabled = True
 
-    def __init__(self, store: MetricRegistry, clock: Clock) -> None:
-        """The families are made at once, so that no plugin's metric can take their names. Raises `SettingsError`."""
+    def __init__(self, store: MetricRegistry, clock: Clock, is_away: Callable[[], bool] = bool) -> None:
+        """The families are made at once, so that no plugin's metric can take their names. Raises `SettingsError`.
+
+        ``is_away`` says whether shared data cannot be reached.
+        """
         self._clock = clock
         family = store.family
         self._requests = family("asgi_wasm_requests", COUNTER, "Requests that ran through plugins, by who answered.")
@@ -55,6 +58,9 @@ class PrometheusHostMetrics:
         self._shares: dict[str, GaugeShare] = {}
         self._away = family("asgi_wasm_plugins_away", GAUGE, "Plugins that failed and wait for their next start.")
         self._waiting: dict[str, GaugeShare] = {}
+        self._is_away = is_away
+        self._unreached = family("asgi_wasm_shared_data_away", GAUGE, "Workers that cannot reach their shared data.")
+        self._reach: list[GaugeShare] = []
         self._measured = 0
         self._multiprocess = directory() is not None
         self._store = store
@@ -132,7 +138,9 @@ class PrometheusHostMetrics:
                 self._home.soon(self.measure)
 
     def measure(self) -> None:
-        """Set the memory of each plugin to what its living VMs have now."""
+        """Set the memory of each plugin to what its living VMs have now, and whether shared data are there."""
+        self._reach = self._reach or [self._unreached.share(())]
+        self._reach[0].set(int(self._is_away()))
         self._measured = self._clock.monotonic()
         sizes = dict.fromkeys(self._shares, 0)
         for vm in self._vms:
@@ -147,8 +155,9 @@ class PrometheusHostMetrics:
         """The VMs end: withdraw their memory, and that the plugins run."""
         self._store.measures.remove(self._asked)
         self._vms.clear()
-        for share in (*self._shares.values(), *self._waiting.values(), *self._running.values()):
+        for share in (*self._shares.values(), *self._waiting.values(), *self._running.values(), *self._reach):
             share.close()
+        self._reach.clear()
         self._shares.clear()
         self._waiting.clear()
         self._running.clear()

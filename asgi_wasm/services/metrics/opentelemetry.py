@@ -96,8 +96,10 @@ class OtelHostMetrics:
 
     enabled = True
 
-    def __init__(self, clock: Clock, meter: Meter | None = None) -> None:
+    def __init__(self, clock: Clock, meter: Meter | None = None, is_away: Callable[[], bool] = bool) -> None:
+        """``is_away`` says whether shared data cannot be reached."""
         self._clock = clock
+        self._is_away: Callable[[], bool] | None = is_away
         meter = meter or api.get_meter("asgi_wasm.host")
         self._requests = meter.create_counter("asgi_wasm.requests", description="Requests, by who answered.")
         self._actions = meter.create_counter("asgi_wasm.actions", description="What plugins decided about streams.")
@@ -116,6 +118,7 @@ class OtelHostMetrics:
         # By plugin, what they had when they were measured last, by the clock's nanoseconds.
         self._sizes: dict[str, int] = {}
         self._measured = 0
+        meter.create_observable_gauge("asgi_wasm.shared_data.away", [self._reach], "", "Whether it is not reached.")
         meter.create_observable_gauge("asgi_wasm.vm.memory", [self._memory], "By", "Linear memory of plugins' VMs.")
 
     def timer(self, plugin: str, callback: str) -> Callable[[float], object]:
@@ -185,8 +188,12 @@ class OtelHostMetrics:
         """What was measured last: an SDK asks in a thread of its own, which no VM may be touched by."""
         return [Observation(size, {"plugin": plugin}) for plugin, size in self._sizes.items()]
 
+    def _reach(self, _options: CallbackOptions) -> Iterable[Observation]:
+        return [] if self._is_away is None else [Observation(int(self._is_away()))]
+
     def close(self) -> None:
         """The VMs end."""
+        self._is_away = None
         for plugin, sha256 in self._running:
             self._info.add(-1, {"plugin": plugin, "sha256": sha256})
         self._running.clear()

@@ -232,6 +232,11 @@ class MemoryStore:
         self.queues = MemoryQueues(self._soon, limits, state.queues)
         self.metrics = state.metrics
 
+    @property
+    def is_away(self) -> bool:
+        """Never."""
+        return False
+
     async def start(self) -> None:
         """Nothing to open. The event loop that runs is where queues wake their owners."""
         self._home = HomeLoop()

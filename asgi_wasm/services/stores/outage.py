@@ -21,6 +21,11 @@ class Outage:
         self._quiet_seconds = quiet_seconds
         self._failed_at: float | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it has begun and not ended. From any thread."""
+        return self._failed_at is not None
+
     def begin(self, reason: object) -> None:
         """To be called at each failure."""
         if self._failed_at is None:

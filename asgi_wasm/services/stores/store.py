@@ -26,6 +26,11 @@ class Store(Protocol):
     @property
     def metrics(self) -> Metrics: ...
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it cannot answer hostcalls, as far as is known. From any thread."""
+        ...
+
     async def start(self) -> None:
         """Open or connect it. Raises `SettingsError` for a place that cannot be used."""
         ...

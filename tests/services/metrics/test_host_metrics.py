@@ -23,12 +23,13 @@ from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.metrics.host import PrometheusHostMetrics
 from asgi_wasm.services.metrics.registry import COUNTER, MetricRegistry
 from tests.driving import answering, http_scope, request
+from tests.extras import why_not
 from tests.papers.blocks import OPERATIONS
 from tests.plugins.conftest import PLUGINS
 from tests.plugins.test_http_auth import OK
 from tests.services.metrics.counting import actions, plugin, wrapped
 from tests.services.metrics.scraping import scrape
-from tests.serving import free_port
+from tests.serving import dead_port, free_port
 from tests.upstreams import upstream
 
 
@@ -85,6 +86,16 @@ async def test_which_file_runs_and_what_became_of_reloads(tmp_path: Path) -> Non
     assert await ones("asgi_wasm_plugin_info", "sha256") == {digests[1]: 1}
     await app.stop()
     assert await ones("asgi_wasm_plugin_info", "sha256") == {}
+
+
+@pytest.mark.skipif(bool(why_not("redis")), reason=why_not("redis"))
+async def test_shared_data_that_are_away() -> None:
+    for scheme, away in (("memory", 0), ("redis", 1)):
+        with dead_port() as port:
+            place = f"redis://127.0.0.1:{port}" if scheme == "redis" else "memory://"
+            async with wrapped(answering(b"app"), plugin("p", "headers/c.wasm"), shared_data=place):
+                assert (await scrape()).get("asgi_wasm_shared_data_away") == away
+    assert (await scrape()).get("asgi_wasm_shared_data_away") is None
 
 
 async def test_answered_by_nobody(probe: Path) -> None:

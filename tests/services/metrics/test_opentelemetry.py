@@ -61,6 +61,8 @@ async def test_what_plugins_and_the_host_count(monkeypatch: pytest.MonkeyPatch) 
         for point in found["asgi_wasm.plugin.info"]
     }
     assert running == {("counter", 64): 1, ("fault", 64): 1}
+    (away,) = found["asgi_wasm.shared_data.away"]
+    assert away.value == 0
     memory = {point.attributes["plugin"]: point.value > 0 for point in found["asgi_wasm.vm.memory"]}
     assert memory == {"counter": True, "fault": True}
 

@@ -49,7 +49,7 @@ class Database:
 
     def __init__(self, spec: StoreSpec) -> None:
         self._spec = spec
-        self._outage = Outage(spec.label, _QUIET_SECONDS)
+        self.outage = Outage(spec.label, _QUIET_SECONDS)
         # One transaction at a time, since the map may have to be made anew between two.
         self._using = Lock()
         # Found at the start: nothing of it may be looked at.
@@ -75,7 +75,7 @@ class Database:
         except CutError as error:
             # As for a Redis that is away, the server starts, while hostcalls are refused.
             self._cut = error
-            self._outage.begin(_reason(error, spec))
+            self.outage.begin(_reason(error, spec))
             return
         environment.reader_check()
         self._check_version()
@@ -110,7 +110,7 @@ class Database:
     def write(self, action: _Action[_Result]) -> _Result:
         """Run ``action`` in one transaction, after those of all other processes. Raises `PortError`."""
         result = self._run(action, write=True)
-        self._outage.end()
+        self.outage.end()
         return result
 
     def _run(self, action: _Action[_Result], write: bool) -> _Result:
@@ -126,7 +126,7 @@ class Database:
                         raise
                     return self._attempt(action, write)
         except (lmdb.Error, CutError, WriterBusyError, struct.error) as error:
-            self._outage.begin(_reason(error, self._spec))
+            self.outage.begin(_reason(error, self._spec))
             raise PortError(str(error)) from error
 
     def _mend(self, error: lmdb.Error) -> bool:

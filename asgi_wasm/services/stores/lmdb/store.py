@@ -164,6 +164,11 @@ class LmdbStore:
             raise PortError("the store is not open")
         return self._opened
 
+    @property
+    def is_away(self) -> bool:
+        """Full, cut, or its lock is held."""
+        return self._opened is not None and self._opened.outage.lasts
+
     async def start(self) -> None:
         """Open the database and the FIFO. Raises `SettingsError`."""
         self._opened = Database.open(self._spec)

@@ -59,7 +59,7 @@ class RedisConnections:
         self._channel = channel
         self._wake = wake
         self._tend = tend
-        self._outage = Outage(spec.label)
+        self.outage = Outage(spec.label)
         self._refusals = Refusals(spec.label)
         self._client: Redis | None = None
         # It works, and another one is sought: it is kept until there is one.
@@ -113,7 +113,7 @@ class RedisConnections:
         try:
             await asyncio.wait_for(self._tried.wait(), _START_SECONDS)
         except asyncio.TimeoutError:
-            self._outage.begin("it has not been connected yet")
+            self.outage.begin("it has not been connected yet")
 
     async def stop(self) -> None:
         """Disconnect. Idempotent."""
@@ -170,7 +170,7 @@ class RedisConnections:
             self._client, self._patient = client, listener
             # Refused by this one, too, while it was introduced.
             self._is_to_be_replaced = self._lost.is_set()
-            self._outage.end()
+            self.outage.end()
             self._tried.set()
             try:
                 await self._deliver(subscription)
@@ -236,7 +236,7 @@ class RedisConnections:
 
     def _lose(self, error: Exception) -> None:
         self._close()
-        self._outage.begin(error)
+        self.outage.begin(error)
         self._tried.set()
         self._lost.set()
 

@@ -142,6 +142,11 @@ class RedisStore:
         self.shared_data = RedisSharedData(self.queues.connections, prefix)
         self.metrics = RedisMetrics(self.queues, prefix)
 
+    @property
+    def is_away(self) -> bool:
+        """Not connected."""
+        return self.queues.connections.outage.lasts
+
     async def start(self) -> None:
         """Connect. When Redis does not answer, the log says so and hostcalls fail until it does."""
         await self.queues.connections.start()
