@@ -40,15 +40,19 @@ class AsgiWasmError(Exception):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong with the settings. ``file`` is None for the environment, `.env` and arguments."""
+    """One thing that is wrong with the settings. ``file`` is None for the environment, `.env` and arguments.
+
+    ``key`` is empty, and ``line`` told if it is known, where the file cannot be parsed.
+    """
 
     source: str
     key: str
     problem: str
     file: Path | None = None
+    line: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.key}: {self.problem}"
+        return ": ".join(filter(None, (self.source, self.key, self.problem)))
 
 
 class SettingsError(AsgiWasmError):

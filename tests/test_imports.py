@@ -53,6 +53,7 @@ ARROWS = {
             "errors",
             "fetching",
             "host",
+            "http_syntax",
             "logs",
             "middleware",
             "services",

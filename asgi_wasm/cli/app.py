@@ -5,6 +5,7 @@ Modules are imported by the command that needs them, so that ``--help`` and comp
 
 from __future__ import annotations
 
+import json as json_text  # options have that name
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +33,23 @@ def run_command(arguments: Sequence[str]) -> int:
     get_logger("asgi_wasm").addHandler(logging.NullHandler())
     try:
         with progress.shown(arguments):
-            typer.main.get_command(app)(args=[*arguments], prog_name="asgi-wasm")
+            status = typer.main.get_command(app).main(args=[*arguments], prog_name="asgi-wasm", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    return 0
+    except Exception as error:
+        return _wrong_command_line(error, as_json="--json" in arguments)
+    return int(status or 0)
+
+
+def _wrong_command_line(error: Exception, *, as_json: bool) -> int:
+    """Tell it as typer does, whose exception is named by none of its public modules; raises any other exception."""
+    tell, message = getattr(error, "show", None), getattr(error, "format_message", None)
+    if tell is None or message is None:
+        raise error
+    if as_json:
+        typer.echo(json_text.dumps({"error": message()}, indent=2, ensure_ascii=False))
+    tell()
+    return int(getattr(error, "exit_code", 2))
 
 
 @app.callback()
@@ -86,7 +100,7 @@ def request(
     data: Data = None,
     conf: Conf = None,
     root_id: RootId = "",
-    response_status: Annotated[int, typer.Option(help="What the app answers.", metavar="NUMBER")] = 200,
+    response_status: options.ResponseStatus = 200,
     response_header: Annotated[list[str] | None, typer.Option(help="'name: value'", metavar="TEXT")] = None,
     response_body: Annotated[str, typer.Option(help="Its body; @FILE reads it.", metavar="TEXT")] = "",
     upstream: Annotated[
@@ -171,15 +185,13 @@ def new(
 
 @app.command(name="test")
 def run_tests(
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders with *.textpb and *tests.yaml.")],
-    plugin: Annotated[str | None, typer.Option(help="In place of the file's wasm_path.", metavar="PLUGIN")] = None,
+    paths: options.TestPaths,
+    plugin: options.TestPlugin = None,
     conf: Conf = None,
     root_id: RootId = "",
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML there.", metavar="FILE")] = None,
-    update: Annotated[bool, typer.Option("--update", help="Write baselines of benchmarks, beside each suite.")] = False,
-    tolerance: Annotated[
-        float, typer.Option(help="A benchmark may take so many times its baseline's time; 0: any.", metavar="TIMES")
-    ] = 2.0,
+    junit: options.JUnit = None,
+    update: options.Update = False,
+    tolerance: options.Tolerance = 2.0,
     json: Json = False,
     engine: Engine = "auto",
 ) -> None:
@@ -193,21 +205,10 @@ def run_tests(
       asgi-wasm test plugins/ --junit report.xml
       asgi-wasm test plugins/ --update
     """
-    from asgi_wasm.cli.suites import run_suites
+    from asgi_wasm.cli.suites import Chosen, run_suites
 
-    raise typer.Exit(
-        run_suites(
-            paths,
-            plugin=plugin,
-            conf=conf,
-            root_id=root_id,
-            engine=engine,
-            junit=junit,
-            as_json=json,
-            update=update,
-            tolerance=tolerance,
-        )
-    )
+    chosen = Chosen(plugin, conf, root_id, engine, junit, update=update, tolerance=tolerance)
+    raise typer.Exit(run_suites(paths, chosen, as_json=json))
 
 
 @app.command()
@@ -276,15 +277,13 @@ def compile_(settings: SettingsFile = None) -> None:
 @app.command()
 def cache(
     settings: SettingsFile = None,
-    prune: Annotated[
-        int | None, typer.Option(help="Remove what was not used for so many days.", metavar="DAYS")
-    ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+    prune: options.Prune = None,
+    clear: options.Clear = False,
     json: Json = False,
 ) -> None:
-    """Tell what is kept of compiled code and fetched plugins, and remove it.
+    """Tell, and remove, what is kept on this machine.
 
-    A start compiles and fetches what it needs again.
+    Compiled code and fetched plugins. A start compiles and fetches what it needs again.
 
     \b
     Examples:

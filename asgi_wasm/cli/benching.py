@@ -12,6 +12,7 @@ from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.cli import console, given, progress
+from asgi_wasm.cli.plugin_files import plugin_file, plugin_name, told_as_typed
 from asgi_wasm.cli.progress import Done
 from asgi_wasm.engines import create_engine
 from asgi_wasm.host.vm.trace import Call
@@ -76,13 +77,17 @@ class Sent:
 
 def bench(file: str, sent: Sent, conf: str | None, *, engine: str, root_id: str, as_json: bool) -> int:
     """Measure and print. Raises `AsgiWasmError`."""
-    spec = PluginSpec(given.plugin_name(file), given.plugin_file(file))
+    given.engine(engine)
+    given.method(sent.method)
+    given.target(sent.target)
+    sent.scope()
+    spec = PluginSpec(plugin_name(file), plugin_file(file))
     text = None if conf is None else given.conf(conf)
-    content, _ = read_plugin_file(spec)
     with (
-        given.missing_conf_told([spec.name] if text is None else []),
+        told_as_typed({spec.name: file}, [spec.name] if text is None else []),
         progress.steps(f"measuring {file}", _STEPS) as done,
     ):
+        content, _ = read_plugin_file(spec)
         costs = asyncio.run(_measure(file, content, sent, text, engine, root_id, done))
     if as_json:
         console.json_out(asdict(costs))
@@ -101,7 +106,7 @@ async def _measure(
     began = time.perf_counter()
     create_engine(engine).compile(content)
     costs.compile_milliseconds = (time.perf_counter() - began) * 1000
-    plugin: dict[str, Any] = {"name": given.plugin_name(file), "file": file, "root_id": root_id}
+    plugin: dict[str, Any] = {"name": plugin_name(file), "file": file, "root_id": root_id}
     if conf is not None:
         plugin["conf"] = conf
     middleware = WasmMiddleware(_app, settings={"plugins": [plugin], "engine": engine})
@@ -160,7 +165,7 @@ async def _count_calls(file: str, sent: Sent, conf: str | None, engine: str, roo
         if isinstance(told, Call) and told.name not in _QUIET:
             calls[told.name.removeprefix("proxy_"), told.is_callback].append((told.ended - told.began) / 1000)
 
-    plugin = WasmPlugin(file, conf, engine=engine, root_id=root_id, tell=tell, name=given.plugin_name(file))
+    plugin = WasmPlugin(file, conf, engine=engine, root_id=root_id, tell=tell, name=plugin_name(file))
     await plugin.start()
     calls.clear()
     headers = [given.header(text) for text in sent.headers]

@@ -14,6 +14,7 @@ from asgi_wasm.cli import console, progress
 from asgi_wasm.cli.overheard import overheard
 from asgi_wasm.errors import AsgiWasmError, PluginError, SettingsError
 from asgi_wasm.fetching.fetcher import Fetcher
+from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.lines import line_of
 from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
@@ -89,8 +90,18 @@ def _of_settings(error: SettingsError) -> Iterable[Finding]:
     for mistake in error.mistakes:
         unknown = _UNKNOWN_KEY.match(mistake.problem)
         key = f"{mistake.key}.{unknown[1]}" if unknown else mistake.key
-        line = None if mistake.file is None else line_of(mistake.file, key)
-        yield Finding("error", mistake.problem, mistake.source, line, mistake.key)
+        line = mistake.line
+        if line is None and mistake.file is not None:
+            line = line_of(mistake.file, key)
+        place = mistake.source if line is None else _path(mistake.file)
+        yield Finding("error", mistake.problem, place, line, mistake.key)
+
+
+def _path(file: Path | None) -> str:
+    """As an editor or CI finds it from here."""
+    if file is None:
+        return ""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def _read_files(spec: HostSpec) -> tuple[dict[str, str], list[Finding]]:
@@ -109,9 +120,17 @@ def _of_plugin(spec: HostSpec, error: PluginError) -> Finding:
     """A plugin that fails open is passed over at a start; so it refuses nothing."""
     policy = next(plugin.failure_policy for plugin in spec.plugins if plugin.name == error.plugin)
     level = "warning" if policy is FailurePolicy.FAIL_OPEN else "error"
+    # What the settings name by a key of its own is pointed at: the file, and the conf that the plugin refuses.
+    key = f"plugins.{error.plugin}"
+    named = error.problem.partition(f"{key}.file: ")
+    if named[1]:
+        key, problem = f"{key}.file", f"{shown(error.file)}: {named[2]}"
+    else:
+        key += ".conf" if error.problem.startswith("on_configure ") else ""
+        problem = str(error)
     for source in spec.sources:
-        if (line := line_of(source, f"plugins.{error.plugin}")) is not None:
-            return Finding(level, str(error), source.name, line, plugin=error.plugin)
+        if (line := line_of(source, key)) is not None:
+            return Finding(level, problem, _path(source), line, key if named[1] else "", error.plugin)
     return Finding(level, str(error), plugin=error.plugin)
 
 

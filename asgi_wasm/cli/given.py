@@ -1,64 +1,101 @@
-"""What options say: headers, plugins' confs, upstreams, apps. Each mistake is one sentence."""
+"""What options say: headers, bodies, plugins' confs, upstreams. Each mistake is one sentence, of what was typed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asgi_wasm import bundled
-from asgi_wasm.errors import PluginStartError, SettingsError
-from asgi_wasm.fetching import names as fetched
-from asgi_wasm.specs import RemoteFile
+import httpx
 
-_STDIN_OR_FILE = "@"
+from asgi_wasm.cli.plugin_files import check_files, plugin_name
+from asgi_wasm.errors import SettingsError
+from asgi_wasm.http_syntax import FIELD_VALUE, MAX_STATUS, MIN_STATUS, TOKEN
+
+_FILE = "@"
+_ENGINES = ("auto", "wasmtime", "wasmer")
+# Of a request's target; others are to be written in percent encoding.
+_TARGET = re.compile(r"/[^\s#]*|\*")
 
 
-def header(text: str) -> tuple[str, str]:
+def engine(name: str) -> str:
+    """Which engine. Raises `SettingsError`."""
+    if name not in _ENGINES:
+        raise SettingsError(f"--engine {name!r}: choose {', '.join(_ENGINES[:-1])} or {_ENGINES[-1]}")
+    return name
+
+
+def header(text: str, what: str = "-H") -> tuple[str, str]:
     """``Name: value``, as curl's ``-H``. Raises `SettingsError`."""
     name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise SettingsError(f"header {text!r} is none: write 'name: value'")
+    # Plugins see a field's bytes; a terminal types UTF-8.
+    as_bytes = value.strip().encode("utf-8", "surrogateescape").decode("latin-1")
+    if not colon or not re.fullmatch(TOKEN, name.strip()) or not re.fullmatch(FIELD_VALUE, as_bytes):
+        raise SettingsError(f"{what} {text!r}: write 'name: value', without blanks in the name, and on one line")
     return name.strip(), value.strip()
 
 
-def content(text: str) -> bytes:
+def method(text: str) -> str:
+    """A request's method. Raises `SettingsError`."""
+    if not re.fullmatch(TOKEN, text):
+        raise SettingsError(f"-X {text!r}: write a method, as GET")
+    return text
+
+
+def target(text: str) -> str:
+    """A request's path and query. Raises `SettingsError`."""
+    if not _TARGET.fullmatch(text):
+        also = ", and the host with -H 'host: NAME'" if "://" in text else ", a blank in it as %20"
+        raise SettingsError(f"target {text!r}: write path and query, as /orders?id=1{also}")
+    return text
+
+
+def status(number: int) -> int:
+    """What the app answers. Raises `SettingsError`."""
+    if not MIN_STATUS <= number <= MAX_STATUS:
+        raise SettingsError(f"--response-status {number}: write {MIN_STATUS} to {MAX_STATUS}")
+    return number
+
+
+def content(text: str, what: str = "-d") -> bytes:
     """A body, or after ``@`` the file that has it, as curl's ``-d``. Raises `SettingsError`."""
-    if not text.startswith(_STDIN_OR_FILE):
+    if not text.startswith(_FILE):
         return text.encode("utf-8", "surrogateescape")
     try:
         return Path(text[1:]).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"body {text!r}: the file cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{what} {text!r}: the file cannot be read ({why}): check the path") from None
 
 
 def conf(text: str) -> str:
     """A plugin's configuration, or after ``@`` the file that has it. Raises `SettingsError`."""
     try:
-        return content(text).decode("utf-8")
+        return content(text, "--conf").decode("utf-8")
     except UnicodeDecodeError:
-        raise SettingsError(f"conf {text!r}: the file is no UTF-8") from None
-
-
-@contextmanager
-def missing_conf_told(without: Collection[str]) -> Iterator[None]:
-    """The refused start of a plugin that was given no conf (``without`` has their names) tells how to give one."""
-    try:
-        yield
-    except PluginStartError as error:
-        if error.plugin not in without or not error.problem.startswith("on_configure "):
-            raise
-        raise PluginStartError(error.plugin, error.file, f"{error.problem}; give it one with --conf") from error
+        raise SettingsError(f"--conf {text!r}: it is no UTF-8") from None
 
 
 def pair(text: str, what: str) -> tuple[str, str]:
     """``NAME=VALUE``. Raises `SettingsError`."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise SettingsError(f"{what} {text!r} is none: write NAME=VALUE")
+        raise SettingsError(f"{what} {text!r}: write NAME=VALUE")
     return name, value
+
+
+def url(text: str, what: str, example: str = "http://host:port") -> str:
+    """The address of an HTTP server. Raises `SettingsError`."""
+    try:
+        parsed = httpx.URL(text)
+        has_host = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except httpx.InvalidURL:
+        has_host = False
+    if not has_host:
+        raise SettingsError(f"{what} {text!r}: write {example}")
+    return text
 
 
 def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -66,6 +103,7 @@ def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str])
     for name, values in (("--conf", confs), ("--root-id", root_ids)):
         if len(values) > len(files):
             raise SettingsError(f"{name} is given {len(values)} times for {len(files)} plugins: give it once for each")
+    check_files(files)
     found: list[dict[str, Any]] = []
     for index, file in enumerate(files):
         name = plugin_name(file)
@@ -82,26 +120,6 @@ def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str])
             entry["root_id"] = root_ids[index]
         found.append(entry)
     return found
-
-
-def plugin_file(file: str | Path, *, pinned: bool = True) -> Path | RemoteFile:
-    """A path, a plugin of the package's, or one to fetch, which must name its sha256 unless ``pinned`` is False.
-
-    Raises `SettingsError`.
-    """
-    try:
-        if fetched.is_remote(file):
-            return fetched.parse(str(file), pinned=pinned)
-        return bundled.find(file)
-    except ValueError as error:
-        said = str(error)
-        raise SettingsError(said if bundled.is_bundled(file) else f"the plugin's name {said}") from None
-
-
-def plugin_name(file: str) -> str:
-    """What a plugin is called that was given by its file alone."""
-    stem = fetched.short_name(file) if fetched.is_remote(file) else Path(file).stem.rpartition(":")[2]
-    return "".join(char if (char.isalnum() and char.isascii()) or char in "._-" else "_" for char in stem) or "plugin"
 
 
 def json_or_text(text: str) -> Any:

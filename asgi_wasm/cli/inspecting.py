@@ -6,8 +6,10 @@ from dataclasses import asdict
 
 from asgi_wasm.cli import console, given, progress
 from asgi_wasm.cli.inspection import Report, inspect
+from asgi_wasm.cli.plugin_files import plugin_file, plugin_name, told_as_typed
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.cache import ModuleCache
+from asgi_wasm.errors import FetchError, PluginLoadError
 from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.specs import PluginSpec, RemoteFile
 from asgi_wasm.worker.loading import compile_content
@@ -16,14 +18,19 @@ from asgi_wasm.worker.plugin_file import read_plugin_file
 
 def inspect_plugin(name: str, *, as_json: bool, engine: str) -> int:
     """Print what is known; 1 where the plugin would be refused at a start. Raises `AsgiWasmError`."""
-    file = given.plugin_file(name, pinned=False)
+    made = create_engine(given.engine(engine))
+    file = plugin_file(name, pinned=False)
     if isinstance(file, RemoteFile) and not file.digest:
         # Whoever asks wants to know the digest; nothing of it runs here.
-        file = Fetcher().fetch(file).file
-    spec = PluginSpec(name=given.plugin_name(name), file=file)
-    content, digest = read_plugin_file(spec)
-    with progress.steps(f"compiling {spec.name}"):
-        code, _ = compile_content(create_engine(engine), spec, (content, digest), ModuleCache())
+        try:
+            file = Fetcher().fetch(file).file
+        except FetchError as error:
+            raise PluginLoadError(plugin_name(name), name, str(error)) from None
+    spec = PluginSpec(name=plugin_name(name), file=file)
+    with told_as_typed({spec.name: name}):
+        content, digest = read_plugin_file(spec)
+        with progress.steps(f"compiling {spec.name}"):
+            code, _ = compile_content(made, spec, (content, digest), ModuleCache())
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:
         console.json_out(asdict(report))

@@ -17,6 +17,25 @@ def _print_versions(wanted: bool) -> None:
     raise typer.Exit
 
 
+def whole(text: str) -> int:
+    """A whole number; typer's own words would not say of what."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number") from None
+
+
+def times(text: str) -> float:
+    """A number that is not negative."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no number from 0 on")
+    return number
+
+
 Version = Annotated[
     bool, typer.Option("--version", help="Print what is installed, and exit.", callback=_print_versions, is_eager=True)
 ]
@@ -51,6 +70,28 @@ Method = Annotated[str, typer.Option("-X", "--method", help="Else GET; POST wher
 Headers = Annotated[list[str] | None, typer.Option("-H", "--header", help="'name: value'", metavar="TEXT")]
 Data = Annotated[str | None, typer.Option("-d", "--data", help="The body; @FILE reads it.", metavar="TEXT")]
 
+# --- of `request`
+
+ResponseStatus = Annotated[int, typer.Option(help="What the app answers.", metavar="NUMBER", parser=whole)]
+
+# --- of `test`
+
+TestPaths = Annotated[list[Path], typer.Argument(help="Files, or folders with *.textpb and *tests.yaml.")]
+TestPlugin = Annotated[str | None, typer.Option(help="In place of the file's wasm_path.", metavar="PLUGIN")]
+JUnit = Annotated[Path | None, typer.Option(help="Write JUnit's XML there.", metavar="FILE")]
+Update = Annotated[bool, typer.Option("--update", help="Write baselines of benchmarks, beside each suite.")]
+Tolerance = Annotated[
+    float,
+    typer.Option(help="A benchmark may take so many times its baseline's time; 0: any.", metavar="TIMES", parser=times),
+]
+
+# --- of `cache`
+
+Prune = Annotated[
+    int | None, typer.Option(help="Remove what was not used for so many days.", metavar="DAYS", parser=whole)
+]
+Clear = Annotated[bool, typer.Option("--clear", help="Remove all of it.")]
+
 # --- of `run`
 
 PluginFiles = Annotated[list[str] | None, typer.Argument(help="Plugins' .wasm files; the first runs first.")]
@@ -73,7 +114,7 @@ Watch = Annotated[
 ]
 Build = Annotated[str | None, typer.Option(help="Run this in place of ./build.", metavar="TEXT")]
 Host = Annotated[str, typer.Option(help="Address to listen on.", metavar="NAME")]
-Port = Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", metavar="NUMBER", parser=whole)]
 Level = Annotated[
     str,
     typer.Option(

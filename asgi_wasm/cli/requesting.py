@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgi_wasm.cli import console, given, progress
+from asgi_wasm.cli.plugin_files import plugin_file, plugin_name, told_as_typed
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.host.vm.trace import Call, Value
+from asgi_wasm.http_syntax import MAX_STATUS, MIN_STATUS
 from asgi_wasm.services.traces.text import lines
 from asgi_wasm.testing.driving import NotAnsweredError
 from asgi_wasm.testing.exchange import Exchange
@@ -34,18 +36,27 @@ class Wanted:
 
 def send_request(file: str, wanted: Wanted, conf: str | None, *, as_json: bool, **entry: Any) -> int:
     """Print what came of it; 1 where nothing was answered. Raises `AsgiWasmError`."""
-    given.plugin_file(file)
-    plugin = WasmPlugin(file, None if conf is None else given.conf(conf), name=given.plugin_name(file), **entry)
-    headers = [given.header(text) for text in wanted.response_headers]
-    plugin.app.respond(wanted.response_status, given.content(wanted.response_body), headers)
+    given.engine(entry["engine"])
+    given.method(wanted.method)
+    given.target(wanted.target)
+    plugin_file(file)
+    plugin = WasmPlugin(file, None if conf is None else given.conf(conf), name=plugin_name(file), **entry)
+    headers = [given.header(text, "--response-header") for text in wanted.response_headers]
+    body = given.content(wanted.response_body, "--response-body")
+    plugin.app.respond(given.status(wanted.response_status), body, headers)
     for text in wanted.upstreams:
         _play(plugin, text)
     begun = len(plugin.recorder.every_call)
+    sent = [given.header(text) for text in wanted.headers], b"" if wanted.body is None else given.content(wanted.body)
     try:
-        with given.missing_conf_told([plugin.name] if conf is None else []):
-            exchange = asyncio.run(_send(plugin, wanted))
+        with told_as_typed({plugin.name: file}, [plugin.name] if conf is None else []):
+            exchange = asyncio.run(_send(plugin, wanted, *sent))
     except NotAnsweredError as error:
-        _print_calls(plugin.recorder.every_call[begun:])
+        calls = plugin.recorder.every_call[begun:]
+        if as_json:
+            console.json_out({"error": str(error), "calls": _plain_calls(calls)})
+        else:
+            _print_calls(calls)
         console.error(error)
         return 1
     if as_json:
@@ -64,15 +75,16 @@ def _play(plugin: WasmPlugin, text: str) -> None:
         upstream.fail()
     elif what == "timeout":
         upstream.time_out()
-    elif status.isdigit():
+    elif status.isascii() and status.isdigit() and MIN_STATUS <= int(status) <= MAX_STATUS:
         upstream.respond(int(status), body)
     else:
-        raise SettingsError(f"--upstream {text!r}: write {name}=STATUS:BODY, {name}=fail or {name}=timeout")
+        statuses = f"{MIN_STATUS} to {MAX_STATUS}"
+        raise SettingsError(
+            f"--upstream {text!r}: write {name}=STATUS:BODY ({statuses}), {name}=fail or {name}=timeout"
+        )
 
 
-async def _send(plugin: WasmPlugin, wanted: Wanted) -> Exchange:
-    headers = [given.header(text) for text in wanted.headers]
-    body = b"" if wanted.body is None else given.content(wanted.body)
+async def _send(plugin: WasmPlugin, wanted: Wanted, headers: list[tuple[str, str]], body: bytes) -> Exchange:
     with progress.steps(f"starting {plugin.name}"):
         await plugin.start()
     try:
@@ -131,10 +143,14 @@ def _plain(plugin: WasmPlugin, exchange: Exchange) -> dict[str, Any]:
         "app": None
         if seen is None
         else {"method": seen.method, "target": seen.target, "headers": seen.headers.items(), "body": seen.body},
-        "calls": [_plain_call(call) for call in exchange.trace if call.name not in _QUIET],
+        "calls": _plain_calls(exchange.trace),
         "logs": [{"level": told.level, "text": told.text, "by_host": told.by_host} for told in exchange.logs],
         "metrics": dict(plugin.metrics),
     }
+
+
+def _plain_calls(calls: Sequence[Call]) -> list[dict[str, Any]]:
+    return [_plain_call(call) for call in calls if call.name not in _QUIET]
 
 
 def _plain_call(call: Call) -> dict[str, Any]:

@@ -7,11 +7,9 @@ import logging
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ import uvicorn
 
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.cli import console, given, progress
+from asgi_wasm.cli.app_behind import app_behind
 from asgi_wasm.cli.listening import bind_all
 from asgi_wasm.cli.live import Announced, Printed, TracedLog
-from asgi_wasm.cli.proxy import ReverseProxy, echo
+from asgi_wasm.cli.plugin_files import is_missing, told_as_typed
 from asgi_wasm.errors import MissingExtraError, SettingsError
 from asgi_wasm.logs import get_logger
 from asgi_wasm.middleware import WasmMiddleware
@@ -74,8 +73,10 @@ def serve(run: Run) -> int:
         # What `asgi-wasm new` makes: who watches while writing a plugin wants it built.
         run = replace(run, build="./build")
     program = _program(run.build) if run.build else []
+    if program and any(is_missing(file) for file in run.files):
+        _build_first(program)
     # At once, since the server would tell the same in many lines.
-    app = _app(run)
+    app = app_behind(run.app, run.upstream)
     kind = _Traced if run.trace else WasmMiddleware
     options = _options(run)
     made: list[WasmMiddleware] = []
@@ -86,10 +87,22 @@ def serve(run: Run) -> int:
 
     logger = get_logger("asgi_wasm")
     printed = Printed()
-    logger.addHandler(printed)
+    level = logger.level
     logger.setLevel(_level(run.log_level))
-    announced = Announced(plugged, app)
-    return asyncio.run(_serve(run, announced, made[0], printed, program))
+    logger.addHandler(printed)
+    try:
+        announced = Announced(plugged, app)
+        return asyncio.run(_serve(run, announced, made[0], printed, program))
+    finally:
+        logger.removeHandler(printed)
+        logger.setLevel(level)
+
+
+def _build_first(program: Sequence[str]) -> None:
+    """For a plugin that is not there yet. Raises `SettingsError`."""
+    console.line(shlex.join(program), "bold")
+    if problem := asyncio.run(_built(program)):
+        raise SettingsError(f"--build: {shlex.join(program)} {problem}")
 
 
 def _is_program(path: Path) -> bool:
@@ -109,7 +122,7 @@ def _program(command: str) -> list[str]:
 
 def _level(name: str) -> int:
     if name.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise SettingsError(f"--log-level {name!r} is none: choose debug, info, warning or error")
+        raise SettingsError(f"--log-level {name!r}: choose debug, info, warning or error")
     return int(getattr(logging, name.upper()))
 
 
@@ -120,31 +133,16 @@ def _options(run: Run) -> dict[str, Any]:
     if run.files:
         options["plugins"] = given.plugins(run.files, run.confs, run.root_ids)
     if run.callouts:
-        options["upstreams"] = dict(given.pair(text, "--callout") for text in run.callouts)
-    if run.engine != "auto":
+        options["upstreams"] = dict(map(_callout, run.callouts))
+    if given.engine(run.engine) != "auto":
         options["engine"] = run.engine
     return options
 
 
-def _app(run: Run) -> ASGIApp:
-    if run.upstream:
-        if not run.upstream.startswith(("http://", "https://")):
-            raise SettingsError(f"--upstream {run.upstream!r} is no URL: write http://host:port")
-        return ReverseProxy(run.upstream)
-    if not run.app:
-        return echo
-    module, colon, name = run.app.partition(":")
-    if not colon or not name:
-        raise SettingsError(f"--app {run.app!r} is none: write module:app")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"--app {run.app!r} cannot be imported: {error}") from None
-    app: ASGIApp = found
-    return app
+def _callout(text: str) -> tuple[str, str]:
+    name, url = given.pair(text, "--callout")
+    given.url(url, "--callout", f"{name}=http://host:port")
+    return name, url
 
 
 async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Printed, program: Sequence[str]) -> int:
@@ -153,8 +151,9 @@ async def _serve(run: Run, app: ASGIApp, middleware: WasmMiddleware, printed: Pr
         bound = bind_all(run.host, run.port)
         for each in bound:
             stack.enter_context(each)
-        without_conf = [entry["name"] for entry in given.plugins(run.files, (), ())[len(run.confs) :]]
-        with progress.steps("starting the plugins"), printed.starting(), given.missing_conf_told(without_conf):
+        entries = [entry["name"] for entry in given.plugins(run.files, (), ())]
+        typed = told_as_typed(dict(zip(entries, run.files, strict=True)), entries[len(run.confs) :])
+        with progress.steps("starting the plugins"), typed, printed.starting():
             await middleware.start()
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="auto"))
         names = ", ".join(run.files) or str(run.settings)

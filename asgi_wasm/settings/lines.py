@@ -1,24 +1,30 @@
 """The line of a settings file in which a key stands, so that an editor or CI can point there.
 
-YAML only: TOML's parser tells no places. A key is as mistakes name it (``plugins.waf.conf``, ``routes[0].uri``); the
-line is that of the deepest part of it that the file has.
+A key is as mistakes name it (``plugins.waf.conf``, ``routes[0].uri``); the line is that of the deepest part of it that
+the file has. TOML's parser tells no places: a key stands on the first line with which the file's beginning has it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.settings import names
 from asgi_wasm.settings.files import decode, read_bytes
+from asgi_wasm.settings.sources import table, toml
 
 _ALIASES = (names.PLUGIN, names.METRICS, names.TAG_RULE, names.ROUTE)
 
 
 def line_of(file: Path, key: str) -> int | None:
     """From 1; None where it cannot be told."""
+    if file.suffix == ".toml":
+        return _line_in_toml(file, key)
     if file.suffix not in (".yaml", ".yml"):
         return None
     try:
@@ -29,6 +35,45 @@ def line_of(file: Path, key: str) -> int | None:
         # APISIX's own file has its plugins one level down.
         node = next((value for name, value in node.value if name.value == "wasm" and key.startswith("plugins")), node)
     return None if node is None else _descend(node, key)
+
+
+def _line_in_toml(file: Path, key: str) -> int | None:
+    try:
+        lines = decode(read_bytes(file), file.name).splitlines(keepends=True)
+    except SettingsError:
+        return None
+
+    def depth(count: int) -> int:
+        """That of the key in so many lines, and those that end what they begin."""
+        for end in range(count, len(lines) + 1):
+            with suppress(ValueError, RecursionError):
+                data: Any = toml.loads("".join(lines[:end]))
+                return _depth(table(data) if file.name == "pyproject.toml" else data, key)
+        return 0
+
+    whole = depth(len(lines))
+    return bisect_left(range(len(lines)), whole, key=depth) if whole else None
+
+
+def _depth(data: Any, key: str) -> int:
+    """How many characters of the key the data has."""
+    rest = key
+    while rest:
+        found = next(iter(_under(data, rest)), None)
+        if found is None:
+            break
+        data, rest = found
+    return len(key) - len(rest)
+
+
+def _under(data: Any, key: str) -> list[tuple[Any, str]]:
+    """The value of the first part of a key, and the rest of it."""
+    if isinstance(data, dict):
+        parts = [(spelled, data[name]) for name in sorted(data, key=len, reverse=True) for spelled in _spellings(name)]
+    else:
+        parts = [(f"[{index}]", item) for index, item in enumerate(data if isinstance(data, list) else ())]
+        parts += [(str(item.get("name", "")), item) for _, item in parts if isinstance(item, dict)]
+    return [(value, rest) for part, value in parts if (rest := _rest(key, part)) is not None]
 
 
 def _descend(node: yaml.Node, key: str) -> int | None:

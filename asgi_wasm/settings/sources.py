@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from asgi_wasm.errors import SettingsError
+from asgi_wasm.errors import Mistake, SettingsError
 from asgi_wasm.settings.dotenv import read_dotenv
 from asgi_wasm.settings.files import decode, is_there, read_bytes, shown
 
 # The standard library's since 3.11; the package tomli is the same for 3.10.
-_toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 PREFIX = "ASGI_WASM_"
 FILE_VARIABLE = "ASGI_WASM_CONFIG"
@@ -87,12 +87,12 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
     name = shown(path.name)
     try:
         if path.suffix == ".toml":
-            return dict(_toml.loads(text))
+            return dict(toml.loads(text))
         if (twice := _key_twice(text)) is not None:
             raise SettingsError(f"{name}: {twice} is there twice: keep one of them")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise SettingsError(f"{name}: cannot be read: {_position(error)}") from None
+        raise _malformed(name, path, error) from None
     except RecursionError:
         raise SettingsError(f"{name}: cannot be read: it is nested too deeply") from None
     if data is None:
@@ -100,6 +100,20 @@ def _parsed(text: str, path: Path) -> Mapping[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise SettingsError(f"{name}: must be a mapping of settings by name")
     return data
+
+
+def _malformed(name: str, path: Path, error: Exception) -> SettingsError:
+    problem = _position(error)
+    mistake = Mistake(name, "", f"cannot be read: {problem}", path.absolute(), _line(error))
+    return SettingsError(f"{name}: {mistake.problem}", (mistake,))
+
+
+def _line(error: Exception) -> int | None:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return int(mark.line) + 1
+    found = re.search(r"at line (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def _position(error: Exception) -> str:
@@ -139,14 +153,20 @@ def _key_twice(text: str) -> str | None:
 def _pyproject(path: Path) -> Source:
     text = decode(read_bytes(path), path.name)
     try:
-        data: Any = _toml.loads(text)
+        data: Any = toml.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"pyproject.toml: cannot be read: {_position(error)}") from None
-    for key in _TABLE:
-        data = data.get(key, {}) if isinstance(data, dict) else {}
+        raise _malformed("pyproject.toml", path, error) from None
+    data = table(data)
     if not isinstance(data, dict):
         raise SettingsError(f"pyproject.toml: [{'.'.join(_TABLE)}] must be a table")
     return Source("pyproject.toml [tool.asgi-wasm]", data, path.parent, file=path)
+
+
+def table(data: Any) -> Any:
+    """Ours of a pyproject.toml; empty where it has none."""
+    for key in _TABLE:
+        data = data.get(key, {}) if isinstance(data, dict) else {}
+    return data
 
 
 def _from_variables(variables: Mapping[str, str], kind: str) -> dict[str, Any]:

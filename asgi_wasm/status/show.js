@@ -60,6 +60,9 @@ function row(plugin, opened) {
   const madeOf = cell(element("span", plugin.language || "unknown"), element("small", plugin.sdk));
   madeOf.append(element("small", plugin.abi_version && `ABI ${plugin.abi_version}`));
   made.append(name, cell(...state), ...numbers.map((value) => cell(element("span", String(value)))), madeOf, file);
+  // For a telephone, where the headings do not stand above.
+  const headings = byId("plugins").tHead.rows[0].cells;
+  [...made.cells].forEach((each, index) => { each.dataset.label = headings[index].textContent; });
   return made;
 }
 

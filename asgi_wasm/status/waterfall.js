@@ -68,7 +68,9 @@ export function showTrace(trace) {
     const name = element("div", row.name, `name depth${Math.min(row.depth, 2)}${row.bad ? " bad" : ""}`);
     if (row.words) name.append(element("small", row.words));
     name.title = [row.name, row.words].filter(Boolean).join(": ");
-    const picture = document.createElement("div");
+    // What is cut is shown whole where the keyboard, a finger or a click is.
+    name.tabIndex = 0;
+    const picture = element("div", "", "picture");
     picture.append(bar(row, whole));
     fall.append(name, picture, element("div", microseconds(row.took), "took"));
   }

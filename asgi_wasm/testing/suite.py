@@ -93,6 +93,10 @@ def _plugin(path: Path, env: Any, options: Options) -> PluginSpec:
     file = options.plugin or (_beside(path, env.wasm_path) if env.wasm_path else None)
     if file is None:
         raise SettingsError(f"{path}: names no wasm_path: give --plugin FILE")
+    if isinstance(file, Path) and not options.plugin and not file.exists():
+        raise SettingsError(
+            f"{path}: its wasm_path {env.wasm_path!r} is no file: build the plugin first, or give --plugin FILE"
+        )
     conf = options.conf
     if conf is None and env.config_path:
         conf = _read(path, env.config_path)

@@ -78,9 +78,9 @@ def test_plugins_are_loaded_started_and_configured(tmp_path: Path) -> None:
     # What the host says of itself, as of an accelerator of other sources, is about no plugin.
     found = {finding["plugin"]: finding for finding in shown["findings"] if finding["plugin"]}
     assert {name: (found[name]["level"], found[name]["line"]) for name in found} == {
-        "missing": ("error", 3),
-        "open": ("warning", 5),
-        "refuses": ("error", 8),
+        "missing": ("error", 4),
+        "open": ("warning", 6),
+        "refuses": ("error", 10),
     }
     assert "http_status is not an integer" in found["refuses"]["problem"]
     # Nothing is said twice.
@@ -120,5 +120,53 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("plugins: [\n")
     done = run("check", "some.yaml", cwd=tmp_path)
     assert done.status == 1
-    assert "some.yaml: cannot be read: line 2" in done.err
+    assert "some.yaml:2: cannot be read: line 2" in done.err
     assert run("check", "none.yaml", cwd=tmp_path).status == 1
+
+
+TOML = '''
+engine = "wasmtime"
+[[plugins]]
+name = "a"
+# A text of several lines:
+file = """
+a.wasm"""
+
+[[plugins]]
+name = "b.c"
+file = "b.wasm"
+priority = "high"
+frob = 1
+
+[upstreams]
+auth = "nowhere"
+'''
+
+
+@pytest.mark.parametrize("name", ["asgi-wasm.toml", "pyproject.toml"])
+def test_lines_of_toml(in_tmp_path: None, name: str) -> None:
+    text = TOML
+    if name == "pyproject.toml":
+        for table in ("plugins", "upstreams"):
+            text = text.replace(f"[{table}]", f"[tool.asgi-wasm.{table}]")
+        text = text.replace("engine", "[tool.asgi-wasm]\nengine", 1).replace("\n", "", 1)
+    Path(name).write_text(text)
+    done = run("check", cwd=Path())
+    assert sorted(done.err.splitlines(), key=len)[0].startswith(name)
+    assert {line.partition(": ")[0]: line.split(": ")[1] for line in done.err.splitlines()} == {
+        f"{name}:12": "plugins.b.c.priority",
+        f"{name}:13": "plugins.b.c",
+        f"{name}:16": "upstreams.auth.url",
+    }
+    Path(name).write_text("[plugins\n")
+    assert run("check", cwd=Path()).err.startswith(f"{name}:1: cannot be read: ")
+
+
+def test_a_file_of_a_plugin_is_pointed_at_once(in_tmp_path: None) -> None:
+    Path("deploy").mkdir()
+    path = settings(Path("deploy"), "plugins:\n- name: a\n  priority: 1\n  file: none.wasm\n")
+    done = run("check", path, cwd=Path())
+    assert done.err == (
+        f"{path}:5: plugins.a.file: {Path.cwd() / 'deploy' / 'none.wasm'}: "
+        "cannot be read (No such file or directory): check the path\n"
+    )

@@ -60,11 +60,25 @@ def test_every_command_has_an_example(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("arguments", [["frob"], ["inspect"], ["inspect", "a.wasm", "--bad"]])
-def test_a_wrong_command_line(tmp_path: Path, arguments: list[str]) -> None:
-    done = run_alone(*arguments, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["frob"], "No such command 'frob'."),
+        (["inspect"], "Missing argument 'plugin'."),
+        (["inspect", "a.wasm", "--bad"], "No such option: --bad"),
+        (["run", "a.wasm", "--port", "x"], "Invalid value for '--port': 'x' is no whole number"),
+        (["cache", "--prune", "1.5"], "Invalid value for '--prune': '1.5' is no whole number"),
+        (["test", "a", "--tolerance", "-1"], "Invalid value for '--tolerance': '-1' is no number from 0 on"),
+        (["test", "a", "--tolerance", "nan"], "Invalid value for '--tolerance': 'nan' is no number from 0 on"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_command_line(arguments: list[str], sentence: str, as_json: bool) -> None:
+    done = run(*arguments, *(["--json"] if as_json else []), cwd=Path())
     assert done.status == 2
-    assert "Error: " in done.err
+    if as_json and arguments[0] in ("inspect", "cache", "test"):
+        assert json.loads(done.out)["error"] == sentence
+    assert as_json or (done.err.endswith(f"\nError: {sentence}\n") and not done.out)
 
 
 @pytest.mark.parametrize("name", ["inspect", "request", "bench", "test"])

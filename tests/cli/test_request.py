@@ -60,19 +60,42 @@ def test_upstreams(tmp_path: Path, upstream: list[str], words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-H", "x"], "header 'x' is none: write 'name: value'"),
-        (["-d", "@none"], "body '@none': the file cannot be read"),
-        (["--conf", "@none"], "the file cannot be read"),
-        (["--upstream", "auth"], "--upstream 'auth' is none: write NAME=VALUE"),
-        (["--upstream", "auth=maybe"], "write auth=STATUS:BODY, auth=fail or auth=timeout"),
-        (["--conf", "{}", "--engine", "v8"], "'v8' is no engine"),
+        (["-H", "x"], "-H 'x': write 'name: value'"),
+        (["-H", "a b: c"], "-H 'a b: c': write 'name: value', without blanks in the name"),
+        (["-H", "a: b\nc: d"], "on one line"),
+        (["--response-header", "x"], "--response-header 'x': write 'name: value'"),
+        (["-X", "GE T"], "-X 'GE T': write a method, as GET"),
+        (["nopath"], "target 'nopath': write path and query, as /orders?id=1"),
+        (["/a b"], "a blank in it as %20"),
+        (["http://a.test/b"], "and the host with -H 'host: NAME'"),
+        (["-d", "@none"], "-d '@none': the file cannot be read (No such file or directory): check the path"),
+        (["--conf", "@none"], "--conf '@none': the file cannot be read"),
+        (["--response-body", "@none"], "--response-body '@none': the file cannot be read"),
+        (["--response-status", "99"], "--response-status 99: write 200 to 599"),
+        (["--upstream", "auth"], "--upstream 'auth': write NAME=VALUE"),
+        (["--upstream", "auth=maybe"], "write auth=STATUS:BODY (200 to 599), auth=fail or auth=timeout"),
+        (["--upstream", "auth=700"], "write auth=STATUS:BODY (200 to 599), auth=fail or auth=timeout"),
+        (["--conf", "{}", "--engine", "v8"], "--engine 'v8': choose auto, wasmtime or wasmer"),
         (["--conf", "nonsense"], "conf is not JSON"),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = run("request", FAULT, *arguments, cwd=tmp_path)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_mistake_is_one_sentence(in_tmp_path: None, arguments: list[str], words: str, as_json: bool) -> None:
+    done = run("request", FAULT, *arguments, *(["--json"] if as_json else []), cwd=Path())
     assert done.status == 1
     assert words in done.err and done.err.count("\n") == 1
+    assert json.loads(done.out)["error"] + "\n" == done.err if as_json else not done.out
+
+
+def test_a_request_that_is_not_answered(in_tmp_path: None) -> None:
+    script = PLUGINS / "probe" / "abi_0_2_1.wasm"
+    arguments = ("request", script, "--conf", "request_headers: return 1")
+    done = run(*arguments, "--json", cwd=Path())
+    shown = json.loads(done.out)
+    assert done.status == 1 and shown["error"] + "\n" == done.err
+    assert "proxy_on_request_headers" in [call["name"] for call in shown["calls"]]
+    done = run(*arguments, cwd=Path())
+    assert done.status == 1 and "on_request_headers" in done.out and done.err.count("\n") == 1
 
 
 def test_a_plugin_that_traps_is_shown(tmp_path: Path) -> None:

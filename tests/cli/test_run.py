@@ -179,44 +179,11 @@ def test_a_build_that_fails(tmp_path: Path) -> None:
         assert httpx.get(server.url).status_code == 418
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "nothing to run"),
-        (["none.wasm"], "plugins.none.file: cannot be read"),
-        ([str(FAULT), "--conf", "x"], "conf is not JSON"),
-        ([str(FAULT), "--conf", "{}", "--conf", "{}"], "--conf is given 2 times for 1 plugins"),
-        ([str(FAULT), "--app", "a:b", "--upstream", "http://x"], "--app and --upstream exclude each other"),
-        ([str(FAULT), "--app", "nowhere"], "--app 'nowhere' is none: write module:app"),
-        ([str(FAULT), "--app", "nowhere:app"], "--app 'nowhere:app' cannot be imported: No module named 'nowhere'"),
-        ([str(FAULT), "--upstream", "x"], "--upstream 'x' is no URL"),
-        ([str(FAULT), "--callout", "x"], "--callout 'x' is none: write NAME=VALUE"),
-        ([str(FAULT), "--callout", "x=ftp://y"], "'ftp://y' is no upstream"),
-        ([str(FAULT), "--log-level", "loud"], "--log-level 'loud' is none"),
-        ([str(FAULT), "--build", "no-such-program -x"], "--build 'no-such-program -x': there is no such program"),
-        ([str(FAULT), "--build", "'open"], "cannot be read: No closing quotation"),
-        (["--settings", "none.yaml"], "settings file none.yaml does not exist"),
-        (["--settings", "none.yaml", "--watch"], "with --settings say 'watch: true' there"),
-    ],
-)
-def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = run("run", *arguments, "--port", "0", cwd=tmp_path)
-    assert done.status == 1
-    assert words in done.err
-
-
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with dead_port() as port:
         done = run("run", HEADERS, "--port", str(port), cwd=tmp_path)
     assert (done.status, done.out) == (1, "")
     assert done.err == f"port {port} is taken: choose another with --port\n"
-
-
-@pytest.mark.parametrize("where", [("--port", "65536"), ("--host", "no host")])
-def test_an_address_that_is_none(tmp_path: Path, where: tuple[str, str]) -> None:
-    done = run("run", HEADERS, *where, cwd=tmp_path)
-    assert (done.status, done.out) == (1, "")
-    assert ": cannot listen there: " in done.err and done.err.count("\n") == 1
 
 
 def test_the_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
@@ -235,40 +202,6 @@ def test_the_port_that_the_system_chose_is_told(tmp_path: Path) -> None:
                     time.sleep(0.05)
         finally:
             process.terminate()
-
-
-@pytest.mark.parametrize("start", ["run", "request", "bench"])
-def test_a_plugin_without_the_conf_that_it_needs(tmp_path: Path, start: str) -> None:
-    """It is told once, and under one name."""
-    done = run(start, "asgi_wasm:fault_injection", *(["--port", "0"] if start == "run" else []), cwd=tmp_path)
-    assert done.status == 1
-    assert "fault_injection" not in done.out
-    assert done.err.startswith("plugin 'fault_injection' (") and done.err.count("\n") == 1
-    assert done.err.endswith("its last words: fault_injection: conf is empty; give it one with --conf\n")
-
-
-def test_a_plugin_whose_conf_is_wrong(tmp_path: Path) -> None:
-    """Another one, without a conf, is not to blame."""
-    files = ("asgi_wasm:fault_injection", HEADERS)
-    done = run("run", *files, "--conf", "x", "--port", "0", cwd=tmp_path)
-    assert done.status == 1
-    assert "conf is not JSON" in done.err and "give it one" not in done.err
-
-
-def test_every_plugin_that_does_not_start_is_told(tmp_path: Path) -> None:
-    """The exception names the first of them alone."""
-    done = run("run", "none.wasm", "asgi_wasm:fault_injection", "--port", "0", cwd=tmp_path)
-    assert done.status == 1
-    assert "plugins.none.file: cannot be read" in done.err and "fault_injection" not in done.err
-    assert "plugin 'fault_injection' (" in done.out and "none" not in done.out
-
-
-@pytest.mark.parametrize("name", ["fault_injection", "fault_injection.wasm"])
-@pytest.mark.parametrize("start", ["run", "request", "bench", "inspect"])
-def test_a_plugin_of_the_package_without_its_prefix(tmp_path: Path, start: str, name: str) -> None:
-    done = run(start, name, cwd=tmp_path)
-    assert done.status == 1
-    assert done.err.endswith(": did you mean asgi_wasm:fault_injection?\n") and done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,26 @@ def test_a_report_of_failures(tmp_path: Path) -> None:
     assert failure is not None and failure.get("message") == "[request_headers] expected no immediate response"
 
 
+def test_a_report_of_what_xml_cannot_hold(in_tmp_path: None) -> None:
+    Path("tests.textpb").write_text('test { name: "a\\001b" request_headers { result { log { exact: "a" } } } }')
+    plugin = PLUGINS / "lifecycle" / "abi_0_2_1.wasm"
+    done = run("test", "tests.textpb", "--plugin", plugin, "--conf", "a\1b", "--junit", "report.xml", cwd=Path())
+    assert done.status == 1
+    case = ElementTree.parse("report.xml").find("testsuite/testcase")
+    assert case is not None and case.get("name") == "a\\x01b" and "a\\x01b" in (case.findtext("system-out") or "")
+
+
+def test_a_file_that_cannot_be_run_stops_no_other(in_tmp_path: None) -> None:
+    Path("a.textpb").write_text('env { wasm_path: "none.wasm" } test { name: "never" }')
+    Path("plugin.wasm").write_bytes(FAULT.read_bytes())
+    Path("b.textpb").write_text('env { wasm_path: "plugin.wasm" } test { name: "refused" }')
+    done = run("test", ".", "--junit", "report.xml", cwd=Path())
+    assert done.status == 1 and done.err == ""
+    assert "a.textpb: its wasm_path 'none.wasm' is no file" in done.out and "FAILED  b.textpb::refused" in done.out
+    assert done.out.endswith("0 passed, 2 failed\n")
+    assert len(ElementTree.parse("report.xml").findall("testsuite/testcase/failure")) == 2
+
+
 def test_baselines_of_benchmarks(tmp_path: Path) -> None:
     suite = """
     test { name: "quick" benchmark: true num_chunks: 2
@@ -216,34 +236,6 @@ def test_baselines_of_benchmarks(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["other.wasm"] == costs["other.wasm"]
     file.write_text('{"c.wasm": 1}')
     assert run(*given, cwd=tmp_path).err.startswith("tests.baselines.json: is no file of baselines")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.textpb", None, "none.textpb does not exist"),
-        (
-            "bad.textpb",
-            "test { nam: 1 }",
-            'bad.textpb: 1:8 : Message type "asgi_wasm.testing.Test" has no field named "nam".',
-        ),
-        ("bad.yaml", "test: [{nam: 1}]", "bad.yaml: Test has no field 'nam'"),
-        ("bad.yaml", "test: [1]", "bad.yaml: Test must be a mapping, not 1"),
-        ("bad.yaml", "[", "bad.yaml: "),
-        ("bad.textpb", "test { num_chunks: 1 chunk_size: 2 }", 'another member of oneof "plan"'),
-        ("bad.yaml", "test: [{num_chunks: 1, chunk_size: 2}]", "'chunk_size' and 'num_chunks' exclude each other"),
-        ("bad.textpb", 'test { plugin_init { log { exact: "a" regex: "b" } } }', 'another member of oneof "matcher"'),
-        ("empty.textpb", "", "empty.textpb: names no wasm_path: give --plugin FILE"),
-        ("conf.textpb", 'env { wasm_path: "x" config_path: "none" }', "file 'none' cannot be read"),
-        (".", None, "no tests: none of . has a .textpb file or a *tests.yaml"),
-    ],
-)
-def test_a_mistake_is_one_sentence(tmp_path: Path, name: str, content: str | None, words: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    done = run("test", name, cwd=tmp_path)
-    assert done.status == 1
-    assert words in done.err and done.err.count("\n") == 1
 
 
 def test_a_log_of_its_own(tmp_path: Path) -> None:

@@ -133,3 +133,26 @@ def test_nothing_is_wider_than_the_screen(page: Any, width: int) -> None:
     page.locator("#list li").first.click()
     page.wait_for_selector(".fall")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_telephone_shows_all_of_it(page: Any) -> None:
+    """Nothing lies beside the screen: each plugin is a block of names and values, each bar is below its name."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#list li", has_text="/teapot").first.click()
+    page.wait_for_selector(".fall")
+    right = "each => Math.max(...each.map(one => one.getBoundingClientRect().right))"
+    for what in ("#plugins td", ".fall .picture", ".fall .took", "#times svg"):
+        assert page.locator(what).evaluate_all(right) <= 390, what
+    labels = (
+        page.locator("#plugins tbody tr").first.locator("td").evaluate_all("each => each.map(o => o.dataset.label)")
+    )
+    assert labels[:3] == ["State", "Priority", "Requests now"]
+
+
+def test_what_a_waterfall_cuts_is_shown_where_the_focus_is(page: Any) -> None:
+    page.locator("#list li", has_text="/teapot").first.click()
+    page.wait_for_selector(".fall")
+    name = page.locator(".fall .name", has_text="send_local_response").first
+    height = name.bounding_box()["height"]
+    name.focus()
+    assert name.bounding_box()["height"] > height

@@ -15,6 +15,10 @@ _OUTPUTS = {1: "stdout", 2: "stderr"}
 # Of calls of WASI in a row, which runtimes make by the thousand while they wait.
 _MOST_IN_A_ROW = 8
 _QUIET = ("malloc", "proxy_on_memory_allocate")
+# Parameters that may be negative, and their bits: a counter goes down by -1, and a reply without gRPC has -1.
+_SIGNED = {"offset": 64, "grpc_status": 32}
+# Their path has NUL between its parts; everybody writes dots.
+_OF_PROPERTIES = ("proxy_get_property", "proxy_set_property")
 
 
 def render(calls: Iterable[Call]) -> str:
@@ -75,13 +79,18 @@ def arguments(call: Call) -> str:
         return call.words
     parts = []
     words = call.words.split(", ") if call.arguments else []
-    for (name, _), word in zip(call.arguments, words, strict=True):
+    for (name, value), word in zip(call.arguments, words, strict=True):
         part = name.removesuffix("_data").removesuffix("_size")
         if name.startswith("return_") or (part in call.given and name.endswith("_size")):
             continue
         if part in call.given and name.endswith("_data"):
             most = _LONGEST_WORDS if part == "message" else _LONGEST
-            parts.append(f"{part}={shown(call.given[part], most)}")
+            given = call.given[part]
+            if part == "path" and call.name in _OF_PROPERTIES and isinstance(given, bytes):
+                given = given.replace(b"\0", b".")
+            parts.append(f"{part}={shown(given, most)}")
+        elif (bits := _SIGNED.get(name)) and value >> (bits - 1) & 1:
+            parts.append(f"{name}={(value & (1 << bits) - 1) - (1 << bits)}")
         else:
             # An enumeration's own name says what it is.
             number = word.partition("=")[2]
