@@ -233,6 +233,11 @@ class HostedPlugins:
         return Calls(call for call in without_allocations(self.recorder.every_call) if call.is_callback)
 
     @property
+    def traps(self) -> list[str]:
+        """How callbacks have failed, those too that no request shows: ticks, `on_log`, what comes after an answer."""
+        return [call.error for call in self.recorder.every_call if call.is_callback and call.error]
+
+    @property
     def logs(self) -> list[LogLine]:
         """Every line that they, or the host about them, have logged."""
         return self.recorder.lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from asgi_wasm.testing.connection import Connection, Response
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders
 from asgi_wasm.testing.guests import Guest
 from asgi_wasm.testing.hosted import Body, HostedPlugins, Properties
+from asgi_wasm.testing.views import SharedDataView
 
 _Result = TypeVar("_Result")
 # Options of the host; what else is given to a plugin's fixture is the plugin's own.
@@ -242,7 +243,7 @@ class _OnePlugin(HostedPlugins):
         return self[self.name].metrics
 
     @property
-    def shared_data(self) -> MutableMapping[bytes, bytes]:
+    def shared_data(self) -> SharedDataView:
         """What plugins of its `vm_id` share, to be read and written."""
         return self[self.name].shared_data
 

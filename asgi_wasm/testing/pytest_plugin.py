@@ -9,7 +9,11 @@ Nothing of the host is imported before a test asks for a fixture.
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,8 +80,7 @@ def _close(request: pytest.FixtureRequest) -> None:
 
 def _maker(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory, kind: type[Any]) -> Callable[..., Any]:
     plugins: list[Any] = request.node.stash.setdefault(_PLUGINS, [])
-    # One for the whole session: a Go plugin takes seconds to compile.
-    defaults = {"engine": request.config.getoption("--wasm-engine"), "cache_dir": temporary.getbasetemp() / "compiled"}
+    defaults = {"engine": request.config.getoption("--wasm-engine"), "cache_dir": _compiled(request, temporary)}
 
     def make(*given: Any, **options: Any) -> Any:
         plugin = kind(*given, **{**defaults, **options})
@@ -87,11 +90,44 @@ def _maker(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory, ki
     return make
 
 
+def _compiled(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> Path:
+    """Where compiled code is kept: a Go plugin takes seconds, and has not changed with every run of the tests."""
+    cache = getattr(request.config, "cache", None)
+    # Below: the folder itself is pytest's, and may be written to by more people than the host allows.
+    folder: Path = temporary.getbasetemp() if cache is None else cache.mkdir("asgi-wasm")
+    return folder / "compiled"
+
+
+def _cut(item: pytest.Item, raised: pytest.ExceptionInfo[BaseException]) -> None:
+    """Leave the host's and the event loop's functions out of what a failed test shows: the sentence says it all."""
+    told = [sys.modules.get(f"asgi_wasm.{name}") for name in ("errors", "testing.driving", "testing.unexpected")]
+    kinds = ("AsgiWasmError", "NotAnsweredError", "UnexpectedCallError")
+    if item.config.getoption("fulltrace") or not any(
+        module is not None and isinstance(raised.value, getattr(module, kind, ()))
+        for module, kind in zip(told, kinds, strict=True)
+    ):
+        return
+    ours = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
+    way: list[TracebackType] = []
+    step: TracebackType | None = raised.tb
+    while step is not None:
+        if not step.tb_frame.f_code.co_filename.startswith(ours):
+            way.append(step)
+        step = step.tb_next
+    for each in reversed(way):
+        step = TracebackType(step, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    if step is not None:
+        raised.traceback = type(raised.traceback)(step)
+        raised.value.__cause__, raised.value.__suppress_context__ = None, True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put what each plugin did beside what the test says."""
+    if call.excinfo is not None:
+        _cut(item, call.excinfo)
     report = yield
     if report.failed and report.when == "call":
         for plugin in item.stash.get(_PLUGINS, []):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
 from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.testing.records import Calls, LogLine, Recorder, without_allocations
 
 
 class SharedDataView(MutableMapping[bytes, bytes]):
-    """The shared data of one vm_id."""
+    """The shared data of one vm_id. A key or value that is given as text is its UTF-8."""
 
     def __init__(self, memory: Callable[[], MemoryState], vm_id: str) -> None:
         self._memory = memory
@@ -18,11 +18,15 @@ class SharedDataView(MutableMapping[bytes, bytes]):
     def _items(self) -> dict[bytes, bytes]:
         return self._memory().shared_data.items(self._vm_id)
 
-    def __getitem__(self, key: bytes) -> bytes:
-        return self._items()[key]
+    def __getitem__(self, key: bytes | str) -> bytes:
+        items = self._items()
+        try:
+            return items[_bytes(key)]
+        except KeyError:
+            raise _missing(key, items) from None
 
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._memory().shared_data.set(self._vm_id, key, value, 0)
+    def __setitem__(self, key: bytes | str, value: bytes | str) -> None:
+        self._memory().shared_data.set(self._vm_id, _bytes(key), _bytes(value), 0)
 
     def __delitem__(self, key: bytes) -> None:
         raise TypeError("shared data has no way to remove a key: set it to b''")
@@ -37,6 +41,21 @@ class SharedDataView(MutableMapping[bytes, bytes]):
         return repr(self._items())
 
 
+class Metrics(dict[str, "int | tuple[int, int]"]):
+    """Metrics by name; a name that is none says which there are."""
+
+    def __missing__(self, name: str) -> int:
+        raise _missing(name, self)
+
+
+def _bytes(given: bytes | str) -> bytes:
+    return given.encode() if isinstance(given, str) else given
+
+
+def _missing(name: object, there: Iterable[object]) -> KeyError:
+    return KeyError(f"there is no {name!r} (there are: {', '.join(map(repr, there)) or 'none'})")
+
+
 class PluginView:
     """What one plugin did, from its start on, and what is kept for it."""
 
@@ -46,7 +65,7 @@ class PluginView:
         self._memory = memory
         self._vm_id = vm_id
         # What plugins of its `vm_id` share, to be read and written.
-        self.shared_data: MutableMapping[bytes, bytes] = SharedDataView(memory, vm_id)
+        self.shared_data = SharedDataView(memory, vm_id)
 
     def _calls(self, *, callbacks: bool) -> Calls:
         told = without_allocations(self._recorder.every_call)
@@ -76,7 +95,7 @@ class PluginView:
     def metrics(self) -> Mapping[str, int | tuple[int, int]]:
         """Its metrics by name: counters and gauges; of histograms the count and the sum."""
         kept = self._memory().metrics
-        found: dict[str, int | tuple[int, int]] = {}
+        found = Metrics()
         for table in (kept.counters, kept.gauges, kept.histograms):
             found.update({name: value for (plugin, name), value in table.items() if plugin == self.name})
         return found

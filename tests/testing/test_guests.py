@@ -85,6 +85,16 @@ def test_a_trap_is_the_plugins(sync_wasm_plugin: Make) -> None:
     plugin = sync_wasm_plugin(Guest(on_request_headers=traps))
     assert plugin.get("/").status == 503
     assert any("on purpose" in line.text for line in plugin.logs)
+    assert len(plugin.traps) == 1 and "on purpose" in plugin.traps[0]
+
+
+def test_a_number_that_is_no_action(sync_wasm_plugin: Make) -> None:
+    plugin = sync_wasm_plugin(Guest(on_request_headers=lambda *_: 77))
+    pending = plugin.begin("GET", "/")
+    assert not pending.done
+    assert "= 77, which is no action: it pauses" in plugin.trace
+    plugin.advance(plugin.middleware.spec.pause_timeout)
+    assert pending.result().status == 504
 
 
 def test_a_refused_hostcall(sync_wasm_plugin: Make) -> None:

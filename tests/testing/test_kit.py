@@ -175,8 +175,12 @@ def test_shared_data_and_metrics(plugin: Make) -> None:
     assert counting.metrics["hits.path_length"] == (2, 4)
     with pytest.raises(TypeError, match="no way to remove"):
         del counting.shared_data[b"hits:/a"]
-    with pytest.raises(KeyError):
-        counting.shared_data[b"none"]
+    with pytest.raises(KeyError, match=r"no 'none' .there are: .*hits:/a"):
+        counting.shared_data["none"]
+    with pytest.raises(KeyError, match=r"no 'nope' .there are: .*'hits.requests'"):
+        counting.metrics["nope"]
+    counting.shared_data["hits:/b"] = "7"
+    assert counting.shared_data["hits:/b"] == counting.shared_data[b"hits:/b"] == b"7"
 
 
 def test_a_plugin_that_refuses_its_conf(plugin: Make) -> None:

@@ -24,6 +24,10 @@ def test_fails(sync_wasm_plugin):
     assert plugin.get("/some/path").status == 200
 
 
+def test_refused(sync_wasm_plugin):
+    sync_wasm_plugin(FILE, {{"http_status": "?"}}).get("/")
+
+
 def test_without(request):
     pass
 
@@ -53,10 +57,16 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_fixtures_and_what_a_failed_test_shows(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(_TESTS)
     done = pytest_in(tmp_path, "-q")
-    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     shown = done.stdout.partition("- plugin rust -")[2]
     assert "on_request_headers(" in shown
     assert "send_local_response(status_code=403" in shown
+    # What the host refused is told by its sentence, at the line of the test, not by the way through the host.
+    refused = done.stdout.partition("_ test_refused _")[2]
+    assert "asgi_wasm.errors.PluginStartError: plugin 'rust'" in refused and "http_status is not an integer" in refused
+    assert "middleware.py" not in refused and "asyncio" not in refused and "direct cause" not in refused
+    # The next run of the tests need not compile the plugin.
+    assert [*(tmp_path / ".pytest_cache").rglob("compiled/*")]
 
 
 def test_the_engine_of_a_session(tmp_path: Path) -> None:

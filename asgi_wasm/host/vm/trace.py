@@ -67,8 +67,12 @@ class Call:
     @property
     def action(self) -> str:
         """What a callback of a stream says of it, CONTINUE or PAUSE; "" for any other call or number."""
-        decides = self.is_callback and self.name.endswith(("_headers", "_body", "_trailers"))
-        return _ACTIONS.get(self.result, "") if decides and self.result is not None else ""
+        return _ACTIONS.get(self.result, "") if self.decides and self.result is not None else ""
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a callback that says whether its stream goes on."""
+        return self.is_callback and self.name.endswith(("_headers", "_body", "_trailers"))
 
     @property
     def words(self) -> str:

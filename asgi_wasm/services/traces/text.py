@@ -11,6 +11,8 @@ from asgi_wasm.logs import escape
 _LONGEST = 80
 # Of what a plugin says itself: a panic's message is at its end.
 _LONGEST_WORDS = 1000
+# Envoy's StopAllIterationAndWatermark, of ABI 0.1.0.
+_LAST_VERDICT = 4
 _OUTPUTS = {1: "stdout", 2: "stderr"}
 # Of calls of WASI in a row, which runtimes make by the thousand while they wait.
 _MOST_IN_A_ROW = 8
@@ -106,6 +108,8 @@ def answer(call: Call) -> str:
         return ""
     returned = "".join(f" {name}={shown(value)}" for name, value in call.returned.items())
     mark = " (observed only)" if call.action and call.observed else ""
+    if call.decides and call.result > _LAST_VERDICT:
+        mark = ", which is no action: it pauses"
     return f" = {call.action or call.answer}{returned}{mark}"
 
 
