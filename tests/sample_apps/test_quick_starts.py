@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,20 @@ def test_framework(tmp_path: Path, framework: str) -> None:
     (tmp_path / "main.py").write_text(block(framework), "utf-8")
     with serve("main:app", cwd=tmp_path) as server:
         assert httpx.get(server.url).json() == {"hello": "world"}
+        teapot = httpx.get(f"{server.url}/teapot")
+        assert (teapot.status_code, teapot.text) == (418, "I am a teapot")
+
+
+@pytest.mark.skipif(bool(why_not("django")), reason=why_not("django"))
+def test_django(tmp_path: Path) -> None:
+    """A project as `django-admin` makes it."""
+    subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", "."], cwd=tmp_path, check=True)
+    (tmp_path / "asgi-wasm.yaml").write_text(block("asgi-wasm.yaml"), "utf-8")
+    made = tmp_path / "mysite" / "asgi.py"
+    text = made.read_text("utf-8").replace("application = get_asgi_application()\n", block("django"))
+    made.write_text(text, "utf-8")
+    with serve("mysite.asgi:application", cwd=tmp_path) as server:
+        assert "The install worked successfully" in httpx.get(server.url).text
         teapot = httpx.get(f"{server.url}/teapot")
         assert (teapot.status_code, teapot.text) == (418, "I am a teapot")
 
