@@ -125,6 +125,8 @@ class RouteSpec:
     hosts: tuple[str, ...] = ()
     methods: frozenset[str] = frozenset()
     plugins: Mapping[str, bytes | None] = field(default_factory=dict, repr=False)
+    # Plugins that do not run here, though they have a conf of their own, or run everywhere else.
+    off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,8 @@ class HostSpec:
     """
 
     plugins: tuple[PluginSpec, ...] = ()
+    # Names of those that the settings have and say not to run.
+    off: tuple[str, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
     # What no route names is refused.
     deny_unrouted: bool = False

@@ -18,6 +18,7 @@ from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.lines import line_of
 from asgi_wasm.specs import FailurePolicy, HostSpec, PluginSpec
 from asgi_wasm.worker.plugin_file import read_plugin_file
+from asgi_wasm.worker.routing import of_none
 from asgi_wasm.worker.shared import Shared
 from asgi_wasm.worker.worker import Worker
 
@@ -70,10 +71,8 @@ def check_settings(path: Path | None, *, start: bool, as_json: bool) -> int:
             findings, refused = unreadable, set()
         state = "started" if start else "readable"
         plugins = [_row(plugin, digests.get(plugin.name), state, refused) for plugin in spec.plugins]
-        if not spec.plugins:
-            findings.append(
-                Finding("warning", f"no plugin is configured: no source names one, nor a file in {Path.cwd()}")
-            )
+        if (told := of_none(spec)) is not None:
+            findings.append(Finding("warning", told))
     failed = any(finding.level == "error" for finding in findings)
     if as_json:
         upstreams = {upstream.name: upstream.url for upstream in spec.upstreams}

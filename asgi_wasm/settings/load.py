@@ -15,6 +15,7 @@ from asgi_wasm import limits as bounds
 from asgi_wasm.cel import MISSING, CelMissingError, Expression, WrongExpressionError
 from asgi_wasm.errors import SettingsError
 from asgi_wasm.fetching import names as fetched
+from asgi_wasm.settings import names
 from asgi_wasm.settings.files import shown
 from asgi_wasm.settings.limits import Limits, limits_of
 from asgi_wasm.settings.merge import Merged, as_mapping, entries
@@ -79,6 +80,8 @@ class _Reader:
         self._files = tuple(source.file for source in sources if source.file is not None)
         self._merged = Merged(sources, self._mistakes)
         self._blame = self._mistakes.blame
+        # Plugins that the settings have, and say not to run.
+        self._off: frozenset[str] = frozenset()
 
     def host_spec(self) -> specs.HostSpec:
         """Everything checked. Raises `SettingsError`."""
@@ -91,15 +94,18 @@ class _Reader:
         metrics = self._check(Metrics, {"enabled": (False, None), **merged.metrics}, "metrics")
         top = self._check(Settings, {key: said for key, said in merged.values.items() if key != "routes"}, "")
         self._mistakes.check_none()
+        off = frozenset(merged.plugins) if top is not None and not top.enabled else self._off
+        if off:
+            plugins = tuple(spec for spec in plugins if spec.name not in off)
+            routes = tuple(_without(off, route) for route in routes)
         assert limits is not None and metrics is not None and top is not None, "what is missing is a mistake"
         store = parse_store_url(top.shared_data)
         return specs.HostSpec(
             plugins=plugins,
             routes=routes,
-            deny_unrouted=denies,
-            paths=specs.PathSpec(
-                top.normalize_path, top.merge_slashes, specs.EscapedSlashes(top.path_with_escaped_slashes_action)
-            ),
+            deny_unrouted=denies and top.enabled,
+            off=tuple(sorted(off)),
+            paths=_paths(top) if top.enabled else specs.DEFAULT_PATHS,
             upstreams=upstreams,
             resident=top.resident == "auto",
             accelerator=specs.Wish(top.accelerator),
@@ -121,6 +127,8 @@ class _Reader:
         if plugin.when and (problem := _no_condition(plugin)):
             self._blame(fields["when"][1], f"plugins.{name}.when", problem)
         said = dict(plugin)
+        if not said.pop("enabled"):
+            self._off |= {name}
         said.update(
             {
                 "name": name,
@@ -164,13 +172,14 @@ class _Reader:
             return
         for name in route.plugins:
             if name not in self._merged.plugins:
-                self._blame(source, f"{where}.plugins.{name}", f"no plugin is called {shown(name)!r}")
+                self._blame(source, f"{where}.plugins.{name}", names.no_plugin(name, [*self._merged.plugins]))
         for uri in route.uri:
             yield specs.RouteSpec(
                 uri=uri,
                 hosts=tuple(host.lower() for host in route.hosts),
                 methods=frozenset(method.upper() for method in route.methods),
-                plugins={name: plugin.conf for name, plugin in route.plugins.items()},
+                plugins={name: plugin.conf for name, plugin in route.plugins.items() if plugin.enabled},
+                off=frozenset(name for name, plugin in route.plugins.items() if not plugin.enabled),
             )
 
     def _file(self, source: Source, key: str, plugin: Plugin) -> dict[str, Any]:
@@ -220,6 +229,11 @@ class _Reader:
         return self._mistakes.check(model, values, where, source_of)
 
 
+def _without(names_off: frozenset[str], route: specs.RouteSpec) -> specs.RouteSpec:
+    plugins = {name: conf for name, conf in route.plugins.items() if name not in names_off}
+    return replace(route, plugins=plugins, off=route.off - names_off)
+
+
 def _default_of(label: int | str, entry: Any) -> object:
     """What an entry of the routes says of those that none names: `default: deny`; `_NO_DEFAULT` when it is a route."""
     if label == "default" and not isinstance(entry, (Mapping, BaseModel)):
@@ -248,6 +262,11 @@ def _is_file(path: Path) -> bool:
     except (OSError, ValueError):
         # A name that is too long, or has a NUL.
         return False
+
+
+def _paths(top: Settings) -> specs.PathSpec:
+    slashes = specs.EscapedSlashes(top.path_with_escaped_slashes_action)
+    return specs.PathSpec(top.normalize_path, top.merge_slashes, slashes)
 
 
 def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:

@@ -99,6 +99,8 @@ class Plugin(Entry):
     """The `.wasm`, relative to the settings file that names it, else to the working directory; or
     `asgi_wasm:fault_injection`, which the package brings; or `https://…` with its `sha256`, or
     `oci://registry/name:tag@sha256:…`, which are fetched."""
+    enabled: Flag = True
+    """`false`: as if the settings had neither the plugin nor a route's line about it; its file is not read."""
     priority: Number = 0
     """Higher runs earlier on the request and later on the response; equal ones run in the order of the list."""
     conf: Conf = Field(default=None, repr=False)
@@ -203,6 +205,8 @@ class Settings(Entry):
 
     plugins: list[Plugin] = Field(default_factory=list)
     """The plugins: a list, or a mapping by name."""
+    enabled: Flag = True
+    """`false` (`ASGI_WASM_ENABLED=false`): no plugin runs, and no `default: deny`; the app answers as without us."""
     routes: list[Route] = Field(default_factory=list)
     """Which requests get which plugin's `conf`: a list, or a mapping by any names. An entry `default: deny` answers
     404, before any plugin, to what no route names."""

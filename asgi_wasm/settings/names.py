@@ -42,6 +42,13 @@ def canonical(entry: Mapping[str, object], aliases: Mapping[str, str]) -> dict[s
     return result
 
 
+def no_plugin(name: str, known: list[str]) -> str:
+    """What to say of a plugin that a route names and that does not exist."""
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
+    return f"no plugin is called {shown(name)!r}; {hint}"
+
+
 def unknown(key: str, known: list[str]) -> str:
     """What to say of a key that does not exist."""
     close = get_close_matches(key, known, 1)

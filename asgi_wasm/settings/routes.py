@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asgi_wasm.settings import names
 from asgi_wasm.settings.conf import Conf
-from asgi_wasm.settings.entry import Entry, one_or_several
+from asgi_wasm.settings.entry import Entry, Flag, one_or_several
 from asgi_wasm.settings.files import shown
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
@@ -26,10 +26,17 @@ else:
 
 
 class RoutePlugin(Entry):
-    """A plugin on a route; without ``conf`` it keeps its own."""
+    """A plugin on a route; without ``conf`` it keeps its own. ``False`` in its place is ``enabled=False``."""
 
     conf: Conf = Field(default=None, repr=False)
     """The plugin's `conf` on this route; without it, its own."""
+    enabled: Flag = True
+    """`false`: the plugin does not run here, wherever else it does. `NAME: false` is the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_enabled(cls, value: Any) -> Any:
+        return {"enabled": value} if isinstance(value, bool) else value
 
 
 class Route(Entry):

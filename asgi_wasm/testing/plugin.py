@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -223,7 +224,7 @@ class _OnePlugin(HostedPlugins):
 
         ``options`` are those of `HostedPlugins`, and further settings of the plugin, such as ``root_id``.
         """
-        self.name = name or ("guest" if isinstance(file, Guest) else Path(file).stem)
+        self.name = name or ("guest" if isinstance(file, Guest) else _named(file))
         own = {key: value for key, value in options.items() if key not in _OF_HOST}
         plugin = {**own, "name": self.name, "file": _absolute(file)}
         if conf is not None:
@@ -251,6 +252,12 @@ class _OnePlugin(HostedPlugins):
     def queues(self) -> Mapping[bytes, Sequence[bytes]]:
         """What waits in the queues of its `vm_id`, by their names."""
         return self[self.name].queues
+
+
+def _named(file: str | Path) -> str:
+    """By the last part of its path: of `asgi_wasm:NAME`, and of an image without its tag and digest."""
+    stem = Path(str(file).removeprefix("asgi_wasm:")).name.partition("@")[0].partition("#")[0].removesuffix(".wasm")
+    return re.sub(r"[^A-Za-z0-9._-]", "_", stem.partition(":")[0]) or "plugin"
 
 
 def _absolute(file: str | Path | Guest) -> str | Guest:

@@ -10,17 +10,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin
 from asgi_wasm.host.ports import Log
-from asgi_wasm.specs import DEFAULT_PATHS, PathSpec, RouteSpec
+from asgi_wasm.specs import DEFAULT_PATHS, HostSpec, PathSpec, RouteSpec
 from asgi_wasm.worker import readings
 from asgi_wasm.worker.conditions import Conditions
 
 Filters = tuple[Filter, ...]
 # Combinations of routes that odd requests may fall under; beyond that many each falls under all routes.
 _MAX_UNIONS = 256
+# Stands among routes for what runs where none is met.
+_NO_ROUTE = -1
+
+
+def of_none(spec: HostSpec) -> str | None:
+    """What is to be told of plugins that nobody will see at work, or None."""
+    if spec.off:
+        return f"off, because the settings say enabled: false: {', '.join(spec.off)}"
+    if not spec.plugins:
+        # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
+        return (
+            f"no plugin is configured: neither arguments nor environment name one, nor a settings file in {Path.cwd()}"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -109,8 +124,9 @@ class Router:
             (plugin for plugin in plugins if not plugin.spec.service), key=lambda p: -p.spec.priority
         )
         routed = {name for route in routes for name in route.plugins}
-        self._default: Filters = self._filters({}, routed)
-        self._routes = [self._filters(route.plugins, routed) for route in routes]
+        self._default: Filters = self._filters(RouteSpec("/*"), routed)
+        self._routes = [self._filters(route, routed) for route in routes]
+        self._keep_off = frozenset(index for index, route in enumerate(routes) if route.off)
         self._table = _Table(routes)
         self._paths = paths
         self._denies = denies
@@ -119,7 +135,7 @@ class Router:
         self._unions: dict[frozenset[int], Filters] = {
             frozenset([index]): filters for index, filters in enumerate(self._routes)
         }
-        self._everything = self._union(frozenset(range(len(routes))))
+        self._everything = self._union(frozenset(range(_NO_ROUTE if self._keep_off else 0, len(routes))))
         self._conditions = Conditions([plugin.spec for plugin in self._ordered], log)
 
     @property
@@ -127,17 +143,17 @@ class Router:
         """The filters of every request; None where routes tell them apart."""
         return None if self._routes or self._denies or self._conditions else self._default
 
-    def _filters(self, confs: Mapping[str, bytes | None], routed: set[str]) -> Filters:
-        """The filters for a route's ``confs``.
+    def _filters(self, route: RouteSpec, routed: set[str]) -> Filters:
+        """The filters of a route.
 
         A plugin without a conf of its own that some route names runs on the routes that name it, and only there.
         """
         filters = []
         for plugin in self._ordered:
             name, own = plugin.spec.name, plugin.spec.conf
-            if own is None and name in routed and name not in confs:
+            if name in route.off or (own is None and name in routed and name not in route.plugins):
                 continue
-            conf = confs.get(name)
+            conf = route.plugins.get(name)
             filters.append(Filter(plugin, own or b"" if conf is None else conf))
         return tuple(filters)
 
@@ -166,7 +182,12 @@ class Router:
             found.update(index for each in routes for index in each)
         if self._denies and not is_named:
             return None
-        return self._union(frozenset(found)) if found else self._default
+        if not found:
+            return self._default
+        if not is_named and not self._keep_off.isdisjoint(found):
+            # `/open/../private`: a route that keeps a guard off counts only where each reading falls under some route.
+            found.add(_NO_ROUTE)
+        return self._union(frozenset(found))
 
     def _union(self, routes: frozenset[int]) -> Filters:
         """The filters of several routes, each once, in the order of the plugins."""
@@ -175,7 +196,8 @@ class Router:
             return known
         if len(self._unions) > _MAX_UNIONS + len(self._routes):
             return self._everything
-        each = dict.fromkeys(item for index in sorted(routes) for item in self._routes[index])
+        groups = (self._default if index == _NO_ROUTE else self._routes[index] for index in sorted(routes))
+        each = dict.fromkeys(item for group in groups for item in group)
         place = {id(plugin): index for index, plugin in enumerate(self._ordered)}
         made = self._unions[routes] = tuple(sorted(each, key=lambda item: place[id(item.plugin)]))
         return made

@@ -17,7 +17,6 @@ from asyncio import _get_running_loop  # documented: as `get_running_loop`, but 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from asgi_wasm.errors import AsgiWasmError, EventLoopError, one_line
 from asgi_wasm.logs import Seldom, get_logger
 from asgi_wasm.worker.last import NOBODY, last_of
 from asgi_wasm.worker.place import Place
+from asgi_wasm.worker.routing import of_none
 from asgi_wasm.worker.services import SYSTEM, Services
 from asgi_wasm.worker.shared import Shared
 from asgi_wasm.worker.status import RunsHere, Status, running_on
@@ -277,12 +277,8 @@ class Workers:
 
     async def _make(self) -> Worker:
         spec, foreign_functions = self._configure()
-        if not spec.plugins:
-            # A file in another folder than the server's would otherwise go unnoticed, and its plugins with it.
-            logger.warning(
-                "no plugin is configured: neither arguments nor environment name one, nor a settings file in %s",
-                Path.cwd(),
-            )
+        if (told := of_none(spec)) is not None:
+            logger.warning("%s", told)
         worker = Worker(self._app, spec, foreign_functions, self._shared, self._services)
         try:
             await worker.start(spec)

@@ -116,6 +116,14 @@ def test_no_settings_at_all(tmp_path: Path) -> None:
     assert "no plugin is configured" in done.out
 
 
+def test_what_is_off_is_told(tmp_path: Path) -> None:
+    path = settings(tmp_path, "plugins:\n- {name: guard, file: none.wasm, enabled: false}\n")
+    done = run("check", path, cwd=tmp_path)
+    assert done.status == 0
+    assert "off, because the settings say enabled: false: guard" in done.out
+    assert "no plugin is configured" not in done.out
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text("plugins: [\n")
     done = run("check", "some.yaml", cwd=tmp_path)

@@ -93,6 +93,9 @@ def _loosen(parts: Schema, top: Schema) -> None:
     for key in ("uri", "uris", "hosts", "host", "methods"):
         one = parts["Route"]["properties"][key]
         parts["Route"]["properties"][key] = {"description": one["description"], "anyOf": [_TEXT, _TEXTS]}
+    parts["Route"]["properties"]["plugins"]["additionalProperties"] = {
+        "anyOf": [{"type": "boolean"}, _ref("RoutePlugin")]
+    }
     parts["Upstream"].pop("required")
     top["upstreams"]["additionalProperties"] = {"anyOf": [_TEXT, {"$ref": "#/$defs/Upstream"}]}
     top["metrics"] = {"description": top["metrics"]["description"], "anyOf": [{"type": "boolean"}, _ref("Metrics")]}

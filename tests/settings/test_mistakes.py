@@ -131,7 +131,10 @@ def test_bad_route(uri: str) -> None:
 
 def test_route_with_unknown_plugin_and_twice() -> None:
     route = {"uri": "/a", "plugins": {"wfa": {}}}
-    assert mistake(plugins=[WAF], routes=[route]) == "the arguments: routes[0].plugins.wfa: no plugin is called 'wfa'"
+    assert (
+        mistake(plugins=[WAF], routes=[route])
+        == "the arguments: routes[0].plugins.wfa: no plugin is called 'wfa'; did you mean 'waf'?"
+    )
     route = {"uri": "/a", "plugins": {"waf": {"conf": "1"}}}
     assert "routes[1]: '/a' is routed twice" in mistake(plugins=[WAF], routes=[route, route])
 

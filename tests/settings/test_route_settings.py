@@ -83,3 +83,33 @@ def test_the_same_route_in_other_letters_is_the_same() -> None:
     routes = [{"uri": "/a", "hosts": [host], "plugins": {}} for host in ("a.test", "A.test")]
     with pytest.raises(SettingsError, match="is routed twice"):
         load({"routes": routes})
+
+
+@pytest.mark.parametrize("off", [False, {"enabled": False}, {"enabled": "no"}])
+def test_a_route_may_keep_a_plugin_off(off: object) -> None:
+    (route,) = load(settings(plugins={"p": off})).routes
+    assert (dict(route.plugins), route.off) == ({}, frozenset({"p"}))
+    (route,) = load(settings(plugins={"p": True})).routes
+    assert (dict(route.plugins), route.off) == ({"p": None}, frozenset())
+
+
+def test_a_plugin_that_is_off_is_in_no_route() -> None:
+    """Its file is not looked at, and nothing of it is left."""
+    given = settings(plugins={"p": {"conf": "x"}})
+    given["plugins"] = [{"name": "p", "file": "nowhere.wasm", "enabled": False}, {"name": "q", "file": "q.wasm"}]
+    spec = load(given)
+    assert ([plugin.name for plugin in spec.plugins], spec.off) == (["q"], ("p",))
+    assert [dict(route.plugins) for route in spec.routes] == [{}]
+
+
+def test_all_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_ENABLED", "false")
+    given = settings()
+    given["routes"].append({"default": "deny"})
+    spec = load(plugins=given["plugins"], routes=given["routes"])
+    assert (spec.plugins, spec.off, spec.deny_unrouted) == ((), ("p",), False)
+
+
+def test_one_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__P__ENABLED", "false")
+    assert load(plugins=settings()["plugins"]).off == ("p",)

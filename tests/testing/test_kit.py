@@ -35,6 +35,26 @@ def test_a_plugin_of_each_language_answers(plugin: Make, language: str) -> None:
     assert "request_headers" in [name.removeprefix("on_") for name in answered.callbacks.names]
 
 
+def test_the_plugin_that_the_package_brings(sync_wasm_plugin: Make) -> None:
+    """Its name, as that of an image, has characters that no plugin's name may have."""
+    plugin = sync_wasm_plugin("asgi_wasm:fault_injection", FAULT)
+    assert (plugin.get("/").status, plugin.name) == (418, "fault_injection")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        (f"oci://registry.test/you/waf:1.0@sha256:{'0' * 64}", "waf"),
+        (f"https://some.test/a/waf.wasm#sha256={'0' * 64}", "waf"),
+        ("my plugin.v1.wasm", "my_plugin.v1"),
+    ],
+)
+def test_a_plugins_name_from_its_file(file: str, name: str) -> None:
+    plugin = SyncWasmPlugin(file)
+    assert plugin.name == name
+    plugin.close()
+
+
 def test_what_the_app_saw_and_what_the_client_got(plugin: Make) -> None:
     changing = plugin(
         "headers/rust",

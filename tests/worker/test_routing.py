@@ -110,3 +110,28 @@ def test_every_filter_is_each_plugin_and_conf_once() -> None:
         ("p", b"1"),
         ("p", b"2"),
     ]
+
+
+OWN = [plugin("guard", conf=b"own"), plugin("p")]
+OPEN = route("/open/*", plugins={}, off=frozenset({"guard"}))
+
+
+def test_a_route_keeps_a_plugin_off() -> None:
+    """One with a conf of its own, and one without that no route gives any, would run everywhere else."""
+    router = Router(OWN, [OPEN, route("/open/but/*", b"conf")])
+    assert found(router, "/open/x") == []
+    assert found(router, "/open/but/x") == [("guard", b"own"), ("p", b"conf")]
+    assert found(router, "/x") == [("guard", b"own")]
+    assert found(Router(OWN, [OPEN]), "/open/x") == [("p", b"")]
+
+
+@pytest.mark.parametrize("path", ["/open/../private", "/open/..%2f/private", "//open/../x", "/open/\\../private"])
+def test_no_other_reading_of_a_path_goes_past_a_plugin_that_a_route_keeps_off(path: str) -> None:
+    """What a framework could read as a path that no route names has the plugins of such a path too."""
+    path = path.replace("%2f", "/")
+    for routes in ([OPEN], [OPEN, route("/other", b"")]):
+        assert ("guard", b"own") in found(Router(OWN, routes), path)
+
+
+def test_a_path_with_too_many_readings_has_every_plugin() -> None:
+    assert ("guard", b"own") in found(Router(OWN, [OPEN]), "/open" + "/.." * 100 + "/open/x")
