@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["status_app"]
 
 
-def status_app(middleware: Middleware, *, token: str | None = None) -> Starlette:
+def status_app(middleware: Middleware | Starlette, *, token: str | None = None) -> Starlette:
     """An app that shows the plugins of ``middleware``, to be mounted anywhere. It shows no configuration.
 
     Without a ``token`` it answers clients on this machine only. Paths: ``/`` (the page), ``/status.json``,
     ``/traces.json`` and ``/traces/NUMBER.json`` (the last requests), ``/plugins.json?method=&url=`` (which plugins
     run), ``/reload`` (POST) and ``/health``, which is open and says nothing but "ok" (200) or "not ready" (503).
-    Raises ValueError for an empty token.
+    ``middleware`` may also be the Starlette or FastAPI app that it was added to by ``add_middleware``.
+    Raises ValueError for an empty token, and TypeError for what is neither.
     """
     # Whoever does not mount it does not pay for it.
     from asgi_wasm.status.app import make_app

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -55,6 +55,7 @@ _BAD = (PluginState.BROKEN, PluginState.AWAY)
 Answer = Callable[[Request], Awaitable[Response]]
 
 
+@runtime_checkable
 class Middleware(Protocol):
     """What is shown: a `WasmMiddleware`."""
 
@@ -69,12 +70,36 @@ class Middleware(Protocol):
     def running_on(self, method: str, url: str) -> Sequence[RunsHere] | None: ...
 
 
+def middleware_of(app: Starlette) -> Middleware:
+    """The one that ``app.add_middleware(WasmMiddleware)`` added, which the app makes with its first request.
+
+    Raises `AsgiWasmError` where there is none.
+    """
+    part: object = app.middleware_stack
+    while part is not None:
+        if isinstance(part, Middleware):
+            return part
+        part = getattr(part, "app", None)
+    raise AsgiWasmError(
+        "the app that status_app was given has no WasmMiddleware, or served no request yet: call"
+        " app.add_middleware(WasmMiddleware), or give status_app the WasmMiddleware itself"
+    )
+
+
+async def _without(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"{escape(str(error))}\n", 503, headers=_HEADERS)
+
+
 class _Answers:
     """What the app answers to each of its paths."""
 
-    def __init__(self, middleware: Middleware, token: str | None) -> None:
-        self._middleware = middleware
+    def __init__(self, given: Middleware | Starlette, token: str | None) -> None:
+        self._given = given
         self._token = token
+
+    @property
+    def _middleware(self) -> Middleware:
+        return middleware_of(self._given) if isinstance(self._given, Starlette) else self._given
 
     def file(self, name: str, media_type: str) -> Answer:
         """A part of the page. It holds no data: its script asks for them, with the token that is typed in."""
@@ -149,10 +174,12 @@ class _Answers:
         return PlainTextResponse("ok\n" if ready else "not ready\n", 200 if ready else 503, headers=_HEADERS)
 
 
-def make_app(middleware: Middleware, token: str | None) -> Starlette:
+def make_app(middleware: Middleware | Starlette, token: str | None) -> Starlette:
     """The app behind `asgi_wasm.status_app`, with Starlette, which is imported for it alone."""
     if token is not None and not token.strip():
         raise ValueError("token is empty: give a secret, or leave it out for clients on this machine only")
+    if not isinstance(middleware, (Starlette, Middleware)):
+        raise TypeError("status_app needs a WasmMiddleware, or the Starlette or FastAPI app that it was added to")
     answers = _Answers(middleware, token)
     return Starlette(
         routes=[
@@ -164,7 +191,8 @@ def make_app(middleware: Middleware, token: str | None) -> Starlette:
             Route("/plugins.json", answers.guarded(answers.running_on)),
             Route("/reload", answers.reload, methods=["POST"]),
             Route("/health", answers.health),
-        ]
+        ],
+        exception_handlers={AsgiWasmError: _without},
     )
 
 

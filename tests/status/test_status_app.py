@@ -191,3 +191,33 @@ async def test_of_what_each_plugin_is_made_and_on_what_it_runs(tmp_path: Path) -
         assert (middleware.status().plugins[0].language, second["language"]) == ("Rust", "Rust")
 
     await serve(body, {"cache_dir": str(tmp_path), "plugins": [fetched, watching]})
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_of_an_app_that_the_middleware_was_added_to(first: bool) -> None:
+    """`add_middleware` gives no middleware to hand on, so the app is taken; it may be mounted before or after."""
+    app = Starlette()
+    if first:
+        app.add_middleware(WasmMiddleware, plugins=[{"name": "p", "file": FAULT, "conf": '{"percentage": 0}'}])
+    app.mount("/_wasm", status_app(app))
+    if not first:
+        app.add_middleware(WasmMiddleware, plugins=[{"name": "p", "file": FAULT, "conf": '{"percentage": 0}'}])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=HERE), base_url="http://127.0.0.1") as http:
+        assert (await http.get("/_wasm/health")).text == "ok\n"
+        assert [each["name"] for each in (await http.get("/_wasm/status.json")).json()["plugins"]] == ["p"]
+        reloaded = await http.post("/_wasm/reload", headers={"x-asgi-wasm": "reload"})
+        assert (reloaded.status_code, reloaded.text) == (200, "reloaded\n")
+
+
+async def test_of_an_app_without_the_middleware() -> None:
+    app = Starlette()
+    app.mount("/_wasm", status_app(app))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=HERE), base_url="http://127.0.0.1") as http:
+        for path in ("health", "status.json", "traces.json"):
+            answered = await http.get(f"/_wasm/{path}")
+            assert answered.status_code == 503
+            assert answered.text.endswith(
+                "call app.add_middleware(WasmMiddleware), or give status_app the WasmMiddleware itself\n"
+            )
+    with pytest.raises(TypeError, match="status_app needs a WasmMiddleware"):
+        status_app(object())  # type: ignore[arg-type]
