@@ -41,7 +41,8 @@ def inspect_plugin(name: str, *, as_json: bool, engine: str) -> int:
 
 def _print(report: Report) -> None:
     calls = [item.name for item in report.imports if item.kind == "hostcall"]
-    wasi = [item.name for item in report.imports if item.kind == "wasi"]
+    # Go imports some of them twice.
+    wasi = [*dict.fromkeys(item.name for item in report.imports if item.kind == "wasi")]
     most = "" if report.memory_max is None else f", at most {_bytes(report.memory_max)}"
     console.fields(
         [

@@ -24,6 +24,9 @@ from asgi_wasm.host.vm.vm import ForeignFunction, WasmVM
 from asgi_wasm.specs import PluginSpec
 
 _VmKey = tuple[object, ...]
+# What makes a module without a marker, and a program in place of a plugin.
+_NO_PLUGIN = ": is it built with a Proxy-Wasm SDK, in Rust with proxy_wasm::main! and crate-type cdylib?"
+_PROGRAM = "; it is built as a program, whose _start ends: build a library (Go: -buildmode=c-shared, Rust: cdylib)"
 
 
 def abi_version(module: Module) -> AbiVersion:
@@ -33,7 +36,7 @@ def abi_version(module: Module) -> AbiVersion:
         return max(found)
     others = sorted(name for name in module.exports if name.startswith("proxy_abi_version_"))
     declared = f"it declares {', '.join(others)}" if others else "it exports no proxy_abi_version_* function"
-    raise EngineError(f"{declared}; this host runs ABI {', '.join(map(str, AbiVersion))}")
+    raise EngineError(f"{declared}; this host runs ABI {', '.join(map(str, AbiVersion))}{'' if others else _NO_PLUGIN}")
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,9 @@ class Plugin:
         except EngineError as error:
             raise PluginLoadError(self.spec.name, str(self.spec.file), str(error)) from error
         except VmFailedError as error:
-            raise self._start_error(f"its entry point failed: {error}") from error
+            exports = self.code.module.exports
+            hint = _PROGRAM if "_start" in exports and "_initialize" not in exports else ""
+            raise self._start_error(f"its entry point failed: {error}{hint}") from error
         try:
             return lifecycle.start_root(vm, self.spec, conf)
         except VmFailedError as error:

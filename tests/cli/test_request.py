@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import wasmtime
 
+from asgi_wasm.host.codecs.wire import encode_pairs
+from asgi_wasm.testing import Action, Guest, Hostcalls, MapType
+from asgi_wasm.testing.plugin import SyncWasmPlugin
 from tests.cli.running import PLUGINS, run
 
 FAULT = PLUGINS / "fault_injection" / "rust.wasm"
@@ -139,3 +143,16 @@ def test_what_a_runtime_prints_and_waits_for(tmp_path: Path) -> None:
     assert sum("clock_res_get" in text for text in shown) == 8
     # Whole: the reason of a panic stands at its end.
     assert f"{'a' * 200}!" in done.out
+
+
+def test_why_a_hostcall_was_refused(sync_wasm_plugin: Callable[..., SyncWasmPlugin]) -> None:
+    def late(host: Hostcalls, *_: int) -> int:
+        host.call("get_header_map_value", MapType.HTTP_REQUEST_HEADERS, b"x")
+        host.call("http_call", b"auth", encode_pairs([(b":method", b"GET")]), b"", b"", 1000)
+        return Action.CONTINUE
+
+    plugin = sync_wasm_plugin(Guest(on_response_headers=late))
+    plugin.upstream("auth")
+    plugin.get("/")
+    assert "BAD_ARGUMENT (these are there in their own callback and while that pauses, as in Envoy)" in plugin.trace
+    assert "BAD_ARGUMENT (its headers want :path, :authority)" in plugin.trace

@@ -179,6 +179,20 @@ def test_a_build_that_fails(tmp_path: Path) -> None:
         assert httpx.get(server.url).status_code == 418
 
 
+def test_a_plugin_that_is_not_built_yet(tmp_path: Path) -> None:
+    """As `asgi-wasm new` leaves a folder: who watches has it built, or is told why not."""
+    pytest.importorskip("watchfiles", reason="the extra watch is not installed on this Python")
+    build = tmp_path / "build"
+    build.write_text(f"#!{sys.executable}\nraise SystemExit(3)\n")
+    build.chmod(0o755)
+    done = run("run", "p.wasm", "--conf", TEAPOT, "--watch", "--port", "0", cwd=tmp_path)
+    assert done.status == 1
+    assert done.err == "./build failed with exit status 3: there is nothing to serve yet\n"
+    build.write_text(f"#!{sys.executable}\nimport shutil\nshutil.copy({str(FAULT)!r}, 'p.wasm')\n")
+    with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--watch") as server:
+        assert httpx.get(server.url).status_code == 418
+
+
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with dead_port() as port:
         done = run("run", HEADERS, "--port", str(port), cwd=tmp_path)

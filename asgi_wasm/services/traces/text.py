@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from asgi_wasm.host.abi import MapType, ProxyStatus
 from asgi_wasm.host.vm.trace import Call, Value
 from asgi_wasm.logs import escape
 
 _LONGEST = 80
 # Of what a plugin says itself: a panic's message is at its end.
 _LONGEST_WORDS = 1000
+_OF_STREAMS = (
+    MapType.HTTP_REQUEST_HEADERS,
+    MapType.HTTP_REQUEST_TRAILERS,
+    MapType.HTTP_RESPONSE_HEADERS,
+    MapType.HTTP_RESPONSE_TRAILERS,
+)
 # Envoy's StopAllIterationAndWatermark, of ABI 0.1.0.
 _LAST_VERDICT = 4
 _OUTPUTS = {1: "stdout", 2: "stderr"}
@@ -110,7 +117,21 @@ def answer(call: Call) -> str:
     mark = " (observed only)" if call.action and call.observed else ""
     if call.decides and call.result > _LAST_VERDICT:
         mark = ", which is no action: it pauses"
+    if not call.is_callback and call.result == ProxyStatus.BAD_ARGUMENT:
+        mark = _reason(call)
     return f" = {call.action or call.answer}{returned}{mark}"
+
+
+def _reason(call: Call) -> str:
+    """Why a host as Envoy refuses it, where that can be seen from the call alone."""
+    if call.name == "proxy_http_call":
+        headers = call.given.get("headers")
+        there = {name for name, _ in headers} if isinstance(headers, list) else set()
+        missing = [name.decode() for name in (b":method", b":path", b":authority") if name not in there]
+        return f" (its headers want {', '.join(missing)})" if missing else ""
+    if "header_map_" in call.name and dict(call.arguments).get("map_type") in _OF_STREAMS:
+        return " (these are there in their own callback and while that pauses, as in Envoy)"
+    return ""
 
 
 def shown(value: Value, most: int = _LONGEST) -> str:
