@@ -25,10 +25,8 @@ demo: $(VENV)/.samples ## serve the FastAPI sample on 127.0.0.1 (PORT=8000)
 	@echo
 	@exec $(BIN)/python -m uvicorn sample_apps.fastapi_app.main:app --host 127.0.0.1 --port $(PORT)
 
-test: $(VENV)/.check ## run the tests, then again under CPython 3.10 with wasmer and newer Pythons where they are found or can be had
-	$(BIN)/python -m pytest --ignore=tests/conformance --cov --cov-report=term:skip-covered
-	.ci/second-interpreter
-	.ci/newer-pythons
+test: $(VENV)/.check ## run the tests, beside that under CPython 3.10 with wasmer and newer Pythons where they are found or can be had
+	.ci/tests
 
 test-quick: $(VENV)/.check ## the rules of the house and the host's core in twenty seconds: what a change breaks first
 	$(BIN)/python -m pytest -q -x --hypothesis-profile=quick $(QUICK)
