@@ -120,6 +120,9 @@ class _Reader:
 
     def _plugin(self, name: str, common: Limits) -> specs.PluginSpec | None:
         fields = self._merged.plugins[name]
+        if "file" not in fields and (meant := self._merged.meant(name)) is not None:
+            self._blame(fields["name"][1], f"plugins.{name}", f"has no file; did you mean the plugin {meant!r}?")
+            return None
         plugin = self._check(Plugin, fields, f"plugins.{name}")
         if plugin is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel
@@ -90,6 +91,11 @@ class Merged:
         for name, item in value.items():
             entry = {"url": item} if isinstance(item, str) else item
             self._update(self.upstreams.setdefault(str(name), {}), source, f"upstreams.{name}", entry)
+
+    def meant(self, name: str) -> str | None:
+        """The plugin with a file that is called almost so: the name of one without, in a variable, is misspelled."""
+        whole = [known for known, fields in self.plugins.items() if "file" in fields]
+        return next(iter(get_close_matches(name, whole, 1)), None)
 
     def _add_plugins(self, source: Source, value: Any) -> None:
         seen: set[str] = set()

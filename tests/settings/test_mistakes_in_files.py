@@ -128,6 +128,15 @@ def test_source_of_a_key_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert mistake() == f"{source}: plugins.waf.priority: must be a whole number"
 
 
+def test_a_plugin_misspelled_in_a_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "asgi-wasm.yaml").write_text("plugins: [{name: limiter, file: waf.wasm}]")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__limitr__PRIORITY", "3")
+    assert mistake() == "the environment: plugins.limitr: has no file; did you mean the plugin 'limiter'?"
+    monkeypatch.delenv("ASGI_WASM_PLUGINS__limitr__PRIORITY")
+    monkeypatch.setenv("ASGI_WASM_PLUGINS__other__PRIORITY", "3")
+    assert mistake() == "the environment: plugins.other.file: is missing"
+
+
 def test_malformed_pyproject(folder: Path) -> None:
     (folder / "pyproject.toml").write_text("[tool")
     assert mistake().startswith("pyproject.toml: cannot be read: ")
