@@ -105,10 +105,6 @@ def _build_first(program: Sequence[str]) -> None:
         raise SettingsError(f"--build: {shlex.join(program)} {problem}")
 
 
-def _is_missing(name: str) -> bool:
-    return "://" not in name and not Path(name).exists()
-
-
 def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 

@@ -187,7 +187,7 @@ def test_a_plugin_that_is_not_built_yet(tmp_path: Path) -> None:
     build.chmod(0o755)
     done = run("run", "p.wasm", "--conf", TEAPOT, "--watch", "--port", "0", cwd=tmp_path)
     assert done.status == 1
-    assert done.err == "./build failed with exit status 3: there is nothing to serve yet\n"
+    assert done.err == "--build: ./build failed with exit status 3\n"
     build.write_text(f"#!{sys.executable}\nimport shutil\nshutil.copy({str(FAULT)!r}, 'p.wasm')\n")
     with serving(tmp_path, "p.wasm", "--conf", TEAPOT, "--watch") as server:
         assert httpx.get(server.url).status_code == 418
