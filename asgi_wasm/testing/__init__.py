@@ -14,6 +14,7 @@ if _typing.TYPE_CHECKING:
     from asgi_wasm.engines.null import GuestTrap
     from asgi_wasm.host.abi import AbiVersion, BufferType, LogLevel, MapType, MetricType, ProxyStatus, StreamType
     from asgi_wasm.testing.app import TestApp
+    from asgi_wasm.testing.called import CalledRequest
     from asgi_wasm.testing.clock import ManualClock
     from asgi_wasm.testing.connection import Connection, Response
     from asgi_wasm.testing.driving import NotAnsweredError
@@ -32,7 +33,7 @@ if _typing.TYPE_CHECKING:
     )
     from asgi_wasm.testing.records import Call, Calls, LogLine
     from asgi_wasm.testing.unexpected import UnexpectedCallError
-    from asgi_wasm.testing.upstreams import CalledRequest, Expected, Reply, TestUpstream
+    from asgi_wasm.testing.upstreams import Expected, Reply, TestUpstream
     from asgi_wasm.testing.views import PluginView
 
 __all__ = [
@@ -83,7 +84,7 @@ if not _typing.TYPE_CHECKING:
         "Action": "asgi_wasm.testing.guests",
         "BufferType": "asgi_wasm.host.abi",
         "Call": "asgi_wasm.testing.records",
-        "CalledRequest": "asgi_wasm.testing.upstreams",
+        "CalledRequest": "asgi_wasm.testing.called",
         "Calls": "asgi_wasm.testing.records",
         "Connection": "asgi_wasm.testing.connection",
         "Exchange": "asgi_wasm.testing.exchange",

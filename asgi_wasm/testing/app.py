@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
-from asgi_wasm.testing.exchange import GivenHeaders, SeenRequest, encoded
+from asgi_wasm.testing.exchange import GivenHeaders, SeenRequest, encoded, pieces_of
 
 # Statuses by which a WebSocket is denied.
 _ERRORS = 400
@@ -29,12 +29,12 @@ class TestApp:
     def respond(
         self,
         status: int = 200,
-        body: bytes | str | Sequence[bytes] = b"",
+        body: bytes | str | Iterable[bytes | str] = b"",
         headers: GivenHeaders = (),
         trailers: GivenHeaders = (),
     ) -> None:
         """What is answered from now on; a list of bytes is sent piece by piece."""
-        pieces = [body.encode()] if isinstance(body, str) else [body] if isinstance(body, bytes) else [*body]
+        pieces = pieces_of(body)
         fields = encoded(headers)
         is_whole = isinstance(body, (str, bytes))
         if is_whole and not any(name == b"content-length" for name, _ in fields):

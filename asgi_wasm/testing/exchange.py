@@ -15,6 +15,8 @@ from asgi_wasm.services.traces import text as rendering
 from asgi_wasm.testing.connection import Response
 from asgi_wasm.testing.records import Calls, LogLine
 
+# What an argument is that is not given, where None is a value.
+NOT_GIVEN: Any = object()
 GivenHeaders = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 _AUTHORITY = b"example.test"
 
@@ -98,7 +100,17 @@ def encoded(headers: GivenHeaders) -> list[tuple[bytes, bytes]]:
 
 
 def _bytes(text: str | bytes) -> bytes:
+    if not isinstance(text, (str, bytes)):
+        raise TypeError(f"{text!r} is neither text nor bytes, as names and values of headers are")
     return text if isinstance(text, bytes) else text.encode("latin-1")
+
+
+def pieces_of(body: bytes | str | Iterable[bytes | str]) -> list[bytes]:
+    """A body as it is sent. Raises TypeError for what is none."""
+    given = [body] if isinstance(body, (str, bytes)) else None if isinstance(body, Mapping) else list(body)
+    if given is None or not all(isinstance(piece, (str, bytes)) for piece in given):
+        raise TypeError(f"{body!r} is no body: that is text, bytes, or several of them; json= makes one of a value")
+    return [piece.encode() if isinstance(piece, str) else piece for piece in given]
 
 
 def scope_of(method: str, target: str, headers: list[tuple[bytes, bytes]], **more: Any) -> dict[str, Any]:

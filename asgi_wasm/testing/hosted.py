@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from asgi_wasm.testing.app import TestApp
 from asgi_wasm.testing.clock import ManualClock, settle
 from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.driving import NotAnsweredError, drive, shake_hands
-from asgi_wasm.testing.exchange import Exchange, GivenHeaders, encoded, scope_of
+from asgi_wasm.testing.exchange import NOT_GIVEN, Exchange, GivenHeaders, encoded, pieces_of, scope_of
 from asgi_wasm.testing.middleware import TestMiddleware
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
 from asgi_wasm.testing.upstreams import TestUpstream
@@ -29,11 +30,13 @@ from asgi_wasm.worker.services import Services
 if TYPE_CHECKING:
     from asgi_wasm.host.codecs.wire import PropertyValue
 
-Body = bytes | str | Iterable[bytes]
+Body = bytes | str | Iterable[bytes | str]
 Properties = Mapping[str, "PropertyValue"]
 # Seconds of real time after which a request that is not answered is a failure: enough for a busy machine.
 _PATIENCE = 10.0
 _UPGRADE = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
+_SCOPE_KEYS = {"type", "asgi", "http_version", "scheme", "path", "raw_path", "query_string", "root_path", "client"}
+_SCOPE_KEYS |= {"server", "extensions", "state", "subprotocols"}
 _DENIALS: dict[str, Any] = {"websocket.http.response": {}}
 
 
@@ -112,7 +115,9 @@ class HostedPlugins:
     def _scope(
         self, method: str, target: str, headers: list[tuple[bytes, bytes]], properties: Properties | None, **scope: Any
     ) -> dict[str, Any]:
-        """With what plugins set in ``asgi_wasm``, to be read afterwards."""
+        """With what plugins set in ``asgi_wasm``, to be read afterwards. Raises TypeError for no key of ASGI."""
+        for key in scope.keys() - _SCOPE_KEYS:
+            raise TypeError(f"a request has no argument {key!r}, and a scope of ASGI no key of this name")
         given = {**self.properties, **(properties or {})}
         attributes = {tuple(path.encode().split(b".")): value for path, value in given.items()}
         own: dict[str, Any] = {GIVEN_ATTRIBUTES: attributes} if attributes else {}
@@ -127,11 +132,16 @@ class HostedPlugins:
         headers: GivenHeaders,
         body: Body,
         properties: Properties | None = None,
+        *,
+        json: Any = NOT_GIVEN,
         **scope: Any,
     ) -> Exchange:
         await self._start()
-        pieces = [body.encode()] if isinstance(body, str) else [body] if isinstance(body, bytes) else [*body]
         fields = encoded(headers)
+        if json is not NOT_GIVEN:
+            body = json_module.dumps(json)
+            fields.append((b"content-type", b"application/json"))
+        pieces = pieces_of(body)
         if any(pieces) and not any(name in (b"content-length", b"transfer-encoding") for name, _ in fields):
             fields.append((b"content-length", b"%d" % sum(map(len, pieces))))
         made = self._scope(method, target, fields, properties, **scope)

@@ -32,15 +32,15 @@ class WasmHost(HostedPlugins):
         headers: GivenHeaders = (),
         body: Body = b"",
         properties: Properties | None = None,
-        **scope: Any,
+        **more: Any,
     ) -> Exchange:
         """Send one request, and wait for its end. A body of several pieces comes piece by piece.
 
-        ``properties`` are there for plugins, by their path with dots, in place of the host's own; ``scope`` are
-        further keys of the ASGI scope. Raises `PluginError` when a plugin does not start, and `NotAnsweredError` when
-        nothing answers.
+        ``json`` is made the body. ``properties`` are there for plugins, by their path with dots, in place of the
+        host's own; ``more`` are further keys of the ASGI scope. Raises `PluginError` when a plugin does not start,
+        and `NotAnsweredError` when nothing answers.
         """
-        return await self._request(method, target, headers, body, properties, **scope)
+        return await self._request(method, target, headers, body, properties, **more)
 
     async def get(self, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> Exchange:
         """`request` by GET."""
@@ -151,6 +151,9 @@ class SyncWasmHost(HostedPlugins):
         self._loop = asyncio.new_event_loop()
 
     def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        if asyncio._get_running_loop() is not None:
+            coroutine.close()
+            raise RuntimeError("this test is a coroutine: it takes wasm_plugin or wasm_host, and awaits")
         return self._loop.run_until_complete(coroutine)
 
     def request(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.ports import NO_ORIGIN, LogOrigin
+from asgi_wasm.host.signatures import CALLBACKS, HOSTCALLS
 from asgi_wasm.host.vm.trace import Call
 from asgi_wasm.logs import escape
 from asgi_wasm.services.traces.text import render
+
+# Of hostcalls and callbacks, as tests write them.
+_NAMES = {row.name.removeprefix("proxy_") for row in (*HOSTCALLS, *CALLBACKS)}
 
 __all__ = ["Call", "Calls", "LogLine", "Recorder"]
 
@@ -19,8 +24,13 @@ class Calls(list[Call]):
     """Calls in the order in which they began."""
 
     def named(self, name: str) -> Calls:
-        """Those of this name; ``proxy_`` may be left out."""
-        return Calls(call for call in self if call.name in (name, f"proxy_{name}"))
+        """Those of this name; ``proxy_`` may be left out. Raises ValueError for a name that looks mistyped."""
+        found = Calls(call for call in self if call.name in (name, f"proxy_{name}"))
+        if not found and name.removeprefix("proxy_") not in _NAMES:
+            close = get_close_matches(name, _NAMES, 1)
+            if close:
+                raise ValueError(f"no call is named {name!r}; did you mean {close[0]!r}?")
+        return found
 
     @property
     def names(self) -> list[str]:

@@ -11,87 +11,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectError, ConnectionLostError, Request
-from asgi_wasm.services.traces import text as rendering
-from asgi_wasm.testing.exchange import GivenHeaders, encoded
+from asgi_wasm.testing.called import CalledRequest, Pattern
+from asgi_wasm.testing.exchange import NOT_GIVEN, GivenHeaders, encoded
 from asgi_wasm.testing.grpc import TestGrpc
 from asgi_wasm.testing.unexpected import UnexpectedCallError
 
-_ANY = object()
-
-
-@dataclass
-class CalledRequest:
-    """A request that a plugin sent to an upstream."""
-
-    method: str
-    target: str
-    headers: Headers
-    body: bytes
-
-    def json(self) -> Any:
-        """The body, parsed."""
-        return json_module.loads(self.body)
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, list[str]]:
-        """The target's query, decoded."""
-        return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
-
-    @property
-    def head(self) -> str:
-        """Method, target and headers as text."""
-        return rendering.head(f"{self.method} {self.target}", self.headers.raw)
-
-
 _Reply = Callable[[CalledRequest, Answer], None]
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Which requests are meant: every part that is given must fit."""
-
-    method: str | None = None
-    target: str | re.Pattern[str] | None = None
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    json: Any = _ANY
-    where: Callable[[CalledRequest], bool] | None = None
-
-    def matches(self, request: CalledRequest) -> bool:
-        """Whether it is one of them."""
-        if self.method is not None and self.method != request.method:
-            return False
-        if isinstance(self.target, re.Pattern):
-            if self.target.fullmatch(request.target) is None:
-                return False
-        elif self.target is not None and self.target not in (request.target, request.path):
-            return False
-        if any(pair not in request.headers.raw for pair in self.headers):
-            return False
-        if any(value not in request.query.get(name, ()) for name, value in self.query.items()):
-            return False
-        if self.body is not None and self.body != request.body:
-            return False
-        return self._has_json(request) and (self.where is None or self.where(request))
-
-    def _has_json(self, request: CalledRequest) -> bool:
-        if self.json is _ANY:
-            return True
-        try:
-            return bool(request.json() == self.json)
-        except ValueError:
-            return False
 
 
 @dataclass
@@ -115,7 +44,7 @@ class Expected:
         body: bytes | str = b"",
         headers: GivenHeaders = (),
         *,
-        json: Any = _ANY,
+        json: Any = NOT_GIVEN,
         trailers: GivenHeaders = (),
     ) -> Expected:
         """Answer with this; ``json`` is made the body, and ``trailers`` are as of HTTP/2."""
@@ -179,14 +108,14 @@ class Reply:
     status: int = 200
     body: bytes | str = b""
     headers: GivenHeaders = ()
-    json: Any = field(default=_ANY, kw_only=True)
+    json: Any = field(default=NOT_GIVEN, kw_only=True)
     # As of HTTP/2; those of HTTP/1.1 reach no plugin.
     trailers: GivenHeaders = field(default=(), kw_only=True)
 
     def sent(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers and body."""
         fields = encoded(self.headers)
-        if self.json is not _ANY:
+        if self.json is not NOT_GIVEN:
             fields.append((b"content-type", b"application/json"))
             return fields, json_module.dumps(self.json).encode()
         return fields, self.body.encode() if isinstance(self.body, str) else self.body
@@ -220,7 +149,7 @@ class TestUpstream:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | str | None = None,
-        json: Any = _ANY,
+        json: Any = NOT_GIVEN,
         where: Callable[[CalledRequest], bool] | None = None,
     ) -> Expected:
         """What to do with requests that fit all that is given; the last that matches counts.
@@ -240,7 +169,7 @@ class TestUpstream:
         body: bytes | str = b"",
         headers: GivenHeaders = (),
         *,
-        json: Any = _ANY,
+        json: Any = NOT_GIVEN,
         trailers: GivenHeaders = (),
     ) -> Expected:
         """Answer every request with this, as `Expected.respond`."""
