@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,11 +119,3 @@ def plugins(files: Sequence[str], confs: Sequence[str], root_ids: Sequence[str])
             entry["root_id"] = root_ids[index]
         found.append(entry)
     return found
-
-
-def json_or_text(text: str) -> Any:
-    """JSON where it is JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -30,7 +30,7 @@ def inspect_plugin(name: str, *, as_json: bool, engine: str) -> int:
     with told_as_typed({spec.name: name}):
         content, digest = read_plugin_file(spec)
         with progress.steps(f"compiling {spec.name}"):
-            code, _ = compile_content(made, spec, (content, digest), ModuleCache())
+            code, _ = compile_content(made, spec, (content, digest), ModuleCache(), None)
     report = inspect(file, content, digest, code.module, code.version)
     if as_json:
         console.json_out(asdict(report))

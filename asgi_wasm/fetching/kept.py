@@ -65,10 +65,10 @@ def _file(kind: str, path: Path) -> Iterator[Kept]:
         return
 
 
-def keep_within(directory: Path, limit: int, in_use: Collection[Path], grace: float = GRACE) -> list[Kept]:
+def keep_within(directory: Path, limit: int, in_use: Collection[Path]) -> list[Kept]:
     """Remove what was used longest ago until the rest has at most ``limit`` bytes (0: any); what was removed.
 
-    Never one of the files ``in_use``, nor what anybody used within ``grace`` seconds: these may be more than the limit.
+    Never one of the files ``in_use``, nor what anybody used within `GRACE` seconds: these may be more than the limit.
     It blocks, and raises nothing: a cache that is too large does no harm.
     """
     try:
@@ -77,7 +77,7 @@ def keep_within(directory: Path, limit: int, in_use: Collection[Path], grace: fl
         logger.debug("the cache %s cannot be looked through: %s", directory, error)
         return []
     excess = sum(file.size for file in files) - limit
-    newest = time.time() - grace
+    newest = time.time() - GRACE
     removed: list[Kept] = []
     for file in sorted(files, key=lambda file: file.used):
         if excess <= 0 or file.used > newest:

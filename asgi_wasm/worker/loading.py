@@ -272,12 +272,12 @@ def choose_accelerator(spec: HostSpec) -> Accelerator | None:
         return None
 
 
-def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache, kits: Kits | None = None) -> tuple[Code, bool]:
-    """The plugin's code, with what is to stand beside it, and whether it came from the cache.
+def compile_plugin(engine: Engine, spec: PluginSpec, cache: ModuleCache) -> tuple[Code, bool]:
+    """The plugin's code, with nothing beside it, and whether it came from the cache.
 
     It blocks. Raises `PluginLoadError`.
     """
-    return compile_content(engine, spec, read_plugin_file(spec), cache, kits)
+    return compile_content(engine, spec, read_plugin_file(spec), cache, None)
 
 
 def compile_content(
@@ -285,9 +285,9 @@ def compile_content(
     spec: PluginSpec,
     read: tuple[bytes, str],
     cache: ModuleCache,
-    kits: Kits | None = None,
+    kits: Kits | None,
 ) -> tuple[Code, bool]:
-    """`compile_plugin` for a file that was ``read`` before (`read_plugin_file`)."""
+    """`compile_plugin` for a file that was ``read`` before (`read_plugin_file`), and what is to stand beside it."""
     content, digest = read
     try:
         module, cached = cache.load(engine, content, digest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +50,10 @@ class Step(Protocol):
     def run(self, connection: Connection, port: int, controls: Controls, outcome: Outcome) -> None:
         """Do it, and tell what came of it."""
         ...
+
+
+# By the ends of cases' names.
+Requests = Mapping[str, Sequence[Step]]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tests.conformance.cases import (
     LAST_CHUNK,
     AwaitBody,
@@ -15,8 +13,8 @@ from tests.conformance.cases import (
     Receive,
     ReceiveGated,
     Release,
+    Requests,
     Send,
-    Step,
     ask,
     chunk,
     chunked,
@@ -28,8 +26,6 @@ from tests.conformance.hops import SCHEME_HEADER
 
 _SMALL = b"a small body"
 _MEDIUM, _LARGE = 70_000, 5_000_000
-
-Requests = dict[str, Sequence[Step]]
 
 METHODS: Requests = {
     "get": ask("GET", "/"),

@@ -15,6 +15,7 @@ from tests.conformance.cases import (
     APP_FIELDS,
     Case,
     Receive,
+    Requests,
     Send,
     ask,
     head,
@@ -31,7 +32,6 @@ from tests.conformance.plugin_requests import (
     REPLIES,
     REPLY_CONFS,
     SMALL,
-    Requests,
 )
 
 

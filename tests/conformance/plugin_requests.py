@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.conformance.cases import (
@@ -12,8 +11,8 @@ from tests.conformance.cases import (
     Pause,
     Receive,
     ReceiveGated,
+    Requests,
     Send,
-    Step,
     ask,
     chunk,
     chunked,
@@ -23,7 +22,6 @@ from tests.conformance.cases import (
 )
 
 _KB, _MB = 1000, 1_000_000
-Requests = Mapping[str, Sequence[Step]]
 
 SMALL: Requests = {"get": ask("GET", "/"), "post": ask("POST", "/item?a=1", body=b"abc")}
 

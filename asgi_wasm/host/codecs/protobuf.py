@@ -57,22 +57,25 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise ProtobufError("it ends inside of a varint, or the varint has no end")
 
 
-def text(message: Message, number: int, default: bytes = b"") -> bytes:
-    """The last byte string of a field (protobuf: "last one wins"). Raises `ProtobufError` for a number there."""
+def text(message: Message, number: int) -> bytes:
+    """The last byte string of a field (protobuf: "last one wins"), b"" for none.
+
+    Raises `ProtobufError` for a number there.
+    """
     values = message.get(number)
     if not values:
-        return default
+        return b""
     value = values[-1]
     if isinstance(value, int):
         raise ProtobufError(f"field {number} is a number")
     return value
 
 
-def number(message: Message, field: int, default: int = 0) -> int:
-    """The last varint of a field. Raises `ProtobufError` for a byte string there."""
+def number(message: Message, field: int) -> int:
+    """The last varint of a field, 0 for none. Raises `ProtobufError` for a byte string there."""
     values = message.get(field)
     if not values:
-        return default
+        return 0
     value = values[-1]
     if isinstance(value, bytes):
         raise ProtobufError(f"field {field} is a byte string")
