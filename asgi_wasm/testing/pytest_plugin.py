@@ -9,7 +9,6 @@ Nothing of the host is imported before a test asks for a fixture.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -107,6 +106,9 @@ def _cut(item: pytest.Item, raised: pytest.ExceptionInfo[BaseException]) -> None
         for module, kind in zip(told, kinds, strict=True)
     ):
         return
+    # Here: pytest imports this file wherever the package is installed.
+    import asyncio
+
     ours = (str(Path(__file__).parents[1]), str(Path(asyncio.__file__).parent))
     way: list[TracebackType] = []
     step: TracebackType | None = raised.tb
