@@ -43,7 +43,7 @@ class Route(Entry):
     """Requests that get their own plugins' ``conf``: an exact path or ``prefix/*``, some hosts, some methods."""
 
     uri: Words
-    """`/exact` or `/prefix/*`, or a list of them. The most specific route wins, and only that one."""
+    """`/exact`, `/folder/*` or `/beginning*`, or a list of them. The most specific route wins, and only that one."""
     hosts: Words = Field(default_factory=list)
     """Only these hosts, which may be `*.example.com`. Without it, all."""
     methods: Words = Field(default_factory=list)

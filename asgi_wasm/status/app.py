@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import Scope
 
-from asgi_wasm.errors import AsgiWasmError
+from asgi_wasm.errors import AsgiWasmError, one_line
 from asgi_wasm.logs import escape
 from asgi_wasm.services.traces.requests import TracedRequest
 from asgi_wasm.specs import FailurePolicy
@@ -163,7 +163,7 @@ class _Answers:
         try:
             await self._middleware.reload()
         except AsgiWasmError as error:
-            return PlainTextResponse(f"{escape(str(error))}\n", 409, headers=_HEADERS)
+            return PlainTextResponse(f"{escape(one_line(error))}\n", 409, headers=_HEADERS)
         return PlainTextResponse("reloaded\n", headers=_HEADERS)
 
     async def health(self, request: Request) -> Response:

@@ -135,6 +135,9 @@ async def test_reload(tmp_path: Path) -> None:
         settings.write_text("plugins: 1")
         refused = await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})
         assert refused.status_code == 409 and "s.yaml: plugins" in refused.text
+        settings.write_text("pluginz: 1\nrouts: 1")
+        several = (await http.post("/_wasm/reload", headers={"x-asgi-wasm": "1"})).text
+        assert "did you mean 'plugins'?; " in several and "\\n" not in several
 
     await serve(body, str(settings))
 
