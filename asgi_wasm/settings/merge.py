@@ -90,6 +90,9 @@ class Merged:
             return
         for name, item in value.items():
             entry = {"url": item} if isinstance(item, str) else item
+            if as_mapping(entry) is None:
+                self._blame(source, f"upstreams.{name}", "must be a mapping with url, or a URL alone")
+                continue
             self._update(self.upstreams.setdefault(str(name), {}), source, f"upstreams.{name}", entry)
 
     def meant(self, name: str) -> str | None:

@@ -128,6 +128,11 @@ def test_source_of_a_key_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch,
     assert mistake() == f"{source}: plugins.waf.priority: must be a whole number"
 
 
+def test_an_upstream_of_another_type_is_one_mistake(folder: Path) -> None:
+    (folder / "asgi-wasm.yaml").write_text("upstreams: {a: 5}")
+    assert mistake() == "asgi-wasm.yaml: upstreams.a: must be a mapping with url, or a URL alone"
+
+
 def test_a_plugin_misspelled_in_a_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "asgi-wasm.yaml").write_text("plugins: [{name: limiter, file: waf.wasm}]")
     monkeypatch.setenv("ASGI_WASM_PLUGINS__limitr__PRIORITY", "3")

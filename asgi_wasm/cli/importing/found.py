@@ -56,5 +56,6 @@ class Found:
             else:
                 return url
         where = url or "not named, or stands inline"
-        self.tell(f"plugin {name!r}: its code is {where}{problem}: store it as {name}.wasm, or give another file")
+        instead = f"the settings have {name}.wasm in its place: store it so, or give another file"
+        self.tell(f"plugin {name!r}: its code is {where}{problem}; {instead}")
         return f"{name}.wasm"
