@@ -76,8 +76,6 @@ def test_what_cannot_be_fetched(tmp_path: Path, environment: dict[str, str]) -> 
     for more in ((), ("--no-start",)):
         checked = run_alone("check", *more, cwd=tmp_path, **environment)
         assert checked.status == 1
-        assert (
-            f"plugin 'waf' ({file}): asgi-wasm.yaml: plugins.waf.file: cannot be fetched: 127.0.0.1 is" in checked.err
-        )
-        assert "asgi-wasm.yaml:2: " in checked.err
+        told = f"asgi-wasm.yaml:3: plugins.waf.file: {file}: cannot be fetched: 127.0.0.1 is"
+        assert checked.err.startswith(told) and checked.err.count("\n") == 1
     assert "is not reached" in run_alone("run", file, cwd=tmp_path, **environment).err
