@@ -44,7 +44,6 @@ _NEED = {
         "plugins/test_http_call_answers.py",
         "plugins/test_http_call_connections.py",
         "plugins/test_http_calls.py",
-        "plugins/test_http_calls_from_everywhere.py",
     ),
     "cel_expr_python": (
         "test_cel.py",

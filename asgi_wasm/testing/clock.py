@@ -55,6 +55,15 @@ class ManualClock:
         self._timers.append(timer)
         return cast("asyncio.TimerHandle", timer)
 
+    async def sleep(self, seconds: float) -> None:
+        """Return once the clock has been moved so far."""
+        moved = asyncio.get_running_loop().create_future()
+        timer = self.call_later(seconds, moved.set_result, None)
+        try:
+            await moved
+        finally:
+            timer.cancel()
+
     async def advance(self, seconds: float) -> None:
         """Move the clock. What becomes due runs in its order, each at its own time, with all that follows from it."""
         end = self.now + int(seconds * _SECOND)

@@ -107,7 +107,7 @@ class HostedPlugins:
     def _played(self, upstreams: Iterable[UpstreamSpec]) -> Iterable[TestUpstream]:
         """Those that the test has named, and those of the settings."""
         for spec in upstreams:
-            self.upstreams.setdefault(spec.name, TestUpstream(spec.name))
+            self.upstreams.setdefault(spec.name, TestUpstream(spec.name, self.clock))
         return self.upstreams.values()
 
     # --- what the twins do, each in its own way
@@ -218,7 +218,7 @@ class HostedPlugins:
         """The upstream of this name, which plugins may call from now on."""
         found = self.upstreams.get(name)
         if found is None:
-            found = self.upstreams[name] = TestUpstream(name)
+            found = self.upstreams[name] = TestUpstream(name, self.clock)
             if self._http is not None:
                 self._http.add(Upstream(_spec(found), Turns(), found))
             if self._grpc is not None:

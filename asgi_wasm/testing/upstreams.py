@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,12 @@ from starlette.datastructures import Headers
 
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectError, ConnectionLostError, Request
 from asgi_wasm.testing.called import CalledRequest, Pattern
+from asgi_wasm.testing.clock import ManualClock
 from asgi_wasm.testing.exchange import NOT_GIVEN, GivenHeaders, encoded
 from asgi_wasm.testing.grpc import TestGrpc
 from asgi_wasm.testing.unexpected import UnexpectedCallError
 
-_Reply = Callable[[CalledRequest, Answer], None]
+_Reply = Callable[[CalledRequest, Answer], Awaitable[None]]
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Expected:
     """What an upstream does with the requests that match; it is made by `TestUpstream.on`. ``calls`` are those."""
 
     pattern: Pattern
+    clock: ManualClock = field(repr=False)
     calls: list[CalledRequest] = field(default_factory=list)
     _replies: list[_Reply | None] = field(default_factory=list)
 
@@ -46,15 +48,22 @@ class Expected:
         *,
         json: Any = NOT_GIVEN,
         trailers: GivenHeaders = (),
+        after: float = 0,
     ) -> Expected:
-        """Answer with this; ``json`` is made the body, and ``trailers`` are as of HTTP/2."""
-        return self.respond_with(lambda _request: Reply(status, body, headers, json=json, trailers=trailers))
+        """Answer with this; ``json`` is made the body, and ``trailers`` are as of HTTP/2.
+
+        ``after`` so many seconds of the test's clock; where the plugin waits less, the call times out.
+        """
+        made = Reply(status, body, headers, json=json, trailers=trailers, after=after)
+        return self.respond_with(lambda _request: made)
 
     def respond_with(self, function: Callable[[CalledRequest], Reply]) -> Expected:
         """Answer with what a function makes of the request."""
 
-        def reply(request: CalledRequest, answer: Answer) -> None:
+        async def reply(request: CalledRequest, answer: Answer) -> None:
             made = function(request)
+            if made.after:
+                await self.clock.sleep(made.after)
             fields, content = made.sent()
             answer.begin(made.status, fields)
             if content:
@@ -71,7 +80,7 @@ class Expected:
     def cut(self) -> Expected:
         """Answer a head, and end in the middle of the body: the plugin is told of a failure."""
 
-        def reply(_request: CalledRequest, answer: Answer) -> None:
+        async def reply(_request: CalledRequest, answer: Answer) -> None:
             answer.begin(200, [])
             raise ConnectionLostError("cut by the test")
 
@@ -98,7 +107,7 @@ class Expected:
         if reply is None:
             await asyncio.get_running_loop().create_future()
         else:
-            reply(request, answer)
+            await reply(request, answer)
 
 
 @dataclass
@@ -111,6 +120,8 @@ class Reply:
     json: Any = field(default=NOT_GIVEN, kw_only=True)
     # As of HTTP/2; those of HTTP/1.1 reach no plugin.
     trailers: GivenHeaders = field(default=(), kw_only=True)
+    # Seconds of the test's clock until it comes.
+    after: float = field(default=0, kw_only=True)
 
     def sent(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers and body."""
@@ -122,7 +133,7 @@ class Reply:
 
 
 def _raise(error: Exception) -> _Reply:
-    def reply(_request: CalledRequest, _answer: Answer) -> None:
+    async def reply(_request: CalledRequest, _answer: Answer) -> None:
         raise error
 
     return reply
@@ -134,8 +145,9 @@ class TestUpstream:
     # Not for pytest to collect.
     __test__ = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: ManualClock) -> None:
         self.name = name
+        self.clock = clock
         self.calls: list[CalledRequest] = []
         self.grpc = TestGrpc(name)
         self._unexpected: list[CalledRequest] = []
@@ -159,7 +171,7 @@ class TestUpstream:
         """
         content = body.encode() if isinstance(body, str) else body
         pattern = Pattern(method, target, tuple(encoded(headers)), query or {}, content, json, where)
-        made = Expected(pattern)
+        made = Expected(pattern, self.clock)
         self._expected.append(made)
         return made
 
@@ -171,9 +183,10 @@ class TestUpstream:
         *,
         json: Any = NOT_GIVEN,
         trailers: GivenHeaders = (),
+        after: float = 0,
     ) -> Expected:
         """Answer every request with this, as `Expected.respond`."""
-        return self.on().respond(status, body, headers, json=json, trailers=trailers)
+        return self.on().respond(status, body, headers, json=json, trailers=trailers, after=after)
 
     def fail(self) -> Expected:
         """Refuse every connection."""

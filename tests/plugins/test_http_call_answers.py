@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
+import time
+from typing import NoReturn
 
 import pytest
 
+from asgi_wasm.host.effects import HttpCall
+from asgi_wasm.services.callouts.upstreams import Upstream
 from tests.driving import until
 from tests.plugins.calling import OK, RESET, answer_body, call_once, local_answer
 from tests.plugins.callouts import conf, http, plugged, said
+from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 from tests.upstreams import raw
 
@@ -149,3 +155,39 @@ async def test_status_of_a_failure_stays_without_its_words(caplog: pytest.LogCap
     async with raw(answer, closes=True) as (port, _), plugged(script, port):
         await until(lambda: len(said(caplog, "answer status")) >= 2)
     assert said(caplog, "answer status")[:2] == ["answer status 11 reset", "answer status 11 "]
+
+
+@pytest.mark.parametrize(
+    "reply", [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"what"], ids=["after headers", "before"]
+)
+async def test_lines_about_calls_that_fail_are_as_many_as_a_plugin_may_write(
+    caplog: pytest.LogCaptureFixture, reply: bytes
+) -> None:
+    calls, most = 30, 4
+
+    began = time.monotonic()
+    async with raw(lambda *_: reply, closes=True) as (port, seen):
+        plugin = {"name": "callouts", "file": PLUGINS / "callouts/c.wasm", "conf": conf(configure=[http()] * calls)}
+        settings = {
+            "plugins": [{**plugin, "log_level": "critical"}],
+            "limits": {"log_lines_per_second": most},
+        }
+        async with plugged("", port, settings=settings):
+            await until(lambda: len(seen.heads) == calls)
+            await asyncio.sleep(0.05)
+    seconds = int(time.monotonic() - began) + 2
+    told = [record for record in caplog.records if "HTTP call to 'up'" in record.getMessage()]
+    assert 0 < len(told) <= most * seconds
+    assert "logs more than 4 lines a second" in caplog.text
+
+
+async def test_call_that_fails_for_no_known_reason_is_answered_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(upstream: Upstream, call: HttpCall) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Upstream, "request", broken)
+    lines, _ = await call_once(caplog, http())
+    assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
+    assert "plugin 'callouts': HTTP call to 'up': RuntimeError: a bug" in caplog.text

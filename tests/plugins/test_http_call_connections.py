@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 
 import pytest
 
+from asgi_wasm import MissingExtraError
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import request, until
 from tests.plugins.calling import OK, RESET, answer_body, local_answer
@@ -99,3 +101,26 @@ async def test_tls_to_a_server_without(caplog: pytest.LogCaptureFixture) -> None
     async with hypercorn(trailing, port), plugged(conf(configure=[http()]), upstreams=upstreams):
         await until(lambda: said(caplog, "answer body"))
     assert said(caplog, "^answer") == local_answer(503, RESET + "remote connection failure")
+
+
+async def test_more_calls_than_connections_wait_and_more_still_overflow(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at Envoy's circuit breaker: each call beyond costs nothing, and those that wait have their turn."""
+    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_PENDING", 1)
+
+    async with raw(lambda *_: OK) as (port, seen):
+        async with plugged(conf(configure=[http()] * 5), port):
+            await until(lambda: len(said(caplog, "^answer [0-9]")) == 5)
+        assert (len(seen.heads), seen.connections) == (3, 2)
+    overflow = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
+    assert said(caplog, "^answer body").count(f"answer body {overflow.hex()}") == 2
+
+
+async def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h2", None)
+
+    with pytest.raises(MissingExtraError, match="upstream 'up' wants http2: pip install 'asgi-wasm\\[http2\\]'"):
+        async with plugged("", upstreams={"up": {"url": "http://127.0.0.1:9", "http2": True}}):
+            raise AssertionError("it started")

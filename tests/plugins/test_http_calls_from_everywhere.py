@@ -1,28 +1,39 @@
-"""HTTP calls from each callback, and what ends them."""
+"""HTTP calls from each callback, and what ends them; the test plays the upstream."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
-import time
-from typing import NoReturn
+from collections.abc import Callable
 
 import pytest
 
-from asgi_wasm import MissingExtraError, PluginStartError
-from asgi_wasm.host.effects import HttpCall
-from asgi_wasm.services.callouts.upstreams import Upstream
-from tests.driving import request, until
-from tests.plugins.calling import OK, call_once
-from tests.plugins.callouts import conf, http, plugged, said
-from tests.plugins.conftest import PLUGINS
-from tests.upstreams import raw
+from asgi_wasm import PluginStartError
+from asgi_wasm.testing import WasmHost
+from tests.driving import settled
+from tests.plugins.callouts import conf, http, lines
+from tests.plugins.conftest import PLUGINS, Make
+
+Chain = Callable[..., WasmHost]
+ANSWERED = "answer header :status: 200"
 
 
-@pytest.fixture(autouse=True)
-def _logs(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+@pytest.fixture
+def chain(wasm_host: Chain) -> Chain:
+    """The plugin `callouts` several times, each with steps of its own; the last one is the innermost."""
+
+    def make(*scripts: str) -> WasmHost:
+        file, names = PLUGINS / "callouts/c.wasm", ("callouts", "second", "third")
+        # Each a VM of its own, since each is to have its own steps.
+        named = zip(names, scripts, strict=False)
+        return wasm_host(
+            {"plugins": [{"name": name, "file": file, "conf": text, "vm_id": name} for name, text in named]}
+        )
+
+    return make
+
+
+def under_way() -> int:
+    return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
 
 
 @pytest.mark.parametrize(
@@ -40,7 +51,7 @@ def _logs(caplog: pytest.LogCaptureFixture) -> None:
         "queue",
     ],
 )
-async def test_from_every_callback(caplog: pytest.LogCaptureFixture, callback: str) -> None:
+async def test_from_every_callback(scripted: Make, callback: str) -> None:
     steps: dict[str, list[str]] = {
         "configure": ["register 71"],
         "request_headers": ["enqueue 61", "period 5"],
@@ -51,225 +62,176 @@ async def test_from_every_callback(caplog: pytest.LogCaptureFixture, callback: s
     if callback == "answer":
         steps["tick"].append(http(b"/first"))
     steps.setdefault(callback, []).append(http(b"/" + callback.encode()))
-
-    async with raw(lambda *_: OK) as (port, seen), plugged(conf(**steps), port) as middleware:
-        response = await request(middleware, "POST", body=[b"x"])
-        assert response.body == b"app"
-        await until(lambda: len(said(caplog, "answer header :status: 200")) >= (2 if callback == "answer" else 1))
-        assert list(seen.heads)[-1].startswith(b"GET /" + callback.encode() + b" ")
-
-
-async def test_from_on_vm_start(caplog: pytest.LogCaptureFixture) -> None:
-    async with raw(lambda *_: OK) as (port, _), plugged("", port, vm_conf=conf(vm_start=[http()])):
-        await until(lambda: said(caplog, "answer header :status: 200"))
+    plugin = scripted(**steps)
+    plugin.upstream("up").respond(200, "ok")
+    plugin.app.respond(body="app")
+    assert (await plugin.post(body=b"x")).body == b"app"
+    await plugin.advance(0.005)
+    assert len(lines(plugin, ANSWERED)) >= (2 if callback == "answer" else 1)
+    last = plugin.upstream("up").calls[-1]
+    assert (last.method, last.target) == ("GET", f"/{callback}")
 
 
-async def test_from_the_end_of_a_root_context_nothing_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    async with raw(lambda *_: OK) as (port, seen):
-        async with plugged(conf(root_done=[http(), "period 5"], tick=["period 5"]), port):
-            pass
-        await asyncio.sleep(0.05)
-        assert seen.heads == []
-    assert said(caplog) == ["root_done http up = 0 token 4", "root_done period 5 = 0"]
+async def test_from_on_vm_start(scripted: Make) -> None:
+    plugin = scripted(vm_conf=conf(vm_start=[http()]))
+    plugin.upstream("up").respond()
+    await plugin.advance(0)
+    assert lines(plugin, ANSWERED)
 
 
-async def test_several_plugins_of_a_chain_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_from_the_end_of_a_root_context_nothing_is_called(scripted: Make) -> None:
+    plugin = scripted(root_done=[http(), "period 5"], tick=["period 5"])
+    plugin.upstream("up").respond()
+    await plugin.start()
+    await plugin.stop()
+    await plugin.clock.advance(1)
+    assert plugin.upstream("up").calls == []
+    assert lines(plugin) == ["root_done http up = 0 token 4", "root_done period 5 = 0"]
+
+
+async def test_several_plugins_of_a_chain_at_once(chain: Chain) -> None:
     """The first two call and pause in turn; the third calls without waiting for its answer."""
     waiting = conf(request_headers=[http(b"/wait"), "pause"], answer=["header 0 :path", "resume 0"])
-    asking = conf(request_headers=[http(b"/ask")])
-
-    async with raw(lambda *_: OK) as (port, seen), plugged([waiting, waiting, asking], port) as middleware:
-        response = await request(middleware, path="/here?x")
-        await until(lambda: said(caplog, "answer header :status", plugin="third"))
-        assert sorted(head.split()[1] for head in seen.heads) == [b"/ask", b"/wait", b"/wait"]
-        assert response.body == b"app"
-    for plugin in ("callouts", "second"):
-        assert said(caplog, "answer header 0|resume", plugin) == ["answer header 0 = 0 /here?x", "answer resume 0 = 0"]
-
-
-async def test_many_at_once_each_resumes_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(request_headers=[http(), http(b"/2"), "pause"], answer=["resume 0"])
-    async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
-        responses = await asyncio.gather(*(request(middleware, path=f"/{index}") for index in range(60)))
-        assert [response.body for response in responses] == [b"app"] * 60
-        await until(lambda: len(said(caplog, "^answer [0-9]")) == 120)
-        assert len(seen.heads) == 120
-    tokens = [line.split()[1] for line in said(caplog, "^answer [0-9]")]
-    assert len(set(tokens)) == 120
+    host = chain(waiting, waiting, conf(request_headers=[http(b"/ask")]))
+    host.upstream("up").respond()
+    assert (await host.get("/here?x")).status == 200
+    await host.advance(0)
+    assert lines(host, "answer header :status", "third")
+    assert sorted(call.target for call in host.upstream("up").calls) == ["/ask", "/wait", "/wait"]
+    for name in ("callouts", "second"):
+        assert lines(host, "answer header 0|resume", name) == ["answer header 0 = 0 /here?x", "answer resume 0 = 0"]
 
 
-async def test_more_calls_than_connections_wait_and_more_still_overflow(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As at Envoy's circuit breaker: each call beyond costs nothing, and those that wait have their turn."""
-    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_CONNECTIONS", 2)
-    monkeypatch.setattr("asgi_wasm.services.callouts.upstreams.MAX_PENDING", 1)
-
-    async with raw(lambda *_: OK) as (port, seen):
-        async with plugged(conf(configure=[http()] * 5), port):
-            await until(lambda: len(said(caplog, "^answer [0-9]")) == 5)
-        assert (len(seen.heads), seen.connections) == (3, 2)
-    overflow = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
-    assert said(caplog, "^answer body").count(f"answer body {overflow.hex()}") == 2
+async def test_many_at_once_each_resumes_its_own(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http(), http(b"/2"), "pause"], answer=["resume 0"])
+    plugin.upstream("up").respond()
+    exchanges = await asyncio.gather(*(plugin.get(f"/{index}") for index in range(60)))
+    assert [exchange.status for exchange in exchanges] == [200] * 60
+    await plugin.advance(0)
+    assert len(plugin.upstream("up").calls) == 120
+    assert len({line.split()[1] for line in lines(plugin, "^answer [0-9]")}) == 120
 
 
-async def test_stream_of_an_answer_may_be_gone(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(request_headers=[http()], answer=["resume 0"])
-    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-        assert (await request(middleware)).body == b"app"
-        await until(lambda: said(caplog, "answer header :status: 200"))
-        assert (await request(middleware)).body == b"app"
-    assert "answer without a stream" in said(caplog)
-    assert "VM failed" not in caplog.text
+async def test_stream_of_an_answer_may_be_gone(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http()], answer=["resume 0"])
+    plugin.upstream("up").respond(after=1)
+    assert (await plugin.get()).status == 200
+    await plugin.advance(1)
+    assert lines(plugin, ANSWERED) and "answer without a stream" in lines(plugin)
+    assert (await plugin.get()).status == 200
+    assert not [line for line in plugin.logs if "VM failed" in line.text]
 
 
-async def test_answer_may_answer_the_client(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(request_headers=[http(), "pause"], answer=["reply 403", "resume 0"])
-    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-        response = await request(middleware)
-    assert (response.status, response.body) == (403, b"replied")
+async def test_answer_may_answer_the_client(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http(), "pause"], answer=["reply 403", "resume 0"])
+    plugin.upstream("up").respond()
+    exchange = await plugin.get()
+    assert (exchange.status, exchange.body, exchange.app) == (403, b"replied", None)
 
 
-async def test_response_waits_for_an_answer(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(response_headers=[http(), "pause"], answer=["header 2 :status", "resume 1"])
-    async with raw(lambda *_: OK) as (port, _), plugged(script, port) as middleware:
-        assert (await request(middleware)).body == b"app"
-    assert said(caplog, "answer header 2") == ["answer header 2 = 0 200"]
+async def test_response_waits_for_an_answer(scripted: Make) -> None:
+    plugin = scripted(response_headers=[http(), "pause"], answer=["header 2 :status", "resume 1"])
+    plugin.upstream("up").respond()
+    plugin.app.respond(201)
+    assert (await plugin.get()).status == 201
+    assert lines(plugin, "answer header 2") == ["answer header 2 = 0 201"]
 
 
-async def test_pending_calls_end_with_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    async with raw(lambda *_: None) as (port, seen):
-        async with plugged(conf(configure=[http()] * 5), port):
-            await until(lambda: len(seen.heads) == 5)
-        await asyncio.sleep(0.05)
-    assert said(caplog, "answer") == []
+async def test_pending_calls_end_with_the_server(scripted: Make) -> None:
+    plugin = scripted(configure=[http()] * 5)
+    plugin.upstream("up").hang()
+    await plugin.advance(0)
+    assert len(plugin.upstream("up").calls) == under_way() == 5
+    await plugin.stop()
+    await settled()
+    assert (under_way(), lines(plugin, "answer")) == (0, [])
 
 
-async def test_call_without_a_timeout_leaves_the_pause_to_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    script, settings = conf(request_headers=[http(timeout=0), "pause"]), {"pause_timeout": 0.1}
-    async with raw(lambda *_: None) as (port, _), plugged(script, port, settings=settings) as middleware:
-        assert (await request(middleware)).status == 504
-    assert "plugin 'callouts': paused a stream for 0.1 s: it is answered 504" in caplog.text
+async def test_call_without_a_timeout_leaves_the_pause_to_its_own(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http(timeout=0), "pause"], settings={"pause_timeout": 2})
+    plugin.upstream("up").hang()
+    request = plugin.begin("GET")
+    await plugin.advance(2)
+    exchange = await request
+    assert exchange.status == 504
+    assert "paused a stream for 2 s: it is answered 504" in [line.text for line in exchange.logs]
 
 
-async def test_client_that_leaves_ends_the_pause(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(request_headers=[http(), "pause"], done=["period 0"])
-    async with raw(lambda *_: None) as (port, _), plugged(script, port) as middleware:
-        response = await request(middleware, "POST", body=[b"a"], stays=False)
-        assert response.messages == []
-    assert said(caplog, "done") == ["done period 0 = 0"]
+async def test_client_that_leaves_ends_the_pause(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http(), "pause"], done=["period 0"])
+    plugin.upstream("up").hang()
+    connection = await plugin.connect("POST", headers={"content-length": "9"})
+    connection.feed(b"a", more=True)
+    connection.hang_up()
+    assert (await connection.over()).messages == []
+    assert lines(plugin, "done") == ["done period 0 = 0"]
 
 
 @pytest.mark.parametrize("how", ["disconnect", "cancelled"])
-async def test_client_that_leaves_ends_its_calls_at_once(caplog: pytest.LogCaptureFixture, how: str) -> None:
+async def test_client_that_leaves_ends_its_calls_at_once(scripted: Make, how: str) -> None:
     """Not those of a request that has had its answer, nor what a plugin asks for when it is told of the end."""
-
-    def calls() -> int:
-        return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
-
-    script = conf(request_headers=[http(b"/ask", timeout=60_000), "pause"], log=[http(b"/log")])
-    async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
-        asked = asyncio.ensure_future(request(middleware, stays=how != "disconnect"))
-        if how == "cancelled":
-            await until(lambda: seen.heads)
-            asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
-        await until(lambda: seen.heads and seen.heads[-1].startswith(b"GET /log "))
-        await until(lambda: calls() == 1)
-    assert said(caplog, "^answer") == ["answer 4 0 0 0", "answer status 11 reset", "answer without a stream"]
-
-
-async def test_call_that_nobody_waits_for_outlives_its_request(caplog: pytest.LogCaptureFixture) -> None:
-    async with raw(lambda *_: OK) as (port, seen):
-        async with plugged(conf(request_headers=[http()]), port) as middleware:
-            assert (await request(middleware, stays=False)).body == b"app"
-            await until(lambda: said(caplog, "answer header :status: 200"))
-        assert len(seen.heads) == 1
+    plugin = scripted(request_headers=[http(b"/ask", timeout=60_000), "pause"], log=[http(b"/log")])
+    plugin.upstream("up").hang()
+    connection = await plugin.connect("GET")
+    connection.feed()
+    await plugin.advance(0)
+    assert [call.target for call in plugin.upstream("up").calls] == ["/ask"]
+    if how == "cancelled":
+        await connection.cancel()
+    else:
+        connection.hang_up()
+        await connection.over()
+    await plugin.advance(0)
+    assert [call.target for call in plugin.upstream("up").calls] == ["/ask", "/log"]
+    assert under_way() == 1
+    assert lines(plugin, "^answer") == ["answer 4 0 0 0", "answer status 11 reset", "answer without a stream"]
 
 
-async def test_call_of_a_callback_that_trapped_is_not_made(caplog: pytest.LogCaptureFixture) -> None:
-    script = conf(request_headers=[http(), "trap"])
-    async with raw(lambda *_: OK) as (port, seen), plugged(script, port) as middleware:
-        assert (await request(middleware)).status == 503
-        await asyncio.sleep(0.05)
-        assert seen.heads == []
+async def test_call_that_nobody_waits_for_outlives_its_request(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http()])
+    plugin.upstream("up").respond(after=60)
+    assert (await plugin.get()).status == 200
+    await plugin.advance(59)
+    assert not lines(plugin, ANSWERED)
+    await plugin.advance(1)
+    assert lines(plugin, ANSWERED)
 
 
-async def test_calls_of_a_vm_that_failed_end_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_call_of_a_callback_that_trapped_is_not_made(scripted: Make) -> None:
+    plugin = scripted(request_headers=[http(), "trap"])
+    plugin.upstream("up").respond()
+    assert (await plugin.get()).status == 503
+    await plugin.advance(1)
+    assert plugin.upstream("up").calls == []
+
+
+async def test_calls_of_a_vm_that_failed_end_with_it(scripted: Make) -> None:
     """Or an upstream that never answers keeps the dead VM, with all its memory."""
-
-    def under_way() -> int:
-        return sum("HttpCalls" in repr(task) for task in asyncio.all_tasks())
-
-    script = conf(request_headers=[http(), "period 50", "pause"], tick=["trap"])
-    async with raw(lambda *_: None) as (port, seen), plugged(script, port) as middleware:
-        asked = asyncio.ensure_future(request(middleware))
-        await until(lambda: seen.heads)
-        assert under_way() == 1
-        assert (await asked).status == 503
-        await until(lambda: not under_way())
-        seen.over.set()
-        await asyncio.sleep(0.05)
-    assert said(caplog, "answer") == []
+    plugin = scripted(request_headers=[http(), "period 50", "pause"], tick=["trap"])
+    plugin.upstream("up").hang()
+    request = plugin.begin("GET")
+    await plugin.advance(0)
+    assert under_way() == 1
+    await plugin.advance(0.05)
+    assert (await request).status == 503
+    assert (under_way(), lines(plugin, "answer")) == (0, [])
 
 
-async def test_plugin_that_refuses_its_configuration_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    async with raw(lambda *_: OK) as (port, seen):
-        script = conf(configure=[http(), "refuse"])
-        with pytest.raises(PluginStartError, match="on_configure answered false"):
-            async with plugged(script, port):
-                raise AssertionError("it did not refuse")
-        # Another plugin of the same VM starts: what the first one asked for must be forgotten by then.
-        file = str(PLUGINS / "callouts/c.wasm")
-        plugins = [
-            {"name": "refusing", "file": file, "conf": script, "failure_policy": "fail_open"},
-            {"name": "callouts", "file": file, "conf": ""},
-        ]
-        async with plugged("", port, settings={"plugins": plugins}):
-            await asyncio.sleep(0.05)
-        assert seen.heads == []
-    assert said(caplog, "http", plugin="refusing") == ["configure http up = 0 token 4"]
-
-
-@pytest.mark.parametrize(
-    "reply", [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ncut", b"what"], ids=["after headers", "before"]
-)
-async def test_lines_about_calls_that_fail_are_as_many_as_a_plugin_may_write(
-    caplog: pytest.LogCaptureFixture, reply: bytes
-) -> None:
-    calls, most = 30, 4
-
-    began = time.monotonic()
-    async with raw(lambda *_: reply, closes=True) as (port, seen):
-        plugin = {"name": "callouts", "file": PLUGINS / "callouts/c.wasm", "conf": conf(configure=[http()] * calls)}
-        settings = {
-            "plugins": [{**plugin, "log_level": "critical"}],
-            "limits": {"log_lines_per_second": most},
-        }
-        async with plugged("", port, settings=settings):
-            await until(lambda: len(seen.heads) == calls)
-            await asyncio.sleep(0.05)
-    seconds = int(time.monotonic() - began) + 2
-    told = [record for record in caplog.records if "HTTP call to 'up'" in record.getMessage()]
-    assert 0 < len(told) <= most * seconds
-    assert "logs more than 4 lines a second" in caplog.text
-
-
-async def test_call_that_fails_for_no_known_reason_is_answered_too(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(upstream: Upstream, call: HttpCall) -> NoReturn:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(Upstream, "request", broken)
-    lines, _ = await call_once(caplog, http())
-    assert lines == ["answer 4 0 0 0", "answer status 11 reset"]
-    assert "plugin 'callouts': HTTP call to 'up': RuntimeError: a bug" in caplog.text
-
-
-async def test_http2_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "h2", None)
-
-    with pytest.raises(MissingExtraError, match="upstream 'up' wants http2: pip install 'asgi-wasm\\[http2\\]'"):
-        async with plugged("", upstreams={"up": {"url": "http://127.0.0.1:9", "http2": True}}):
-            raise AssertionError("it started")
+async def test_plugin_that_refuses_its_configuration_calls_nobody(scripted: Make, wasm_host: Chain) -> None:
+    steps = [http(), "refuse"]
+    refusing = scripted(configure=steps)
+    refusing.upstream("up").respond()
+    with pytest.raises(PluginStartError, match="on_configure answered false"):
+        await refusing.start()
+    # Another plugin of the same VM starts: what the first one asked for must be forgotten by then.
+    file = PLUGINS / "callouts/c.wasm"
+    plugins = [
+        {"name": "refusing", "file": file, "conf": conf(configure=steps), "failure_policy": "fail_open"},
+        {"name": "callouts", "file": file, "conf": ""},
+    ]
+    host = wasm_host({"plugins": plugins})
+    host.upstream("up").respond()
+    await host.advance(1)
+    for each in (refusing, host):
+        assert each.upstream("up").calls == []
+    assert lines(host, "http", "refusing") == ["configure http up = 0 token 4"]

@@ -176,3 +176,15 @@ def test_trailers_of_an_answer(sync_wasm_plugin: Make) -> None:
     assert seen == [(1, b"7")]
     plugin.advance(3600)
     assert pending.result().status == 504
+
+
+@pytest.mark.parametrize(("after", "status"), [(0.999, "200"), (1.001, "504")])
+def test_an_answer_that_takes_its_time(sync_wasm_plugin: Make, after: float, status: str) -> None:
+    plugin = sync_wasm_plugin(PLUGINS / "http_auth" / "rust.wasm", {"upstream": "auth", "timeout_ms": 1000})
+    plugin.upstream("auth").respond(200, "ok", after=after)
+    pending = plugin.begin("GET", headers={"x-user": "bob"})
+    plugin.advance(0.998)
+    assert not pending.done
+    plugin.advance(0.002)
+    exchange = pending.result()
+    assert exchange.headers.get("x-auth-status", "200") == status

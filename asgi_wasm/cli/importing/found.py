@@ -28,12 +28,11 @@ class Found:
 
     def add(self, entry: dict[str, Any]) -> str:
         """A plugin, under a name that is free; the name."""
-        name = _NOT_A_NAME.sub("-", str(entry.pop("name", "") or "plugin")).strip("-") or "plugin"
+        name = _NOT_A_NAME.sub("-", str(entry.get("name") or "plugin")).strip("-") or "plugin"
         taken = {plugin["name"] for plugin in self.plugins}
         free = next(each for each in (name, *(f"{name}-{n}" for n in range(2, 10_000))) if each not in taken)
-        self.plugins.append(
-            {"name": free, **{key: value for key, value in entry.items() if value not in (None, "", {})}}
-        )
+        given = {key: value for key, value in entry.items() if key != "name" and value not in (None, "", {})}
+        self.plugins.append({"name": free, **given})
         return free
 
     def tell(self, sentence: str) -> None:

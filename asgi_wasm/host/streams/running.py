@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.iteration import Input, data_input, headers_input, trailers_input
 from asgi_wasm.host.streams.stage import Owner, Stage, growing
@@ -30,7 +31,7 @@ def run_headers(
         return Input.HEADERS_CONTINUE
     if verdict == 0:
         # Its window is closed by now, unless it answered before this direction had it.
-        context.maps[2 * direction] = None
+        context.maps[HEADERS_MAPS[direction]] = None
         return Input.HEADERS_CONTINUE
     return headers_input(verdict, allow_stop_iteration=context.root.spec.allow_on_headers_stop_iteration)
 
