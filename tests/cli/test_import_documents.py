@@ -66,6 +66,14 @@ def test_json_with_tabs_and_each_filter_once_though_every_listener_has_it(import
     assert left == ["the plugins of 2 chains of HTTP filters are one here: say with routes which runs where"]
 
 
+def test_a_filter_that_runs_in_one_chain_is_not_told_of_another_where_it_does_not(imported: Imported) -> None:
+    clusters = {"typed_extension_protocol_options": {"x": {"http_filters": [http_filter()]}}}
+    disabled = manager({**http_filter(), "disabled": True})
+    settings, left = imported(yaml.safe_dump([clusters, disabled, manager(http_filter()), disabled]))
+    assert [plugin["name"] for plugin in settings["plugins"]] == ["f"]
+    assert left == ["the plugins of 4 chains of HTTP filters are one here: say with routes which runs where"]
+
+
 def test_a_config_map(imported: Imported) -> None:
     text = indent(yaml.safe_dump(manager(http_filter())), "    ")
     config_map = f"kind: ConfigMap\ndata:\n  other.yaml: '[nothing of it'\n  envoy.yaml: |\n{text}"

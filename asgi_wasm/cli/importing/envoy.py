@@ -88,13 +88,16 @@ class _Walk:
             self.filters.append((place, config or {}, kind == _SERVICE))
 
     def once(self) -> list[tuple[_Place, Mapping[str, Any], bool]]:
-        """The filters, without those that an earlier chain has too: each listener brings its own there."""
+        """The filters, without those that another chain has too: each listener brings its own there."""
         kept: list[tuple[_Place, Mapping[str, Any], bool]] = []
         for place, config, is_service in self.filters:
-            if not any(
-                (config, place.name, is_service) == (other, there.name, service) and place.chain != there.chain
-                for there, other, service in kept
-            ):
+            for index, (there, other, service) in enumerate(kept):
+                same = (config, place.name, is_service) == (other, there.name, service)
+                if same and place.chain != there.chain:
+                    # Of a chain where it is disabled, or of a cluster's, nothing is to be said if it runs elsewhere.
+                    kept[index] = (min(there, place, key=lambda each: len(each.notes)), other, service)
+                    break
+            else:
                 kept.append((place, config, is_service))
         return kept
 
