@@ -39,6 +39,12 @@ def abi_version(module: Module) -> AbiVersion:
     raise EngineError(f"{declared}; this host runs ABI {', '.join(map(str, AbiVersion))}{'' if others else _NO_PLUGIN}")
 
 
+def _is_program(module: Module) -> bool:
+    """What AssemblyScript makes, which imports `env.abort`, is none: there `_start` is how a plugin begins."""
+    aborts = any((each.module, each.name) == ("env", "abort") for each in module.imports)
+    return "_start" in module.exports and "_initialize" not in module.exports and not aborts
+
+
 @dataclass(frozen=True)
 class Code:
     """A compiled module with what was learned of it."""
@@ -212,8 +218,7 @@ class Plugin:
         except EngineError as error:
             raise PluginLoadError(self.spec.name, str(self.spec.file), str(error)) from error
         except VmFailedError as error:
-            exports = self.code.module.exports
-            hint = _PROGRAM if "_start" in exports and "_initialize" not in exports else ""
+            hint = _PROGRAM if _is_program(self.code.module) else ""
             raise self._start_error(f"its entry point failed: {error}{hint}") from error
         try:
             return lifecycle.start_root(vm, self.spec, conf)
