@@ -9,6 +9,7 @@ from contextlib import suppress
 import httpx
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
+from asgi_wasm.cli import console
 
 # Of one hop (RFC 9110 7.6.1), or made anew for the other side.
 _HOP = frozenset(
@@ -51,7 +52,9 @@ class ReverseProxy:
         try:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
-            await _answer(send, 502, f"{self._url}: {type(error).__name__}: {error}\n".encode())
+            told = f"{self._url} does not answer: {error or type(error).__name__}"
+            console.line(f"  {told}", "red")
+            await _answer(send, 502, f"{told}\n".encode())
             return
         try:
             answered = _passed_on([(name.lower(), value) for name, value in response.headers.raw])
