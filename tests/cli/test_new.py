@@ -36,6 +36,10 @@ def test_what_it_makes(tmp_path: Path, language: str) -> None:
     assert tested in files["README.md"] and installed in files["README.md"]
     # Names of functions stay: a trap tells where it was by them.
     assert "-s -w" not in files["build"] and "strip-all" not in files["build"]
+    own_tests = {"rust": ("src/lib.rs", "#[cfg(test)]"), "go": ("main_test.go", "proxytest")}
+    if language in own_tests:
+        file, words = own_tests[language]
+        assert words in files[file]
     compile(files["test_plugin.py"], "test_plugin.py", "exec")
 
 
