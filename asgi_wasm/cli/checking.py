@@ -125,7 +125,7 @@ def _of_plugin(spec: HostSpec, error: PluginError) -> Finding:
     if named[1]:
         key, problem = f"{key}.file", f"{shown(error.file)}: {named[2]}"
     else:
-        key += ".conf" if error.problem.startswith("on_configure ") else ""
+        key += ".conf" if "(on_configure answered false)" in error.problem.partition(";")[0] else ""
         problem = str(error)
     for source in spec.sources:
         if (line := line_of(source, key)) is not None:

@@ -15,6 +15,9 @@ from asgi_wasm.errors import PluginError, PluginStartError, SettingsError
 from asgi_wasm.fetching import names as fetched
 from asgi_wasm.specs import RemoteFile
 
+# As `host.vm.lifecycle` says it of a plugin that wants another conf.
+_REFUSED = "(on_configure answered false)"
+
 
 def plugin_file(file: str, *, pinned: bool = True, where: str = "") -> Path | RemoteFile:
     """Where it is; ``where`` begins the sentence if it was not typed. One to fetch must name its sha256 if ``pinned``.
@@ -85,6 +88,6 @@ def told_as_typed(files: Mapping[str, str], without_conf: Collection[str] = ()) 
     except PluginError as error:
         # Without the key of settings that nobody wrote.
         problem = error.problem.rpartition(f"plugins.{error.plugin}.file: ")[2]
-        if isinstance(error, PluginStartError) and error.plugin in without_conf and problem.startswith("on_configure "):
+        if isinstance(error, PluginStartError) and error.plugin in without_conf and _REFUSED in problem:
             problem += "; give it one with --conf"
         raise type(error)(error.plugin, files.get(error.plugin, error.file), problem) from error

@@ -147,7 +147,8 @@ class Worker:
         if sharing and spec.store.scheme == "memory" and self._shared.is_second_process():
             logger.warning(
                 "several workers run, and what plugin %s may keep in shared data or queues is each worker's own with "
-                "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several)",
+                "shared_data memory://: set it to lmdb:///path (one machine) or redis://host:port/0 (several), "
+                "unless it keeps nothing there",
                 ", ".join(map(repr, sharing)),
             )
 

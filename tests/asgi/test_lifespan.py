@@ -147,7 +147,8 @@ async def test_plugin_that_fails_the_startup(serve_guests: Serve) -> None:
         await server.over()
         assert answer["type"] == "lifespan.startup.failed"
         assert "plugin 'g1'" in answer["message"]
-        assert "g1.wasm): on_configure answered false; its last words: conf is not JSON" in answer["message"]
+        assert "g1.wasm): it refused to start without a conf (on_configure answered false); its" in answer["message"]
+        assert answer["message"].endswith("last words: conf is not JSON")
     assert order == ["plugin starts", "plugin stops"]
 
 

@@ -53,7 +53,7 @@ def test_a_plugin_without_the_conf_that_it_needs(in_tmp_path: None, start: str) 
     assert done.status == 1
     assert "fault_injection" not in done.out
     assert (
-        done.err.startswith("plugin 'fault_injection' (asgi_wasm:fault_injection): on_configure ")
+        done.err.startswith("plugin 'fault_injection' (asgi_wasm:fault_injection): it refused to start without a conf")
         and done.err.count("\n") == 1
     )
     assert done.err.endswith("its last words: fault_injection: conf is empty; give it one with --conf\n")

@@ -58,13 +58,15 @@ def start_root(vm: WasmVM, spec: PluginSpec, conf: bytes) -> RootContext:
         if vm.on_context_create is not None:
             root.configuring = True
             vm.call(root, vm.on_context_create, root.id, 0)
-        for name, size in (("proxy_on_vm_start", len(spec.vm_conf)), ("proxy_on_configure", len(conf))):
+        starts = ("proxy_on_vm_start", "vm_conf", len(spec.vm_conf)), ("proxy_on_configure", "conf", len(conf))
+        for name, key, size in starts:
             callback = vm.function(name)
             # cpp-host `ContextBase::onStart`: the start of the VM is to be independent of the plugin.
             root.configuring = name == "proxy_on_configure"
             if callback is not None and not vm.call(root, callback, root.id, size):
                 _refuse(root)
-                raise StartRefusedError(f"{name.removeprefix('proxy_')} answered false")
+                with_it = f"with its {key}" if size else f"without a {key}"
+                raise StartRefusedError(f"it refused to start {with_it} ({name.removeprefix('proxy_')} answered false)")
         root.configuring = False
         vm.perform()
     except VmFailedError:

@@ -169,7 +169,9 @@ def test_a_plugin_that_refuses(phase: str) -> None:
     with pytest.raises(PluginStartError) as caught:
         made.root(b"")
     words = " | ".join(f"because {number}" for number in range(2, 7))
-    assert str(caught.value) == f"plugin 'guest' (guest.wasm): {phase} answered false; its last words: {words}"
+    key = {"on_vm_start": "vm_conf", "on_configure": "conf"}[phase]
+    refused = f"it refused to start without a {key} ({phase} answered false)"
+    assert str(caught.value) == f"plugin 'guest' (guest.wasm): {refused}; its last words: {words}"
     assert (caught.value.plugin, caught.value.file) == ("guest", "guest.wasm")
     # The VM lives on, for others; what was asked for on behalf of this root is forgotten.
     vm = pool.vm(made.spec, made.code)
