@@ -52,7 +52,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "last byte missing": (GOOD_FILE[:-1], ""),
     "garbage behind the header": (GOOD_FILE[:8] + b"\xff" * 50, ""),
     "component": (b"\0asm\x0d\0\1\0", "is a component; Proxy-Wasm plugins are core modules"),
-    "no marker": (wasm(marker=""), r"it exports no proxy_abi_version_\* function"),
+    "no marker": (wasm(marker=""), r"it exports no proxy_abi_version_\* function.*: is it built with"),
     "unknown marker": (wasm(marker="9_9_9"), "it declares proxy_abi_version_9_9_9"),
     "no allocator": (wasm(malloc=False), "it exports neither malloc nor proxy_on_memory_allocate"),
     "no memory": (wasm(memory=False), "memory"),
@@ -89,7 +89,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "trap in the start section": (wasm("(func $s unreachable) (start $s)"), "unreachable"),
     "trap in _initialize": (wasm(export("_initialize", "", "unreachable")), "its entry point failed: .*unreachable"),
-    "trap in _start": (wasm(export("_start", "", "unreachable")), "its entry point failed: .*unreachable"),
+    "trap in _start": (
+        wasm(export("_start", "", "unreachable")),
+        "its entry point failed: .*unreachable.*; it is built as a program",
+    ),
     "trap in context_create": (
         wasm(export("proxy_on_context_create", TWO, "unreachable")),
         "it trapped while starting: .*unreachable",
