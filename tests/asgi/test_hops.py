@@ -125,11 +125,8 @@ async def test_an_answer_to_connect_that_its_server_takes_for_a_tunnel(
             raise RuntimeError("state=SWITCHED_PROTOCOL")
         sent.append(message)
 
-    async def main() -> None:
-        async with serve_guests(answering(), Guest(on_request_headers=replies)) as middleware:
-            await middleware(http_scope("CONNECT"), receive, send)
-
-    await main()
+    async with serve_guests(answering(), Guest(on_request_headers=replies)) as middleware:
+        await middleware(http_scope("CONNECT"), receive, send)
     assert sent[0]["status"] == 200 and not any(name == b"content-length" for name, _ in sent[0]["headers"])
     assert caplog.text.count("CONNECT") == 1
 

@@ -172,15 +172,12 @@ async def test_details_of_a_local_response(serve_guests: Serve) -> None:
         api.send_local_response(403, details=b"told")
         return 1
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=on_request_headers,
-            on_log=lambda api, context: seen.append(api.get_property(b"response\0code_details")),
-        )
-        async with serve_guests(answering(b""), guest) as middleware:
-            await request(middleware)
-
-    await main()
+    guest = Guest(
+        on_request_headers=on_request_headers,
+        on_log=lambda api, context: seen.append(api.get_property(b"response\0code_details")),
+    )
+    async with serve_guests(answering(b""), guest) as middleware:
+        await request(middleware)
     assert seen == [b"told"]
 
 
@@ -230,9 +227,6 @@ async def test_attributes_follow_what_plugins_write(serve_guests: Serve) -> None
         seen.extend([api.get_property(b"request\0url_path"), api.get_property(b"request\0query")])
         return 0
 
-    async def main() -> None:
-        async with serve_guests(answering(b""), Guest(on_request_headers=on_request_headers)) as middleware:
-            await request(middleware)
-
-    await main()
+    async with serve_guests(answering(b""), Guest(on_request_headers=on_request_headers)) as middleware:
+        await request(middleware)
     assert seen == [b"/new?z", b"/new", b"z", None, None]

@@ -81,19 +81,16 @@ async def test_escaped_slashes(action: str, status: int, seen: bytes | None) -> 
         scopes.append(scope)
         await answering(b"app")(scope, receive, send)
 
-    async def main() -> None:
-        settings = {"plugins": [PLUGIN], "path_with_escaped_slashes_action": action}
-        async with WasmMiddleware(app, settings=settings) as middleware:
-            odd = await ask(middleware, raw_path=b"/a%2Fb%5cc", path="/a/b\\c", query_string=b"x=1")
-            assert odd.status == status
-            if status == 307:
-                assert odd.header(b"location") == b"/a/b\\c?x=1"
-            plain = await ask(middleware, "/plain")
-            assert plain.status == 200
-            without = await ask(middleware, raw_path=None)
-            assert without.status == 200
-
-    await main()
+    settings = {"plugins": [PLUGIN], "path_with_escaped_slashes_action": action}
+    async with WasmMiddleware(app, settings=settings) as middleware:
+        odd = await ask(middleware, raw_path=b"/a%2Fb%5cc", path="/a/b\\c", query_string=b"x=1")
+        assert odd.status == status
+        if status == 307:
+            assert odd.header(b"location") == b"/a/b\\c?x=1"
+        plain = await ask(middleware, "/plain")
+        assert plain.status == 200
+        without = await ask(middleware, raw_path=None)
+        assert without.status == 200
     assert [scope["raw_path"] for scope in scopes][:-2] == ([] if seen is None else [seen])
 
 

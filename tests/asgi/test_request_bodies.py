@@ -113,14 +113,11 @@ async def test_a_chunked_body(serve_guests: Serve, body: str, written: str) -> N
     app = App()
     guest = Guest(on_request_headers=WRITTEN[written], **BODIES[body])
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, "POST", headers=[(b"transfer-encoding", b"chunked")])
-            connection.feed(b"abc", more=True)
-            connection.feed(b"def")
-            await connection.over()
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, "POST", headers=[(b"transfer-encoding", b"chunked")])
+        connection.feed(b"abc", more=True)
+        connection.feed(b"def")
+        await connection.over()
     assert app.is_true and bool(app.lengths) != bool(app.codings)
 
 
@@ -145,12 +142,9 @@ async def test_a_body_that_is_held_until_its_end(serve_guests: Serve, change: by
     app = App()
     guest = Guest(on_request_headers=stops, on_request_body=holding(on_body(change)))
 
-    async def main() -> None:
-        entries = [{"allow_on_headers_stop_iteration": True}]
-        async with serve_guests(app, guest, entries=entries) as middleware:
-            await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])
-
-    await main()
+    entries = [{"allow_on_headers_stop_iteration": True}]
+    async with serve_guests(app, guest, entries=entries) as middleware:
+        await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])
     assert app.is_true and app.lengths and app.body == (b"abcdef" if change is None else change)
 
 
@@ -224,15 +218,12 @@ async def test_the_end_is_known_before_plugins_are_called(serve_guests: Serve, m
     calls: list[Any] = []
     app = App()
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=lambda api, context, count, end: calls.append(end),
-            on_request_body=lambda *_: calls.append("body"),
-        )
-        async with serve_guests(app, guest) as middleware:
-            await request(middleware, method, http_version=version)
-
-    await main()
+    guest = Guest(
+        on_request_headers=lambda api, context, count, end: calls.append(end),
+        on_request_body=lambda *_: calls.append("body"),
+    )
+    async with serve_guests(app, guest) as middleware:
+        await request(middleware, method, http_version=version)
     assert calls == [1] and app.ends == 1
 
 
@@ -243,13 +234,10 @@ async def test_a_body_behind_a_length_of_zero_does_not_vanish(serve_guests: Serv
         seen.append(api.get_buffer_bytes(REQUEST_BODY))
         return 0
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_body=sees)) as middleware:
-            connection = Connection(middleware, "POST", headers=[(LENGTH, b"0")])
-            connection.feed(b"abc")
-            await connection.over()
-
-    await main()
+    async with serve_guests(app, Guest(on_request_body=sees)) as middleware:
+        connection = Connection(middleware, "POST", headers=[(LENGTH, b"0")])
+        connection.feed(b"abc")
+        await connection.over()
     assert app.body == b"abc" and seen == [b"abc"] and app.ends == 1
 
 

@@ -34,15 +34,12 @@ async def test_what_plugins_set_reaches_later_plugins_and_the_app(serve_guests: 
         await answering(b"")(scope, receive, send)
         seen.append(properties.text("late"))
 
-    async def main() -> None:
-        guests = (
-            Guest(on_request_headers=first, on_response_headers=lambda api, *_: api.set_property(b"late", b"yes")),
-            Guest(on_request_headers=second),
-        )
-        async with serve_guests(app, *guests) as middleware:
-            await request(middleware)
-
-    await main()
+    guests = (
+        Guest(on_request_headers=first, on_response_headers=lambda api, *_: api.set_property(b"late", b"yes")),
+        Guest(on_request_headers=second),
+    )
+    async with serve_guests(app, *guests) as middleware:
+        await request(middleware)
     assert seen == [b"alice", b"/", {"user": b"alice", "raw\0part": b"\xff", "request\0path": b"forged"}, "yes"]
 
 
@@ -65,11 +62,8 @@ async def test_request_without_plugins_has_an_empty_mapping(serve_guests: Serve)
         seen.append(dict(scope["asgi_wasm"]))
         await answering(b"")(scope, receive, send)
 
-    async def main() -> None:
-        async with serve_guests(app) as middleware:
-            await request(middleware)
-
-    await main()
+    async with serve_guests(app) as middleware:
+        await request(middleware)
     assert seen == [{}]
 
 

@@ -171,12 +171,9 @@ async def test_end_of_stream_is_told_by_the_headers(
 ) -> None:
     told: list[int] = []
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, context, count, end: told.append(end))
-        async with serve_guests(answering(b""), guest) as middleware:
-            await request(middleware, method, headers=headers, http_version=version)
-
-    await main()
+    guest = Guest(on_request_headers=lambda api, context, count, end: told.append(end))
+    async with serve_guests(answering(b""), guest) as middleware:
+        await request(middleware, method, headers=headers, http_version=version)
     assert told == [int(ends)]
 
 
@@ -197,13 +194,10 @@ async def test_target_that_no_server_would_hand_over(serve_guests: Serve, name: 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=lambda api, *_: api.replace_header_map_value(REQUEST_HEADERS, name, value))
-        async with serve_guests(app, guest) as middleware:
-            scope = http_scope(type=kind, extensions={"websocket.http.response": {}})
-            await middleware(scope, receive, send)
-
-    await main()
+    guest = Guest(on_request_headers=lambda api, *_: api.replace_header_map_value(REQUEST_HEADERS, name, value))
+    async with serve_guests(app, guest) as middleware:
+        scope = http_scope(type=kind, extensions={"websocket.http.response": {}})
+        await middleware(scope, receive, send)
     assert scopes == [] and sent[0]["status"] == 503
 
 

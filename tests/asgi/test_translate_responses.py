@@ -24,18 +24,15 @@ async def test_response_headers_both_ways(serve_guests: Serve) -> None:
 
     headers = [(b"Set-Cookie", b"a=1"), (b"X-Latin", b"\xe9"), (b"set-cookie", b"b=2")]
 
-    async def main() -> None:
-        async with serve_guests(answering(b"x", headers=headers), Guest(on_response_headers=on_response_headers)) as it:
-            response = await request(it)
-            assert response.status == 202
-            assert response.headers == [
-                (b"set-cookie", b"a=1"),
-                (b"x-latin", b"\xe9"),
-                (b"set-cookie", b"b=2"),
-                (b"set-cookie", b"c=3"),
-            ]
-
-    await main()
+    async with serve_guests(answering(b"x", headers=headers), Guest(on_response_headers=on_response_headers)) as it:
+        response = await request(it)
+        assert response.status == 202
+        assert response.headers == [
+            (b"set-cookie", b"a=1"),
+            (b"x-latin", b"\xe9"),
+            (b"set-cookie", b"b=2"),
+            (b"set-cookie", b"c=3"),
+        ]
     assert seen == [(b":status", b"200"), (b"set-cookie", b"a=1"), (b"x-latin", b"\xe9"), (b"set-cookie", b"b=2")]
 
 
@@ -68,15 +65,12 @@ async def test_headers_that_would_break_the_framing_are_left_out(
         scopes.append(scope)
         await answering(b"x")(scope, receive, send)
 
-    async def main() -> None:
-        guest = Guest(
-            on_request_headers=lambda api, *_: api.add_header_map_value(REQUEST_HEADERS, name, value),
-            on_response_headers=lambda api, *_: api.add_header_map_value(RESPONSE_HEADERS, name, value),
-        )
-        async with serve_guests(app, guest) as middleware:
-            assert (await request(middleware)).headers == []
-
-    await main()
+    guest = Guest(
+        on_request_headers=lambda api, *_: api.add_header_map_value(REQUEST_HEADERS, name, value),
+        on_response_headers=lambda api, *_: api.add_header_map_value(RESPONSE_HEADERS, name, value),
+    )
+    async with serve_guests(app, guest) as middleware:
+        assert (await request(middleware)).headers == []
     assert scopes[0]["headers"] == [(b"host", b"example.test")]
     # Of the request and of the response: an equal line is written once a minute.
     assert caplog.text.count("plugin 'g0': left out headers that HTTP cannot carry") == 1

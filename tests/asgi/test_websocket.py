@@ -66,11 +66,8 @@ async def test_scheme_that_a_plugin_writes(serve_guests: Serve, written: bytes, 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["scheme"])
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            await Socket(middleware, scheme="ws" if scheme == "wss" else "wss").over()
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        await Socket(middleware, scheme="ws" if scheme == "wss" else "wss").over()
     assert seen == [scheme]
 
 
@@ -83,11 +80,8 @@ async def test_denied_by_the_app(serve_guests: Serve) -> None:
         )
     )
 
-    async def main() -> None:
-        async with serve_guests(denying(close), guest) as middleware:
-            assert await Socket(middleware).over() == [close]
-
-    await main()
+    async with serve_guests(denying(close), guest) as middleware:
+        assert await Socket(middleware).over() == [close]
     assert seen == [b"403"]
 
 
@@ -164,23 +158,20 @@ async def test_plugin_that_ends_an_open_connection(serve_guests: Serve, way: str
             raised.append(error)
         await send({"type": "websocket.close", "code": 1000})
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            socket = Socket(middleware)
-            await until(lambda: bool(socket.sent))
-            resumer.later(
-                lambda api: (
-                    api.set_effective_context(guest.created[0]),
-                    api.send_local_response(403) if way == "reply" else api.close_stream(REQUEST),
-                )
+    async with serve_guests(app, guest) as middleware:
+        socket = Socket(middleware)
+        await until(lambda: bool(socket.sent))
+        resumer.later(
+            lambda api: (
+                api.set_effective_context(guest.created[0]),
+                api.send_local_response(403) if way == "reply" else api.close_stream(REQUEST),
             )
-            sent = await socket.over()
-            assert sent == [
-                {"type": "websocket.accept", "headers": []},
-                {"type": "websocket.close", "code": 1011, "reason": ""},
-            ]
-
-    await main()
+        )
+        sent = await socket.over()
+        assert sent == [
+            {"type": "websocket.accept", "headers": []},
+            {"type": "websocket.close", "code": 1011, "reason": ""},
+        ]
     assert len(raised) == 1
 
 
@@ -213,16 +204,13 @@ async def test_app_that_answers_a_client_that_has_gone(serve_guests: Serve) -> N
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         told.extend([(await receive())["type"], (await receive())["type"]])
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            socket = Socket(middleware)
-            await settled()
-            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
-            await resumer.done()
-            socket.hang_up()
-            assert await socket.over() == []
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        socket = Socket(middleware)
+        await settled()
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
+        await resumer.done()
+        socket.hang_up()
+        assert await socket.over() == []
     assert told == ["websocket.connect", "websocket.disconnect"]
 
 
@@ -238,14 +226,11 @@ async def test_headers_that_cannot_be_sent(serve_guests: Serve, caplog: pytest.L
     def on_headers(map_type: int) -> Any:
         return lambda api, *_: api.add_header_map_value(map_type, b"x-evil", b"a\r\nb: c")
 
-    async def main() -> None:
-        guest = Guest(on_request_headers=on_headers(REQUEST_HEADERS), on_response_headers=on_headers(RESPONSE_HEADERS))
-        async with serve_guests(accepting(), guest) as middleware:
-            socket = Socket(middleware)
-            socket.hang_up()
-            assert (await socket.over())[0]["headers"] == []
-
-    await main()
+    guest = Guest(on_request_headers=on_headers(REQUEST_HEADERS), on_response_headers=on_headers(RESPONSE_HEADERS))
+    async with serve_guests(accepting(), guest) as middleware:
+        socket = Socket(middleware)
+        socket.hang_up()
+        assert (await socket.over())[0]["headers"] == []
     # Of the request and of the response: an equal line is written once a minute.
     assert caplog.text.count("left out headers that HTTP cannot carry: x-evil") == 1
 

@@ -34,16 +34,13 @@ async def test_client_that_leaves_while_the_accept_is_held(serve_guests: Serve) 
             await send({"type": "websocket.send", "text": "x"})
         await send({"type": "websocket.close"})
 
-    async def main() -> None:
-        guest = Guest(on_response_headers=pausing)
-        async with serve_guests(app, guest, pause_timeout=3600) as middleware:
-            socket = Socket(middleware)
-            await settled()
-            socket.hang_up()
-            assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.close"]
-            assert len(guest.deleted) == 1
-
-    await main()
+    guest = Guest(on_response_headers=pausing)
+    async with serve_guests(app, guest, pause_timeout=3600) as middleware:
+        socket = Socket(middleware)
+        await settled()
+        socket.hang_up()
+        assert [message["type"] for message in await socket.over()] == ["websocket.accept", "websocket.close"]
+        assert len(guest.deleted) == 1
     assert told == ["websocket.connect", "websocket.disconnect"]
 
 
@@ -72,12 +69,9 @@ async def test_app_whose_accept_a_plugin_denied(serve_guests: Serve, handles: bo
                 raise RuntimeError("the framework's own") from None
             raise
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=deny)) as middleware:
-            start, *_ = await Socket(middleware, **DENIAL).over()
-            assert start["status"] == 403
-
-    await main()
+    async with serve_guests(app, Guest(on_response_headers=deny)) as middleware:
+        start, *_ = await Socket(middleware, **DENIAL).over()
+        assert start["status"] == 403
     assert told == ["websocket.disconnect"]
 
 
@@ -94,16 +88,13 @@ async def test_denial_with_a_body_that_a_plugin_changes(serve_guests: Serve, ver
 
     headers = [(b"content-length", b"7")] if length else []
 
-    async def main() -> None:
-        pieces = [{**START, "headers": headers}, body(b"not ", more=True), body(b"you")]
-        async with serve_guests(denying(*pieces), Guest(on_response_body=on_response_body)) as middleware:
-            start, *bodies = await Socket(middleware, **DENIAL).over()
-            sent = b"".join(message["body"] for message in bodies)
-            assert sent == (b"replaced" if verdict == PAUSE else b"not replaced")
-            assert dict(start["headers"]).get(b"content-length") in (None, b"%d" % len(sent))
-            assert [message["more_body"] for message in bodies][-1] is False
-
-    await main()
+    pieces = [{**START, "headers": headers}, body(b"not ", more=True), body(b"you")]
+    async with serve_guests(denying(*pieces), Guest(on_response_body=on_response_body)) as middleware:
+        start, *bodies = await Socket(middleware, **DENIAL).over()
+        sent = b"".join(message["body"] for message in bodies)
+        assert sent == (b"replaced" if verdict == PAUSE else b"not replaced")
+        assert dict(start["headers"]).get(b"content-length") in (None, b"%d" % len(sent))
+        assert [message["more_body"] for message in bodies][-1] is False
     assert seen == [(b"not ", 0), (b"not you" if verdict == PAUSE else b"you", 1)]
 
 
@@ -147,13 +138,10 @@ async def test_response_code_is_what_was_sent(serve_guests: Serve, changed: bool
     def on_log(api: Hostcalls, context: int) -> None:
         codes.append(int.from_bytes(api.get_property(b"response\0code") or b"", "little"))
 
-    async def main() -> None:
-        async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers, on_log=on_log)) as app:
-            socket = Socket(app)
-            socket.hang_up()
-            await socket.over()
-
-    await main()
+    async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers, on_log=on_log)) as app:
+        socket = Socket(app)
+        socket.hang_up()
+        await socket.over()
     assert codes == [101]
 
 
@@ -176,15 +164,12 @@ async def test_one_receive_at_a_time(serve_guests: Serve, cancels: bool) -> None
         await accept
         told.extend(message["type"] for message in await asyncio.gather(*listening))
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            socket = Strict(middleware)
-            await until(lambda: bool(socket.sent))
-            socket.say("one")
-            socket.say("two")
-            await socket.over()
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        socket = Strict(middleware)
+        await until(lambda: bool(socket.sent))
+        socket.say("one")
+        socket.say("two")
+        await socket.over()
     assert told == ["websocket.receive"] * (1 if cancels else 2)
 
 
@@ -208,12 +193,9 @@ async def test_accept_that_is_cancelled_while_it_is_held(serve_guests: Serve) ->
         resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
         await send({"type": "websocket.close", "code": 1000})
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            sent = await Socket(middleware).over()
-            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        sent = await Socket(middleware).over()
+        assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
     assert len(answers) == 1
 
 

@@ -35,14 +35,11 @@ async def test_subprotocols_that_a_plugin_offers(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scopes.append(scope)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
-            socket = Socket(middleware)
-            if named:
-                socket.scope["headers"] = [*socket.scope["headers"], (PROTOCOL, b"chat")]
-            await socket.over()
-
-    await main()
+    async with serve_guests(app, Guest(on_request_headers=on_request_headers)) as middleware:
+        socket = Socket(middleware)
+        if named:
+            socket.scope["headers"] = [*socket.scope["headers"], (PROTOCOL, b"chat")]
+        await socket.over()
     assert seen == [b"chat"]
     assert scopes[0]["subprotocols"] == subprotocols
     assert [value for name, value in scopes[0]["headers"] if name == PROTOCOL] == ([] if written is None else [written])
@@ -69,17 +66,14 @@ async def test_subprotocol_of_the_accept(
             api.replace_header_map_value(RESPONSE_HEADERS, PROTOCOL, written)
         return 0
 
-    async def main() -> None:
-        app = accepting(subprotocol="chat", headers=[(b"x-app", b"1")])
-        async with serve_guests(app, Guest(on_response_headers=on_response_headers)) as middleware:
-            socket = Socket(middleware)
-            socket.scope["subprotocols"] = ["chat", "two"]
-            await until(lambda: bool(socket.sent))
-            socket.hang_up()
-            (accept,) = await socket.over()
-            assert accept == {"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-app", b"1")]}
-
-    await main()
+    app = accepting(subprotocol="chat", headers=[(b"x-app", b"1")])
+    async with serve_guests(app, Guest(on_response_headers=on_response_headers)) as middleware:
+        socket = Socket(middleware)
+        socket.scope["subprotocols"] = ["chat", "two"]
+        await until(lambda: bool(socket.sent))
+        socket.hang_up()
+        (accept,) = await socket.over()
+        assert accept == {"type": "websocket.accept", "subprotocol": chosen, "headers": [(b"x-app", b"1")]}
     assert seen == [b"chat"]
     assert ("left out headers" in caplog.text) is left_out
 
@@ -94,12 +88,9 @@ async def test_headers_of_the_handshake_that_a_plugin_writes(
             api.add_header_map_value(RESPONSE_HEADERS, name, b"1")
         return 0
 
-    async def main() -> None:
-        async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers)) as middleware:
-            socket = Socket(middleware)
-            await until(lambda: bool(socket.sent))
-            socket.hang_up()
-            assert (await socket.over())[0]["headers"] == []
-
-    await main()
+    async with serve_guests(accepting(), Guest(on_response_headers=on_response_headers)) as middleware:
+        socket = Socket(middleware)
+        await until(lambda: bool(socket.sent))
+        socket.hang_up()
+        assert (await socket.over())[0]["headers"] == []
     assert "left out headers that HTTP cannot carry: upgrade, connection, sec-websocket-accept" in caplog.text

@@ -53,16 +53,13 @@ async def test_pause_then_resume(serve_guests: Serve, direction: int) -> None:
 async def test_pause_that_nothing_ends(serve_guests: Serve, caplog: pytest.LogCaptureFixture, direction: int) -> None:
     guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing})
 
-    async def main() -> None:
-        async with serve_guests(accepting(), guest, pause_timeout=0.05) as middleware:
-            # The app, if it was called, goes on as if it had accepted: it is told that the client has gone.
-            socket = Socket(middleware, **DENIAL)
-            if direction == RESPONSE:
-                await until(lambda: bool(socket.sent))
-                socket.hang_up()
-            assert (await socket.over())[0]["status"] == 504
-
-    await main()
+    async with serve_guests(accepting(), guest, pause_timeout=0.05) as middleware:
+        # The app, if it was called, goes on as if it had accepted: it is told that the client has gone.
+        socket = Socket(middleware, **DENIAL)
+        if direction == RESPONSE:
+            await until(lambda: bool(socket.sent))
+            socket.hang_up()
+        assert (await socket.over())[0]["status"] == 504
     assert caplog.text.count("paused a stream for 0.05 s") == 1
 
 

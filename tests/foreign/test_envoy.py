@@ -114,16 +114,13 @@ async def test_property_declared_after_it_was_set_stays_writable(caplog: pytest.
     """What was declared when it was first set counts, for each stream anew."""
     steps = [put(b"p", b"1"), put(b"p", b"2")]
 
-    async def main() -> None:
-        script = conf(
-            request_headers=[*steps, "period 5", "pause"],
-            tick=[declaration(b"p", read_only=True), "stream", *steps, "resume 0", "period 0"],
-        )
-        async with plugged(script) as middleware:
-            await request(middleware)
-            await request(middleware)
-
-    await main()
+    script = conf(
+        request_headers=[*steps, "period 5", "pause"],
+        tick=[declaration(b"p", read_only=True), "stream", *steps, "resume 0", "period 0"],
+    )
+    async with plugged(script) as middleware:
+        await request(middleware)
+        await request(middleware)
     assert [status for status, _ in results(caplog, "request_headers")] == [OK, OK, OK, BAD_ARGUMENT]
     assert [status for status, _ in results(caplog, "tick")] == [OK, OK, OK, *[BAD_ARGUMENT] * 3]
 

@@ -22,15 +22,12 @@ async def later(arguments: bytes) -> bytes:
 
 
 async def test_async_function_answers_later(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        script = conf(configure=[foreign("later", b"ab"), foreign("later"), foreign("later", b"cd")])
-        async with plugged(script, foreign_functions=[later, upper]):
-            # The ids are known, and nothing was answered while the callback ran.
-            assert results(caplog) == [(OK, b"\1\0\0\0"), (OK, b"\2\0\0\0"), (OK, b"\3\0\0\0")]
-            assert answers(caplog) == []
-            await until(lambda: len(answers(caplog)) == 6)
-
-    await main()
+    script = conf(configure=[foreign("later", b"ab"), foreign("later"), foreign("later", b"cd")])
+    async with plugged(script, foreign_functions=[later, upper]):
+        # The ids are known, and nothing was answered while the callback ran.
+        assert results(caplog) == [(OK, b"\1\0\0\0"), (OK, b"\2\0\0\0"), (OK, b"\3\0\0\0")]
+        assert answers(caplog) == []
+        await until(lambda: len(answers(caplog)) == 6)
     assert answers(caplog) == [
         "foreign_function 1 2 = 0 6261",
         "foreign_function status 0 ",
@@ -49,13 +46,10 @@ async def test_async_functions_of_all_kinds(caplog: pytest.LogCaptureFixture) ->
     async def add(prefix: bytes, arguments: bytes) -> bytes:
         return prefix + arguments
 
-    async def main() -> None:
-        functions = {"object": Callable(), "partial": functools.partial(add, b"p")}
-        script = conf(configure=[foreign("object", b"x"), foreign("partial", b"x")])
-        async with plugged(script, foreign_functions=functions):
-            await until(lambda: len(answers(caplog)) == 4)
-
-    await main()
+    functions = {"object": Callable(), "partial": functools.partial(add, b"p")}
+    script = conf(configure=[foreign("object", b"x"), foreign("partial", b"x")])
+    async with plugged(script, foreign_functions=functions):
+        await until(lambda: len(answers(caplog)) == 4)
     assert answers(caplog)[::2] == ["foreign_function 1 0 = 0 ", "foreign_function 2 2 = 0 7078"]
 
 
@@ -69,12 +63,9 @@ async def test_failure_of_an_async_function_can_be_told_from_an_empty_answer(cap
     async def refusing(arguments: bytes) -> bytes:
         raise ForeignFunctionError(ProxyStatus.NOT_FOUND, "no such key")
 
-    async def main() -> None:
-        functions = {"broken": broken, "text": text, "refusing": refusing, "later": later}
-        async with plugged(conf(configure=[foreign(name) for name in functions]), foreign_functions=functions):
-            await until(lambda: len(answers(caplog)) == 8)
-
-    await main()
+    functions = {"broken": broken, "text": text, "refusing": refusing, "later": later}
+    async with plugged(conf(configure=[foreign(name) for name in functions]), foreign_functions=functions):
+        await until(lambda: len(answers(caplog)) == 8)
     assert sorted(answers(caplog)[:-2]) + answers(caplog)[-2:] == [
         "foreign_function 1 0 = 0 ",
         "foreign_function 2 0 = 0 ",
@@ -97,12 +88,9 @@ async def test_status_of_a_callout_outlives_a_foreign_answer(caplog: pytest.LogC
         cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
         return cut if b"/cut" in line else b"HTTP/1.1 204 OK\r\n\r\n"
 
-    async def main() -> None:
-        script = conf(configure=[http(b"/cut")], answer=[foreign("later")], foreign_function=[http(b"/ok")])
-        async with raw(answer, closes=True) as (port, _), plugged(script, port, foreign_functions=[later]):
-            await until(lambda: len(said(caplog, "^answer status")) >= 2)
-
-    await main()
+    script = conf(configure=[http(b"/cut")], answer=[foreign("later")], foreign_function=[http(b"/ok")])
+    async with raw(answer, closes=True) as (port, _), plugged(script, port, foreign_functions=[later]):
+        await until(lambda: len(said(caplog, "^answer status")) >= 2)
     assert said(caplog, "^answer status")[:2] == ["answer status 11 reset", "answer status 11 "]
     assert "foreign_function status 0 " in answers(caplog)
 
@@ -138,15 +126,10 @@ async def test_pending_functions_are_cancelled_and_awaited_at_the_end(caplog: py
             ended.append(arguments)
         raise AssertionError("it was not cancelled")
 
-    async def main() -> None:
-        script = conf(
-            configure=[foreign("endless", b"1"), foreign("endless", b"2")], root_done=[foreign("endless", b"3")]
-        )
-        async with plugged(script, foreign_functions={"endless": endless}):
-            await until(lambda: len(begun) == 2)
-        assert sorted(ended) == [b"1", b"2"]
-
-    await main()
+    script = conf(configure=[foreign("endless", b"1"), foreign("endless", b"2")], root_done=[foreign("endless", b"3")])
+    async with plugged(script, foreign_functions={"endless": endless}):
+        await until(lambda: len(begun) == 2)
+    assert sorted(ended) == [b"1", b"2"]
     assert answers(caplog) == []
     # Asked for while the plugin was told of its end: it got an id, and that was all.
     assert results(caplog, "root_done") == [(OK, b"\3\0\0\0")]
@@ -167,13 +150,10 @@ async def test_function_that_does_not_let_itself_be_cancelled(
                 continue
         return b""
 
-    async def main() -> None:
-        async with plugged(conf(configure=[foreign("stubborn")]), foreign_functions={"stubborn": stubborn}):
-            await begun.wait()
-        release.set()
-        await asyncio.sleep(0.02)
-
-    await main()
+    async with plugged(conf(configure=[foreign("stubborn")]), foreign_functions={"stubborn": stubborn}):
+        await begun.wait()
+    release.set()
+    await asyncio.sleep(0.02)
     assert "1 calls of plugins went on for 0.05 s after they were cancelled" in caplog.text
     assert answers(caplog) == []
 
@@ -181,21 +161,18 @@ async def test_function_that_does_not_let_itself_be_cancelled(
 async def test_answer_to_a_failed_vm_is_dropped_and_ids_begin_anew_in_the_next(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def main() -> None:
-        gate = asyncio.Event()
+    gate = asyncio.Event()
 
-        async def wait(arguments: bytes) -> bytes:
-            await gate.wait()
-            return b"late"
+    async def wait(arguments: bytes) -> bytes:
+        await gate.wait()
+        return b"late"
 
-        script = conf(configure=[foreign("wait")], request_headers=["trap"])
-        async with plugged(script, foreign_functions={"wait": wait}) as middleware:
-            for _ in range(2):
-                assert (await request(middleware)).status == 503
-            gate.set()
-            await asyncio.sleep(0.05)
-
-    await main()
+    script = conf(configure=[foreign("wait")], request_headers=["trap"])
+    async with plugged(script, foreign_functions={"wait": wait}) as middleware:
+        for _ in range(2):
+            assert (await request(middleware)).status == 503
+        gate.set()
+        await asyncio.sleep(0.05)
     # Both VMs failed before the answers came.
     assert results(caplog) == [(OK, b"\1\0\0\0")] * 2
     assert answers(caplog) == []

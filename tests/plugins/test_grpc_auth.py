@@ -13,7 +13,7 @@ import pytest
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.driving import Response, answering, leave_at_once, request, until
-from tests.grpc_server import Server, grpc_server
+from tests.grpc_server import grpc_server
 from tests.plugins.conftest import PLUGINS
 from tests.serving import free_port
 
@@ -47,11 +47,8 @@ async def test_asks_and_lets_pass(stream: bool) -> None:
         seen.append(scope["headers"])
         await answering(b"app")(scope, receive, send)
 
-    async def main() -> tuple[Server, Response]:
-        async with grpc_server() as server, guarded(server.url, app, stream=stream) as middleware:
-            return server, await request(middleware, "POST", headers=ALICE, body=[b"kept ", b"back"])
-
-    server, response = await main()
+    async with grpc_server() as server, guarded(server.url, app, stream=stream) as middleware:
+        server, response = server, await request(middleware, "POST", headers=ALICE, body=[b"kept ", b"back"])
     assert (response.status, response.body) == (200, b"app")
     assert (b"x-auth", b"alice") in seen[0]
     ((method, metadata, messages),) = server.calls

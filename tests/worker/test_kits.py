@@ -36,11 +36,8 @@ async def test_plugins_share_the_modules_beside_them(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         """Nobody calls it."""
 
-    async def main() -> None:
-        async with WasmMiddleware(app, settings=settings):
-            pass
-
-    await main()
+    async with WasmMiddleware(app, settings=settings):
+        pass
     assert len(loaded) == 3 + 4 * kernels
 
 

@@ -28,14 +28,11 @@ async def test_a_plugin_that_rewrites_the_path_does_not_change_which_plugins_run
         paths.append(scope["path"])
         await answering(b"app")(scope, receive, send)
 
-    async def main() -> None:
-        async with wrapped(app, "/admin/*") as middleware:
-            assert (await request(middleware, path="/public")).body == b"app"
-            assert (await request(middleware, path="/admin/y")).status == 403
-        async with wrapped(app, "/*") as middleware:
-            assert (await request(middleware, path="/public")).status == 403
-
-    await main()
+    async with wrapped(app, "/admin/*") as middleware:
+        assert (await request(middleware, path="/public")).body == b"app"
+        assert (await request(middleware, path="/admin/y")).status == 403
+    async with wrapped(app, "/*") as middleware:
+        assert (await request(middleware, path="/public")).status == 403
     assert paths == ["/admin/x"]
 
 

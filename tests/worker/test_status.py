@@ -136,14 +136,9 @@ async def test_each_configuration_is_told_of(wrap_guests: Wrap) -> None:
     routes = [{"uri": f"/{conf}", "plugins": {"g0": {"conf": conf}}} for conf in ("a", "b")]
     app = wrap_guests(answering(b"app"), frail.guest, routes=routes)
 
-    async def main() -> None:
-        await app.start()
-        assert [found.conf_sha256 for found in app.status().plugins] == [
-            sha256(conf).hexdigest() for conf in (b"a", b"b")
-        ]
-        await app.stop()
-
-    await main()
+    await app.start()
+    assert [found.conf_sha256 for found in app.status().plugins] == [sha256(conf).hexdigest() for conf in (b"a", b"b")]
+    await app.stop()
 
 
 @pytest.mark.parametrize("policy", POLICIES)

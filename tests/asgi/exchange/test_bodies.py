@@ -28,17 +28,14 @@ async def test_request_chunks_reach_the_app_one_by_one(serve_guests: Serve) -> N
             if not message["more_body"]:
                 return
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
-            for number, chunk in enumerate((b"a", b"b", b"c")):
-                # The next chunk is made only when this one is back.
-                connection.feed(chunk, more=chunk != b"c")
-                messages = await connection.sent(number + 2)
-                assert messages[-1]["body"] == chunk
-            await connection.over()
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        for number, chunk in enumerate((b"a", b"b", b"c")):
+            # The next chunk is made only when this one is back.
+            connection.feed(chunk, more=chunk != b"c")
+            messages = await connection.sent(number + 2)
+            assert messages[-1]["body"] == chunk
+        await connection.over()
     assert seen == [b"a", b"b", b"c"]
 
 

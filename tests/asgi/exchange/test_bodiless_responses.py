@@ -31,11 +31,8 @@ async def test_response_without_body(
     )
     content = b"app" if method == "HEAD" else b""
 
-    async def main() -> None:
-        async with serve_guests(answering(content, headers=headers, status=status), guest) as middleware:
-            response = await request(middleware, method)
-            assert (response.status, response.body, response.headers) == (status, b"", headers)
-            assert response.complete
-
-    await main()
+    async with serve_guests(answering(content, headers=headers, status=status), guest) as middleware:
+        response = await request(middleware, method)
+        assert (response.status, response.body, response.headers) == (status, b"", headers)
+        assert response.complete
     assert seen == ["headers 1"]

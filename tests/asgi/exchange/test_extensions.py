@@ -36,14 +36,11 @@ async def test_extensions_that_bypass_plugins_are_hidden_only_from_body_plugins(
         offered.append(set(scope["extensions"]))
         await answering(b"")(scope, receive, send)
 
-    async def main() -> None:
-        guest = Guest(**{"on_response_body" if reads_body else "on_response_headers": passing})
-        async with serve_guests(app, guest) as middleware:
-            extensions = dict(EXTENSIONS)
-            await request(middleware, extensions=extensions)
-            assert extensions == EXTENSIONS
-
-    await main()
+    guest = Guest(**{"on_response_body" if reads_body else "on_response_headers": passing})
+    async with serve_guests(app, guest) as middleware:
+        extensions = dict(EXTENSIONS)
+        await request(middleware, extensions=extensions)
+        assert extensions == EXTENSIONS
     hidden = {"http.response.pathsend", "http.response.zerocopysend"} if reads_body else set()
     assert offered == [set(EXTENSIONS) - hidden]
 
@@ -92,12 +89,9 @@ async def test_file_that_was_sent_is_a_whole_response(serve_guests: Serve, caplo
         # BAD_ARGUMENT: there is no such context any more.
         assert acted == [2]
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware)
-            assert len((await connection.over()).messages) == 2
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware)
+        assert len((await connection.over()).messages) == 2
     assert "cut off" not in caplog.text
 
 
@@ -109,13 +103,10 @@ async def test_unknown_messages_of_the_server_reach_the_app(serve_guests: Serve)
         got.append((await receive())["type"])
         await answering(b"")(scope, receive, send)
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_request_body=passing)) as middleware:
-            connection = Connection(middleware, "POST", headers=LENGTH)
-            connection.incoming.put_nowait({"type": "http.novelty"})
-            connection.feed(b"abc", more=True)
-            connection.feed(b"def")
-            await connection.over()
-
-    await main()
+    async with serve_guests(app, Guest(on_request_body=passing)) as middleware:
+        connection = Connection(middleware, "POST", headers=LENGTH)
+        connection.incoming.put_nowait({"type": "http.novelty"})
+        connection.feed(b"abc", more=True)
+        connection.feed(b"def")
+        await connection.over()
     assert got == ["http.novelty", "http.request"]

@@ -40,12 +40,9 @@ async def test_local_response_after_the_response_has_started(
             api.send_local_response(403, b"no")
         return CONTINUE
 
-    async def main() -> None:
-        async with serve_guests(answering(b"a", b"b"), Guest(on_response_body=on_body)) as middleware:
-            response = await request(middleware)
-            assert (response.status, response.body, response.complete) == (200, b"a", False)
-
-    await main()
+    async with serve_guests(answering(b"a", b"b"), Guest(on_response_body=on_body)) as middleware:
+        response = await request(middleware)
+        assert (response.status, response.body, response.complete) == (200, b"a", False)
     assert "a response was cut off: a local response came after the response had started" in caplog.text
 
 
@@ -56,13 +53,10 @@ async def test_plugin_that_closes_the_stream(
     phase = "on_response_body" if started else "on_request_headers"
     guest = Guest(**{phase: lambda api, context, *_: api.close_stream(REQUEST)})
 
-    async def main() -> None:
-        async with serve_guests(answering(b"a", b"b"), guest) as middleware:
-            response = await request(middleware)
-            assert not response.complete
-            assert bool(response.messages) == started
-
-    await main()
+    async with serve_guests(answering(b"a", b"b"), guest) as middleware:
+        response = await request(middleware)
+        assert not response.complete
+        assert bool(response.messages) == started
     assert "plugin 'g0' closed the stream" in caplog.text
 
 
@@ -86,12 +80,9 @@ async def test_app_that_goes_on_after_a_plugin_answered(serve_guests: Serve, mor
             raised.append(type(error))
             raise
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            response = await request(middleware)
-            assert (response.status, response.body) == (403, b"no")
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        response = await request(middleware)
+        assert (response.status, response.body) == (403, b"no")
     assert raised == ([OSError] if more else [])
 
 
@@ -106,14 +97,11 @@ async def test_app_waiting_for_the_client_is_told_that_a_plugin_answered(serve_g
         resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.send_local_response(403, b"no")))
         told.append((await receive())["type"])
 
-    async def main() -> None:
-        async with serve_guests(app, guest) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
-            connection.feed(b"a", more=True)
-            await connection.sent(2)
-            # uvicorn gives a disconnect once the response is complete.
-            connection.hang_up()
-            assert (await connection.over()).status == 403
-
-    await main()
+    async with serve_guests(app, guest) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        connection.feed(b"a", more=True)
+        await connection.sent(2)
+        # uvicorn gives a disconnect once the response is complete.
+        connection.hang_up()
+        assert (await connection.over()).status == 403
     assert told == ["http.disconnect"]

@@ -24,18 +24,15 @@ async def test_pause_in_request_headers(serve_guests: Serve, with_body: bool) ->
         **resumer.callbacks,
     )
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), guest) as middleware:
-            connection = Connection(middleware, "POST" if with_body else "GET", headers=LENGTH if with_body else ())
-            if with_body:
-                connection.feed(b"abc", more=True)
-            connection.feed(b"def" if with_body else b"")
-            await settled()
-            assert connection.response.messages == []
-            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
-            assert (await connection.over()).body == b"app"
-
-    await main()
+    async with serve_guests(answering(b"app"), guest) as middleware:
+        connection = Connection(middleware, "POST" if with_body else "GET", headers=LENGTH if with_body else ())
+        if with_body:
+            connection.feed(b"abc", more=True)
+        connection.feed(b"def" if with_body else b"")
+        await settled()
+        assert connection.response.messages == []
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(REQUEST)))
+        assert (await connection.over()).body == b"app"
     assert seen == ([(6, 1)] if with_body else [])
 
 
@@ -60,12 +57,9 @@ async def test_body_that_a_plugin_holds_until_it_is_whole(serve_guests: Serve) -
         sizes.append((size, end))
         return CONTINUE if end else PAUSE
 
-    async def main() -> None:
-        async with serve_guests(answering(b"ab", b"cd", b"ef"), Guest(on_response_body=on_body)) as middleware:
-            response = await request(middleware)
-            assert response.chunks == [b"abcdef"]
-
-    await main()
+    async with serve_guests(answering(b"ab", b"cd", b"ef"), Guest(on_response_body=on_body)) as middleware:
+        response = await request(middleware)
+        assert response.chunks == [b"abcdef"]
     assert sizes == [(2, 0), (4, 0), (6, 1)]
 
 
@@ -128,17 +122,14 @@ async def test_app_blocked_by_a_plugin_loses_no_request_body(serve_guests: Serve
                 break
         await send(body(b"end"))
 
-    async def main() -> None:
-        async with serve_guests(app, guest, limits={"response_body": 5}) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
-            for number in range(10):
-                connection.feed(b"%d" % number, more=number < 9)
-            await settled()
-            assert connection.received <= 2
-            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
-            assert (await connection.over()).body == b"x" * 10 + b"end"
-
-    await main()
+    async with serve_guests(app, guest, limits={"response_body": 5}) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        for number in range(10):
+            connection.feed(b"%d" % number, more=number < 9)
+        await settled()
+        assert connection.received <= 2
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
+        assert (await connection.over()).body == b"x" * 10 + b"end"
     assert got == b"0123456789"
 
 
@@ -165,17 +156,14 @@ async def test_app_that_receives_and_sends_in_two_tasks(serve_guests: Serve, plu
         await reading
         await send(body(b"end"))
 
-    async def main() -> None:
-        async with serve_guests(app, guest, limits={"response_body": 5}) as middleware:
-            connection = Connection(middleware, "POST", headers=CHUNKED)
+    async with serve_guests(app, guest, limits={"response_body": 5}) as middleware:
+        connection = Connection(middleware, "POST", headers=CHUNKED)
+        await settled()
+        for number in range(5):
+            connection.feed(b"%d" % number, more=number < 4)
             await settled()
-            for number in range(5):
-                connection.feed(b"%d" % number, more=number < 4)
-                await settled()
-            resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
-            assert (await connection.over()).body == b"x" * 10 + b"end"
-
-    await main()
+        resumer.later(lambda api: (api.set_effective_context(guest.created[0]), api.continue_stream(RESPONSE)))
+        assert (await connection.over()).body == b"x" * 10 + b"end"
     assert b"".join(got) == b"01234"
 
 
@@ -185,12 +173,9 @@ async def test_pause_that_nothing_ends_is_told_once(
 ) -> None:
     guest = Guest(**{f"on_{('request', 'response')[direction]}_headers": pausing})
 
-    async def main() -> None:
-        async with serve_guests(answering(b"app"), guest, pause_timeout=0.05) as middleware:
-            response = await request(middleware)
-            assert (response.status, response.complete) == (504, True)
-
-    await main()
+    async with serve_guests(answering(b"app"), guest, pause_timeout=0.05) as middleware:
+        response = await request(middleware)
+        assert (response.status, response.complete) == (504, True)
     assert caplog.text.count("paused a stream for 0.05 s") == 1
 
 
@@ -204,15 +189,12 @@ async def test_pause_ends_though_the_app_neither_sends_nor_ends(serve_guests: Se
             pass
         told.set()
 
-    async def main() -> None:
-        async with serve_guests(app, Guest(on_response_headers=pausing), pause_timeout=0.05) as middleware:
-            connection = Connection(middleware)
-            assert (await connection.sent(2))[0]["status"] == 504
-            # A server tells the app so once the response is complete.
-            connection.hang_up()
-            await connection.over()
-
-    await main()
+    async with serve_guests(app, Guest(on_response_headers=pausing), pause_timeout=0.05) as middleware:
+        connection = Connection(middleware)
+        assert (await connection.sent(2))[0]["status"] == 504
+        # A server tells the app so once the response is complete.
+        connection.hang_up()
+        await connection.over()
     assert told.is_set()
 
 

@@ -29,21 +29,18 @@ async def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
         await send({"type": "http.response.trailers", "headers": [(b"X-App", b"1")], "more_trailers": True})
         await send({"type": "http.response.trailers", "headers": [(b"x-app", b"2")], "more_trailers": False})
 
-    async def main() -> None:
-        extensions: dict[str, Any] = {"http.response.trailers": {}} if offered else {}
-        async with serve_guests(app, guest) as middleware:
-            response = await request(middleware, extensions=extensions)
-            kinds = [message["type"].rpartition(".")[2] for message in response.messages]
-            assert response.body == b"app"
-            if offered:
-                assert kinds == ["start", "body", "body", "trailers"]
-                assert response.messages[0]["trailers"] is True
-                assert response.messages[-1]["headers"] == [(b"x-app", b"1"), (b"x-app", b"2"), (b"x-plugin", b"1")]
-            else:
-                assert kinds == ["start", "body", "body"]
-                assert "trailers" not in response.messages[0]
-
-    await main()
+    extensions: dict[str, Any] = {"http.response.trailers": {}} if offered else {}
+    async with serve_guests(app, guest) as middleware:
+        response = await request(middleware, extensions=extensions)
+        kinds = [message["type"].rpartition(".")[2] for message in response.messages]
+        assert response.body == b"app"
+        if offered:
+            assert kinds == ["start", "body", "body", "trailers"]
+            assert response.messages[0]["trailers"] is True
+            assert response.messages[-1]["headers"] == [(b"x-app", b"1"), (b"x-app", b"2"), (b"x-plugin", b"1")]
+        else:
+            assert kinds == ["start", "body", "body"]
+            assert "trailers" not in response.messages[0]
     assert seen == [(3, 0)]
 
 

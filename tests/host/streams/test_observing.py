@@ -113,17 +113,14 @@ async def test_nothing_comes_of_it(serve_guests: Serve, caplog: pytest.LogCaptur
         seen.append((scope["path"], scope["headers"], scope.get("asgi_wasm")))
         await APP(scope, receive, send)
 
-    async def main() -> None:
-        bare = await request(APP, "POST", "/a", body=[b"abc"])
-        guest = Guest(**{f"on_{phase}": once(act, verdict)})
-        async with serve_guests(app, guest, entries=[OBSERVE], traps="trap" in name) as middleware:
-            response = await request(middleware, "POST", "/a", body=[b"abc"])
-            assert (response.status, response.headers, response.body) == (200, bare.headers, bare.body)
-            now = {key: count for key, count in expected.items() if key != "late"}
-            assert told(middleware) == now
-        assert {**guest_verdicts(caplog)} == expected
-
-    await main()
+    bare = await request(APP, "POST", "/a", body=[b"abc"])
+    guest = Guest(**{f"on_{phase}": once(act, verdict)})
+    async with serve_guests(app, guest, entries=[OBSERVE], traps="trap" in name) as middleware:
+        response = await request(middleware, "POST", "/a", body=[b"abc"])
+        assert (response.status, response.headers, response.body) == (200, bare.headers, bare.body)
+        now = {key: count for key, count in expected.items() if key != "late"}
+        assert told(middleware) == now
+    assert {**guest_verdicts(caplog)} == expected
     ((path, headers, _),) = seen
     assert path == "/a"
     assert (b"content-length", b"3") in headers
@@ -206,12 +203,9 @@ async def test_what_buffers_sees_the_whole_body(serve_guests: Serve) -> None:
         bodies.append(api.get_buffer_bytes(REQUEST_BODY))
         return CONTINUE
 
-    async def main() -> None:
-        async with serve_guests(APP, Guest(on_request_body=on_body), entries=[OBSERVE]) as middleware:
-            assert (await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])).status == 200
-            assert told(middleware) == {"pause": 1}
-
-    await main()
+    async with serve_guests(APP, Guest(on_request_body=on_body), entries=[OBSERVE]) as middleware:
+        assert (await request(middleware, "POST", body=[b"ab", b"cd", b"ef"])).status == 200
+        assert told(middleware) == {"pause": 1}
     assert bodies == [b"abcdef"]
 
 
