@@ -6,7 +6,7 @@ Followed: OpenTelemetry's semantic conventions for HTTP and RPC client spans, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -97,22 +97,26 @@ class SpanTrace:
 
     def carried(self, effect: Effect) -> Effect:
         """A callout with the trace's headers, which the plugin's own win over; anything else as it is."""
-        if isinstance(effect, HttpCall):
-            named = dict(effect.headers)
-            attributes = {
-                "http.request.method": named.get(b":method", b"").decode("latin-1"),
-                "url.path": named.get(b":path", b"").partition(b"?")[0].decode("latin-1"),
-            }
-            told = self._begin(effect, f"HTTP {effect.upstream}", attributes)
-            return replace(effect, headers=[*effect.headers, *(pair for pair in told if pair[0] not in named)])
-        if isinstance(effect, (GrpcCall, GrpcStream)):
-            named = dict(effect.metadata)
-            told = self._begin(
-                effect, f"gRPC {effect.upstream}", {"rpc.system": "grpc", "rpc.method": effect.path.lstrip("/")}
-            )
-            return replace(effect, metadata=[*effect.metadata, *(pair for pair in told if pair[0] not in named)])
-        if isinstance(effect, EndCallouts):
-            self._forget(effect.root.vm)
+        carry = _CARRIED.get(type(effect))
+        return effect if carry is None else carry(self, effect)
+
+    def _http(self, effect: HttpCall) -> Effect:
+        named = dict(effect.headers)
+        attributes = {
+            "http.request.method": named.get(b":method", b"").decode("latin-1"),
+            "url.path": named.get(b":path", b"").partition(b"?")[0].decode("latin-1"),
+        }
+        told = self._begin(effect, f"HTTP {effect.upstream}", attributes)
+        return replace(effect, headers=[*effect.headers, *(pair for pair in told if pair[0] not in named)])
+
+    def _grpc(self, effect: GrpcCall | GrpcStream) -> Effect:
+        named = dict(effect.metadata)
+        attributes = {"rpc.system": "grpc", "rpc.method": effect.path.lstrip("/")}
+        told = self._begin(effect, f"gRPC {effect.upstream}", attributes)
+        return replace(effect, metadata=[*effect.metadata, *(pair for pair in told if pair[0] not in named)])
+
+    def _ended(self, effect: EndCallouts) -> Effect:
+        self._forget(effect.root.vm)
         return effect
 
     def _begin(self, effect: HttpCall | GrpcCall | GrpcStream, name: str, attributes: Mapping[str, str]) -> Pairs:
@@ -163,3 +167,12 @@ def _carrier(stream: object) -> dict[str, str]:
 
 
 __all__: Sequence[str] = ["SpanTrace"]
+
+
+# By the kind of an effect, what becomes of it.
+_CARRIED: dict[type[Effect], Callable[[SpanTrace, Any], Effect]] = {
+    HttpCall: SpanTrace._http,
+    GrpcCall: SpanTrace._grpc,
+    GrpcStream: SpanTrace._grpc,
+    EndCallouts: SpanTrace._ended,
+}
