@@ -8,7 +8,7 @@ import pytest
 
 from asgi_wasm.engines.base import Export, Module
 from asgi_wasm.engines.null import NullEngine, declare
-from asgi_wasm.errors import EngineError, PluginLoadError, PluginStartError
+from asgi_wasm.errors import EngineError, PluginLoadError, PluginStartError, TrapError
 from asgi_wasm.host.abi import MARKERS, AbiVersion
 from asgi_wasm.host.effects import SetTickPeriod
 from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
@@ -91,6 +91,16 @@ def test_entry_points() -> None:
     assert entries("_initialize", "__main_void") == ["_initialize()", "__main_void()"]
     assert entries("main") == []
     assert entries() == []
+
+
+def test_a_program_is_told_what_to_be_built_as() -> None:
+    def fails(_: Calls) -> None:
+        raise TrapError("unreachable")
+
+    with pytest.raises(PluginStartError, match="it is built as a program, whose _start ends: build a library"):
+        plugin(World(), {"_start": fails}).root(b"")
+    with pytest.raises(PluginStartError, match=r"its entry point failed: [^;]*$"):
+        plugin(World(), {"_initialize": fails}).root(b"")
 
 
 def refused(*exports: tuple[str, Any]) -> str:
