@@ -11,7 +11,7 @@
  *     course.c   Course   what is known of all requests of one chain of filters; opens a request
  *     course_type.c       how a Course is told that
  *     stream.c            what is done around a request's crossings
- *     stream_end.c        the last of them: the log, and the end of its contexts
+ *     stream_end.c        the last of them: the log, the end of its contexts, what goes back of the scope
  *     serve.c    Stream   one request, an awaitable; the base of a Python class
  *     stream_type.c       its fields, as Python has them
  *     send.c              the app's `send`
@@ -218,5 +218,7 @@ extern strings text;
 extern int counts_together;
 /* The type of coroutines. */
 extern PyObject *coroutine_type;
+/* Those of `contextlib`. */
+extern PyObject *exit_stacks[2];
 
 #include "parts.h"

@@ -1,7 +1,7 @@
 #include "accelerator.h"
 
 strings text;
-PyObject *coroutine_type;
+PyObject *coroutine_type, *exit_stacks[2];
 PyTypeObject *kernel_type, *course_type, *stream_type, *sending_type, *upload_type, *receiving_type, *door_type, *ticker_type;
 
 static const struct {
@@ -36,12 +36,17 @@ static int make_texts(void) {
     return text.status_name || (text.status_name = PyBytes_FromString(":status")) ? 0 : -1;
 }
 
+static PyObject *type_of(const char *module, const char *name) {
+    PyObject *imported = PyImport_ImportModule(module), *type = imported ? PyObject_GetAttrString(imported, name) : NULL;
+    Py_XDECREF(imported);
+    return type;
+}
+
 /* The types are the process's: they hold nothing that changes. */
 static int make_types(void) {
-    PyObject *types = coroutine_type ? NULL : PyImport_ImportModule("types");
-    if (types) coroutine_type = PyObject_GetAttrString(types, "CoroutineType");
-    Py_XDECREF(types);
-    return coroutine_type && (kernel_type || (kernel_type = make_kernel_type())) &&
+    return (coroutine_type || (coroutine_type = type_of("types", "CoroutineType"))) &&
+                   (exit_stacks[0] || (exit_stacks[0] = type_of("contextlib", "AsyncExitStack"))) &&
+                   (exit_stacks[1] || (exit_stacks[1] = type_of("contextlib", "ExitStack"))) && (kernel_type || (kernel_type = make_kernel_type())) &&
                    (course_type || (course_type = make_course_type())) &&
                    (stream_type || (stream_type = make_stream_type())) &&
                    (sending_type || (sending_type = make_sending_type())) &&

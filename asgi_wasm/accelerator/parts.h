@@ -111,8 +111,6 @@ int is_odd(const Stream *s, const filter *f, uint32_t news);
 int begin_stream(Stream *s);
 /* What the app gives back for the scope that is its own. */
 PyObject *call_app(Stream *s);
-/* Lets middlewares outside read what the app added to its scope (`own_scope.share_scope`); -1 with an exception. */
-int share_scope(Stream *s);
 /* Shows a piece of a body to the plugins that look at those: `CALL_APP` when they let it pass. `changed`, a new reference,
  * is what they made of it so far, or NULL; where that is NULL, none may change it here. `which` is a slot. */
 int show_piece(Stream *s, int which, PyObject *data, int ends, PyObject **changed);
@@ -123,6 +121,8 @@ int show_response(Stream *s, PyObject **fields);
 
 /* Runs the log, and ends the contexts; what becomes of the request. */
 int end_stream(Stream *s);
+/* Lets middlewares outside read what the app added to its scope (`own_scope.share_scope`); -1 with an exception. */
+int share_scope(Stream *s);
 
 /* serve.c */
 

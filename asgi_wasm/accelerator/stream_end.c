@@ -1,6 +1,6 @@
 #include "accelerator.h"
 
-/* The end of a request: the log, and its contexts. */
+/* The end of a request: the log, its contexts, and what goes back of the app's scope. */
 
 /* What logs may read of a response that no plugin has seen. */
 static int show_unseen(Stream *s) {
@@ -71,4 +71,30 @@ int end_stream(Stream *s) {
         if (then == CALL_APP && forget(s, i)) then = -1;
     }
     return then;
+}
+
+/* --- the scope */
+
+static int is_stack(PyObject *value) {
+    PyObject *type = (PyObject *)Py_TYPE(value);
+    return type == exit_stacks[0] || type == exit_stacks[1];
+}
+
+/* What is added to a dictionary comes at its end, behind what was added for the app. */
+int share_scope(Stream *s) {
+    Py_ssize_t at = s->own_size - 1;
+    PyObject *key, *value, *added = NULL;
+    int failed = 0;
+    /* Where it is not as it was put, an app took something out, or it was there before: then all is looked at. */
+    if (at < 0 || !PyDict_Next(s->own, &at, &key, &value) || key != text.asgi_wasm || at != s->own_size) at = 0;
+    while (!failed && PyDict_Next(s->own, &at, &key, &value)) {
+        int known = PyDict_Contains(s->scope, key);
+        if (known > 0 || is_text(key, text.asgi_wasm) || is_stack(value)) continue;
+        /* Code of Python's, which may change what is gone through here, runs for other keys than strings alone. */
+        if (known == 0 && PyUnicode_CheckExact(key)) failed = PyDict_SetItem(s->scope, key, value);
+        else failed = known < 0 || (!added && !(added = PyDict_New())) || PyDict_SetItem(added, key, value);
+    }
+    if (added && !failed) failed = PyDict_Update(s->scope, added);
+    Py_XDECREF(added);
+    return failed ? -1 : 0;
 }

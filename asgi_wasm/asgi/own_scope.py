@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.properties import PluginProperties
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from asgi_wasm.host.plan import Plan
 
 _OWN_KEYS = frozenset({"asgi_wasm"})
+# What frameworks put into a scope for themselves alone, and have left by the time that the app returns. Servers keep a
+# scope until the connection's next request, and with it what such a stack holds.
+_STACKS = (AsyncExitStack, ExitStack)
 # Extensions by which an app sends bytes that no plugin would see.
 BYPASSING_EXTENSIONS = ("http.response.pathsend", "http.response.zerocopysend")
 
@@ -26,6 +30,10 @@ def guarded_scope(scope: Scope, plan: Plan, properties: dict[bytes, bytes]) -> d
 
 
 def share_scope(own: Scope, server: Scope) -> None:
-    """Let middlewares outside read what the app added to its scope (`route`, `endpoint`, `state`), as without us."""
+    """Let middlewares outside read what the app added to its scope (`route`, `endpoint`, `state`), as without us.
+
+    But for exit stacks, which nobody outside has a use for.
+    """
     for key in own.keys() - server.keys() - _OWN_KEYS:
-        server[key] = own[key]
+        if type(own[key]) not in _STACKS:
+            server[key] = own[key]

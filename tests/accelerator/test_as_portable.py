@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,10 @@ def put_other_in_place(scope: Scope) -> None:
     scope["route"] = "added"
 
 
+def put_stacks(scope: Scope) -> None:
+    scope.update(route="added", one=AsyncExitStack(), other=ExitStack())
+
+
 @needs_accelerator
 @pytest.mark.parametrize(
     "change",
@@ -185,6 +190,7 @@ def put_other_in_place(scope: Scope) -> None:
         take_out_all_and_add_nothing,
         put_own_behind,
         put_other_in_place,
+        put_stacks,
     ],
 )
 async def test_what_an_app_adds_to_its_scope_is_shared_whatever_it_takes_out(change: Callable[[Scope], None]) -> None:
@@ -201,6 +207,8 @@ async def test_what_an_app_adds_to_its_scope_is_shared_whatever_it_takes_out(cha
             found.append({key: value for key, value in scope.items() if key != "before"})
     assert found[0] == found[1]
     assert change is take_out_all_and_add_nothing or found[0]["route"] == "added"
+    # They are of no use to anybody outside, and the server would keep what they hold.
+    assert change is not put_stacks or found[0] == {**http_scope(), "route": "added"}
 
 
 @needs_accelerator
