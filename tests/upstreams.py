@@ -31,6 +31,7 @@ class Raw:
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
         self.connections = 0
+        self.closed = 0
         self.over = asyncio.Event()
         self.handlers: set[asyncio.Task[Any]] = set()
         self._answer = answer
@@ -49,6 +50,7 @@ class Raw:
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+        self.closed += 1
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reading = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))

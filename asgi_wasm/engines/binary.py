@@ -7,11 +7,14 @@ aborts the process when asked for the type of a function with a v128 parameter. 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 from asgi_wasm.errors import InvalidModuleError
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
+# What every core module begins with.
+HEAD = MAGIC + VERSION
 COMPONENT_LAYER = b"\1\0"
 
 TYPE_SECTION = 1
@@ -21,13 +24,22 @@ MEMORY_SECTION = 5
 EXPORT_SECTION = 7
 
 FUNCTION_FORM = 0x60
-FUNCTION_KIND = 0
 NUMBER_TYPES = frozenset((0x7F, 0x7E, 0x7D, 0x7C))
 # All hostcalls and WASI functions are about 150; each costs some time on the event loop, whenever a VM starts.
 MAX_IMPORTS = 1000
 LIMITS_ARE_SHARED = 0x02
 LIMITS_HAVE_MAXIMUM = 0x01
 LIMITS_HAVE_PAGE_SIZE = 0x08
+
+
+class ExternalKind(IntEnum):
+    """What an import or an export is (WebAssembly core specification 5.5.5 and 5.5.10)."""
+
+    FUNCTION = 0
+    TABLE = 1
+    MEMORY = 2
+    GLOBAL = 3
+    TAG = 4
 
 
 def check_header(code: bytes) -> None:
@@ -38,7 +50,7 @@ def check_header(code: bytes) -> None:
         if code.lstrip()[:2] in (b"(m", b";;"):
             raise InvalidModuleError("it is no WebAssembly file but WebAssembly text: compile it first, with wat2wasm")
         raise InvalidModuleError("it is no WebAssembly file: give the .wasm that the SDK built")
-    if len(code) < len(MAGIC) + len(VERSION):
+    if len(code) < len(HEAD):
         raise InvalidModuleError(f"it is truncated: only {len(code)} bytes long")
     if code[6:8] == COMPONENT_LAYER:
         raise InvalidModuleError(
@@ -105,7 +117,7 @@ class Reader:
 def sections(code: bytes) -> Iterator[tuple[int, Reader]]:
     """The id of each section, and its content. Raises IndexError for a malformed module."""
     # A hostile module has a million: hence the few calls.
-    position, end = len(MAGIC) + len(VERSION), len(code)
+    position, end = len(HEAD), len(code)
     while position < end:
         reader = Reader(code, position + 1, end)
         size = reader.number()
@@ -133,7 +145,7 @@ def _check_signatures(code: bytes) -> None:
         elif kind == EXPORT_SECTION:
             for _ in range(reader.number()):
                 name, export_kind, index = reader.take(), reader.byte(), reader.number()
-                if export_kind == FUNCTION_KIND and not passable[functions[index]]:
+                if export_kind == ExternalKind.FUNCTION and not passable[functions[index]]:
                     raise InvalidModuleError(_complaint("exported", name))
 
 
@@ -149,19 +161,19 @@ def _function_type(reader: Reader) -> bool:
 
 def _import(reader: Reader, functions: list[int], passable: list[bool]) -> None:
     module, name, kind = reader.take(), reader.take(), reader.byte()
-    if kind == FUNCTION_KIND:
+    if kind == ExternalKind.FUNCTION:
         functions.append(reader.number())
         if not passable[functions[-1]]:
             raise InvalidModuleError(_complaint("imported", module + b"." + name))
-    elif kind == 1:  # table: element type, limits
+    elif kind == ExternalKind.TABLE:  # element type, limits
         reader.byte()
         _limits(reader)
-    elif kind == 2:  # memory: limits
+    elif kind == ExternalKind.MEMORY:
         _limits(reader)
-    elif kind == 3:  # global: value type, mutability
+    elif kind == ExternalKind.GLOBAL:  # value type, mutability
         reader.byte()
         reader.byte()
-    else:  # tag: attribute, type index
+    else:  # a tag: attribute, type index
         reader.byte()
         reader.number()
 

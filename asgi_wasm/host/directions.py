@@ -5,6 +5,7 @@ Plain numbers, which index lists and tuples: they are on every request's way.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from asgi_wasm.host.abi import MapType
@@ -21,3 +22,9 @@ class InBoth(NamedTuple):
 
     request: bool
     response: bool
+
+
+def sees_body(callbacks: Container[str]) -> InBoth:
+    """In which directions these names have a callback for the body or the trailers."""
+    request, response = (any(f"proxy_on_{way}_{part}" in callbacks for part in ("body", "trailers")) for way in NAMES)
+    return InBoth(request, response)

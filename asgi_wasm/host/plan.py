@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.resident.native import Accelerator
 
-_PARTS = "body", "trailers"
 # Hostcalls by which a plugin may keep a property of a request.
 _SETTERS = frozenset({"proxy_set_property", "proxy_call_foreign_function"})
 
@@ -45,7 +44,6 @@ class Plan:
         plugins = [each.plugin for each in filters if isinstance(each.plugin, Plugin)]
         callbacks = {name for plugin in plugins for name in plugin.callbacks}
         imports = {each.name for plugin in plugins for each in plugin.code.module.imports}
-        body, trailers = ([f"proxy_on_{way}_{part}" in callbacks for way in directions.NAMES] for part in _PARTS)
         # Who observes changes nothing, and is as odd as one that is missing.
         enforcing = [plugin for plugin in plugins if plugin.spec.mode is Mode.ENFORCE]
         deciding = {name for plugin in enforcing for name in plugin.callbacks}
@@ -54,7 +52,7 @@ class Plan:
         return cls(
             filters,
             is_straight=is_straight,
-            sees_body=InBoth(*(either or other for either, other in zip(body, trailers, strict=True))),
+            sees_body=directions.sees_body(callbacks),
             changes_body=InBoth(*(f"proxy_on_{way}_body" in deciding for way in directions.NAMES)),
             sees_response="proxy_on_response_headers" in callbacks,
             sees_log="proxy_on_log" in callbacks,

@@ -13,6 +13,7 @@ from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.engines.base import Engine, Module
+from asgi_wasm.engines.binary import HEAD
 from asgi_wasm.engines.null import PREFIX, NullEngine
 from asgi_wasm.errors import InvalidModuleError
 from asgi_wasm.middleware import WasmMiddleware
@@ -20,9 +21,6 @@ from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.specs import HostSpec
 from asgi_wasm.testing.guests import Guest
 from asgi_wasm.worker.services import SYSTEM, Services
-
-# What settings ask of a plugin's file.
-_WASM_HEAD = b"\0asm\1\0\0\0"
 
 
 class GuestEngine:
@@ -36,7 +34,7 @@ class GuestEngine:
 
     def compile(self, code: bytes) -> Module:
         """As `Engine.compile`."""
-        name = code.removeprefix(_WASM_HEAD)
+        name = code.removeprefix(HEAD)
         return self._guest(name) if name.startswith(PREFIX) else self._beside.compile(code)
 
     def deserialize(self, compiled: bytes) -> Module:
@@ -116,7 +114,8 @@ class TestMiddleware(WasmMiddleware):
         file = next((file for file, known in self._guest_files.items() if known is guest), None)
         if file is None:
             file = self._directory() / f"{plugin.get('name', name)}.wasm"
-            file.write_bytes(_WASM_HEAD + PREFIX + file.stem.encode())
+            # A plugin's file must begin like a module.
+            file.write_bytes(HEAD + PREFIX + file.stem.encode())
             self._guest_files[file] = guest
         return {**plugin, "file": str(file)}
 

@@ -159,7 +159,7 @@ class Stage:
         return self._over(PhaseResult())
 
     def headers(self, direction: int, pairs: Pairs) -> PhaseResult:
-        """`on_request_headers` (0) or `on_response_headers` (1), with more to come."""
+        """`on_request_headers` or `on_response_headers`, by `host.directions`; more is to come."""
         if self.answered_locally or self._stream is None:
             return PhaseResult()
         headers = HeaderMap([(name.lower(), value) for name, value in pairs])
@@ -171,7 +171,7 @@ class Stage:
         return result
 
     def body(self, direction: int, data: bytes, end_of_stream: bool) -> PhaseResult:
-        """`on_request_body` (0) or `on_response_body` (1) for one piece."""
+        """`on_request_body` or `on_response_body`, by `host.directions`, for one piece."""
         if self.answered_locally or self._stream is None:
             return PhaseResult()
         buffer = Buffer(data)

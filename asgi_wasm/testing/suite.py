@@ -17,6 +17,7 @@ from typing import Any
 from asgi_wasm.engines.base import Engine
 from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.errors import PluginError, SettingsError
+from asgi_wasm.host import directions
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
 from asgi_wasm.specs import PluginSpec, RemoteFile
@@ -165,7 +166,7 @@ class _Run:
 
     def _steps(self) -> Iterator[Step]:
         """What `_run` does, without looking at it."""
-        for direction, way in enumerate(("request", "response")):
+        for direction, way in enumerate(directions.NAMES):
             if self._test.HasField(f"{way}_headers"):
                 given = getattr(self._test, f"{way}_headers").input
                 yield partial(Stage.headers, direction=direction, pairs=self._headers(given, direction))
@@ -182,7 +183,7 @@ class _Run:
         test = self._test
         self._phase = "stream_init"
         self._check(test.stream_init, stage.open(), is_phase=False)
-        for direction, way in enumerate(("request", "response")):
+        for direction, way in enumerate(directions.NAMES):
             if test.HasField(f"{way}_headers"):
                 self._phase = f"{way}_headers"
                 invocation = getattr(test, self._phase)
@@ -228,7 +229,8 @@ class _Run:
 
     def _headers(self, given: Any, direction: int) -> list[tuple[bytes, bytes]]:
         if given.file or given.content:
-            return _parsed(_read(self._path, given.file) if given.file else given.content, is_request=direction == 0)
+            text = _read(self._path, given.file) if given.file else given.content
+            return _parsed(text, is_request=direction == directions.REQUEST)
         joined: dict[bytes, bytes] = {}
         for header in given.header:
             name = header.key.lower().encode()

@@ -59,7 +59,11 @@ def test_the_plan_says_what_a_vm_resolves() -> None:
         plan, vm = Plan.of([found]), found.root().vm
         for way in (REQUEST, RESPONSE):
             assert plan.changes_body[way] == (vm.on_body[way] is not None)
-            assert plan.sees_body[way] == (vm.on_body[way] is not None or vm.on_trailers[way] is not None)
+            assert (
+                plan.sees_body[way]
+                == vm.sees_body[way]
+                == (vm.on_body[way] is not None or vm.on_trailers[way] is not None)
+            )
 
 
 def test_maps_are_found_by_direction() -> None:

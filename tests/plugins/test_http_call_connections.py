@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -37,7 +36,8 @@ async def test_stale_connection_is_not_used_again(caplog: pytest.LogCaptureFixtu
         async with plugged(conf(request_headers=[http(), "pause"], answer=["resume 0"]), port) as middleware:
             for _ in range(3):
                 assert (await request(middleware)).body == b"app"
-                await asyncio.sleep(0.05)
+                # The end of the connection is in the kernel's buffer then, which is looked into before a call.
+                await until(lambda: seen.closed == seen.connections)
         assert seen.connections == 3
     assert len(said(caplog, "answer header :status: 200")) == 3
 

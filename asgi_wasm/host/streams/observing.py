@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from asgi_wasm.host.abi import LogLevel, MapType
-from asgi_wasm.host.directions import NAMES, REQUEST
+from asgi_wasm.host.directions import NAMES, REQUEST, sees_body
 from asgi_wasm.host.plugin import Plugin
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.observed import (
@@ -88,12 +88,12 @@ _QUIET = cast("Vm", _QuietVm())
 class Observer(StreamContext):
     """In the request's chain: hands copies of all that passes to the plugin's own chain, and lets it pass."""
 
-    __slots__ = ("_callbacks", "shadow")
+    __slots__ = ("_sees_body", "shadow")
 
     def __init__(self, plugin_filter: Filter, shadow: Shadow) -> None:
         super().__init__(0, RootContext(0, _QUIET, plugin_filter.spec, plugin_filter.conf), shadow.outer)
         plugin = plugin_filter.plugin
-        self._callbacks = plugin.callbacks if isinstance(plugin, Plugin) else frozenset()
+        self._sees_body = sees_body(plugin.callbacks if isinstance(plugin, Plugin) else ())
         self.shadow = shadow
 
     def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
@@ -113,7 +113,7 @@ class Observer(StreamContext):
 
     def sees_body(self, direction: int) -> bool:
         """Whether the plugin has a callback for it."""
-        return any(f"proxy_on_{NAMES[direction]}_{part}" in self._callbacks for part in ("body", "trailers"))
+        return self._sees_body[direction]
 
 
 def _copied(headers: HeaderMap) -> HeaderMap:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import LogLevel, MapType
-from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS
+from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS, InBoth
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
@@ -45,6 +45,7 @@ class Vm(Protocol):
     on_headers: list[GuestFunction | None]
     on_body: list[GuestFunction | None]
     on_trailers: list[GuestFunction | None]
+    sees_body: InBoth
     on_log: GuestFunction | None
     on_done: GuestFunction | None
     on_delete: GuestFunction | None
@@ -286,8 +287,7 @@ class StreamContext(Windows):
 
     def sees_body(self, direction: int) -> bool:
         """Whether this filter has a callback for the body or the trailers of this direction."""
-        vm = self.vm
-        return vm.on_body[direction] is not None or vm.on_trailers[direction] is not None
+        return self.vm.sees_body[direction]
 
     def readable(self, map_type: int) -> HeaderMap | None:
         """The map that may be read now."""

@@ -99,6 +99,7 @@ class WasmVM(ContextTable):
         ]
         self.on_body = [found.get(f"proxy_on_{way}_body") for way in directions.NAMES]
         self.on_trailers = [found.get(f"proxy_on_{way}_trailers") for way in directions.NAMES]
+        self.sees_body = directions.sees_body(found)
         self.on_log = found.get("proxy_on_log")
         self.on_done = found.get("proxy_on_done")
         self.on_delete = found.get("proxy_on_delete")

@@ -177,11 +177,11 @@ class Conversation:
         root, token = self.effect.root, self.effect.token
         if not self.is_call:
             self._tell(lambda: delivery.deliver_grpc_trailing_metadata(root, token, HeaderMap(trailing)))
-        if self.is_call and code == 0 and answer is not None:
+        if self.is_call and code == grpc_status.OK and answer is not None:
             self._tell(lambda: delivery.deliver_grpc_answer(root, token, answer))
         else:
             # A call's success without a message is none (Envoy `AsyncRequestImpl::onRemoteClose`).
-            shown = grpc_status.INTERNAL if self.is_call and code == 0 else code
+            shown = grpc_status.INTERNAL if self.is_call and code == grpc_status.OK else code
             self._tell(lambda: delivery.deliver_grpc_close(root, token, shown, message))
 
     def _end(self, outcome: str | None) -> None:

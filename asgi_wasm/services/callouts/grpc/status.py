@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asgi_wasm.host.codecs.wire import Pairs
 
-CANCELLED, UNKNOWN, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 8, 12, 13, 14
+OK, CANCELLED, UNKNOWN, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 0, 1, 2, 8, 12, 13, 14
 _PERMISSION_DENIED, _UNAUTHENTICATED, _MAX_KNOWN = 7, 16, 16
 _MAX_DIGITS = 20
 # Envoy's `InvalidCode`, as the plugin's unsigned number.
