@@ -14,7 +14,7 @@ import websockets.sync.client
 from hypothesis import HealthCheck, settings
 
 from asgi_wasm.engines.base import TimeLimit
-from asgi_wasm.host.ports import Ports
+from asgi_wasm.host.ports import LogOrigin, Ports
 from asgi_wasm.host.vm.slowness import time_limit
 from asgi_wasm.limits import DEFAULT_CALLBACK_MS, DEFAULT_SLOW_CALLBACK_MS, PluginLimits
 from tests.extras import why_not
@@ -70,12 +70,14 @@ _PATIENT_MS = 20_000
 
 @pytest.fixture(scope="session", autouse=True)
 def _a_busy_machine_makes_no_plugin_slow() -> Iterator[None]:
-    def patient(limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str]) -> TimeLimit:
+    def patient(
+        limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str], origin: Callable[[], LogOrigin]
+    ) -> TimeLimit:
         if limits.slow_callback_ms == DEFAULT_SLOW_CALLBACK_MS:
             limits = replace(limits, slow_callback_ms=0)
         if limits.callback_ms == DEFAULT_CALLBACK_MS:
             limits = replace(limits, callback_ms=_PATIENT_MS)
-        return time_limit(limits, ports, plugin_name)
+        return time_limit(limits, ports, plugin_name, origin)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asgi_wasm.host.vm.instantiation.time_limit", patient)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.streams.local_reply import PAUSED_TOO_LONG
+from asgi_wasm.host.vm.log_lines import origin_of
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.environment import Environment
@@ -25,7 +26,8 @@ def give_up(environment: Environment, chain: FilterChain) -> None:
     if holder is None:
         return
     plugin, seconds = holder.root.spec.name, environment.pause_timeout
-    environment.log.host(plugin, LogLevel.ERROR, f"paused a stream for {seconds:g} s: it is answered 504")
+    told = f"paused a stream for {seconds:g} s: it is answered 504"
+    environment.log.host(plugin, LogLevel.ERROR, told, origin_of(holder))
     chain.refuse(PAUSED_TOO_LONG)
     if paused_by(chain) is not None:
         # It was an answer already, and has started: there is no second one.

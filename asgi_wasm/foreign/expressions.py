@@ -68,7 +68,7 @@ class Expressions:
         except WrongExpressionError as error:
             # As in Envoy, a number is taken before the functions are looked up.
             table.next += error.unknown_function
-            vm.log_lines.host(vm.plugin_name(), LogLevel.INFO, f"expr_create: the expression is wrong: {error}")
+            vm.log_lines.host(LogLevel.INFO, f"expr_create: the expression is wrong: {error}")
             raise HostcallError(ProxyStatus.BAD_ARGUMENT) from None
         token, table.next = table.next, table.next + 1
         table.known[token] = made
@@ -118,7 +118,7 @@ class Expressions:
     def _tell_missing(self, vm: WasmVM) -> None:
         if not self._told:
             self._told = True
-            vm.ports.log.host(vm.plugin_name(), LogLevel.WARN, f"calls expr_create or the like, which {MISSING}")
+            vm.log_lines.host(LogLevel.WARN, f"calls expr_create or the like, which {MISSING}")
 
 
 def _running(vm: WasmVM) -> Context:

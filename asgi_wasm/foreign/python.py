@@ -68,7 +68,7 @@ def failure_of(root: RootContext, name: str, error: Exception) -> tuple[ProxySta
             status = ProxyStatus.INTERNAL_FAILURE
         return status or ProxyStatus.INTERNAL_FAILURE, error.message.encode("utf-8", "replace")
     line = f"foreign function {name!r} raised {type(error).__name__}: {error}"
-    vm_of(root).log_lines.host(root.spec.name, LogLevel.ERROR, line)
+    vm_of(root).log_lines.host(LogLevel.ERROR, line, root)
     return ProxyStatus.INTERNAL_FAILURE, b""
 
 

@@ -85,7 +85,7 @@ class Signatures:
             if not self._told:
                 self._told = True
                 line = "calls sign or verify_signature, which need cryptography: pip install 'asgi-wasm[crypto]'"
-                vm.ports.log.host(vm.plugin_name(), LogLevel.WARN, line)
+                vm.log_lines.host(LogLevel.WARN, line)
             raise HostcallError(ProxyStatus.NOT_FOUND) from None
 
 

@@ -38,7 +38,10 @@ class LimitReachedError(PortError):
 
 @dataclass(frozen=True)
 class LogOrigin:
-    """Where in a plugin a line was written: 0 for no context, and b"" for no request, or one without an id."""
+    """Where in a plugin a line was written, or what it is about happened.
+
+    0 for no context, and b"" for no request, or one without an id.
+    """
 
     vm_id: str = ""
     context_id: int = 0
@@ -55,8 +58,10 @@ class Log(Protocol):
         """One line of a plugin's own words. ``message`` may hold anything."""
         ...
 
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+    def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of the host about a plugin; about a request and no plugin where the name is empty.
+
+        ``origin`` is what is known of where it happened.
 
         An implementation may leave out warnings that only repeat themselves: a client may cause one with each request.
         """

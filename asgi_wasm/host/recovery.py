@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginAwayError
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import LogOrigin
 from asgi_wasm.specs import FailurePolicy
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Recovery:
             self._set_away(True)
             # While a store is away that may be every few seconds for hours, and the store says so itself.
             if not (was_refused and self._told_refused):
-                self._ports.log.host(self._spec.name, LogLevel.WARN, self._told((self._next_try - now) / _SECOND))
+                told, origin = self._told((self._next_try - now) / _SECOND), LogOrigin(self._spec.vm_id)
+                self._ports.log.host(self._spec.name, LogLevel.WARN, told, origin)
             self._told_refused = bool(was_refused)
 
     def seconds_left(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 from asgi_wasm.errors import shorten
@@ -37,8 +37,8 @@ def _level_of(effective: int) -> LogLevel:
 class StandardLog:
     """`host.ports.Log`: logger ``asgi_wasm.plugin.NAME`` for a plugin's words, ``asgi_wasm.host`` for the host's.
 
-    Records say where they are from (`logging`'s ``extra``): ``plugin``; those of a plugin's words also ``vm_id``,
-    ``context_id`` and ``request_id``.
+    Records say where they are from (`logging`'s ``extra``): ``plugin``, ``vm_id``, ``context_id`` and ``request_id``;
+    those of the host's words only ``plugin`` where the rest is not known.
 
     ``asgi_wasm.trace`` has the call log. It is on when that logger keeps level 5: DEBUG for everything does not flood.
     """
@@ -58,7 +58,7 @@ class StandardLog:
             self._last[plugin].append(text[:_LAST_LINE_CHARACTERS])
             logger.log(number, "%s", text, extra=_extra(plugin, origin))
 
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+    def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of the host about a plugin, or without one about a request.
 
         What is no news but a warning or worse is kept from coming with each request (`Seldom`).
@@ -66,7 +66,8 @@ class StandardLog:
         text = shorten(f"plugin {plugin!r}: {message}" if plugin else message)
         shown = text if level < LogLevel.WARN else self._seldom.passes(text)
         if shown is not None:
-            self._host.log(_LEVELS[level], "%s", shown, extra={"plugin": plugin} if plugin else None)
+            known: Mapping[str, str | int] = {"plugin": plugin} if origin is NO_ORIGIN else _extra(plugin, origin)
+            self._host.log(_LEVELS[level], "%s", shown, extra=known if plugin else None)
 
     def level(self, plugin: str) -> LogLevel:
         """The lowest ABI level that the plugin's logger keeps."""
@@ -88,7 +89,7 @@ class StandardLog:
         return logger
 
 
-def _extra(plugin: str, origin: LogOrigin) -> dict[str, str | int]:
+def _extra(plugin: str, origin: LogOrigin) -> Mapping[str, str | int]:
     # A client gives the id: it stays on its line, whatever formats it.
     request_id = escape(origin.request_id)[:_LAST_LINE_CHARACTERS]
     return {"plugin": plugin, "vm_id": origin.vm_id, "context_id": origin.context_id, "request_id": request_id}

@@ -38,7 +38,7 @@ class Revivals:
             self._arm(effect)
         except PluginError as error:
             if self._told.get(effect) != str(error):
-                logger.error("%s", error)
+                logger.error("%s", error, extra={"plugin": error.plugin})
             self._told[effect] = str(error)
             self._arm(effect)
         else:

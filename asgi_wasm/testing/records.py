@@ -72,7 +72,7 @@ class Recorder:
         if level >= self.lowest:
             self._add(LogLine(level.name, escape(message), plugin))
 
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+    def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of the host about a plugin."""
         self._add(LogLine(level.name, escape(message), plugin, by_host=True))
 

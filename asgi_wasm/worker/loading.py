@@ -20,7 +20,7 @@ from asgi_wasm.fetching.fetcher import Fetcher
 from asgi_wasm.fetching.kept import keep_within
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Code, Plugin, VmPool, abi_version
-from asgi_wasm.host.ports import Log, Ports
+from asgi_wasm.host.ports import Log, LogOrigin, Ports
 from asgi_wasm.host.resident.native import Accelerator
 from asgi_wasm.host.vm.vm import ForeignFunction
 from asgi_wasm.limits import DEFAULT_MEMORY_LIMIT
@@ -133,18 +133,19 @@ class Loader:
         return plugins
 
     async def _load_one(self, compiler: Compiler, spec: PluginSpec) -> tuple[AnyPlugin, str]:
-        began, engine = time.monotonic(), compiler.engine
+        began, engine, origin = time.monotonic(), compiler.engine, LogOrigin(spec.vm_id)
         try:
             code, cached = await compiler.compiled(spec)
         except PluginError as error:
-            logger.error("%s", error, extra={"plugin": spec.name})
+            logger.error("%s", error, extra={"plugin": spec.name, "vm_id": spec.vm_id})
             return BrokenPlugin(spec, error), ""
         self._codes.append(code)
         if not engine.limits_memory and spec.limits.memory != DEFAULT_MEMORY_LIMIT:
-            self._ports.log.host(spec.name, LogLevel.WARN, f"engine {engine.name} does not enforce limits.memory")
+            text = f"engine {engine.name} does not enforce limits.memory"
+            self._ports.log.host(spec.name, LogLevel.WARN, text, origin)
         if not engine.limits_time and spec.limits.callback_ms:
             text = f"engine {engine.name} cannot interrupt a plugin, so limits.callback_ms is not kept"
-            self._ports.log.host(spec.name, LogLevel.WARN, text)
+            self._ports.log.host(spec.name, LogLevel.WARN, text, origin)
         milliseconds = (time.monotonic() - began) * 1000
         how = "cached" if cached else "compiled"
         made_of = f"{spec.file}, sha256 {code.digest[:12]}, ABI {code.version}"
@@ -153,15 +154,16 @@ class Loader:
 
     def _start(self, plugins: Plugins, plugin: Plugin, report: str) -> None:
         began, name = time.monotonic(), plugin.spec.name
+        known = {"plugin": name, "vm_id": plugin.spec.vm_id}
         try:
             for conf in plugins.confs(plugin):
                 plugin.root(conf)
         except PluginError as error:
-            logger.error("%s", error, extra={"plugin": name})
+            logger.error("%s", error, extra=known)
             plugins.replace(plugin, BrokenPlugin(plugin.spec, error))
             return
         milliseconds = (time.monotonic() - began) * 1000
-        logger.info("plugin %r: %s, started in %.0f ms", name, report, milliseconds, extra={"plugin": name})
+        logger.info("plugin %r: %s, started in %.0f ms", name, report, milliseconds, extra=known)
         self._ports.host_metrics.plugin_started(name, plugin.code.digest)
 
     def has_streams(self) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from asgi_wasm.host.abi import LogLevel, MetricType
-from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.codecs.wire import PropertyValue
+from asgi_wasm.host.ports import LimitReachedError, LogOrigin
 from asgi_wasm.limits import PluginLimits, StoreLimits
 from asgi_wasm.services.stores.memory import MemoryQueues, MemorySharedData
 from asgi_wasm.services.stores.memory_metrics import MemoryMetrics
 from tests.host.guest import OK, Calls, in_phase, plugin
-from tests.host.limited import INTERNAL_FAILURE, acts, counting
+from tests.host.limited import CALL, INTERNAL_FAILURE, acts, counting
 from tests.host.world import World
 
 
@@ -67,6 +70,44 @@ def test_lines_that_nobody_keeps_do_not_count() -> None:
     in_phase("proxy_on_tick", tick, world=world, limits=PluginLimits(log_lines_per_second=1))
     assert [words for _, _, words in world.log.words] == [b"warning"]
     assert metrics.reached == []
+
+
+@pytest.mark.parametrize("lowest", LogLevel)
+def test_a_plugin_has_a_level_of_its_own(lowest: LogLevel) -> None:
+    """Of what it says, by both ways; and of what the host says of its hostcalls, but for errors."""
+    world = World()
+
+    def tick(calls: Calls) -> Any:
+        for level in LogLevel:
+            calls("proxy_log", level, b"log")
+        for fd, line in ((1, b"out"), (2, b"err")):
+            vectors, _ = calls.host.store(struct.pack("<2I", *calls.host.store(line)))
+            calls.wasi("fd_write", fd, vectors, 1, vectors)
+        for code in (0, 1):
+            calls.wasi("proc_exit", code)
+        return (OK,)
+
+    assert in_phase("proxy_on_tick", tick, world=world, log_level=int(lowest)) == (OK,)
+    said = [*((level, b"log") for level in LogLevel), (LogLevel.INFO, b"out"), (LogLevel.ERROR, b"err")]
+    assert [(level, words) for _, level, words in world.log.words] == [each for each in said if each[0] >= lowest]
+    of_exits = [(LogLevel.DEBUG, "called proc_exit(0)"), (LogLevel.ERROR, "called proc_exit(1)")]
+    kept = [each for each in of_exits if each[0] >= min(lowest, LogLevel.ERROR)]
+    assert [(level, line) for _, level, line in world.log.hosts] == kept
+
+
+@pytest.mark.parametrize("refused", [b"one", b"two"])
+def test_where_something_was_refused(refused: bytes) -> None:
+    """What the host says of a hostcall, it says of the request in which it was."""
+    world = World()
+    seen: Mapping[tuple[bytes, ...], PropertyValue] = {(b"request", b"id"): b"r-1"}
+
+    def act(calls: Calls) -> Any:
+        if refused == b"one":
+            return calls("proxy_set_property", refused, b"12345")
+        return calls("proxy_http_call", refused, CALL, b"", b"", 1)
+
+    in_phase("proxy_on_request_headers", act, world=world, limits=PluginLimits(property_bytes=3), attributes=seen)
+    assert [line for _, _, line in world.log.hosts] and world.log.origins == [LogOrigin("id", 2, b"r-1")]
 
 
 def test_the_log_is_told_once_a_vm() -> None:

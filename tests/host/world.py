@@ -23,14 +23,17 @@ class RecordingLog:
     lowest: LogLevel = LogLevel.TRACE
     words: list[tuple[str, LogLevel, bytes]] = field(default_factory=list)
     hosts: list[tuple[str, LogLevel, str]] = field(default_factory=list)
+    # Of the host's.
+    origins: list[LogOrigin] = field(default_factory=list)
     lines: list[str] | None = None
     sink: TraceSink | None = None
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
         self.words.append((plugin, level, message))
 
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+    def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         self.hosts.append((plugin, level, message))
+        self.origins.append(origin)
 
     def level(self, plugin: str) -> LogLevel:
         return self.lowest

@@ -123,6 +123,14 @@ def test_records_say_where_they_are_from(caplog: pytest.LogCaptureFixture) -> No
         log.plugin("waf", LogLevel.INFO, b"words", LogOrigin("vm", 7, b"id\n1"))
         log.plugin("waf", LogLevel.INFO, b"words")
         log.host("waf", LogLevel.WARN, "words")
+        log.host("waf", LogLevel.WARN, "more", LogOrigin("vm", 7, b"id\n1"))
+        log.host("", LogLevel.WARN, "of no plugin")
     keys = ("plugin", "vm_id", "context_id", "request_id")
     told = [[record.__dict__.get(key) for key in keys] for record in caplog.records]
-    assert told == [["waf", "vm", 7, "id\\n1"], ["waf", "", 0, ""], ["waf", None, None, None]]
+    assert told == [
+        ["waf", "vm", 7, "id\\n1"],
+        ["waf", "", 0, ""],
+        ["waf", None, None, None],
+        ["waf", "vm", 7, "id\\n1"],
+        [None] * 4,
+    ]

@@ -178,7 +178,7 @@ class FilterChain:
         opened, self._refusal = self._refusal or open_later(plugin_filter, self, self._vms), None
         if isinstance(opened, Refusal):
             stage.skipped = True
-            tell_refusal(plugin_filter, opened, self._log)
+            tell_refusal(plugin_filter, self, opened, self._log)
         else:
             stage.context = opened
             self.contexts.append(opened)

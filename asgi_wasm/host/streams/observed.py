@@ -141,9 +141,9 @@ class ObservedLog:
         """As it is."""
         self._log.plugin(plugin, level, message, origin)
 
-    def host(self, plugin: str, level: LogLevel, message: str) -> None:
+    def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         """Marked."""
-        self._log.host(plugin, level, f"observed only: {message}")
+        self._log.host(plugin, level, f"observed only: {message}", origin)
 
     def level(self, plugin: str) -> LogLevel:
         """As it is."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.directions import NAMES, REQUEST, sees_body
 from asgi_wasm.host.plugin import Plugin
+from asgi_wasm.host.ports import LogOrigin
 from asgi_wasm.host.streams.filter_chain import FilterChain
 from asgi_wasm.host.streams.observed import (
     ANSWER,
@@ -28,6 +29,7 @@ from asgi_wasm.host.streams.observed import (
 )
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import RootContext, StreamContext
+from asgi_wasm.host.vm.log_lines import origin_of, request_id_of
 from asgi_wasm.specs import Mode
 
 if TYPE_CHECKING:
@@ -156,7 +158,9 @@ class Shadow(FilterChain):
         head = self._to_app.given_headers
         method, path = ((head and head.get(name)) or b"" for name in (b":method", b":path"))
         about = (method + b" " + path.partition(b"?")[0]).decode("latin-1")
-        self._real_log.host(spec.name, LogLevel.INFO, f"observed only: it would have {words} ({about})")
+        told = f"observed only: it would have {words} ({about})"
+        origin = origin_of(self.contexts[0]) if self.contexts else LogOrigin(spec.vm_id, 0, request_id_of(self))
+        self._real_log.host(spec.name, LogLevel.INFO, told, origin)
 
     # --- what comes by
 

@@ -12,10 +12,11 @@ from asgi_wasm.errors import PluginAwayError, PluginError
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.directions import HEADERS_MAPS, REQUEST, REQUEST_HEADERS, RESPONSE
 from asgi_wasm.host.effects import LocalResponse
-from asgi_wasm.host.ports import LimitReachedError
+from asgi_wasm.host.ports import LimitReachedError, LogOrigin
 from asgi_wasm.host.streams.local_reply import detail_words, local_reply
 from asgi_wasm.host.vm import lifecycle
 from asgi_wasm.host.vm.contexts import VmFailedError
+from asgi_wasm.host.vm.log_lines import origin_of, request_id_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
@@ -68,10 +69,12 @@ def vms_of(passage: Passage) -> list[Vm]:
     return [*(context.vm for context in passage.contexts), *([failed.vm] if failed is not None else [])]
 
 
-def tell_refusal(plugin_filter: Filter, refusal: Refusal, log: Log) -> None:
+def tell_refusal(plugin_filter: Filter, chain: Chain, refusal: Refusal, log: Log) -> None:
     """Say that the filter has no context; where its VM failed, other streams may wait for that."""
     if not isinstance(refusal.error, PluginAwayError):  # of which the log was told when it began
-        log.host(plugin_filter.spec.name, LogLevel.ERROR, f"cannot serve a request: {refusal.error}")
+        spec = plugin_filter.spec
+        origin = LogOrigin(spec.vm_id, 0, request_id_of(chain))
+        log.host(spec.name, LogLevel.ERROR, f"cannot serve a request: {refusal.error}", origin)
     if refusal.root is not None:
         refusal.root.vm.abandon_streams()
 
@@ -79,8 +82,8 @@ def tell_refusal(plugin_filter: Filter, refusal: Refusal, log: Log) -> None:
 def log_failure(context: StreamContext, log: Log) -> None:
     """Say that the context's VM failed, and what that means for the request."""
     spec = context.root.spec
-    reason = context.vm.failure
-    log.host(spec.name, LogLevel.ERROR, f"its VM failed ({reason}); the request gets {spec.failure_policy.value}")
+    told = f"its VM failed ({context.vm.failure}); the request gets {spec.failure_policy.value}"
+    log.host(spec.name, LogLevel.ERROR, told, origin_of(context))
 
 
 def end_context(context: StreamContext, step: Callable[[StreamContext], None], log: Log) -> None:
@@ -251,7 +254,7 @@ class Passage:
                 continue
             context = open_later(plugin_filter, self, vms)
             if isinstance(context, Refusal):
-                tell_refusal(plugin_filter, context, log)
+                tell_refusal(plugin_filter, self, context, log)
             else:
                 self.contexts.append(context)
                 end_context(context, lifecycle.log_stream, log)

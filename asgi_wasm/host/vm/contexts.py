@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asgi_wasm.host.abi import LogLevel, MapType
 from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS, InBoth
+from asgi_wasm.host.ports import LogOrigin
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.header_map import HeaderMap
 from asgi_wasm.host.vm.grpc_tokens import GrpcTokens
@@ -136,15 +137,15 @@ class RootContext:
 
         Nothing happens when the context is gone or has no such callback. A trap is logged; the VM has failed then.
         """
-        vm = self.vm
-        callback = vm.function(callback_name)
+        vm, callback = self.vm, self.vm.function(callback_name)
         if callback is None or vm.failure is not None or self.deleted:
             return
         try:
             vm.call(self, callback, self.id, *arguments)
             vm.perform()
         except VmFailedError as error:
-            vm.ports.log.host(self.spec.name, LogLevel.ERROR, f"its VM failed in {callback_name}: {error}")
+            told = f"its VM failed in {callback_name}: {error}"
+            vm.ports.log.host(self.spec.name, LogLevel.ERROR, told, LogOrigin(self.spec.vm_id, self.id))
             vm.abandon_streams()
 
     def queue_ready(self, token: int) -> None:

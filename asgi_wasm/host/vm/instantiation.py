@@ -17,6 +17,7 @@ from asgi_wasm.host.vm.slowness import time_limit
 
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
+    from asgi_wasm.host.vm.log_lines import LogLines
     from asgi_wasm.host.vm.memory import GuestMemory
     from asgi_wasm.specs import PluginSpec
 
@@ -34,6 +35,7 @@ class Owner(Neighbour, Protocol):
     version: AbiVersion
     ports: Ports
     memory: GuestMemory
+    log_lines: LogLines
     resident: Resident | None
 
     @property
@@ -49,7 +51,7 @@ class Owner(Neighbour, Protocol):
 def instantiate(vm: Owner, module: Module, functions: Functions, kit: Kit | None) -> tuple[Instance, Resident | None]:
     """The instance, and what stands beside it if ``kit`` is to. Raises `EngineError`."""
     limits = vm.spec.limits
-    limit = time_limit(limits, vm.ports, vm.plugin_name)
+    limit = time_limit(limits, vm.ports, vm.plugin_name, vm.log_lines.origin)
     space = {"memory_limit": limits.memory, "table_limit": limits.table_elements}
     if (
         kit is None

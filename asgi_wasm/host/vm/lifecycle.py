@@ -12,6 +12,7 @@ from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.effects import EndStreamCallouts
 from asgi_wasm.host.resident.layout import RESTRICTED
 from asgi_wasm.host.vm.contexts import Chain, RootContext, StreamContext, VmFailedError
+from asgi_wasm.host.vm.log_lines import origin_of
 
 if TYPE_CHECKING:
     from asgi_wasm.host.vm.vm import WasmVM
@@ -100,7 +101,7 @@ def shut_down_root(root: RootContext) -> None:
     except VmFailedError as error:
         root.deleted = True
         told = f"its VM failed while it was stopped, which touches no request: {error}"
-        vm.ports.log.host(root.spec.name, LogLevel.WARN, told)
+        vm.ports.log.host(root.spec.name, LogLevel.WARN, told, origin_of(root))
         vm.abandon_streams()
 
 

@@ -104,7 +104,7 @@ def _hostcall(vm: WasmVM, row: Signature) -> HostFunction:
 
 def _report(vm: WasmVM, name: str, error: Exception) -> None:
     """A bug of ours, or of a port or foreign function: the guest gets a number, the log gets the rest."""
-    vm.log_lines.host(vm.plugin_name(), LogLevel.ERROR, f"{name} failed: {type(error).__name__}: {error}")
+    vm.log_lines.host(LogLevel.ERROR, f"{name} failed: {type(error).__name__}: {error}")
 
 
 def _wasi_function(vm: WasmVM, name: str, type_: FuncType) -> HostFunction:
@@ -113,9 +113,7 @@ def _wasi_function(vm: WasmVM, name: str, type_: FuncType) -> HostFunction:
         return _stub(wasi.ENOTCAPABLE, type_)
     implementation = wasi.FUNCTIONS.get(name)
     if implementation is None:
-        vm.log_lines.host(
-            vm.spec.name, LogLevel.WARN, f"imports the WASI function {name:.200}, which no Proxy-Wasm host has"
-        )
+        vm.log_lines.host(LogLevel.WARN, f"imports the WASI function {name:.200}, which no Proxy-Wasm host has")
         return _stub(wasi.ENOSYS, type_)
     row = wasi.SIGNATURES[name]
     if type_ not in (row.type, wasi.ENVOY_TYPES.get(name)):
@@ -155,7 +153,6 @@ def _abort(vm: WasmVM) -> HostFunction:
 
 def _unknown(vm: WasmVM, item: Import, type_: FuncType) -> HostFunction:
     vm.log_lines.host(
-        vm.spec.name,
         LogLevel.WARN,
         f"imports {item.module:.200}.{item.name:.200} {item.type}, which ABI {vm.version} does not have: "
         "calls to it will answer UNIMPLEMENTED",

@@ -13,7 +13,7 @@ from asgi_wasm.host.resident.layout import REQUEST_SLOT
 if TYPE_CHECKING:
     from asgi_wasm.host.ports import Ports
     from asgi_wasm.host.resident.lent import Lent
-    from asgi_wasm.host.vm.contexts import Context
+    from asgi_wasm.host.vm.contexts import Chain, Context
     from asgi_wasm.limits import PluginLimits
     from asgi_wasm.specs import PluginSpec
 
@@ -46,8 +46,7 @@ class LogLines:
 
     def lowest(self) -> LogLevel:
         """The lowest level that is kept of the plugin that acts now: its logger's, or the settings' if that is more."""
-        context = self._writer.context
-        spec = self._writer.spec if context is None else context.root.spec
+        spec = self._spec(self._writer.context)
         return max(self._ports.log.level(spec.name), LogLevel(spec.log_level))
 
     def write(self, plugin: str, level: LogLevel, message: bytes, size: int) -> None:
@@ -59,12 +58,34 @@ class LogLines:
         if size > len(message):
             self._ports.host_metrics.limit_reached(plugin, "log_line_bytes")
             message += b"... (%d bytes in all)" % size
-        self._ports.log.plugin(plugin, level, message, self._origin())
+        self._ports.log.plugin(plugin, level, message, self.origin())
 
-    def host(self, plugin: str, level: LogLevel, sentence: str) -> None:
-        """One line of the host about what a hostcall did: a plugin may make it again and again."""
-        if self._admits(plugin):
-            self._ports.log.host(plugin, level, sentence)
+    def host(self, level: LogLevel, sentence: str, context: Context | None = None) -> None:
+        """One line of the host about what a hostcall did: a plugin may make it again and again.
+
+        ``context`` is whose it was, by default that of whom a hostcall acts for now. The plugin's level in the settings
+        counts for it too, but for errors: who wants to hear less of a plugin still hears of those.
+        """
+        context = context or self._writer.context
+        spec = self._spec(context)
+        if level >= min(LogLevel(spec.log_level), LogLevel.ERROR) and self._admits(spec.name):
+            self._ports.log.host(spec.name, level, sentence, self.origin(context))
+
+    def origin(self, context: Context | None = None) -> LogOrigin:
+        """Where a line of this context, or of whom a hostcall acts for now, is from."""
+        context = context or self._writer.context
+        if context is None:
+            return LogOrigin(self._writer.spec.vm_id)
+        lent = self._writer.lent.get(context.stream_id)
+        if lent is None:
+            return origin_of(context)
+        # A kernel need not hand its request over for that.
+        fields = lent.flat(REQUEST_SLOT)
+        found = next((fields[at + 1] for at in range(0, len(fields), 2) if fields[at] == _REQUEST_ID), b"")
+        return LogOrigin(context.root.spec.vm_id, context.stream_id, found)
+
+    def _spec(self, context: Context | None) -> PluginSpec:
+        return self._writer.spec if context is None else context.root.spec
 
     def _admits(self, plugin: str) -> bool:
         now, most = self._ports.clock.monotonic(), self._limits.log_lines_per_second
@@ -83,21 +104,17 @@ class LogLines:
         return False
 
     def _tell(self, plugin: str, sentence: str) -> None:
-        self._ports.log.host(plugin, LogLevel.WARN, sentence)
+        self._ports.log.host(plugin, LogLevel.WARN, sentence, self.origin())
 
-    def _origin(self) -> LogOrigin:
-        """Where the line is from."""
-        context = self._writer.context
-        if context is None:
-            return LogOrigin(self._writer.spec.vm_id)
-        stream_id = context.stream_id
-        return LogOrigin(context.root.spec.vm_id, stream_id or context.root.id, self._request_id(context, stream_id))
 
-    def _request_id(self, context: Context, stream_id: int) -> bytes:
-        """As the property ``request.id``; a kernel need not hand its request over for that."""
-        lent = self._writer.lent.get(stream_id)
-        if lent is not None:
-            fields = lent.flat(REQUEST_SLOT)
-            return next((fields[at + 1] for at in range(0, len(fields), 2) if fields[at] == _REQUEST_ID), b"")
-        found = context.stream.chain.attributes.get((b"request", b"id")) if context.stream is not None else None
-        return found if isinstance(found, bytes) else b""
+def origin_of(context: Context) -> LogOrigin:
+    """Where a line about this context is from."""
+    stream = context.stream
+    request_id = b"" if stream is None else request_id_of(stream.chain)
+    return LogOrigin(context.root.spec.vm_id, context.stream_id or context.root.id, request_id)
+
+
+def request_id_of(chain: Chain) -> bytes:
+    """As the property ``request.id``; b"" for a request without one."""
+    found = chain.attributes.get((b"request", b"id"))
+    return found if isinstance(found, bytes) else b""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import LimitReachedError, Ports
+    from asgi_wasm.host.ports import LimitReachedError, LogOrigin, Ports
 
 
 class Notices:
-    """Those of one VM. ``plugin`` is whose hostcall it was."""
+    """Those of one VM. ``plugin`` is whose hostcall it was, and ``origin`` tells where that was."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, origin: Callable[[], LogOrigin]) -> None:
         self._ports = ports
+        self._origin = origin
         self._limits: set[str] = set()
         self._told_of_upstream = False
 
@@ -23,7 +25,9 @@ class Notices:
         self._ports.host_metrics.limit_reached(plugin, error.limit)
         if error.limit not in self._limits:
             self._limits.add(error.limit)
-            self._ports.log.host(plugin, LogLevel.WARN, f"what it asked for was refused: {error} (said once)")
+            self._ports.log.host(
+                plugin, LogLevel.WARN, f"what it asked for was refused: {error} (said once)", self._origin()
+            )
 
     def unknown_upstream(self, plugin: str, upstream: str) -> None:
         """It calls what the settings do not name, and gets a status alone."""
@@ -31,4 +35,4 @@ class Notices:
             self._told_of_upstream = True
             known = ", ".join(sorted(self._ports.upstreams)) or "none"
             problem = f"it calls the upstream {upstream!r}, which the settings do not name (they name: {known})"
-            self._ports.log.host(plugin, LogLevel.WARN, problem)
+            self._ports.log.host(plugin, LogLevel.WARN, problem, self._origin())

@@ -12,15 +12,17 @@ from asgi_wasm.engines.base import TimeLimit
 from asgi_wasm.host.abi import LogLevel
 
 if TYPE_CHECKING:
-    from asgi_wasm.host.ports import Ports
+    from asgi_wasm.host.ports import LogOrigin, Ports
     from asgi_wasm.limits import PluginLimits
 
 # A plugin that is always slow is told of so often.
 _QUIET_NANOSECONDS = 60_000_000_000
 
 
-def time_limit(limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str]) -> TimeLimit:
-    """The limit of each entry into a VM, in which ``plugin_name`` tells who runs."""
+def time_limit(
+    limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str], origin: Callable[[], LogOrigin]
+) -> TimeLimit:
+    """The limit of each entry into a VM, in which ``plugin_name`` tells who runs, and ``origin`` for which context."""
     told_at = 0
     untold = 0
 
@@ -37,6 +39,7 @@ def time_limit(limits: PluginLimits, ports: Ports, plugin_name: Callable[[], str
             LogLevel.WARN,
             f"{callback} has run for {seconds * 1000:.0f} ms, and nobody else is served meanwhile"
             f" (limits.slow_callback_ms is {limits.slow_callback_ms}){more}",
+            origin(),
         )
 
     told_as = f"and limits.callback_ms is {limits.callback_ms}"

@@ -69,9 +69,9 @@ class WasmVM(ContextTable):
         self.effects: list[Effect] = []
         # The calls among `effects`.
         self.calls = Calls()
-        self.notices = Notices(ports)
-        self.metric_ids = MetricIds(spec.limits)
         self.log_lines = LogLines(ports, spec.limits, self)
+        self.notices = Notices(ports, self.log_lines.origin)
+        self.metric_ids = MetricIds(spec.limits)
         self._thread_here = ports.thread
         # The one that may enter it.
         self.thread = ports.thread()

@@ -53,7 +53,8 @@ def fd_write(vm: WasmVM, fd: int, iovs: int, count: int, return_written: int) ->
         return EINVAL
     pieces = (pair for pair in zip(numbers[::2], numbers[1::2], strict=True) if pair[1])
     text = b"".join(memory.read(address, size) for address, size in pieces)
-    if line := text.removesuffix(b"\n"):
+    line = text.removesuffix(b"\n")
+    if line and level >= vm.log_lines.lowest():
         vm.log_lines.write(vm.plugin_name(), level, line[: vm.spec.limits.log_line_bytes], len(line))
     memory.write_u32(return_written, len(text))
     return SUCCESS
@@ -99,7 +100,7 @@ def _misuse(name: str) -> WasiFunction:
     """cpp-host logs these and answers success."""
 
     def function(vm: WasmVM, *_: int) -> int:
-        vm.log_lines.host(vm.plugin_name(), LogLevel.ERROR, f"called {name}, which does nothing here")
+        vm.log_lines.host(LogLevel.ERROR, f"called {name}, which does nothing here")
         return SUCCESS
 
     return function
@@ -175,7 +176,7 @@ def poll_oneoff(vm: WasmVM, _subscriptions: int, _events: int, _count: int, retu
 def proc_exit(vm: WasmVM, code: int) -> int:
     """Only logged. A guest that really wanted to end runs into its own `unreachable` next, and traps."""
     level = LogLevel.DEBUG if code == 0 else LogLevel.ERROR
-    vm.log_lines.host(vm.plugin_name(), level, f"called proc_exit({code})")
+    vm.log_lines.host(level, f"called proc_exit({code})")
     return SUCCESS
 
 

@@ -162,7 +162,7 @@ class HttpCalls:
 def _tell(call: HttpCall, level: int, sentence: str) -> None:
     """A line of the log, in the plugin's share of it: it may call again and again."""
     if logger.isEnabledFor(level):
-        vm_of(call.root).log_lines.host(call.root.spec.name, _LEVELS[level], sentence)
+        vm_of(call.root).log_lines.host(_LEVELS[level], sentence, call.root)
 
 
 def _deliver(call: HttpCall, answer: Answer) -> None:

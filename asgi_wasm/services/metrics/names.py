@@ -98,4 +98,4 @@ class Admission:
         """Once for each plugin: what is wrong with one name is often wrong with all of them."""
         if plugin not in self._warned:
             self._warned.add(plugin)
-            logger.warning("plugin %r: %s", plugin, problem)
+            logger.warning("plugin %r: %s", plugin, problem, extra={"plugin": plugin})

@@ -207,5 +207,7 @@ class Conversation:
             deliver()
         except Exception:
             effect = self.effect
-            logger.exception("gRPC %s of %r by plugin %r", effect.path, effect.upstream, effect.root.spec.name)
+            spec = effect.root.spec
+            known = {"plugin": spec.name, "vm_id": spec.vm_id, "context_id": effect.root.id}
+            logger.exception("gRPC %s of %r by plugin %r", effect.path, effect.upstream, spec.name, extra=known)
             self.cancel()

@@ -70,7 +70,7 @@ def _metadata(pairs: Pairs, root: RootContext) -> Pairs:
         if name in _OURS or name.startswith(b":"):
             # In the plugin's share of the log: it may call again and again.
             told = f"the metadata {name!r} is gRPC's own: it is left out"
-            vm_of(root).log_lines.host(root.spec.name, LogLevel.WARN, told)
+            vm_of(root).log_lines.host(LogLevel.WARN, told, root)
         else:
             result.append((name, b64encode(value) if name.endswith(_BINARY) else value))
     return result
