@@ -35,22 +35,34 @@ def paths(scope: Mapping[str, Any], spec: PathSpec) -> tuple[tuple[str, ...], ..
     path, root = scope["path"], scope.get("root_path") or ""
     if not root and not _UNUSUAL.match(path):
         return ((path,),)
-    return tuple(tuple(dict.fromkeys(_spellings(mounted, spec))) for mounted in _below_root(path, root))
+    return tuple(
+        tuple(dict.fromkeys(spelled for mounted in way for spelled in _spellings(mounted, spec)))
+        for way in _below_root(path, root)
+    )
 
 
-def _below_root(path: str, root: str) -> Iterator[str]:
+def _below_root(path: str, root: str) -> Iterator[tuple[str, ...]]:
     """ASGI: `path` holds `root_path`; not every server and mount does so.
 
-    Starlette takes it off where it is there, Django also in the middle of a segment, and behind a proxy that has taken
-    it off before us the whole path is both together.
+    Starlette takes it off where it is there, Django also in the middle of a segment, Litestar with all that stands
+    before it, and behind a proxy that has taken it off before us the whole path is both together. Which of these an app
+    does is its own; where a client can have them differ, one way has the readings of both.
     """
-    yield path
-    if not root:
-        return
-    if path.startswith(root):
-        yield path[len(root) :] or "/"
+    before, found, below = path.partition(root) if root else (path, "", "")
+    if not found:
+        yield (path,)
+        if root:
+            yield (_joined(root, path),)
+    elif before:
+        yield path, below
+        yield _joined(root, path), _joined(root, below)
     else:
-        yield root.rstrip("/") + "/" + path.lstrip("/")
+        yield (path,)
+        yield (below,) if root.endswith("/") or below[:1] in ("", "/") else (below, path)
+
+
+def _joined(root: str, path: str) -> str:
+    return root.rstrip("/") + "/" + path.lstrip("/")
 
 
 def _spellings(path: str, spec: PathSpec) -> Iterator[str]:

@@ -83,27 +83,24 @@ class _Table:
         return "GET" in spec.methods and (spec.uri, spec.hosts) not in heads
 
     def matches(self, path: str, host: str, method: str) -> Iterator[int]:
-        """The route of this reading; and those of a last slash more or less, unless the path itself is named.
+        """The route of this reading, or `_NO_ROUTE`; and those of a last slash more or less, unless it is named itself.
 
         Some frameworks (Litestar, Flask by a setting) answer `/admin/` and `/admin` alike: so `/admin/*` is about
         both, as is `/admin`.
         """
-        for route in self._exact.get(path, ()):
-            if route.takes(host, method):
-                yield route.index
-                return
-        for prefix, routes in self._below.items():
-            if path.startswith(prefix) and (found := _first(routes, host, method)) is not None:
-                yield found
-                break
+        if (found := _first(self._exact.get(path, ()), host, method)) != _NO_ROUTE:
+            yield found
+            return
+        below = (_first(routes, host, method) for prefix, routes in self._below.items() if path.startswith(prefix))
+        yield next((found for found in below if found != _NO_ROUTE), _NO_ROUTE)
         bare = path.rstrip("/")
         for other in (self._exact.get(bare), self._exact.get(bare + "/"), self._below.get(path + "/")):
-            if other and (found := _first(other, host, method)) is not None:
+            if other and (found := _first(other, host, method)) != _NO_ROUTE:
                 yield found
 
 
-def _first(routes: Sequence[_Route], host: str, method: str) -> int | None:
-    return next((route.index for route in routes if route.takes(host, method)), None)
+def _first(routes: Sequence[_Route], host: str, method: str) -> int:
+    return next((route.index for route in routes if route.takes(host, method)), _NO_ROUTE)
 
 
 class Router:
@@ -175,17 +172,20 @@ class Router:
         method = readings.method(scope)
         hosts = readings.hosts(scope) if self._asks_hosts else ("",)
         found: set[int] = set()
-        is_named = False
+        is_named = is_itself_named = False
         for paths in groups:
             routes = [[*self._table.matches(path, host, method)] for path in paths for host in hosts]
-            is_named = is_named or all(routes)
+            is_named = is_named or all(max(each) != _NO_ROUTE for each in routes)
+            is_itself_named = is_itself_named or all(each[0] != _NO_ROUTE for each in routes)
             found.update(index for each in routes for index in each)
         if self._denies and not is_named:
             return None
+        found.discard(_NO_ROUTE)
         if not found:
             return self._default
-        if not is_named and not self._keep_off.isdisjoint(found):
-            # `/open/../private`: a route that keeps a guard off counts only where each reading falls under some route.
+        if not is_itself_named and not self._keep_off.isdisjoint(found):
+            # `/open/../private`, and `/open/` beside `/open`: a route that keeps a guard off counts only where each
+            # reading falls under some route.
             found.add(_NO_ROUTE)
         return self._union(frozenset(found))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse as FastAPIResponse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from litestar import Litestar, get
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -55,7 +57,15 @@ def static(path: str) -> ASGIApp:
     return Starlette(routes=[Mount(f"/{mount}", StaticFiles(directory=folder))])
 
 
-APPS = {"starlette": starlette, "fastapi": fastapi, "static": static}
+def litestar(path: str) -> ASGIApp:
+    @get(path, sync_to_thread=False)
+    def found() -> bytes:
+        return SECRET
+
+    return cast(ASGIApp, Litestar([found], openapi_config=None))
+
+
+APPS = {"starlette": starlette, "fastapi": fastapi, "static": static, "litestar": litestar}
 
 
 @st.composite
@@ -70,7 +80,7 @@ def routes_and_requests(draw: st.DrawFn) -> tuple[str, RouteSpec, dict[str, obje
     path = handler
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(path)))
-        odd = draw(st.sampled_from(["/", "//", "/.", "/x/..", "/..", "\n", "\\", "/../" + segments[0]]))
+        odd = draw(st.sampled_from(["/", "//", "/.", "/x/..", "/..", "\n", "\\", "/api", "/../" + segments[0]]))
         path = path[:at] + odd + path[at:]
     root = draw(st.sampled_from(["", "/api"]))
     path = root + path if draw(st.booleans()) else path
@@ -85,6 +95,9 @@ def routes_and_requests(draw: st.DrawFn) -> tuple[str, RouteSpec, dict[str, obje
 @given(drawn=routes_and_requests())
 @example(
     drawn=("/a/b", RouteSpec("/a/b", (), frozenset({"GET"}), {"guard": b""}), {"path": "/a//../../b", "method": "HEAD"})
+)
+@example(
+    drawn=("/a/b", RouteSpec("/a/b", (), frozenset(), {"guard": b""}), {"path": "/x/api/a/b", "root_path": "/api"})
 )
 def test_who_reaches_the_handler_meets_the_guard(
     framework: str, drawn: tuple[str, RouteSpec, dict[str, object]]

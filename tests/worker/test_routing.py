@@ -113,6 +113,7 @@ def test_every_filter_is_each_plugin_and_conf_once() -> None:
 
 
 OWN = [plugin("guard", conf=b"own"), plugin("p")]
+SCOPE = {"type": "http", "method": "GET", "headers": []}
 OPEN = route("/open/*", plugins={}, off=frozenset({"guard"}))
 
 
@@ -131,6 +132,34 @@ def test_no_other_reading_of_a_path_goes_past_a_plugin_that_a_route_keeps_off(pa
     path = path.replace("%2f", "/")
     for routes in ([OPEN], [OPEN, route("/other", b"")]):
         assert ("guard", b"own") in found(Router(OWN, routes), path)
+
+
+@pytest.mark.parametrize("path", ["/open", "/health/", "/health//"])
+def test_a_last_slash_does_not_go_past_a_plugin_that_a_route_keeps_off(path: str) -> None:
+    """Where a framework tells them apart, they are two handlers, and only one was named."""
+    router = Router(OWN, [OPEN, route("/health", plugins={}, off=frozenset({"guard"}))])
+    assert ("guard", b"own") in found(router, path)
+    assert found(router, "/health") == found(router, "/open/") == [("p", b"")]
+
+
+@pytest.mark.parametrize(
+    ("path", "guarded"),
+    [
+        ("/api/open/x", False),
+        ("/open/x", False),
+        ("/api/open/../x", True),
+        # Litestar: `/private`.
+        ("/open/api/private", True),
+        # Django: `/open/x`; Starlette: as it stands.
+        ("/apiopen/x", True),
+        ("/api/private", True),
+        ("/private", True),
+    ],
+)
+def test_below_a_root_path_each_reading_that_a_client_may_choose_is_guarded(path: str, guarded: bool) -> None:
+    filters = Router(OWN, [OPEN]).filters({**SCOPE, "path": path, "root_path": "/api"})
+    assert filters is not None
+    assert any(item.spec.name == "guard" for item in filters) is guarded
 
 
 def test_a_path_with_too_many_readings_has_every_plugin() -> None:
