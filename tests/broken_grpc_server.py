@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamReset
+from h2.events import DataReceived, PingAckReceived, RequestReceived, StreamReset
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 from hpack import Encoder
@@ -35,6 +35,7 @@ class BrokenServer:
     asked: list[Pairs] = field(default_factory=list)
     got: list[bytearray] = field(default_factory=list)
     reset: int = 0
+    pongs: int = 0
     open: set[Connection] = field(default_factory=set)
     # Before a connection's first reply. None is what h2 says.
     most_streams: int | None = None
@@ -102,6 +103,8 @@ class Connection(asyncio.Protocol):
                 self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
             elif isinstance(event, StreamReset):
                 self.server.reset += 1
+            elif isinstance(event, PingAckReceived):
+                self.server.pongs += 1
         self.flush()
 
     def on_request(self, stream: int, fields: Pairs) -> None:
@@ -120,6 +123,11 @@ class Connection(asyncio.Protocol):
     async def flood(self, mode: str, answer: Answer, argument: str) -> None:
         with suppress(H2Error):
             await FLOODS[mode](answer, argument)
+
+    def ping(self) -> None:
+        """The client answers when it has read what was written before: then `BrokenServer.pongs` is one more."""
+        self.h2.ping(bytes(8))
+        self.flush()
 
     def flush(self) -> None:
         if not self.is_over:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, PingAckReceived, RequestReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes, Settings
 
 from asgi_wasm.services.callouts.connector import Connector
@@ -18,6 +18,7 @@ from asgi_wasm.services.callouts.messages import (
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.shared_pool import SharedPool
 from asgi_wasm.services.callouts.turns import Turns
+from tests.waiting import until
 
 OK = [(b":status", b"200")]
 
@@ -37,6 +38,7 @@ class Served(asyncio.Protocol):
         )
         self.paths: dict[int, bytes] = {}
         self.sizes: dict[int, int] = {}
+        self.pongs = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -63,10 +65,19 @@ class Served(asyncio.Protocol):
                 self.server.serve(self, event.stream_id, self.paths[event.stream_id])
             elif isinstance(event, StreamReset):
                 self.server.resets.append(int(event.error_code or 0))
+            elif isinstance(event, PingAckReceived):
+                self.pongs += 1
         self.flush()
 
     def flush(self) -> None:
         self.transport.write(self.h2.data_to_send())
+
+    async def read(self) -> None:
+        """Wait until the client has read what was written to it: it answers a ping in its turn."""
+        before = self.pongs
+        self.h2.ping(bytes(8))
+        self.flush()
+        await until(lambda: self.pongs > before)
 
     def answer(self, stream: int, body: bytes = b"ok", headers: list[tuple[bytes, bytes]] = OK) -> None:
         self.h2.send_headers(stream, headers)

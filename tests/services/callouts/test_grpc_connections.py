@@ -90,7 +90,9 @@ async def test_goodbye_lets_calls_end_and_the_next_goes_elsewhere() -> None:
     async with running() as setup:
         first = setup.call("graceful")
         assert await until(lambda: setup.server.asked)
-        await asyncio.sleep(0.02)
+        [connection] = setup.server.open
+        connection.ping()
+        await until(lambda: setup.server.pongs)
         second = setup.call("ok")
         assert await setup.ended(first) == ("receive", 2)
         assert await setup.ended(second) == ("receive", 2)
