@@ -52,14 +52,16 @@ class WasmMiddleware(_Door):
     its default is in ``asgi_wasm/settings/README.md``.
 
     app: the ASGI app that the plugins stand in front of. Needed. Example: ``WasmMiddleware(app)``.
-    plugins: list of `Plugin` or mappings, or a mapping by name. Default: those of the settings.
+    plugins: list of `Plugin` or mappings, or a mapping by name. Default: those of the settings. What has
+        ``enabled=False`` does not run.
         Example: ``[Plugin(name="waf", file="plugins/waf.wasm", priority=10, conf={"block": ["/admin"]})]``.
     settings: path of a YAML or TOML file, which takes the place of the usual files; or a mapping or `Settings`,
         which take the place of every other source. Default: the environment, ``.env`` and the usual files.
         Example: ``Path(__file__).with_name("asgi-wasm.yaml")``.
     upstreams: mapping of names to URLs, mappings or `Upstream`. Default: none, so plugins can call nobody.
         Example: ``{"auth": "https://auth.internal:8443"}``.
-    routes: list of `Route` or mappings. Default: none, so that every plugin runs on every request.
+    routes: list of `Route` or mappings. Default: none, so that every plugin runs on every request. ``False`` in place
+        of a plugin's settings keeps it off, and an entry ``{"default": "deny"}`` refuses what no route names.
         Example: ``[{"uri": "/orders/*", "plugins": {"waf": {"conf": "strict"}}}]``.
     engine: ``"auto"``, ``"wasmtime"`` or ``"wasmer"``. Default: ``"auto"``, which is wasmtime.
         Example: ``"wasmer"``.
@@ -228,7 +230,7 @@ class WasmMiddleware(_Door):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """`stop`."""
+        """`stop`, whatever came of the app."""
         await self.stop()
 
     def _configure(self) -> tuple[HostSpec, Mapping[str, ForeignFunction]]:

@@ -79,7 +79,7 @@ class AppRequest:
         return scope
 
     def _say_length(self, scope: dict[str, Any]) -> None:
-        """Say how long the body is."""
+        """Say in the app's scope how long the body is."""
         length, may_change = self._to_app.length, self._plan.changes_body.request
         scope["headers"] = length.settle(scope["headers"], self._to_app.size, may_change=may_change)
         if length.announced is not None:

@@ -42,7 +42,7 @@ def make_chain(
     to_client: ResponseSide,
     attributes: ScopeAttributes,
 ) -> FilterChain:
-    """The chain between the two far ends; ``attributes`` are read from it."""
+    """The chain between the two far ends. ``attributes`` are given it, to be read from it."""
     shared = environment.limits, environment.log, environment.host_metrics
     kind = ObservingChain if any(each.spec.mode is Mode.OBSERVE for each in filters) else FilterChain
     attributes.chain = chain = kind(filters, to_app, to_client, attributes, *shared)

@@ -24,7 +24,7 @@ class Startable(Protocol):
     """What a lifespan starts and stops."""
 
     async def start(self) -> None:
-        """Raises `AsgiWasmError`."""
+        """Start what runs beside the app. Raises `AsgiWasmError`."""
         ...
 
     async def stop(self) -> None: ...

@@ -206,7 +206,7 @@ class NativeRequest(Lent):
 
 
 class NativeUpload(Upload, NativeRequest):
-    """`Upload`, likewise."""
+    """An `Upload` whose callbacks the accelerator runs, as it does those of a `NativeRequest`."""
 
     __slots__ = ()
 

@@ -36,7 +36,7 @@ def show_cache(path: Path | None, *, prune: int | None, clear: bool, as_json: bo
 
 
 def _files(directory: Path) -> Iterator[Kept]:
-    """Raises `SettingsError`."""
+    """What the cache keeps. Raises `SettingsError`."""
     try:
         yield from kept_in(directory)
     except OSError as error:

@@ -36,7 +36,7 @@ class _Person:
         return self._display.doing(what, total, counts)
 
     def fetching(self, what: str, total: int | None) -> AbstractContextManager[Done]:
-        """`fetching.watch.Watch`."""
+        """Show how much of a file has come; what it gives is told how many bytes more (`fetching.watch.Watch`)."""
         return self.steps(f"fetching {what}", total, "bytes")
 
 

@@ -80,7 +80,7 @@ class NullMemory:
         self.data[self._check(address, len(data)) : address + len(data)] = data
 
     def write_u32(self, address: int, value: int) -> None:
-        """As `write`."""
+        """Four bytes, little endian. Raises `MemoryAccessError`."""
         self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def grow(self, pages: int) -> int:

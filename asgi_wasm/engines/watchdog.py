@@ -39,7 +39,7 @@ class Ticking(Protocol):
         ...
 
     def rest(self) -> None:
-        """Nobody runs. Called likewise."""
+        """Nobody runs any more. Called on the watchdog's thread."""
         ...
 
 

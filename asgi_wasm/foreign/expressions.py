@@ -47,7 +47,7 @@ class Expressions:
 
     @property
     def functions(self) -> Mapping[str, ForeignFunction]:
-        """By name."""
+        """The foreign functions `expr_create`, `expr_evaluate` and `expr_delete`, by name."""
         return {"expr_create": self.create, "expr_evaluate": self.evaluate, "expr_delete": self.delete}
 
     def create(self, vm: WasmVM, arguments: bytes) -> bytes:

@@ -51,7 +51,7 @@ class Signatures:
 
     @property
     def functions(self) -> Mapping[str, ForeignFunction]:
-        """By name."""
+        """The foreign functions `sign` and `verify_signature`, by name."""
         return {"sign": self.sign, "verify_signature": self.verify_signature}
 
     def sign(self, vm: WasmVM, arguments: bytes) -> bytes:

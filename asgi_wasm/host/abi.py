@@ -49,7 +49,7 @@ class ProxyStatus(IntEnum):
 
 
 class LogLevel(IntEnum):
-    """`proxy_log_level_t`."""
+    """How much a line of the log matters (`proxy_log_level_t`)."""
 
     TRACE = 0
     DEBUG = 1
@@ -60,7 +60,7 @@ class LogLevel(IntEnum):
 
 
 class BufferType(IntEnum):
-    """`proxy_buffer_type_t`."""
+    """Which bytes a plugin reads or changes (`proxy_buffer_type_t`)."""
 
     HTTP_REQUEST_BODY = 0
     HTTP_RESPONSE_BODY = 1
@@ -74,7 +74,7 @@ class BufferType(IntEnum):
 
 
 class MapType(IntEnum):
-    """`proxy_header_map_type_t`."""
+    """Which headers, trailers or metadata (`proxy_header_map_type_t`)."""
 
     HTTP_REQUEST_HEADERS = 0
     HTTP_REQUEST_TRAILERS = 1
@@ -87,7 +87,7 @@ class MapType(IntEnum):
 
 
 class StreamType(IntEnum):
-    """`proxy_stream_type_t`."""
+    """Which way of a stream is resumed or closed (`proxy_stream_type_t`)."""
 
     HTTP_REQUEST = 0
     HTTP_RESPONSE = 1
@@ -104,7 +104,7 @@ class CalloutType(IntEnum):
 
 
 class MetricType(IntEnum):
-    """`proxy_metric_type_t`."""
+    """What a metric of a plugin's is (`proxy_metric_type_t`)."""
 
     COUNTER = 0
     GAUGE = 1

@@ -6,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """`host.ports.Clock`."""
+    """The clocks of the machine (`host.ports.Clock`)."""
 
     # Nanoseconds since the Unix epoch. The builtin itself: some ask at every request.
     realtime = staticmethod(time.time_ns)

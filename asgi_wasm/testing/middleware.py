@@ -33,16 +33,16 @@ class GuestEngine:
         self.limits_time, self.limits_memory = beside.limits_time, beside.limits_memory
 
     def compile(self, code: bytes) -> Module:
-        """As `Engine.compile`."""
+        """Make a guest's module by its name; else as the engine beside it does."""
         name = code.removeprefix(HEAD)
         return self._guest(name) if name.startswith(PREFIX) else self._beside.compile(code)
 
     def deserialize(self, compiled: bytes) -> Module:
-        """As `Engine.deserialize`."""
+        """The same of what a cache has kept."""
         return self._guest(compiled) if compiled.startswith(PREFIX) else self._beside.deserialize(compiled)
 
     def deserialize_file(self, path: Path) -> Module:
-        """As `Engine.deserialize_file`."""
+        """The same of a cache's file."""
         with path.open("rb") as file:
             is_guest = file.read(len(PREFIX)) == PREFIX
         return self._guest(path.read_bytes()) if is_guest else self._beside.deserialize_file(path)

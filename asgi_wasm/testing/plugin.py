@@ -186,7 +186,7 @@ class SyncWasmHost(HostedPlugins):
         return Pending(self._loop, task)
 
     def connect(self, method: str, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> SyncConnection:
-        """`WasmHost.connect`."""
+        """A request that the test plays by hand, as `WasmHost.connect`, without an event loop of its own."""
         return SyncConnection(
             self._loop, self._run(self._connect(method, target, headers, more.pop("properties", None), **more))
         )

@@ -19,7 +19,7 @@ class Tracing:
     """The sinks of one worker; none, unless the settings want any."""
 
     def __init__(self, spec: HostSpec) -> None:
-        """Raises `MissingExtraError`."""
+        """Settle where calls are told of. Raises `MissingExtraError`."""
         self.requests = RequestTraces(spec.trace_requests) if spec.trace_requests else None
         self.spans = _spans() if spec.opentelemetry else None
         self.sinks: tuple[TraceSink, ...] = tuple(sink for sink in (self.requests, self.spans) if sink is not None)

@@ -25,7 +25,7 @@ logger = get_logger("asgi_wasm.host")
 
 
 def require_watchfiles() -> None:
-    """Raises `MissingExtraError`."""
+    """See that what watches files is installed. Raises `MissingExtraError`."""
     if find_spec("watchfiles") is None:
         raise MissingExtraError("the settings say 'watch': pip install 'asgi-wasm[watch]'")
 

@@ -70,7 +70,7 @@ class LibwasmerEngine:
 
 
 class LibwasmerModule(Compiled):
-    """`base.Module`."""
+    """A module of libwasmer's (`base.Module`), each of whose instances has a store of its own."""
 
     def instantiate(
         self,

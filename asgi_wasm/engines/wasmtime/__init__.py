@@ -111,11 +111,11 @@ class WasmtimeEngine:
 
     @property
     def native_tick(self) -> NativeTick | None:
-        """`Ticking.native_tick`."""
+        """What raises the engine's epoch; None before the first compilation, when there is no engine."""
         return None if self._made is None else native_tick(self._made[0])
 
     def rest(self) -> None:
-        """Let the guards forget what they have seen. Called likewise."""
+        """Let the guards forget what they have seen. Called by the watchdog, on its thread."""
         with self._lock:
             guards = list(self._guards)
         for each in guards:
@@ -190,7 +190,7 @@ class WasmtimeEngine:
 
 
 class WasmtimeModule(Compiled):
-    """`base.Module`."""
+    """A module of wasmtime's (`base.Module`), whose instances are entered by the C API."""
 
     engine: WasmtimeEngine
 

@@ -44,7 +44,7 @@ class Compiled:
         return {each.name: base.Export(each.name, *_describe(each)) for each in self.module.exports}
 
     def close(self) -> None:
-        """`base.Module.close`."""
+        """Let go of the compiled code, which instances keep as long as they need it (`base.Module.close`)."""
         self.module.close()
 
 

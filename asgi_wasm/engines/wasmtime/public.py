@@ -147,13 +147,13 @@ class PublicMemory:
         return bytes(self._memory.read(self._store, address, address + size)) if size else b""
 
     def write(self, address: int, data: bytes) -> None:
-        """Checked here, likewise."""
+        """Checked here, as in `read`: the wheel's class takes a range that is too long for a shorter one."""
         self._check(address, len(data))
         if data:
             self._memory.write(self._store, bytearray(data), address)
 
     def write_u32(self, address: int, value: int) -> None:
-        """As `write`."""
+        """Four bytes, little endian, checked as in `write`."""
         self.write(address, (value & 0xFFFFFFFF).to_bytes(4, "little"))
 
     def _check(self, address: int, size: int) -> None:

@@ -138,21 +138,21 @@ class ObservedLog:
         self._log = log
 
     def plugin(self, plugin: str, level: LogLevel, message: bytes, origin: LogOrigin = NO_ORIGIN) -> None:
-        """As it is."""
+        """A plugin's own line, as it is."""
         self._log.plugin(plugin, level, message, origin)
 
     def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
-        """Marked."""
+        """A line of the host's, marked: what it tells of was not done."""
         self._log.host(plugin, level, f"observed only: {message}", origin)
 
     def level(self, plugin: str) -> LogLevel:
-        """As it is."""
+        """The level below which a plugin's lines are for nobody, unchanged."""
         return self._log.level(plugin)
 
     def last_lines(self, plugin: str) -> Sequence[str]:
-        """As they are."""
+        """The plugin's last lines, unchanged."""
         return self._log.last_lines(plugin)
 
     def trace(self) -> TraceSink | None:
-        """As it is."""
+        """Where the request's own calls are told of, too."""
         return self._log.trace()

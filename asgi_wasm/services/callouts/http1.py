@@ -58,11 +58,11 @@ class Http1Connection(Connection):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From asyncio."""
+        """There is a connection, and nothing is sent before a call."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """From asyncio. What comes while nothing was asked is nobody's answer."""
+        """What comes while nothing was asked is nobody's answer."""
         if self._done is None or self._done.done():
             self.abort()
             return
@@ -75,13 +75,13 @@ class Http1Connection(Connection):
         self._ask_for_turn()
 
     def eof_received(self) -> bool:
-        """From asyncio: the transport closes itself."""
+        """The upstream has ended its side; the transport closes itself."""
         self._ended = True
         self._ask_for_turn()
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """From asyncio."""
+        """The connection is over; what had come of an answer is still parsed, and then told."""
         self._ended, self._loss, self._transport = True, error, None
         self._ask_for_turn()
 

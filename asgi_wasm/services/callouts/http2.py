@@ -81,14 +81,14 @@ class Http2Connection(Connection):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From asyncio."""
+        """Begin HTTP/2, with a window in which many answers have room."""
         self._transport = cast("asyncio.Transport", transport)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(_CONNECTION_WINDOW - _FIRST_WINDOW)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """From asyncio."""
+        """Keep what came until its turn, and read no further while that is too much."""
         self._unparsed.feed(data)
         if len(self._unparsed) > _HIGH_WATER and self._is_reading and self._transport is not None:
             self._is_reading = False
@@ -96,23 +96,23 @@ class Http2Connection(Connection):
         self._ask_for_turn()
 
     def eof_received(self) -> bool:
-        """From asyncio: the transport closes itself, when what has come is dealt with."""
+        """The upstream has ended its side; the transport closes itself, when what has come is dealt with."""
         self._lost = ConnectionLostError("the upstream closed the connection")
         self._ask_for_turn()
         return False
 
     def pause_writing(self) -> None:
-        """From asyncio: bodies wait, and what the upstream sends once too many replies to it wait as well."""
+        """Bodies wait, and what the upstream sends once too many replies to it wait as well."""
         self._is_blocked = True
 
     def resume_writing(self) -> None:
-        """From asyncio."""
+        """Bodies go on, and so does what came meanwhile."""
         self._is_blocked = False
         self._room.set()
         self._ask_for_turn()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """From asyncio."""
+        """The connection is over: its calls fail, after what had come for them."""
         self._lost = self._lost or ConnectionLostError(str(error or "the connection was closed"))
         self._transport = None
         self._ask_for_turn()

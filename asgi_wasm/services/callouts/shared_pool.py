@@ -26,7 +26,7 @@ class _Negotiating(Connection):
         self.chosen: Http1Connection | Http2Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """From asyncio."""
+        """Hand the transport to a connection of the protocol that TLS has agreed on."""
         tls = transport.get_extra_info("ssl_object")
         speaks_http2 = tls is None or tls.selected_alpn_protocol() == "h2"
         self.chosen = Http2Connection(self._turns) if speaks_http2 else Http1Connection(self._turns)

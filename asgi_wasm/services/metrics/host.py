@@ -92,7 +92,7 @@ class PrometheusHostMetrics:
         self._running[key].set(1)
 
     def reload_ended(self, outcome: str) -> None:
-        """Count it."""
+        """Count a reload, by what became of it."""
         self._reloads.counter((("outcome", outcome),)).inc()
 
     def vm_started(self, vm: RunningVm) -> None:
@@ -102,19 +102,19 @@ class PrometheusHostMetrics:
         self.measure()
 
     def trapped(self, plugin: str) -> None:
-        """Count it."""
+        """Count a VM that a trap has ended."""
         self._traps.counter((("plugin", plugin),)).inc()
 
     def policy_applied(self, plugin: str, policy: str) -> None:
-        """Count it."""
+        """Count a request that got a failure policy."""
         self._policies.counter((("plugin", plugin), ("policy", policy))).inc()
 
     def observed(self, plugin: str, verdict: str) -> None:
-        """Count it."""
+        """Count a verdict that was told and not done."""
         self._observed.counter((("plugin", plugin), ("verdict", verdict))).inc()
 
     def limit_reached(self, plugin: str, limit: str) -> None:
-        """Count it."""
+        """Count what a limit refused."""
         self._limits.counter((("plugin", plugin), ("limit", limit))).inc()
 
     def plugin_away(self, plugin: str, away: bool) -> None:

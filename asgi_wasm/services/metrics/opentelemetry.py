@@ -142,7 +142,7 @@ class OtelHostMetrics:
             self._info.add(1, {"plugin": plugin, "sha256": sha256})
 
     def reload_ended(self, outcome: str) -> None:
-        """Count it."""
+        """Count a reload, by what became of it."""
         self._reloads.add(1, {"outcome": outcome})
 
     def vm_started(self, vm: RunningVm) -> None:
@@ -161,19 +161,19 @@ class OtelHostMetrics:
         self._sizes = sizes
 
     def trapped(self, plugin: str) -> None:
-        """Count it."""
+        """Count a VM that a trap has ended."""
         self._traps.add(1, {"plugin": plugin})
 
     def policy_applied(self, plugin: str, policy: str) -> None:
-        """Count it."""
+        """Count a request that got a failure policy."""
         self._policies.add(1, {"plugin": plugin, "policy": policy})
 
     def observed(self, plugin: str, verdict: str) -> None:
-        """Count it."""
+        """Count a verdict that was told and not done."""
         self._observed.add(1, {"plugin": plugin, "verdict": verdict})
 
     def limit_reached(self, plugin: str, limit: str) -> None:
-        """Count it."""
+        """Count what a limit refused."""
         self._limits.add(1, {"plugin": plugin, "limit": limit})
 
     def plugin_away(self, plugin: str, away: bool) -> None:

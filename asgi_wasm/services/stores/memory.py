@@ -76,7 +76,7 @@ class _Queue:
     size: int = 0
 
     def append(self, value: bytes, limits: StoreLimits) -> None:
-        """Raises `LimitReachedError`."""
+        """Put a value at the end. Raises `LimitReachedError`."""
         if len(self.values) >= limits.queue_length:
             raise LimitReachedError("queue_length", limits.queue_length)
         if self.size + len(value) > limits.queue_bytes:

@@ -65,12 +65,12 @@ class Calls:
 
 
 def saying(reply: bytes, later: bytes = b"", event: asyncio.Event | None = None) -> Serve:
-    """``reply`` to /first, and ``later`` a moment after it, or after an event; to anything else OK."""
+    """``reply`` to /first, and ``later`` after an event; to anything else OK."""
 
     async def serve(path: bytes, writer: Writer) -> None:
         writer.write(reply if path == b"/first" else OK)
-        if path == b"/first" and later:
-            await (asyncio.sleep(0.02) if event is None else event.wait())
+        if path == b"/first" and event is not None:
+            await event.wait()
             writer.write(later)
 
     return serve

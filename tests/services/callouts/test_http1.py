@@ -62,11 +62,13 @@ async def test_connection_is_used_again() -> None:
 @pytest.mark.parametrize("waits", [True, False], ids=["later", "at-once"])
 async def test_what_is_beyond_an_answer_answers_nobody(method: bytes, reply: bytes, later: bytes, waits: bool) -> None:
     """The next call is another request's, whenever it comes."""
-    async with Calls(saying(reply, later)) as calls:
+    answered = asyncio.Event()
+    async with Calls(saying(reply, later, answered)) as calls:
         headers = [(b"host", b"up.test"), *([(b"upgrade", b"x")] if b" 101 " in reply else [])]
         await calls.pool.exchange(Request(method, b"/first", headers, b""), Answer(100))
+        answered.set()
         if waits or later:
-            await asyncio.sleep(0.05)
+            await until(lambda: calls.closed == 1)
         assert [await calls.get() for _ in range(3)] == [b"ok"] * 3
         assert calls.connections == 2
 

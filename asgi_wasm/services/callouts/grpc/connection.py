@@ -90,7 +90,7 @@ class Connection(connector.Connection):
         self._is_blocked = True
 
     def resume_writing(self) -> None:
-        """It does."""
+        """The server takes more again: what waited goes on."""
         self._is_blocked = False
         self._work()
 

@@ -56,7 +56,7 @@ class Lengths:
     """Notices that a file was cut while it is mapped: LMDB itself never makes one shorter."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
+        """Open both files, and see how long they are. Raises OSError."""
         self._files: list[int] = []
         try:
             for name in ("data.mdb", "lock.mdb"):

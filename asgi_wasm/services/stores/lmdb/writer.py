@@ -30,14 +30,14 @@ class WriterLock:
     """``with`` it, write. For threads of this process as well."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError."""
+        """Open the file of the lock. Raises OSError."""
         self._file = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._threads = Lock()
         # Found held for too long: until it is free, nobody waits again.
         self._is_stuck = False
 
     def __enter__(self) -> None:
-        """Raises `WriterBusyError`."""
+        """Wait for the lock, but not for long. Raises `WriterBusyError`."""
         if not self._threads.acquire(timeout=PATIENCE_SECONDS):
             raise WriterBusyError("another thread is writing")
         try:

@@ -37,7 +37,7 @@ _SIGN = 1 << 63
 
 
 class RedisSharedData:
-    """`host.ports.SharedData`."""
+    """Shared data (`host.ports.SharedData`): for each key a hash of Redis, with the value and the CAS number."""
 
     def __init__(self, connections: RedisConnections, prefix: bytes) -> None:
         self._connections = connections
