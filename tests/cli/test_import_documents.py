@@ -239,3 +239,30 @@ def test_routes_of_apisix_as_its_admin_api_and_its_tools_have_them(imported: Imp
         json.dumps({"id": 1, "plugins": {"w": {"conf": "c"}}}), "wasm: {plugins: [{name: w, file: w.wasm}]}"
     )
     assert settings == {"plugins": [{"name": "w", "file": "w.wasm", "conf": "c"}]}
+
+
+_PLUGIN = "kind: WasmPlugin\nmetadata: {name: p}\nspec:\n  url: file:///x.wasm\n"
+_TENFOLD = [f"&a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"- &a0 [{', '.join('x' * 10)}]\n" + "".join(f"- {line}\n" for line in _TENFOLD), "1,000,000 values"),
+        ("&a {x: *a}\n", "nested too deeply"),
+        ("&a [*a, *a]\n", "nested too deeply"),
+        ("&a {items: [*a]}\n", "nested too deeply"),
+        ("- &a0 []\n" + "".join(f"- &a{level} [*a{level - 1}]\n" for level in range(1, 2000)), "nested too deeply"),
+        ('{"a":' * 300 + "1" + "}" * 300, "nested too deeply"),
+        ("kind: ConfigMap\ndata:\n  x: |\n    wasm: &a [*a]\n", "nested too deeply"),
+        (f"{_PLUGIN}  pluginConfig: {{a: 0x{'f' * 9000}}}\n", "more than 1024 bits"),
+        (f"{_PLUGIN}  priority: '{'9' * 4300}'\n", "32 bits"),
+        (f"{_PLUGIN}  priority: .inf\n", "infinity"),
+    ],
+)
+def test_a_hostile_file_is_refused_in_a_sentence(tmp_path: Path, text: str, told: str) -> None:
+    """Nobody waits for it, and it takes no memory: the first stands for a billion values."""
+    path = tmp_path / "hostile.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=rf"^hostile\.yaml: .*{told}"):
+        import_settings([path])

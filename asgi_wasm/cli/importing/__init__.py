@@ -34,7 +34,7 @@ def import_settings(paths: Sequence[Path]) -> int:
     for path, number, document in given:
         try:
             _read(document, found)
-        except (AttributeError, TypeError, ValueError, KeyError) as error:
+        except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
             # It is somebody else's configuration, of which the shape alone is looked at.
             raise SettingsError(
                 f"{shown(path.name)}: document {number} has not the shape that Envoy, Istio or APISIX reads: {error}"

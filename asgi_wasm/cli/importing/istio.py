@@ -44,7 +44,7 @@ def read(document: Mapping[str, Any], found: Found) -> None:
     _tell(spec, name, found)
     entry = {
         "name": name,
-        "priority": int(spec.get("priority") or 0),
+        "priority": _priority(spec.get("priority") or 0),
         "file": url.removeprefix("file://") if is_local else found.remote(url, spec.get("sha256"), name),
         "sha256": spec.get("sha256"),
         "conf": higress.conf(spec, name, found),
@@ -54,6 +54,14 @@ def read(document: Mapping[str, Any], found: Found) -> None:
         "failure_policy": _POLICIES.get(str(spec.get("failStrategy", "FAIL_CLOSE"))),
     }
     found.phases[found.add(entry)] = _PHASES.get(str(spec.get("phase") or ""), 0)
+
+
+def _priority(value: Any) -> int:
+    """Raises ValueError for what is no number of 32 bits, as Istio's are."""
+    number = int(value)
+    if not -(2**31) <= number < 2**31:
+        raise ValueError("a priority is beyond 32 bits")
+    return number
 
 
 def set_priorities(found: Found) -> None:
