@@ -283,15 +283,14 @@ def _metrics_spec(metrics: Metrics) -> specs.MetricsSpec:
 
 # What needs no translation.
 _SAME_IN_SPEC = (
-    *(
-        "engine",
-        "wasmer_library",
-        "cache_dir",
-        "cache_limit",
-        "fetch_timeout",
-        "pause_timeout",
-        "watch",
-        "drain_timeout",
-    ),
-    *("trace_requests", "opentelemetry"),
+    "engine",
+    "wasmer_library",
+    "cache_dir",
+    "cache_limit",
+    "fetch_timeout",
+    "pause_timeout",
+    "watch",
+    "drain_timeout",
+    "trace_requests",
+    "opentelemetry",
 )

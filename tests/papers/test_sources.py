@@ -21,6 +21,11 @@ _SPEC = re.compile(
 _FOLLOWS = re.compile(r"^ *Follows: (Envoy|proxy-wasm-cpp-host) `\w+::\w+`.*\(`[\w./-]+\.(cc|h)`\)", re.MULTILINE)
 # Not in the spec.
 _EMSCRIPTEN = ("pthread_equal", "emscripten_notify_memory_growth")
+# What the spec says of WASI (headings "wasi_snapshot_preview1.…").
+_WASI_OF_THE_SPEC = (
+    *("fd_write", "clock_time_get", "random_get", "environ_sizes_get", "environ_get"),
+    *("args_sizes_get", "args_get", "proc_exit"),
+)
 # Never called: `tests.conformance.probe.tables` says why.
 _NOT_CALLED = {
     *("proxy_validate_configuration", "proxy_on_request_metadata", "proxy_on_response_metadata"),
@@ -71,6 +76,14 @@ def test_callback(docstrings: list[str], name: str) -> None:
     telling = [doc for doc in docstrings if name in (anchor for _, anchor in _SPEC.findall(doc))]
     assert telling, "no function says that it calls this callback: give it a line 'Spec: …' and one 'Follows: …'"
     assert all(_FOLLOWS.search(doc) for doc in telling), f"say in the docstring what is followed: {_EXAMPLE}"
+
+
+@pytest.mark.parametrize("name", _WASI_OF_THE_SPEC)
+def test_wasi(docstrings: list[str], name: str) -> None:
+    told = [
+        doc for doc in docstrings if f"wasi_snapshot_preview1{name}" in (anchor for _, anchor in _SPEC.findall(doc))
+    ]
+    assert len(told) == 1 and _FOLLOWS.search(told[0]), f"say where the spec has {name}, and what is followed"
 
 
 def test_no_reference_to_what_is_not_here() -> None:

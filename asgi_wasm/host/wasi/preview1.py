@@ -1,7 +1,7 @@
 """The part of WASI that Proxy-Wasm hosts give: enough for a language's runtime to start, log and read clocks.
 
-Followed: proxy-wasm-cpp-host `src/exports.cc` (`wasi_unstable_*`). No file, socket or environment of the host is
-visible to a guest. Each function answers a WASI errno.
+Each function NAME answers a WASI errno, the one of proxy-wasm-cpp-host's `exports::wasi_unstable_NAME`
+(`src/exports.cc`); those that the Proxy-Wasm spec has name its line. No file, socket or environment of the host is visible to a guest.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ WasiFunction = Callable[..., int]
 
 
 def fd_write(vm: WasmVM, fd: int, iovs: int, count: int, return_written: int) -> int:
-    """stdout is logged at INFO, stderr at ERROR, without the line's end."""
+    """stdout is logged at INFO, stderr at ERROR, without the line's end.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1fd_write
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_fd_write` (`src/exports.cc`).
+    """
     level = _OUTPUTS.get(fd)
     if level is None:
         return EBADF
@@ -111,7 +115,11 @@ def _answer(errno: int) -> WasiFunction:
 
 
 def environ_sizes_get(vm: WasmVM, return_count: int, return_size: int) -> int:
-    """How many variables, and how many bytes they need."""
+    """How many variables, and how many bytes they need.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1environ_sizes_get
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_environ_sizes_get` (`src/exports.cc`).
+    """
     entries = _environment(vm)
     vm.memory.write_u32(return_count, len(entries))
     vm.memory.write_u32(return_size, sum(map(len, entries)))
@@ -119,7 +127,11 @@ def environ_sizes_get(vm: WasmVM, return_count: int, return_size: int) -> int:
 
 
 def environ_get(vm: WasmVM, addresses: int, area: int) -> int:
-    """The configured variables, each ``name=value`` and a NUL; nothing of the process's own environment."""
+    """The configured variables, each ``name=value`` and a NUL; nothing of the process's own environment.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1environ_get
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_environ_get` (`src/exports.cc`).
+    """
     memory = vm.memory
     for index, entry in enumerate(_environment(vm)):
         memory.write(area, entry)
@@ -133,14 +145,23 @@ def _environment(vm: WasmVM) -> list[bytes]:
 
 
 def args_sizes_get(vm: WasmVM, return_count: int, return_size: int) -> int:
-    """No arguments."""
+    """There are no arguments, so `args_get` writes none.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1args_sizes_get
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1args_get
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_args_sizes_get` (`src/exports.cc`).
+    """
     vm.memory.write_u32(return_count, 0)
     vm.memory.write_u32(return_size, 0)
     return SUCCESS
 
 
 def clock_time_get(vm: WasmVM, clock_id: int, _precision: int, return_time: int) -> int:
-    """0 is realtime, 1 monotonic; there are no others."""
+    """0 is realtime, 1 monotonic; there are no others.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1clock_time_get
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_clock_time_get` (`src/exports.cc`).
+    """
     clock = vm.ports.clock
     if clock_id > 1:
         return ENOTSUP
@@ -158,7 +179,11 @@ def clock_res_get(vm: WasmVM, clock_id: int, return_resolution: int) -> int:
 
 
 def random_get(vm: WasmVM, address: int, size: int) -> int:
-    """Random bytes, at most 64 KiB at a time."""
+    """Random bytes, at most 64 KiB at a time.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1random_get
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_random_get` (`src/exports.cc`).
+    """
     if size > MAX_RANDOM:
         return EINVAL
     if size == 0:
@@ -174,7 +199,11 @@ def poll_oneoff(vm: WasmVM, _subscriptions: int, _events: int, _count: int, retu
 
 
 def proc_exit(vm: WasmVM, code: int) -> int:
-    """Only logged. A guest that really wanted to end runs into its own `unreachable` next, and traps."""
+    """Only logged. A guest that really wanted to end runs into its own `unreachable` next, and traps.
+
+    Spec: https://github.com/proxy-wasm/spec/blob/3a844b8/abi-versions/v0.2.1/README.md#wasi_snapshot_preview1proc_exit
+    Follows: proxy-wasm-cpp-host `exports::wasi_unstable_proc_exit` (`src/exports.cc`).
+    """
     level = LogLevel.DEBUG if code == 0 else LogLevel.ERROR
     vm.log_lines.host(level, f"called proc_exit({code})")
     return SUCCESS
