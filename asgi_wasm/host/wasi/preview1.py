@@ -1,7 +1,8 @@
 """The part of WASI that Proxy-Wasm hosts give: enough for a language's runtime to start, log and read clocks.
 
 Each function NAME answers a WASI errno, the one of proxy-wasm-cpp-host's `exports::wasi_unstable_NAME`
-(`src/exports.cc`); those that the Proxy-Wasm spec has name its line. No file, socket or environment of the host is visible to a guest.
+(`src/exports.cc`); those that the Proxy-Wasm spec has name its line. A guest sees no file, socket or environment of
+the host.
 """
 
 from __future__ import annotations
