@@ -111,6 +111,11 @@ class MetricType(IntEnum):
     HISTOGRAM = 2
 
 
+# "Continue", whichever callback of a stream says it: the enumerations below differ in their other numbers only. A plain
+# number, since it is compared with on every request's way.
+CONTINUE = 0
+
+
 class HeadersStatus(IntEnum):
     """What a headers callback may return. The spec knows 0 and 1 only; the rest is Envoy's `FilterHeadersStatus`."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.abi import CONTINUE, LogLevel, MapType
 from asgi_wasm.host.directions import NAMES, REQUEST, sees_body
 from asgi_wasm.host.plugin import Plugin
 from asgi_wasm.host.ports import LogOrigin
@@ -99,19 +99,19 @@ class Observer(StreamContext):
         self.shadow = shadow
 
     def headers(self, direction: int, headers: HeaderMap, end_of_stream: bool) -> int:
-        """Continue."""
+        """Show the plugin's own chain a copy of the headers."""
         self.shadow.see_headers(direction, headers, end_of_stream)
-        return 0
+        return CONTINUE
 
     def body(self, direction: int, buffer: Buffer, end_of_stream: bool) -> int:
-        """Continue."""
+        """Show the plugin's own chain a copy of the piece."""
         self.shadow.see_data(direction, bytes(buffer.data), end_of_stream)
-        return 0
+        return CONTINUE
 
     def trailers(self, direction: int, trailers: HeaderMap) -> int:
-        """Continue."""
+        """Show the plugin's own chain a copy of the trailers."""
         self.shadow.see_trailers(direction, trailers)
-        return 0
+        return CONTINUE
 
     def sees_body(self, direction: int) -> bool:
         """Whether the plugin has a callback for it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from asgi_wasm.errors import PluginAwayError, PluginError
-from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.abi import CONTINUE, LogLevel, MapType
 from asgi_wasm.host.directions import HEADERS_MAPS, REQUEST, REQUEST_HEADERS, RESPONSE
 from asgi_wasm.host.effects import LocalResponse
 from asgi_wasm.host.ports import LimitReachedError, LogOrigin
@@ -224,7 +224,7 @@ class Passage:
                 verdict = context.headers(direction, headers, end_of_stream)
             except VmFailedError:
                 return False
-        elif verdict == 0:
+        elif verdict == CONTINUE:
             context.maps[HEADERS_MAPS[direction]] = None
         if verdict or context.vm.effects:
             self.verdict = verdict

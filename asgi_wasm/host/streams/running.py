@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asgi_wasm.host.abi import CONTINUE
 from asgi_wasm.host.directions import HEADERS_MAPS
 from asgi_wasm.host.streams.buffer import Buffer
 from asgi_wasm.host.streams.iteration import Input, data_input, headers_input, trailers_input
@@ -29,7 +30,7 @@ def run_headers(
     except VmFailedError:
         owner.failed(context)
         return Input.HEADERS_CONTINUE
-    if verdict == 0:
+    if verdict == CONTINUE:
         # Its window is closed by now, unless it answered before this direction had it.
         context.maps[HEADERS_MAPS[direction]] = None
         return Input.HEADERS_CONTINUE

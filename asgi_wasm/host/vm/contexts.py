@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.host.abi import CONTINUE, LogLevel, MapType
 from asgi_wasm.host.directions import HEADERS_MAPS, TRAILERS_MAPS, InBoth
 from asgi_wasm.host.ports import LogOrigin
 from asgi_wasm.host.streams.buffer import Buffer
@@ -241,11 +241,11 @@ class StreamContext(Windows):
         """
         callback = self.vm.on_headers[direction]
         if callback is None:
-            return 0
+            return CONTINUE
         window = HEADERS_MAPS[direction]
         self.maps[window] = headers
         verdict = self.vm.call(self, callback, self.id, len(headers.pairs), int(end_of_stream))
-        if verdict == 0:
+        if verdict == CONTINUE:
             self.maps[window] = None
         return verdict
 
@@ -260,7 +260,7 @@ class StreamContext(Windows):
         """
         callback = self.vm.on_body[direction]
         if callback is None:
-            return 0
+            return CONTINUE
         # As `show_body` and `hide_body`, which are a call each for every piece of a body.
         self.bodies[direction] = buffer
         self._may_make_trailers = TRAILERS_MAPS[direction] if end_of_stream else 0
@@ -278,11 +278,11 @@ class StreamContext(Windows):
         """
         callback = self.vm.on_trailers[direction]
         if callback is None:
-            return 0
+            return CONTINUE
         window = TRAILERS_MAPS[direction]
         self.maps[window] = trailers
         verdict = self.vm.call(self, callback, self.id, len(trailers.pairs))
-        if verdict == 0:
+        if verdict == CONTINUE:
             self.maps[window] = None
         return verdict
 
