@@ -43,6 +43,7 @@ def send_request(file: str, wanted: Wanted, conf: str | None, *, as_json: bool, 
     plugin = WasmPlugin(file, None if conf is None else given.conf(conf), name=plugin_name(file), **entry)
     headers = [given.header(text, "--response-header") for text in wanted.response_headers]
     body = given.content(wanted.response_body, "--response-body")
+    plugin.recorder.suggest = lambda upstream: f"play it by --upstream {upstream}=200:BODY"
     plugin.app.respond(given.status(wanted.response_status), body, headers)
     for text in wanted.upstreams:
         _play(plugin, text)

@@ -23,6 +23,7 @@ if _typing.TYPE_CHECKING:
     from asgi_wasm.testing.guests import Action, Guest
     from asgi_wasm.testing.hostcalls import HostcallRefusedError, Hostcalls
     from asgi_wasm.testing.middleware import TestMiddleware
+    from asgi_wasm.testing.patience import NotSettledError
     from asgi_wasm.testing.plugin import (
         Pending,
         SyncConnection,
@@ -58,6 +59,7 @@ __all__ = [
     "MapType",
     "MetricType",
     "NotAnsweredError",
+    "NotSettledError",
     "Pending",
     "PluginView",
     "ProxyStatus",
@@ -101,6 +103,7 @@ if not _typing.TYPE_CHECKING:
         "MapType": "asgi_wasm.host.abi",
         "MetricType": "asgi_wasm.host.abi",
         "NotAnsweredError": "asgi_wasm.testing.driving",
+        "NotSettledError": "asgi_wasm.testing.patience",
         "Pending": "asgi_wasm.testing.plugin",
         "PluginView": "asgi_wasm.testing.views",
         "ProxyStatus": "asgi_wasm.host.abi",

@@ -26,6 +26,11 @@ class TestApp:
         self._inner = inner
         self.respond()
 
+    @property
+    def is_tests_own(self) -> bool:
+        """Whether another app answers, which may wait for anything."""
+        return self._inner is not None
+
     def respond(
         self,
         status: int = 200,

@@ -14,6 +14,10 @@ _BEGIN = 1_700_000_000 * _SECOND
 _TURNS = 50
 
 
+def _nothing() -> None:
+    """Nothing to check."""
+
+
 class _Timer:
     """What `call_later` gives back: enough of an `asyncio.TimerHandle` for `services.ticks`."""
 
@@ -64,21 +68,25 @@ class ManualClock:
         finally:
             timer.cancel()
 
-    async def advance(self, seconds: float) -> None:
-        """Move the clock. What becomes due runs in its order, each at its own time, with all that follows from it."""
+    async def advance(self, seconds: float, check: Callable[[], object] = _nothing) -> None:
+        """Move the clock. What becomes due runs in its order, each at its own time, with all that follows from it.
+
+        ``check`` is called in between, and may raise.
+        """
         end = self.now + int(seconds * _SECOND)
-        await settle()
+        await settle(check)
         while due := [timer for timer in self._timers if timer.due <= end and not timer.is_cancelled]:
             timer = min(due, key=lambda each: each.key)
             self._timers.remove(timer)
             self.now = max(self.now, timer.due)
             timer.run()
-            await settle()
+            await settle(check)
         self._timers = [timer for timer in self._timers if not timer.is_cancelled]
         self.now = end
 
 
-async def settle() -> None:
-    """Let everything run that is ready to."""
+async def settle(check: Callable[[], object] = _nothing) -> None:
+    """Let everything run that is ready to. ``check`` is called in between, and may raise."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+        check()

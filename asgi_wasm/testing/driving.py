@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers
 
 from asgi_wasm.asgi.types import ASGIApp, Message, Scope
+from asgi_wasm.testing.clock import settle
 from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.exchange import Exchange
+from asgi_wasm.testing.patience import Patience
 
-# Waits that make up a patience: one that a machine lets go on for longer, since it stands still, is one of them.
-_WAITS = 100
+# Seconds of each wait. So many make up a patience: one that a machine lets go on for longer, since it stands still, is
+# one of them.
+_WAIT = 0.01
 _SWITCHING_PROTOCOLS, _FORBIDDEN = 101, 403
 
 
@@ -20,16 +25,13 @@ class NotAnsweredError(AssertionError):
     """Raised when a request is not answered: a plugin has paused it, and nothing in the test resumes it."""
 
 
-async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Exchange, patience: float) -> None:
-    """Send a request, and keep what comes.
-
-    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
-    """
+async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Exchange, patience: Patience) -> None:
+    """Send a request, and keep what comes. Raises `NotAnsweredError`, and what the app raises."""
     connection = Connection(app, scope, hangs_up=True)
     for index, chunk in enumerate(chunks or [b""]):
         connection.feed(chunk, more=index < len(chunks) - 1)
     try:
-        await _end_of(connection.task, patience)
+        await _end_of(connection.task, patience, lambda: connection.received + len(connection.response.messages))
     finally:
         exchange.keep(connection.response)
     error = connection.task.exception()
@@ -37,10 +39,10 @@ async def drive(app: ASGIApp, scope: Scope, chunks: list[bytes], exchange: Excha
         raise error
 
 
-async def shake_hands(app: ASGIApp, scope: Scope, exchange: Exchange, patience: float) -> None:
+async def shake_hands(app: ASGIApp, scope: Scope, exchange: Exchange, patience: Patience) -> None:
     """Ask for a WebSocket, keep what is answered, and go. The status is 101, or that of the denial.
 
-    ``patience`` is in seconds. Raises `NotAnsweredError`, and what the app raises.
+    Raises `NotAnsweredError`, and what the app raises.
     """
     incoming: asyncio.Queue[Message] = asyncio.Queue()
     incoming.put_nowait({"type": "websocket.connect"})
@@ -67,19 +69,27 @@ async def shake_hands(app: ASGIApp, scope: Scope, exchange: Exchange, patience: 
 
     task = asyncio.ensure_future(run())
     try:
-        await _end_of(task, patience)
+        await _end_of(task, patience, incoming.qsize)
     finally:
         exchange.was_reset = not exchange.status
     task.result()
 
 
-async def _end_of(task: asyncio.Task[None], patience: float) -> None:
-    """Raises `NotAnsweredError`; what the task raised is to be asked of it."""
-    for _ in range(_WAITS):
-        done, _ = await asyncio.wait({task}, timeout=patience / _WAITS)
-        if done:
+async def _end_of(task: asyncio.Task[None], patience: Patience, count: Callable[[], int]) -> None:
+    """``count`` is of messages so far. Raises `NotAnsweredError`; what the task raised is to be asked of it."""
+    told = f"nothing was answered within {patience.seconds:g} s"
+    for _ in range(math.ceil(patience.seconds / _WAIT)):
+        before = patience.progress(), count()
+        done, _ = await asyncio.wait({task}, timeout=_WAIT)
+        if not done and patience.is_stuck():
+            # A machine that stood still has let the wait be over, and nothing else.
+            await settle()
+            if not task.done() and (patience.progress(), count()) == before:
+                told = "nothing can answer it"
+                break
+        if task.done():
             return
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    raise NotAnsweredError(f"nothing was answered within {patience:g} s")
+    raise NotAnsweredError(told)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asgi_wasm.asgi.properties import GIVEN_ATTRIBUTES, PluginProperties
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.host.abi import LogLevel
+from asgi_wasm.host.ports import NANOSECOND
 from asgi_wasm.services.callouts.grpc.calls import GrpcCalls
 from asgi_wasm.services.callouts.http_calls import HttpCalls
 from asgi_wasm.services.callouts.turns import Turns
@@ -22,6 +23,7 @@ from asgi_wasm.testing.connection import Connection
 from asgi_wasm.testing.driving import NotAnsweredError, drive, shake_hands
 from asgi_wasm.testing.exchange import NOT_GIVEN, Exchange, GivenHeaders, encoded, pieces_of, scope_of
 from asgi_wasm.testing.middleware import TestMiddleware
+from asgi_wasm.testing.patience import Patience, Unrest, others, who_paused
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
 from asgi_wasm.testing.upstreams import TestUpstream
 from asgi_wasm.testing.views import PluginView
@@ -145,7 +147,7 @@ class HostedPlugins:
         if any(pieces) and not any(name in (b"content-length", b"transfer-encoding") for name, _ in fields):
             fields.append((b"content-length", b"%d" % sum(map(len, pieces))))
         made = self._scope(method, target, fields, properties, **scope)
-        return await self._kept(made, lambda exchange: drive(self.middleware, made, pieces, exchange, _PATIENCE))
+        return await self._kept(made, lambda *how: drive(self.middleware, made, pieces, *how))
 
     async def _websocket(
         self,
@@ -163,18 +165,29 @@ class HostedPlugins:
         given = {"type": "websocket", "scheme": "ws", "subprotocols": offered, "extensions": _DENIALS, **scope}
         made = self._scope("GET", target, fields, properties, **given)
         del made["method"]
-        return await self._kept(made, lambda exchange: shake_hands(self.middleware, made, exchange, _PATIENCE))
+        return await self._kept(made, lambda *how: shake_hands(self.middleware, made, *how))
 
-    async def _kept(self, scope: dict[str, Any], sent: Callable[[Exchange], Awaitable[None]]) -> Exchange:
+    async def _kept(self, scope: dict[str, Any], sent: Callable[[Exchange, Patience], Awaitable[None]]) -> Exchange:
         """With all that happens meanwhile."""
         begin, lines, seen = len(self.recorder.every_call), len(self.recorder.lines), len(self.app.requests)
         exchange = Exchange(properties=scope["asgi_wasm"])
+        alone, unrest = self._alone(), self._unrest()
+
+        def is_stuck() -> bool:
+            acts = self.middleware.has_functions or (self.app.is_tests_own and len(self.app.requests) > seen)
+            return not acts and alone() and who_paused(self.recorder.every_call[begin:]) is not None
+
+        def progress() -> tuple[int, ...]:
+            unrest.check()
+            return len(self.recorder.every_call), self.clock.now
+
         try:
-            await sent(exchange)
+            await sent(exchange, Patience(_PATIENCE, progress, is_stuck))
         except NotAnsweredError as error:
-            raise NotAnsweredError(f"{error}: {_who_paused(self.recorder.every_call[begin:])}") from None
+            why = who_paused(self.recorder.every_call[begin:]) or "no plugin has paused it; the app does not answer"
+            raise NotAnsweredError(f"{error}: {why}") from None
         finally:
-            await settle()
+            await settle(unrest.check)
             exchange.trace = Calls(self.recorder.every_call[begin:])
             told = without_allocations(exchange.trace)
             exchange.calls = Calls(call for call in told if not call.is_callback)
@@ -204,8 +217,18 @@ class HostedPlugins:
 
     async def _advance(self, seconds: float) -> None:
         await self._start()
-        await self.clock.advance(seconds)
+        begin = self.clock.now
+        unrest = self._unrest(lambda: f"in the first {(self.clock.now - begin) * NANOSECOND:g} s of {seconds:g}")
+        await self.clock.advance(seconds, unrest.check)
         self._check()
+
+    def _alone(self) -> Callable[[], bool]:
+        """Of the present task: tells whether nobody else can do anything while it waits."""
+        tasks = others()
+        return lambda: all(task.done() for task in tasks)
+
+    def _unrest(self, when: Callable[[], str] = lambda: "while the clock stands still") -> Unrest:
+        return Unrest(self.recorder, when)
 
     @property
     def title(self) -> str:
@@ -256,17 +279,6 @@ class HostedPlugins:
     def trace(self) -> str:
         """All of it as text."""
         return "\n".join(map(str, (self.recorder.every_call, *self.recorder.lines)))
-
-
-def _who_paused(calls: Sequence[Call]) -> str:
-    for call in reversed(calls):
-        if call.action == "PAUSE":
-            name = call.name.removeprefix("proxy_")
-            return (
-                f"plugin {call.plugin!r} paused it in {name}, and nothing resumed it. Time stands still meanwhile: for"
-                " what comes later, let the request `begin`, and `advance` the clock"
-            )
-    return "no plugin has paused it; the app does not answer"
 
 
 def _spec(upstream: TestUpstream) -> UpstreamSpec:

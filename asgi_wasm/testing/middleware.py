@@ -92,6 +92,11 @@ class TestMiddleware(WasmMiddleware):
         return list(self._guest_files.values())
 
     @property
+    def has_functions(self) -> bool:
+        """Whether plugins may call foreign functions of the test's own, which may wait for anything."""
+        return bool(self._foreign_functions)
+
+    @property
     def memory(self) -> MemoryState:
         """Shared data, queues and metrics."""
         return self._workers.memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,8 +96,8 @@ class WasmHost(HostedPlugins):
 class Pending:
     """A request of `SyncWasmPlugin` that is under way."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Exchange]) -> None:
-        self._loop = loop
+    def __init__(self, wait: Callable[[asyncio.Task[Exchange]], Exchange], task: asyncio.Task[Exchange]) -> None:
+        self._wait = wait
         self._task = task
 
     @property
@@ -107,7 +107,7 @@ class Pending:
 
     def result(self) -> Exchange:
         """Wait for its end."""
-        return self._loop.run_until_complete(self._task)
+        return self._wait(self._task)
 
 
 class SyncConnection:
@@ -149,12 +149,20 @@ class SyncWasmHost(HostedPlugins):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._loop = asyncio.new_event_loop()
+        # What a method waits for; the test does nothing meanwhile.
+        self._awaited: asyncio.Task[Any] | None = None
 
-    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    def _run(self, wanted: Coroutine[Any, Any, _Result] | asyncio.Task[_Result]) -> _Result:
         if asyncio._get_running_loop() is not None:
-            coroutine.close()
+            if not isinstance(wanted, asyncio.Task):
+                wanted.close()
             raise RuntimeError("this test is a coroutine: it takes wasm_plugin or wasm_host, and awaits")
-        return self._loop.run_until_complete(coroutine)
+        self._awaited = wanted if isinstance(wanted, asyncio.Task) else self._loop.create_task(wanted)
+        return self._loop.run_until_complete(self._awaited)
+
+    def _alone(self) -> Callable[[], bool]:
+        present = asyncio.current_task()
+        return lambda: self._awaited is present
 
     def request(
         self, method: str, target: str = "/", *, headers: GivenHeaders = (), body: Body = b"", **more: Any
@@ -183,7 +191,7 @@ class SyncWasmHost(HostedPlugins):
         task = self._loop.create_task(self._request(method, target, headers, body, **more))
         self._run(self._start())
         self._run(settle())
-        return Pending(self._loop, task)
+        return Pending(self._run, task)
 
     def connect(self, method: str, target: str = "/", *, headers: GivenHeaders = (), **more: Any) -> SyncConnection:
         """A request that the test plays by hand, as `WasmHost.connect`, without an event loop of its own."""

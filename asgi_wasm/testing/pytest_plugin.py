@@ -20,6 +20,13 @@ import pytest
 if TYPE_CHECKING:
     from asgi_wasm.testing.plugin import SyncWasmHost, SyncWasmPlugin, WasmHost, WasmPlugin
 
+# Errors whose sentence says it all, by the module that has them.
+_TOLD = {
+    "errors": "AsgiWasmError",
+    "testing.driving": "NotAnsweredError",
+    "testing.patience": "NotSettledError",
+    "testing.unexpected": "UnexpectedCallError",
+}
 # Those of one test.
 _PLUGINS = pytest.StashKey[list[Any]]()
 
@@ -99,11 +106,10 @@ def _compiled(request: pytest.FixtureRequest, temporary: pytest.TempPathFactory)
 
 def _cut(item: pytest.Item, raised: pytest.ExceptionInfo[BaseException]) -> None:
     """Leave the host's and the event loop's functions out of what a failed test shows: the sentence says it all."""
-    told = [sys.modules.get(f"asgi_wasm.{name}") for name in ("errors", "testing.driving", "testing.unexpected")]
-    kinds = ("AsgiWasmError", "NotAnsweredError", "UnexpectedCallError")
+    modules = [sys.modules.get(f"asgi_wasm.{name}") for name in _TOLD]
     if item.config.getoption("fulltrace") or not any(
         module is not None and isinstance(raised.value, getattr(module, kind, ()))
-        for module, kind in zip(told, kinds, strict=True)
+        for module, kind in zip(modules, _TOLD.values(), strict=True)
     ):
         return
     # Here: pytest imports this file wherever the package is installed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from asgi_wasm.services.traces.text import render
 
 # Of hostcalls and callbacks, as tests write them.
 _NAMES = {row.name.removeprefix("proxy_") for row in (*HOSTCALLS, *CALLBACKS)}
+
+_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
+# As `host.vm.notices` has it.
+_UNKNOWN_UPSTREAM = re.compile(r"it calls the upstream '([^']*)', which the settings do not name ")
 
 __all__ = ["Call", "Calls", "LogLine", "Recorder"]
 
@@ -63,6 +68,9 @@ class Recorder:
         self.every_call = Calls()
         self.lines: list[LogLine] = []
         self.lowest = LogLevel.TRACE
+        # How many there were, but for those of allocators; and how to have an upstream that a plugin misses.
+        self.callbacks = 0
+        self.suggest: Callable[[str], str] = lambda upstream: f"a test plays it by plugin.upstream({upstream!r})"
         self._tell = tell
 
     # --- host.ports.Log
@@ -74,6 +82,8 @@ class Recorder:
 
     def host(self, plugin: str, level: LogLevel, message: str, origin: LogOrigin = NO_ORIGIN) -> None:
         """One line of the host about a plugin."""
+        if (unknown := _UNKNOWN_UPSTREAM.match(message)) is not None:
+            message += f"; {self.suggest(unknown[1])}"
         self._add(LogLine(level.name, escape(message), plugin, by_host=True))
 
     def _add(self, line: LogLine) -> None:
@@ -98,6 +108,7 @@ class Recorder:
     def begin(self, call: Call) -> None:
         """Keep it."""
         self.every_call.append(call)
+        self.callbacks += call.is_callback and call.name not in _ALLOCATORS
         call.began = time.perf_counter_ns()
 
     def end(self, call: Call) -> None:
@@ -109,4 +120,4 @@ class Recorder:
 
 def without_allocations(calls: Iterable[Call]) -> Calls:
     """Calls but for those of the guest's allocator, which say nothing of a plugin."""
-    return Calls(call for call in calls if call.name not in ("malloc", "proxy_on_memory_allocate"))
+    return Calls(call for call in calls if call.name not in _ALLOCATORS)
