@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from asgi_wasm.settings import names
 from asgi_wasm.settings.conf import Conf
-from asgi_wasm.settings.entry import Entry, Flag, one_or_several
+from asgi_wasm.settings.entry import Entry, Flag, boolean, one_or_several
 from asgi_wasm.settings.files import shown
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
@@ -36,7 +36,8 @@ class RoutePlugin(Entry):
     @model_validator(mode="before")
     @classmethod
     def _only_enabled(cls, value: Any) -> Any:
-        return {"enabled": value} if isinstance(value, bool) else value
+        said = boolean(value)
+        return {"enabled": said} if isinstance(said, bool) else value
 
 
 class Route(Entry):

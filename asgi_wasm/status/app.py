@@ -76,9 +76,12 @@ def middleware_of(app: Starlette) -> Middleware:
     Raises `AsgiWasmError` where there is none.
     """
     part: object = app.middleware_stack
-    while part is not None:
+    seen: list[object] = []
+    # Somebody's middleware may call anything its app, and itself.
+    while part is not None and not any(part is each for each in seen):
         if isinstance(part, Middleware):
             return part
+        seen.append(part)
         part = getattr(part, "app", None)
     raise AsgiWasmError(
         "the app that status_app was given has no WasmMiddleware, or served no request yet: call"

@@ -85,7 +85,8 @@ def test_the_same_route_in_other_letters_is_the_same() -> None:
         load({"routes": routes})
 
 
-@pytest.mark.parametrize("off", [False, {"enabled": False}, {"enabled": "no"}])
+# The word is what the environment has: ASGI_WASM_ROUTES__probe__PLUGINS__p=false.
+@pytest.mark.parametrize("off", [False, "false", {"enabled": False}, {"enabled": "no"}])
 def test_a_route_may_keep_a_plugin_off(off: object) -> None:
     (route,) = load(settings(plugins={"p": off})).routes
     assert (dict(route.plugins), route.off) == ({}, frozenset({"p"}))

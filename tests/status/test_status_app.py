@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_wasm import WasmMiddleware, status_app
 from asgi_wasm.fetching.cache import FetchCache
@@ -212,8 +214,19 @@ async def test_of_an_app_that_the_middleware_was_added_to(first: bool) -> None:
         assert (reloaded.status_code, reloaded.text) == (200, "reloaded\n")
 
 
-async def test_of_an_app_without_the_middleware() -> None:
-    app = Starlette()
+class OwnApp:
+    """A middleware whose `app` is none that follows it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self._next = self, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._next(scope, receive, send)
+
+
+@pytest.mark.parametrize("others", [[], [Middleware(OwnApp)]])
+async def test_of_an_app_without_the_middleware(others: list[Middleware]) -> None:
+    app = Starlette(middleware=others)
     app.mount("/_wasm", status_app(app))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=HERE), base_url="http://127.0.0.1") as http:
         for path in ("health", "status.json", "traces.json"):
