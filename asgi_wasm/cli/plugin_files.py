@@ -55,6 +55,8 @@ def check_files(files: Iterable[str]) -> None:
 def _check_readable(file: str, path: Path, where: str) -> None:
     if not file:
         raise SettingsError(f"{where}the plugin's name is empty: give its .wasm file")
+    if "\0" in file:
+        raise SettingsError(f"{where}{file} is no path, since it holds a character NUL: give a .wasm file")
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -64,8 +66,8 @@ def _check_readable(file: str, path: Path, where: str) -> None:
         known = bundled.meant(file)
         mend = f"did you mean {known}?" if known else "build the plugin first, or check the path"
         raise SettingsError(f"{where}no such file: {file}: {mend}") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+    except OSError as error:
+        why = error.strerror or error
         raise SettingsError(f"{where}{file} cannot be read ({why}): check the path and its permissions") from None
     what = "folder: give the .wasm file in it" if stat.S_ISDIR(mode) else "pipe or device: give a .wasm file"
     raise SettingsError(f"{where}{file} is a {what}")

@@ -34,7 +34,7 @@ def files(in_tmp_path: None) -> None:
         ("fault_injection", "no such file: fault_injection: did you mean asgi_wasm:fault_injection?"),
         ("folder", "folder is a folder: give the .wasm file in it"),
         ("", "the plugin's name is empty: give its .wasm file"),
-        ("a\0b.wasm", "a\\x00b.wasm cannot be read (embedded null byte): check the path and its permissions"),
+        ("a\0b.wasm", "a\\x00b.wasm is no path, since it holds a character NUL: give a .wasm file"),
         ("empty.wasm", "plugin 'empty' (empty.wasm): is empty: give the .wasm that the SDK built"),
         ("text.wasm", "plugin 'text' (text.wasm): is no WebAssembly file: give the .wasm that the SDK built"),
         ("bare.wasm", "plugin 'bare' (bare.wasm): it exports no proxy_abi_version_* function; this host runs ABI"),
