@@ -6,6 +6,7 @@ the file has. TOML's parser tells no places: a key stands on the first line with
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,14 @@ from asgi_wasm.settings import names
 from asgi_wasm.settings.files import decode, read_bytes
 from asgi_wasm.settings.sources import table, toml
 
+# How a table, or a key, begins in TOML.
+_BEGINS = re.compile(r"\[|[\w.\-\"' ]+=")
+_MOST_TRIES = 200
 _ALIASES = (names.PLUGIN, names.METRICS, names.TAG_RULE, names.ROUTE)
+
+
+class _TooManyTriesError(Exception):
+    """What begins somewhere ends nobody knows where."""
 
 
 def line_of(file: Path, key: str) -> int | None:
@@ -42,17 +50,29 @@ def _line_in_toml(file: Path, key: str) -> int | None:
         lines = decode(read_bytes(file), file.name).splitlines(keepends=True)
     except SettingsError:
         return None
+    # Only there may end what begins before: each end that is tried costs the time of reading all before it.
+    ends = [*(index for index, line in enumerate(lines) if _BEGINS.match(line.lstrip())), len(lines)]
+    tried: dict[int, int | None] = {}
 
     def depth(count: int) -> int:
         """That of the key in so many lines, and those that end what they begin."""
-        for end in range(count, len(lines) + 1):
-            with suppress(ValueError, RecursionError):
-                data: Any = toml.loads("".join(lines[:end]))
-                return _depth(table(data) if file.name == "pyproject.toml" else data, key)
+        for end in ends[bisect_left(ends, count) :]:
+            if end not in tried:
+                if len(tried) == _MOST_TRIES:
+                    raise _TooManyTriesError
+                tried[end] = None
+                with suppress(ValueError, RecursionError):
+                    data: Any = toml.loads("".join(lines[:end]))
+                    tried[end] = _depth(table(data) if file.name == "pyproject.toml" else data, key)
+            if (found := tried[end]) is not None:
+                return found
         return 0
 
-    whole = depth(len(lines))
-    return bisect_left(range(len(lines)), whole, key=depth) if whole else None
+    try:
+        whole = depth(len(lines))
+        return bisect_left(range(len(lines)), whole, key=depth) if whole else None
+    except _TooManyTriesError:
+        return None
 
 
 def _depth(data: Any, key: str) -> int:

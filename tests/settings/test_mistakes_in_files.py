@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from asgi_wasm.errors import PluginLoadError
-from asgi_wasm.settings import load
+from asgi_wasm.settings import lines, load
+from asgi_wasm.settings.sources import toml
 from asgi_wasm.worker.plugin_file import read_plugin_file
 from tests.settings.mistaken import mistake
 
@@ -171,3 +173,16 @@ def test_plugin_files(folder: Path) -> None:
     assert problem(good, folder) is None
     assert problem(good, folder, sha256=sha256(good).hexdigest().upper()) is None
     assert "not the configured one" in (problem(good, folder, sha256="0" * 64) or "")
+
+
+@pytest.mark.parametrize(("written", "line"), [("abc def\n", 3005), ("a = 1\n", None)])
+def test_the_line_of_a_key_after_a_long_text_is_found_without_reading_the_file_for_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, line: int | None
+) -> None:
+    """A conf may be a list of rules. What looks like settings in each of its lines is not searched to the end."""
+    loads, times = toml.loads, count()
+    monkeypatch.setattr(toml, "loads", lambda text: (next(times), loads(text))[1])
+    file = tmp_path / "asgi-wasm.toml"
+    file.write_text('[plugins.a]\nfile = "a.wasm"\nconf = """\n' + written * 3000 + '"""\npriority = "no"\n')
+    assert lines.line_of(file, "plugins.a.priority") == line
+    assert next(times) <= 200
