@@ -17,7 +17,7 @@ from asgi_wasm.services.callouts.messages import (
 from asgi_wasm.services.callouts.pool import Pool
 from asgi_wasm.services.callouts.turns import Turns
 from asgi_wasm.specs import UpstreamSpec
-from tests.driving import listening, until
+from tests.driving import listening, settled, until
 from tests.services.callouts.http1_server import OK, Calls, Writer, saying
 from tests.serving import free_port
 
@@ -92,7 +92,7 @@ async def test_a_name_that_is_not_resolved_is_asked_for_once(monkeypatch: pytest
             with pytest.raises(asyncio.TimeoutError), Deadline(0.02):
                 await calls.get()
         together = [asyncio.ensure_future(calls.get()) for _ in range(20)]
-        await asyncio.sleep(0.02)
+        await settled()
         names.answer = OSError("Name or service not known")
         results = await asyncio.gather(*together, return_exceptions=True)
         assert {type(result) for result in results} == {ConnectError} and "up.test" in str(results[0])

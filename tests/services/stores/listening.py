@@ -13,6 +13,7 @@ from asgi_wasm.services.log import StandardLog
 from asgi_wasm.services.stores.store import Store
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing import Guest
+from tests.waiting import until
 
 SECONDS = 60.0
 
@@ -41,3 +42,11 @@ class Listener:
         guest = Guest(on_queue_ready=lambda _host, _root, token: self.heard.append(token))
         code = Code(guest.module(), guest.abi_version, "")
         return Plugin(PluginSpec("listener", Path("listener")), code, VmPool(ports_over(store))).root(b"")
+
+
+async def all_heard(owner: Listener, at: Store, sender: Store) -> list[int]:
+    """What an owner has heard, when all that was on its way has come: a queue of its own, told of last, says so."""
+    last = at.queues.register("vm", b"last of %d" % id(owner), owner.root)
+    sender.queues.enqueue(last, b"")
+    await until(lambda: last in owner.heard)
+    return [token for token in owner.heard if token != last]

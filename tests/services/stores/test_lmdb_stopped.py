@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from asgi_wasm.services.stores.lmdb import writer as lmdb_writer
 from tests.driving import until
 from tests.extras import LMDB_MISSING
 from tests.services.stores.conftest import Place
-from tests.services.stores.listening import Listener
+from tests.services.stores.listening import Listener, all_heard
 
 if TYPE_CHECKING:
     from asgi_wasm.services.stores.lmdb.store import LmdbStore
@@ -96,5 +95,4 @@ async def test_an_owner_to_whom_a_value_was_refused_is_told_again(tmp_path: Path
         await until(lambda: owner.heard == [token] * 4)
         # Once for each refusal.
         queues.tend()
-        await asyncio.sleep(0.05)
-        assert owner.heard == [token] * 4
+        assert await all_heard(owner, store, store) == [token] * 4

@@ -11,7 +11,7 @@ from asgi_wasm.host.ports import PortError
 from tests.driving import until
 from tests.redis_server import BINARY, MISSING, RedisServer
 from tests.services.stores.conftest import Place
-from tests.services.stores.listening import Listener
+from tests.services.stores.listening import Listener, all_heard
 from tests.services.stores.redis_away import connections, cut, levels, until_it_answers
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=MISSING)
@@ -124,8 +124,7 @@ async def test_an_owner_to_whom_a_value_was_refused_is_told_again(either: RedisS
         await until(lambda: owner.heard == [token] * 4)
         # Once for each refusal.
         await store.queues._tend()  # type: ignore[attr-defined]
-        await asyncio.sleep(0.05)
-        assert owner.heard == [token] * 4
+        assert await all_heard(owner, store, store) == [token] * 4
 
 
 async def test_an_owner_that_comes_back_to_a_full_server_is_told_when_there_is_room(

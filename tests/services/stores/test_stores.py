@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from asgi_wasm.host.abi import MetricType
 from asgi_wasm.services.stores.store import Store
 from tests.driving import until
 from tests.services.stores.conftest import Place
-from tests.services.stores.listening import Listener
+from tests.services.stores.listening import Listener, all_heard
 
 LONG = b"k" * 2000
 U64 = (1 << 64) - 1
@@ -84,8 +83,7 @@ async def test_owner_is_told_once_for_each_value_and_never_inside_of_enqueue(pla
             store.queues.enqueue(token, b"x")
         assert owner.heard == []
         await until(lambda: len(owner.heard) == 3)
-        await asyncio.sleep(0.05)
-        assert owner.heard == [token] * 3
+        assert await all_heard(owner, one, other) == [token] * 3
 
 
 async def test_the_last_registrant_owns_and_finds_what_is_queued_untold(place: Place) -> None:
@@ -95,8 +93,8 @@ async def test_the_last_registrant_owns_and_finds_what_is_queued_untold(place: P
         one.queues.enqueue(token, b"before")
         await until(lambda: first.heard == [token])
         assert other.queues.register("vm", b"q", last.root) == token
-        await asyncio.sleep(0.05)
-        assert last.heard == []
+        assert await all_heard(last, other, one) == []
+        last.heard.clear()
         one.queues.enqueue(token, b"after")
         await until(lambda: last.heard == [token])
         assert [other.queues.dequeue(token), other.queues.dequeue(token)] == [b"before", b"after"]
@@ -223,8 +221,8 @@ async def test_what_an_owner_that_is_gone_was_told_of_the_next_one_hears_of(
             await tend(heir if noticed_by == "tend of the heir" else other)
         told, count = (last if noticed_by == "register" else listening), 3 + (noticed_by == "enqueue")
         await until(lambda: told.heard == [token] * count)
-        await asyncio.sleep(0.05)
-        assert len(listening.heard) + len(last.heard) == count
+        heard = await all_heard(listening, heir, other), await all_heard(last, other, heir)
+        assert sum(map(len, heard)) == count
 
 
 async def tend(store: Store) -> None:
@@ -246,8 +244,7 @@ async def test_a_plugin_that_comes_after_one_that_failed_hears_of_what_that_was_
         await until(lambda: fresh.heard == [token] * 2)
         # Once more is no reason to be told again.
         one.queues.register("vm", b"q", fresh.root)
-        await asyncio.sleep(0.05)
-        assert fresh.heard == [token] * 2
+        assert await all_heard(fresh, one, other) == [token] * 2
 
 
 async def test_an_owner_that_failed_resigns_until_it_is_back(shared_place: Place) -> None:
@@ -271,8 +268,8 @@ async def test_an_owner_that_failed_resigns_until_it_is_back(shared_place: Place
         await until(lambda: fresh.heard == [token])
         await tend(one)
         await tend(other)
-        await asyncio.sleep(0.05)
-        assert (heir.heard, fresh.heard) == ([token] * 3, [token])
+        assert await all_heard(heir, other, one) == [token] * 3
+        assert await all_heard(fresh, one, other) == [token]
 
 
 async def test_a_sole_owner_that_failed_hears_of_all_when_it_is_back(shared_place: Place) -> None:
