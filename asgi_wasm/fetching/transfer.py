@@ -16,6 +16,7 @@ from asgi_wasm.fetching.names import is_loopback
 from asgi_wasm.fetching.watch import WATCH
 
 _MOST_REDIRECTS = 5
+_LAST_PORT = 65535
 # Seconds. Who is there takes less.
 _CONNECT_SECONDS = 10.0
 # For a loopback host to say something by TLS, or that it does not speak it.
@@ -94,6 +95,9 @@ class Transfer:
         # A registry of this machine must not send the others' files, nor its credentials, over a network in plain.
         if url.scheme != "https" and not (url.scheme == "http" and self._plain and is_loopback(url.host)):
             raise FetchError(f"leads to {url.scheme}://{url.host}, and nothing is fetched but by https://")
+        # httpx's URLs have any number there, which what connects raises all kinds of errors for.
+        if url.port is not None and not 0 < url.port <= _LAST_PORT:
+            raise FetchError(f"leads to port {url.port} of {url.host}, which is none")
 
     def _opened(self) -> httpx.AsyncClient:
         if self._client is None:

@@ -182,7 +182,11 @@ def test_redirects_lead_nowhere_but_to_https(site: Site, tmp_path: Path, to: str
 
 
 @pytest.mark.parametrize(
-    "to", ["https://[", "https://x.example:port/", "https://\0/", "//", f"https://{'a' * 70}.example"]
+    "to",
+    [
+        *("https://[", "https://x.example:port/", "https://\0/", "//", f"https://{'a' * 70}.example"),
+        *("https://127.0.0.1:65536/", "https://127.0.0.1:0/", "https://127.0.0.1:-1/"),
+    ],
 )
 def test_redirects_to_what_is_no_url(site: Site, tmp_path: Path, to: str) -> None:
     site.answers["/w.wasm"] = redirect(to)
