@@ -69,9 +69,11 @@ class Answer:
         """In a while, when the client has seen what came before, unless it has reset the stream."""
 
         def do_it() -> None:
+            self.connection.still_to_do -= 1
             with suppress(H2Error):
                 do()
 
+        self.connection.still_to_do += 1
         asyncio.get_running_loop().call_later(0.05, do_it)
 
     def sent(self) -> Answer:

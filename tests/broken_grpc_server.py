@@ -64,6 +64,8 @@ class Connection(asyncio.Protocol):
         self.h2.encoder = _PlainEncoder()
         self.bodies: dict[int, bytearray] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        # What is to be done in a while.
+        self.still_to_do = 0
         self.is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -36,6 +36,7 @@ from tests.broken_grpc_answers import message
 from tests.broken_grpc_server import BrokenServer
 from tests.broken_grpc_server import Connection as ServerConnection
 from tests.host.grpc_guest import Guest
+from tests.waiting import until
 
 MESSAGES = st.lists(st.binary(max_size=40), max_size=8)
 
@@ -192,7 +193,8 @@ async def _converse(mode: str, change: Any) -> tuple[Guest, Conversation, Memory
     server = ServerConnection(BrokenServer())
     other = Wire(server)
     server.data_received(bytes(wire.written))
-    await asyncio.sleep(0.06 if mode in ("late-0", "graceful") else 0)
+    await asyncio.sleep(0)
+    await until(lambda: server.still_to_do == 0)
     for piece in change(bytes(other.written)):
         client.data_received(piece)
         await asyncio.sleep(0)

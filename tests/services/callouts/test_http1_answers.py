@@ -18,6 +18,7 @@ from asgi_wasm.services.callouts.messages import (
     UpstreamProtocolError,
 )
 from asgi_wasm.services.callouts.pool import Pool
+from tests.driving import until
 from tests.services.callouts.http1_server import OK, Calls, Writer, saying
 
 
@@ -150,9 +151,7 @@ async def test_nothing_of_a_call_waits_for_the_garbage_collector(reply: bytes, l
         try:
             left = [await answered(calls.pool, "/first", 0.1, limit) for _ in range(3)]
             # The loop keeps its last callbacks for an iteration or two.
-            for _ in range(5):
-                await asyncio.sleep(0.01)
-            assert [ref() for ref in left] == [None] * 3
+            await until(lambda: [ref() for ref in left] == [None] * 3)
         finally:
             gc.enable()
 
