@@ -35,11 +35,6 @@ def plugin_file(file: str, *, pinned: bool = True, where: str = "") -> Path | Re
     return found
 
 
-def is_missing(file: str) -> bool:
-    """Whether it is a path that leads nowhere."""
-    return not (fetched.is_remote(file) or bundled.is_bundled(file) or Path(file).exists())
-
-
 def check_files(files: Iterable[str]) -> None:
     """Each of them is there, or names its sha256. Raises `SettingsError`, with a line for each that is not."""
     mistakes = []
