@@ -164,7 +164,7 @@ class UpstreamSpec:
     message_limit: int = DEFAULT_MESSAGE_LIMIT
 
     def timeout_of(self, asked_milliseconds: int) -> float | None:
-        """Seconds that a call may take for which the plugin asks this (0: no matter how long); None for ever."""
+        """Seconds that a call may take: the less of what its plugin asks (0: any time) and ``timeout``; None: any."""
         limits = (asked_milliseconds / 1000 or None, self.timeout)
         return min((limit for limit in limits if limit is not None), default=None)
 

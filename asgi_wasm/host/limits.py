@@ -44,7 +44,10 @@ def check_all_headers(vm: WasmVM, pairs: list[tuple[bytes, bytes]]) -> None:
 
 
 def keep_property(vm: WasmVM, chain: Chain, path: bytes, value: bytes) -> None:
-    """Set a property of a request: plugins of one request share what there is."""
+    """Put a property among those of the chain: plugins of one request share what room there is.
+
+    Raises `LimitReachedError`.
+    """
     most, properties = vm.spec.limits.property_bytes, chain.properties
     count, kept = chain.properties_kept
     if count != len(properties):
@@ -58,7 +61,7 @@ def keep_property(vm: WasmVM, chain: Chain, path: bytes, value: bytes) -> None:
 
 
 def declare_property(vm: WasmVM, context: Context, name: bytes, *, is_read_only: bool) -> None:
-    """Remember a property that a plugin has not declared before."""
+    """Put a property that was not declared before among those of the context. Raises `LimitReachedError`."""
     most = vm.spec.limits.property_bytes
     if context.declared_bytes + len(name) > most:
         raise LimitReachedError("property_bytes", most)
