@@ -11,6 +11,8 @@ from asgi_wasm.errors import MemoryAccessError, TrapError
 # Innermost functions tell where a guest failed; the rest is the way there.
 MAX_FRAMES = 8
 MAX_NAME = 80
+# What is looked at of a name: no compiler writes longer ones, but a hostile module may have one of a megabyte.
+_LONGEST = 2000
 # What an engine that hands frames one by one is asked for: beyond the way out of a panic, and of a recursion.
 MOST_FRAMES = 64
 
@@ -59,7 +61,7 @@ def trap_error(reason: str, frames: Sequence[str], error: BaseException | None, 
 
 def _told(frames: Sequence[str]) -> list[str]:
     """Names without hashes; a panic's own functions are left out, and a function that calls itself is told once."""
-    names = [_HASH.sub("", name) for name in frames]
+    names = [_HASH.sub("", name[:_LONGEST]) for name in frames]
     names = [*dropwhile(_PANIC.search, names)] or names
     short = (name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..." for name in names)
     runs = ((name, len([*same])) for name, same in groupby(short))

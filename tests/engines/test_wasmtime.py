@@ -10,8 +10,9 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines.base import GuestFunction, Instance
-from asgi_wasm.engines.traps import trap_error
+from asgi_wasm.engines.traps import MOST_FRAMES, trap_error
 from asgi_wasm.engines.wasmtime import WasmtimeEngine, calls, memory, proof, public, raw
+from asgi_wasm.engines.wasmtime.reports import trap_from_report
 from asgi_wasm.engines.wasmtime.space import SpaceLimits
 from asgi_wasm.errors import EngineError, InvalidModuleError, MemoryAccessError, TrapError
 from tests.engines.wat import get, wasm
@@ -114,6 +115,17 @@ def test_a_closed_raw_instance_answers_with_errors_not_crashes() -> None:
 def test_long_backtraces_and_names_are_cut() -> None:
     message = str(trap_error("wasm trap: x", ["a" * 100, *"bcdefghij"], None, ""))
     assert message == f"wasm trap: x (in {'a' * 80}... < b < c < d < e < f < g < h < ...)"
+
+
+# Seconds, of which it takes none: to search for the end of each beginning in such a name would take an hour.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", ["std::sys::", "runtime.panic", "[01234567", "std::panicking", "\n"])
+def test_a_name_of_megabytes_takes_no_time(part: str) -> None:
+    """The event loop tells of a trap, and other requests wait for it meanwhile."""
+    name = part * 500_000
+    assert len(str(trap_error("wasm trap: x", [name] * MOST_FRAMES, None, ""))) < 1000
+    trap = trap_from_report(f"error\n    0:   0x4f - a!f\n    1:   0x4f - {name}\nwasm trap: x", None, "")
+    assert str(trap) == "wasm trap: x (in f)"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from asgi_wasm.engines.traps import Failure, trap_error
 MASKS = {base.I32: 0xFFFFFFFF, base.I64: 0xFFFFFFFFFFFFFFFF}
 FLOATS = {base.F32: ("<I", "<f"), base.F64: ("<Q", "<d")}
 
-_FRAME = re.compile(r"^\s+at (.+) \(.*\)$", re.MULTILINE)
+# Names are the module's own: what cannot end a frame is not looked through for its beginning.
+_FRAME = re.compile(r"^[ \t]+at (?=.*\)$)(.+) \(.*\)$", re.MULTILINE)
 
 
 class HostFunctionFailed(Exception):  # noqa: N818  # a signal to the guest's frames, never seen outside

@@ -12,8 +12,9 @@ from asgi_wasm.engines.binary import one_sentence
 from asgi_wasm.engines.traps import trap_error
 from asgi_wasm.errors import TrapError
 
-# `    0:   0x4f - my_module!my_function`; file and line may follow on a line of their own.
-_FRAME = re.compile(r"^\s*\d+:\s+0x[0-9a-f]+ - [^!]*!(.+)$", re.MULTILINE)
+# `    0:   0x4f - my_module!my_function`; file and line may follow on a line of their own. Names are the module's own:
+# matches stay on a line, so that each is looked at once.
+_FRAME = re.compile(r"^ *\d+: +0x[0-9a-f]+ - [^!\n]*!(.+)$", re.MULTILINE)
 
 
 class _Bytes(Structure):
