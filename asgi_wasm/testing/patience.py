@@ -42,7 +42,7 @@ class Unrest:
         self._begin = recorder.callbacks, len(recorder.every_call)
 
     def check(self) -> None:
-        """Raises `NotSettledError`."""
+        """See whether there were too many callbacks by now. Raises `NotSettledError`."""
         callbacks, calls = self._begin
         count = self._recorder.callbacks - callbacks
         if count <= MOST_CALLBACKS:
