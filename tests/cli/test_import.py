@@ -163,6 +163,7 @@ def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
     settings, left = imported(tmp_path, MATCHED)
     guard, other, up, ticker = settings["plugins"]
     assert (guard["root_id"], guard["vm_id"], guard["sha256"]) == ("r", "v", "a" * 64)
+    assert guard["enabled"] is False and not any("enabled" in each for each in (other, up, ticker))
     assert (guard["conf"], guard["env"]) == ({"maxAge": 1}, {"someName": "x"})
     assert [each["file"] for each in (other, up, ticker)] == ["/o.wasm", "/u.wasm", "/t.wasm"] and ticker[
         "service"
@@ -171,13 +172,13 @@ def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
     assert left.splitlines() == [
         "plugin 'guard': http_uri.timeout: the setting fetch_timeout is that of all plugins",
         "plugin 'guard': code.remote.retry_policy has no counterpart here",
-        "plugin 'guard': is disabled there: leave it out",
         "plugin 'guard': its matcher has no counterpart here: say with routes, or when, where it runs",
         "plugin 'up': is a filter of calls to a cluster there; here it would see the requests of clients: leave it out",
         "plugin 'seen': is an access logger: plugins see HTTP alone here",
         "HTTP filter 'envoy.filters.http.cors' is none of Wasm",
         "the plugins of 3 chains of HTTP filters are one here: say with routes which runs where",
-        "filter 'guard': typed_per_filter_config of routes has no counterpart here: say it with routes",
+        "filter 'guard': typed_per_filter_config of routes has no counterpart here: say it with routes, and"
+        " guard: false in those where it is disabled",
         "cluster 'grpc': the first of its 2 addresses is taken: there is one here",
         "cluster 'grpc': the options of its TLS have no counterpart here, but for upstreams.NAME.verify",
     ]

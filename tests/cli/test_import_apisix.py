@@ -38,7 +38,7 @@ routes:
 - id: 2
   uri: /user/:id
   priority: 9
-  plugins: {fault: {conf: x, _meta: {disable: true}}}
+  plugins: {fault: {conf: x, _meta: {disable: true, filter: []}}}
 global_rules:
 - {id: all, plugins: {log: {conf: y}, prometheus: {}}}
 services:
@@ -57,10 +57,11 @@ def test_apisix_in_its_two_files(tmp_path: Path) -> None:
     load(settings)
     confs = {plugin["name"]: plugin.get("conf") for plugin in settings["plugins"]}
     assert confs == {"fault": None, "log": "y", "unused": None}
-    assert settings["routes"] == [{"uri": "/user/:id", "plugins": {"fault": {"conf": "x"}}}]
+    assert settings["plugins"][0]["enabled"] is False
+    assert settings["routes"] == [{"uri": "/user/:id", "plugins": {"fault": False}}]
     assert done.err.splitlines() == [
         "route '/off': is disabled (status: 0), and left out",
-        "route '/user/:id': plugin 'fault': _meta has no counterpart here",
+        "route '/user/:id': plugin 'fault': _meta.filter has no counterpart here",
         "route '/user/:id': a part with ':' stands for itself here: write /prefix/*",
         "route '/user/:id': priority has no counterpart here",
         "global rule 'all': plugin 'prometheus' is none of Wasm",
@@ -68,3 +69,27 @@ def test_apisix_in_its_two_files(tmp_path: Path) -> None:
         "plugin 'unused': no route names it, so here it runs on every request, without a conf: give it routes (also"
         " from a second file: asgi-wasm import config.yaml apisix.yaml)",
     ]
+
+
+DISABLED = """
+wasm: {plugins: [{name: a, file: a.wasm}, {name: b, file: b.wasm}, {name: c, file: c.wasm}, {name: d, file: d.wasm}]}
+routes:
+- {uri: /x/*, plugins: {a: {conf: one}, b: {conf: two, _meta: {disable: false}}}}
+- {uri: /x/health, plugins: {a: {conf: one, _meta: {disable: true}}, c: {_meta: {disable: true}}}}
+- {uri: /y, plugins: {c: {_meta: {disable: true}}}}
+global_rules:
+- {id: all, plugins: {c: {conf: all}, d: {conf: off, _meta: {disable: true}}}}
+"""
+
+
+def test_what_apisix_disables(tmp_path: Path) -> None:
+    """On a route: there; of a global rule's plugin a route's word does not matter; where nothing else names it: all."""
+    settings, left = imported(tmp_path, DISABLED)
+    assert [(each["name"], each.get("enabled"), each.get("conf")) for each in settings["plugins"]] == [
+        *(("a", None, None), ("b", None, None), ("c", None, "all"), ("d", False, None)),
+    ]
+    assert settings["routes"] == [
+        {"uri": "/x/*", "plugins": {"a": {"conf": "one"}, "b": {"conf": "two"}}},
+        {"uri": "/x/health", "plugins": {"a": False}},
+    ]
+    assert left == ""

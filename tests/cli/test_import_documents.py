@@ -70,7 +70,7 @@ def test_a_filter_that_runs_in_one_chain_is_not_told_of_another_where_it_does_no
     clusters = {"typed_extension_protocol_options": {"x": {"http_filters": [http_filter()]}}}
     disabled = manager({**http_filter(), "disabled": True})
     settings, left = imported(yaml.safe_dump([clusters, disabled, manager(http_filter()), disabled]))
-    assert [plugin["name"] for plugin in settings["plugins"]] == ["f"]
+    assert [(plugin["name"], plugin.get("enabled")) for plugin in settings["plugins"]] == [("f", None)]
     assert left == ["the plugins of 4 chains of HTTP filters are one here: say with routes which runs where"]
 
 

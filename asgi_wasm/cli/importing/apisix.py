@@ -45,10 +45,21 @@ def read(document: Mapping[str, Any], found: Found) -> None:
 
 def tell_unrouted(found: Found) -> None:
     """APISIX runs a plugin where something names it; here it would run everywhere, until a route does."""
-    routed = {name for route in found.routes for name in route["plugins"]}
-    confs = {plugin["name"]: "conf" in plugin for plugin in found.plugins}
+    plugins = {plugin["name"]: plugin for plugin in found.plugins}
+    of_all = {name for name in found.from_apisix if "conf" in plugins[name]}
+    for route in found.routes:
+        # A global rule's runs there on every request, whatever routes say of it.
+        kept = {name: said for name, said in route["plugins"].items() if said is not False or name not in of_all}
+        found.disabled |= {name for name, said in kept.items() if said is False}
+        route["plugins"] = kept
+    found.routes[:] = [route for route in found.routes if route["plugins"]]
+    routed = {name for route in found.routes for name, said in route["plugins"].items() if said is not False}
     for name in found.from_apisix:
-        if name not in routed and not confs[name]:
+        if name in routed or name in of_all:
+            continue
+        if name in found.disabled:
+            plugins[name]["enabled"] = False
+        else:
             found.tell(
                 f"plugin {name!r}: no route names it, so here it runs on every request, without a conf: give it routes"
                 " (also from a second file: asgi-wasm import config.yaml apisix.yaml)"
@@ -79,17 +90,23 @@ def _route(route: Mapping[str, Any], found: Found) -> None:
 
 def _global(rule: Mapping[str, Any], found: Found) -> None:
     for name, given in _confs(rule, f"global rule {rule.get('id')!r}:", found).items():
+        if given is False:
+            found.disabled.add(name)
+            continue
         plugin = next(plugin for plugin in found.plugins if plugin["name"] == name)
         plugin["conf"] = given["conf"]
 
 
-def _confs(item: Mapping[str, Any], who: str, found: Found) -> dict[str, dict[str, Any]]:
-    """By plugin, of those that are of Wasm."""
-    confs: dict[str, dict[str, Any]] = {}
+def _confs(item: Mapping[str, Any], who: str, found: Found) -> dict[str, Any]:
+    """By plugin, of those that are of Wasm; False where it is disabled."""
+    confs: dict[str, Any] = {}
     for name, given in (item.get("plugins") or {}).items():
         if name not in found.from_apisix:
             found.tell(f"{who} plugin {name!r} is none of Wasm")
             continue
-        found.tell_others(f"{who} plugin {name!r}: ", given or {}, {"conf"})
-        confs[name] = {"conf": (given or {}).get("conf", "")}
+        given = given or {}
+        meta = given.get("_meta") or {}
+        found.tell_others(f"{who} plugin {name!r}: ", given, {"conf", "_meta"})
+        found.tell_others(f"{who} plugin {name!r}: _meta.", meta, {"disable"})
+        confs[name] = False if meta.get("disable") is True else {"conf": given.get("conf", "")}
     return confs

@@ -28,11 +28,14 @@ _OF_CLUSTER = "is a filter of calls to a cluster there; here it would see the re
 
 @dataclass(frozen=True)
 class _Place:
-    """What stands around a value: the nearest name, what is said of what is in it, the chain of filters."""
+    """What stands around a value: the nearest name, what is said of what is in it, the chain of filters, and whether
+    it is off.
+    """
 
     name: str = ""
     notes: tuple[str, ...] = ()
     chain: int = 0
+    off: bool = False
 
     def noting(self, note: str) -> _Place:
         return replace(self, notes=(*self.notes, note))
@@ -63,7 +66,7 @@ class _Walk:
 
     def _noted(self, value: Mapping[str, Any], place: _Place) -> _Place:
         if value.get("disabled") is True:
-            place = place.noting("is disabled there: leave it out")
+            place = replace(place, off=True)
         if "xds_matcher" in value or "matcher" in value:
             place = place.noting("its matcher has no counterpart here: say with routes, or when, where it runs")
         if _is_discovered(value):
@@ -95,7 +98,7 @@ class _Walk:
                 same = (config, place.name, is_service) == (other, there.name, service)
                 if same and place.chain != there.chain:
                     # Of a chain where it is disabled, or of a cluster's, nothing is to be said if it runs elsewhere.
-                    kept[index] = (min(there, place, key=lambda each: len(each.notes)), other, service)
+                    kept[index] = (min(there, place, key=lambda each: len(each.notes) + each.off), other, service)
                     break
             else:
                 kept.append((place, config, is_service))
@@ -110,7 +113,9 @@ def read(document: Any, found: Found) -> None:
     filters = walk.once()
     for index, (place, config, is_service) in enumerate(filters):
         # Envoy runs them in the order of its list.
-        _add(place.name, config, len(filters) - index, is_service, found)
+        added = _add(place.name, config, len(filters) - index, is_service, found)
+        if place.off:
+            added["enabled"] = False
         for note in place.notes:
             found.tell(f"plugin {config.get('name') or place.name!r}: {note}")
     found.left += walk.left
@@ -121,7 +126,10 @@ def read(document: Any, found: Found) -> None:
             f"the plugins of {walk.chains} chains of HTTP filters are one here: say with routes which runs where"
         )
     for name in sorted(walk.per_route & {place.name for place, *_ in filters}):
-        found.tell(f"filter {name!r}: typed_per_filter_config of routes has no counterpart here: say it with routes")
+        found.tell(
+            f"filter {name!r}: typed_per_filter_config of routes has no counterpart here: say it with routes, and"
+            f" {name}: false in those where it is disabled"
+        )
     if isinstance(document, Mapping) and document.get("kind") == "EnvoyFilter":
         found.tell("EnvoyFilter: what it applies to has no counterpart here: say with routes where plugins run")
     found.upstreams.update(upstreams(document, found))
@@ -168,7 +176,8 @@ _OF_PLUGIN = {
 _OF_VM = {"vm_id", "runtime", "code", "configuration", "allow_precompiled", "environment_variables"}
 
 
-def _add(filter_name: str, config: Mapping[str, Any], priority: int, is_service: bool, found: Found) -> None:
+def _add(filter_name: str, config: Mapping[str, Any], priority: int, is_service: bool, found: Found) -> dict[str, Any]:
+    """The plugin, as it was added."""
     vm = config.get("vm_config") or {}
     name = config.get("name") or filter_name
     code = vm.get("code") or {}
@@ -195,6 +204,7 @@ def _add(filter_name: str, config: Mapping[str, Any], priority: int, is_service:
             "service": is_service or None,
         }
     )
+    return found.plugins[-1]
 
 
 def _file(code: Mapping[str, Any], runtime: Any, name: Any, found: Found) -> str:

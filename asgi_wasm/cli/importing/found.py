@@ -16,7 +16,8 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 class Found:
     """Settings of ours, and what was left behind.
 
-    ``from_apisix`` names plugins that run where a route says so; ``phases`` has the rank of Istio's phase by plugin.
+    ``from_apisix`` names plugins that run where a route says so, and ``disabled`` those of which something there says
+    that they do not run; ``phases`` has the rank of Istio's phase by plugin.
     """
 
     plugins: list[dict[str, Any]] = field(default_factory=list)
@@ -24,6 +25,7 @@ class Found:
     upstreams: dict[str, Any] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     from_apisix: list[str] = field(default_factory=list)
+    disabled: set[str] = field(default_factory=set)
     phases: dict[str, int] = field(default_factory=dict)
 
     def add(self, entry: dict[str, Any]) -> str:

@@ -26,7 +26,10 @@ def conf(spec: Mapping[str, Any], name: Any, found: Found) -> Any:
     if rules:
         return {**(default or {}), "_rules_": rules}
     if is_disabled:
-        found.tell(f"plugin {name!r}: is disabled there (defaultConfigDisable, and no rule enables it): leave it out")
+        found.tell(
+            f"plugin {name!r}: is disabled there (defaultConfigDisable, and no rule enables it): say enabled: false, or"
+            " leave it out"
+        )
     return default
 
 
