@@ -27,6 +27,11 @@ def find(file: str | Path) -> Path:
     return installed if installed.exists() else _PACKAGE.parent / "plugins" / _FILES[name]
 
 
+def shown(file: object) -> str:
+    """How settings name it: a plugin of ours by its name, and not by where this machine has the package."""
+    return next((name for name in (f"{PREFIX}{name}" for name in _FILES) if find(name) == file), str(file))
+
+
 def meant(file: str | Path) -> str:
     """The whole name of a plugin of ours, where a file that is not there bears its name; else ""."""
     stem = Path(file).name.removesuffix(".wasm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from asgi_wasm import bundled
 from asgi_wasm.engines.base import Import, Module
 from asgi_wasm.engines.binary import LIMITS_HAVE_MAXIMUM, sections
 from asgi_wasm.engines.provenance import language_of, producers_of
@@ -76,7 +77,7 @@ def inspect(file: object, content: bytes, digest: str, module: Module, version: 
     memory = _memory(content)
     language, sdk = language_of(content, producers, {f"{item.module}.{item.name}" for item in module.imports})
     return Report(
-        file=str(file),
+        file=bundled.shown(file),
         size=len(content),
         sha256=digest,
         abi_version=str(version),

@@ -58,8 +58,8 @@ def parse(file: str, sha256: str | None = None, *, pinned: bool = True) -> Remot
     if not digest and pinned:
         where = "@sha256:…" if scheme == "oci" else "#sha256=…"
         raise ValueError(
-            f"names no sha256, so whoever can change what is there runs code here: give it as sha256, or add {where} "
-            f"(asgi-wasm inspect {found} tells it)"
+            f"names no sha256, so whoever can change what is there runs code here: add {where} to it "
+            f"(asgi-wasm inspect {found} tells it), or give it in settings as sha256"
         )
     return RemoteFile(found.url, digest)
 

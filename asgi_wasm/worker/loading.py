@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from asgi_wasm import bundled
 from asgi_wasm.accelerator import AcceleratorError, StaleAcceleratorError, load
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
@@ -148,9 +149,8 @@ class Loader:
             self._ports.log.host(spec.name, LogLevel.WARN, text, origin)
         milliseconds = (time.monotonic() - began) * 1000
         how = "cached" if cached else "compiled"
-        made_of = f"{spec.file}, sha256 {code.digest[:12]}, ABI {code.version}"
-        report = f"{made_of}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
-        return Plugin(spec, code, self._pool), report
+        made_of = f"{bundled.shown(spec.file)}, sha256 {code.digest[:12]}, ABI {code.version}"
+        return Plugin(spec, code, self._pool), f"{made_of}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
 
     def _start(self, plugins: Plugins, plugin: Plugin, report: str) -> None:
         began, name = time.monotonic(), plugin.spec.name

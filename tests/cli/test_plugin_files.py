@@ -55,6 +55,8 @@ def test_what_is_to_be_fetched_names_its_sha256(command: str) -> None:
     done = run(command, "https://plugins.test/a.wasm", cwd=Path())
     assert done.status == 1
     assert done.err.startswith("https://plugins.test/a.wasm names no sha256") and done.err.count("\n") == 1
+    # What a command line cannot do comes last.
+    assert "add #sha256=… to it (asgi-wasm inspect" in done.err
 
 
 @pytest.mark.usefixtures("files")

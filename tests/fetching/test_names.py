@@ -50,9 +50,12 @@ def test_images(entry: dict[str, str]) -> None:
     [
         (
             "https://x.example/w.wasm",
-            r"plugins\.waf\.file: names no sha256, so whoever .* add #sha256=… \(asgi-wasm in",
+            r"plugins\.waf\.file: names no sha256, so whoever .* add #sha256=… to it \(asgi-wasm in",
         ),
-        ("oci://r.example/w:1", r"names no sha256, .* add @sha256:… \(asgi-wasm inspect oci://r\.example/w:1 tells it"),
+        (
+            "oci://r.example/w:1",
+            r"names no sha256, .* add @sha256:… to it \(asgi-wasm inspect oci://r\.example/w:1 tells it",
+        ),
         (f"http://x.example/w.wasm#sha256={DIGEST}", "begins with http://, by which nothing is fetched: give an https"),
         ("file:///w.wasm", "begins with file://: give the path without it"),
         ("s3://bucket/w.wasm", "begins with s3://: give a path, an https:// URL or oci://"),
