@@ -94,18 +94,18 @@ class Reader:
         return value
 
     def number(self) -> int:
-        """A number as LEB128."""
+        """A number as LEB128, of 64 bits at most. Raises IndexError for one without end, which takes its square."""
         byte = self.code[self.position]
         self.position += 1
         if byte < 0x80:
             return byte
-        value, shift = byte & 0x7F, 7
-        while True:
+        value = byte & 0x7F
+        for shift in range(7, 64, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-            shift += 7
+        raise IndexError
 
     def take(self) -> bytes:
         """A vector of bytes."""

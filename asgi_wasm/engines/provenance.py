@@ -12,19 +12,25 @@ from collections.abc import Collection, Iterable
 from asgi_wasm.engines.binary import Reader, sections
 
 _CUSTOM_SECTION = 0
-_RUST_SDK = re.compile(rb"/proxy-wasm-(\d+\.\d+\.\d+[\w.-]*)/src/")
+# Bounded, since a module may say anything: to try each end of each number of a megabyte would take days.
+_RUST_SDK = re.compile(rb"/proxy-wasm-(\d{1,9}\.\d{1,9}\.\d{1,9}[\w.-]{0,99})/src/")
 # What it begins with is looked for backwards: a search for all that it might be takes half a second in a Go plugin.
 _GO_SDK = b"/proxy-wasm-go-sdk"
-_GO_SDK_END = re.compile(rb"\t(v[\w.+-]+)|[/\t\0]")
+_GO_SDK_END = re.compile(rb"\t(v[\w.+-]{1,99})|[/\t\0]")
 _GO_PATH = re.compile(rb"[\w./-]*\Z")
 _PATH_BYTES = 200
+_SECTION_BYTES = 65536
 _RUST = re.compile(rb"library/(?:alloc|std|core)/src/\w+|panicked at ")
 _ASSEMBLYSCRIPT = "~lib/".encode("utf-16-le")
 
 
 def _custom(content: bytes, wanted: str) -> Iterable[Reader]:
     for kind, reader in sections(content):
-        if kind == _CUSTOM_SECTION and reader.take() == wanted.encode():
+        if (
+            kind == _CUSTOM_SECTION
+            and reader.end - reader.position <= _SECTION_BYTES
+            and reader.take() == wanted.encode()
+        ):
             yield reader
 
 
