@@ -14,7 +14,7 @@ from asgi_wasm.services.stores.store import Store
 from tests.driving import until
 from tests.redis_server import BINARY, MISSING, RedisServer, redis_server
 from tests.services.stores.conftest import Place
-from tests.services.stores.listening import Listener
+from tests.services.stores.listening import Listener, all_heard
 from tests.services.stores.redis_away import connections, cut, hurry, levels, until_it_answers, waited
 from tests.waiting import SECONDS
 
@@ -43,8 +43,7 @@ async def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer
             other.queues.enqueue(token, b"x")
         await until(lambda: listening.made > made)
         await until(lambda: owner.heard == [token] * 3)
-        await asyncio.sleep(0.1)
-        assert owner.heard == [token] * 3
+        assert await all_heard(owner, store, other) == [token] * 3
 
 
 async def test_a_silent_listener_is_asked_whether_it_is_there(
