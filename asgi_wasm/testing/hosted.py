@@ -174,7 +174,7 @@ class HostedPlugins:
         alone, unrest = self._alone(), self._unrest()
 
         def is_stuck() -> bool:
-            acts = self.middleware.has_functions or (self.app.is_tests_own and len(self.app.requests) > seen)
+            acts = self.middleware.hears_others or (self.app.is_tests_own and len(self.app.requests) > seen)
             return not acts and alone() and who_paused(self.recorder.every_call[begin:]) is not None
 
         def progress() -> tuple[int, ...]:

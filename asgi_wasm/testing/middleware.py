@@ -92,9 +92,11 @@ class TestMiddleware(WasmMiddleware):
         return list(self._guest_files.values())
 
     @property
-    def has_functions(self) -> bool:
-        """Whether plugins may call foreign functions of the test's own, which may wait for anything."""
-        return bool(self._foreign_functions)
+    def hears_others(self) -> bool:
+        """Whether plugins may hear of what no test does: from foreign functions, which may wait for anything, or by
+        a store that others have, too.
+        """
+        return bool(self._foreign_functions) or self.spec.store.scheme != "memory"
 
     @property
     def memory(self) -> MemoryState:

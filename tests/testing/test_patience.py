@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,15 @@ def test_an_app_may_end_it(sync_wasm_plugin: Make) -> None:
     with pytest.raises(NotAnsweredError, match=STUCK):
         # Before it is asked.
         sync_wasm_plugin(PAUSING, app=app).get()
+
+
+def test_another_process_may_end_it(sync_wasm_plugin: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a store that it has, too."""
+    pytest.importorskip("lmdb", reason="the extra lmdb is not installed on this Python")
+    monkeypatch.setattr("asgi_wasm.testing.hosted._PATIENCE", 0.05)
+    plugin = sync_wasm_plugin(PAUSING, settings={"shared_data": f"lmdb://{tmp_path}/state"})
+    with pytest.raises(NotAnsweredError, match=r"^nothing was answered within 0\.05 s: plugin 'guest' paused it"):
+        plugin.get()
 
 
 # --- what goes on and on
