@@ -88,11 +88,15 @@ class _Table:
         Some frameworks (Litestar, Flask by a setting) answer `/admin/` and `/admin` alike: so `/admin/*` is about
         both, as is `/admin`.
         """
-        if (found := _first(self._exact.get(path, ()), host, method)) != _NO_ROUTE:
-            yield found
-            return
-        below = (_first(routes, host, method) for prefix, routes in self._below.items() if path.startswith(prefix))
-        yield next((found for found in below if found != _NO_ROUTE), _NO_ROUTE)
+        for route in self._exact.get(path, ()):
+            if route.takes(host, method):
+                yield route.index
+                return
+        found = _NO_ROUTE
+        for prefix, routes in self._below.items():
+            if path.startswith(prefix) and (found := _first(routes, host, method)) != _NO_ROUTE:
+                break
+        yield found
         bare = path.rstrip("/")
         for other in (self._exact.get(bare), self._exact.get(bare + "/"), self._below.get(path + "/")):
             if other and (found := _first(other, host, method)) != _NO_ROUTE:
@@ -174,10 +178,15 @@ class Router:
         found: set[int] = set()
         is_named = is_itself_named = False
         for paths in groups:
-            routes = [[*self._table.matches(path, host, method)] for path in paths for host in hosts]
-            is_named = is_named or all(max(each) != _NO_ROUTE for each in routes)
-            is_itself_named = is_itself_named or all(each[0] != _NO_ROUTE for each in routes)
-            found.update(index for each in routes for index in each)
+            are_named = are_themselves = True
+            for path in paths:
+                for host in hosts:
+                    own, *beside = self._table.matches(path, host, method)
+                    found.add(own)
+                    found.update(beside)
+                    if own == _NO_ROUTE:
+                        are_themselves, are_named = False, are_named and bool(beside)
+            is_named, is_itself_named = is_named or are_named, is_itself_named or are_themselves
         if self._denies and not is_named:
             return None
         found.discard(_NO_ROUTE)
