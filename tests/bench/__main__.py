@@ -61,7 +61,7 @@ def measure(made: Path, *, quick: bool, sockets: bool) -> report.Results:
 
 def _rates(*, quick: bool) -> dict[str, wrk.Rate]:
     with wrk.external_runner() as runner:
-        return wrk.measure(scenarios.served(runner, quick=quick), rounds=2 if quick else 3, seconds=1 if quick else 3)
+        return wrk.measure(scenarios.served(runner, quick=quick), rounds=2 if quick else 5, seconds=1 if quick else 2)
 
 
 async def _hostcalls(made: Path, rounds: int) -> dict[str, float]:
