@@ -12,7 +12,6 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse as FastAPIResponse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from litestar import Litestar, get
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -24,6 +23,7 @@ from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
 from asgi_wasm.specs import RouteSpec
 from asgi_wasm.worker.routing import Router
 from tests.driving import http_scope, request
+from tests.extras import why_not
 from tests.worker.test_routing import plugin
 
 SECRET = b"secret"
@@ -58,6 +58,8 @@ def static(path: str) -> ASGIApp:
 
 
 def litestar(path: str) -> ASGIApp:
+    from litestar import Litestar, get
+
     @get(path, sync_to_thread=False)
     def found() -> bytes:
         return SECRET
@@ -90,7 +92,12 @@ def routes_and_requests(draw: st.DrawFn) -> tuple[str, RouteSpec, dict[str, obje
     return handler, RouteSpec(uri, hosts, methods, {"guard": b""}), more
 
 
-@pytest.mark.parametrize("framework", APPS)
+_without_litestar = pytest.mark.skipif(bool(why_not("litestar")), reason=why_not("litestar"))
+
+
+@pytest.mark.parametrize(
+    "framework", [pytest.param(name, marks=_without_litestar if name == "litestar" else ()) for name in APPS]
+)
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=routes_and_requests())
 @example(
