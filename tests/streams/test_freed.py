@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from asgi_wasm.engines.watchdog import NativeTick
 from tests.streams.plans import Plan, plans
 from tests.streams.test_streams import PLUGINS, Stage, stage
 
@@ -21,10 +20,9 @@ _OF_VMS = Counter({"Asked": PLUGINS})
 
 
 def ours() -> Counter[str]:
-    """How many objects there are of each of our types, but for what the watchdog's thread has in its hands."""
+    """How many objects there are of each of our types."""
     found = Counter(map(type, gc.get_objects())).items()
-    kinds = ((kind, count) for kind, count in found if kind is not NativeTick)
-    return Counter({kind.__qualname__: count for kind, count in kinds if str(kind.__module__).startswith("asgi_wasm.")})
+    return Counter({kind.__qualname__: count for kind, count in found if str(kind.__module__).startswith("asgi_wasm.")})
 
 
 @pytest.mark.skipif(platform.python_implementation() == "PyPy", reason="PyPy counts no references")

@@ -77,6 +77,7 @@ class WasmtimeEngine:
         self._lock = threading.Lock()
         self._guards: WeakSet[Guard] = WeakSet()
         self._made: tuple[wasmtime.Engine, Linker, bool] | None = None
+        self._native_tick: NativeTick | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -112,7 +113,9 @@ class WasmtimeEngine:
     @property
     def native_tick(self) -> NativeTick | None:
         """What raises the engine's epoch; None before the first compilation, when there is no engine."""
-        return None if self._made is None else native_tick(self._made[0])
+        if self._native_tick is None and self._made is not None:
+            self._native_tick = native_tick(self._made[0])
+        return self._native_tick
 
     def rest(self) -> None:
         """Let the guards forget what they have seen. Called by the watchdog, on its thread."""
