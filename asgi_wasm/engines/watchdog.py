@@ -121,7 +121,8 @@ class Watchdog:
                 engine.tick()
             time.sleep(period)
         else:
-            calls = tuple(each.call for each in natives)
+            # Not from a generator: of a tuple that still grows the collector's lists tell any profiler, which ends it.
+            calls = tuple([each.call for each in natives])
             ticker.run(calls, int(period * 1e6), max(1, int(QUIET_SECONDS / 2 / period)))
 
     def _run(self) -> None:

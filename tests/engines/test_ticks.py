@@ -98,5 +98,29 @@ def test_nothing_is_kept_of_an_engine_that_is_gone(ticking: Watchdog) -> None:
     wait_until(lambda: gc.collect() >= 0 and left() is None)
 
 
+class LookedAt:
+    """A tick in whose reading somebody holds every object that the collector knows, as memory profilers do."""
+
+    def __init__(self, tick: NativeTick) -> None:
+        self._tick = tick
+        self.held: list[list[object]] = []
+
+    @property
+    def call(self) -> tuple[int, int]:
+        self.held.append(gc.get_objects())
+        return self._tick.call
+
+
+def test_a_profiler_of_memory_does_not_end_the_thread(ticking: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Counted()
+    given = engine.native_tick
+    assert given is not None
+    looked_at = LookedAt(given)
+    monkeypatch.setattr(Counted, "native_tick", looked_at)
+    ticking.watch(engine, 0.01)
+    wait_until(lambda: engine.native)
+    looked_at.held.clear()
+
+
 def test_there_is_one_ticker(ticking: Watchdog) -> None:
     ticking.tick_by(lambda: pytest.fail("it has one"))
