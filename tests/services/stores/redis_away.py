@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,10 +49,14 @@ async def until_it_answers(store: Store) -> None:
     await until(answers)
 
 
-async def cut(listening: Store, *stores: Store) -> None:
-    """Lose the connections on which all stores over this Redis listen, and have those of the given ones back."""
+async def cut(listening: Store, *stores: Store, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Lose the connections on which all stores over this Redis listen, and have those of the given ones back.
+
+    `meanwhile` is called when they are lost and none of the stores has noticed.
+    """
     made = {store: connections(store).made for store in stores}
     connections(listening).call("CLIENT", "KILL", "TYPE", "pubsub")
+    meanwhile()
     for store in stores:
         await until(lambda store=store: connections(store).made > made[store])  # type: ignore[misc]
         await until_it_answers(store)

@@ -36,12 +36,12 @@ async def test_what_was_queued_while_nobody_listened_is_told(server: RedisServer
     async with Place(f"{server.url}?timeout=60").stores() as (store, other):
         owner = Listener(store)
         token = store.queues.register("vm", b"q", owner.root)
-        listening = store.queues.connections  # type: ignore[attr-defined]
-        made = listening.made
-        other.queues.connections.call("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[attr-defined]
-        for _ in range(3):
-            other.queues.enqueue(token, b"x")
-        await until(lambda: listening.made > made)
+
+        def queue_three() -> None:
+            for _ in range(3):
+                other.queues.enqueue(token, b"x")
+
+        await cut(other, store, other, meanwhile=queue_three)
         await until(lambda: owner.heard == [token] * 3)
         assert await all_heard(owner, store, other) == [token] * 3
 
