@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import Connection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from asgi_wasm.host.ports import PortError
@@ -162,3 +164,22 @@ async def test_a_cancellation_that_gets_lost_is_repeated(redis: RedisServer, mon
         await tending.wait()
         await asyncio.wait_for(store.stop(), 60)
         assert lost.is_set()
+
+
+async def test_connections_are_closed_however_often_their_task_is_cancelled(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy machine, where closing them takes longer than a cancellation is waited for."""
+    monkeypatch.setattr("asgi_wasm.services.stores.redis.connections._END_SECONDS", 0)
+    close, closed = Connection.disconnect, []
+
+    async def slow(connection: Connection, *args: Any, **kwargs: Any) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await close(connection, *args, **kwargs)
+        closed.append(connection)
+
+    monkeypatch.setattr(Connection, "disconnect", slow)
+    async with Place(f"{redis.url}?timeout=60").stores(1) as (store,):
+        await asyncio.wait_for(store.stop(), 60)
+    assert closed and not any(each.is_connected for each in closed)

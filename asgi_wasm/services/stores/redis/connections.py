@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from redis import ConnectionPool, Redis
@@ -159,7 +159,7 @@ class RedisConnections:
             socket_connect_timeout=seconds,
             retry=AsyncRetry(NoBackoff(), 0),
         )
-        async with listener, listener.pubsub() as subscription:
+        async with _listening(listener) as subscription:
             await subscription.subscribe(self._channel)
             if await subscription.get_message(timeout=seconds) is None:
                 raise RedisConnectionError("it does not answer")
@@ -245,6 +245,33 @@ class RedisConnections:
         if client is not None:
             with contextlib.suppress(RedisError, OSError):
                 client.close()
+
+
+@contextlib.asynccontextmanager
+async def _listening(listener: AsyncRedis) -> AsyncIterator[PubSub]:
+    """A subscription. It and its client are closed however often the task is cancelled meanwhile, as `_end` does."""
+    subscription = listener.pubsub()
+
+    async def close() -> None:
+        try:
+            await subscription.aclose()  # type: ignore[no-untyped-call]
+        finally:
+            await listener.aclose()
+
+    try:
+        yield subscription
+    finally:
+        closing = asyncio.ensure_future(close())
+        # It takes no longer than redis-py waits for a connection.
+        was_cancelled = False
+        while not closing.done():
+            try:
+                await asyncio.wait([closing])
+            except asyncio.CancelledError:
+                was_cancelled = True
+        closing.result()
+        if was_cancelled:
+            raise asyncio.CancelledError
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
