@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def found() -> Found:
                 if finds := finder(nodes):
                     everywhere[finder][f"{root.name}/{name}"] = finds
     return everywhere
+
+
+def test_nothing_stands_at_the_top_that_is_not_to() -> None:
+    """What users of the repository see first: five names, their surroundings, and nothing that somebody tried."""
+    top = PACKAGE.parent
+    if not (top / ".git").exists():
+        pytest.skip("no checkout, so nothing says which files are the project's")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=top, capture_output=True, check=True).stdout
+    found = {name.partition("/")[0] for name in listed.decode().split("\0")} - {""}
+    shown = {name for name in found if not name.startswith(".")}
+    decided = {"pyproject.toml", PACKAGE.name, "tests", "sample_apps", "plugins", "README.md"}
+    assert shown == decided | {"Makefile", "LICENSE"}
 
 
 def test_files_are_short() -> None:
