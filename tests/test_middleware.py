@@ -251,6 +251,8 @@ async def serve():
     await middleware.stop()
     return response.body
 
+if sys.argv[2] == "served":
+    assert run(serve) == b"forked"
 children = []
 for _ in range(3):
     child = os.fork()
@@ -261,12 +263,13 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
-def test_made_in_a_parent_and_started_in_forked_children(tmp_path: Path) -> None:
-    """As `gunicorn --preload` does it: every worker compiles for itself, none hangs.
+@pytest.mark.parametrize("parent", ["idle", "served"])
+def test_made_in_a_parent_and_started_in_forked_children(parent: str, tmp_path: Path) -> None:
+    """As `gunicorn --preload` does it, perhaps after a request to the parent: every worker compiles for itself.
 
-    In a process of its own: this one has compiled, and a child of it would hang in its first compilation.
+    In a process of its own, since in this one other tests have compiled.
     """
-    command = [sys.executable, "-c", PRELOADED, str(tmp_path)]
+    command = [sys.executable, "-c", PRELOADED, str(tmp_path), parent]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -1,7 +1,7 @@
 """The engines that run guests, all behind the interface of `asgi_wasm.engines.base`.
 
-Nothing is imported or compiled here until an engine is asked for: a process that forks after it compiled Wasm
-hangs at the next compilation.
+Nothing is imported or compiled here until an engine is asked for: who is forked from a process that has compiled
+compiles slowly, or not at all (`threads`).
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from asgi_wasm.engines.base import Engine
 
 ROOT = Path(__file__).parent.parent.parent
 # Seconds that a process may take on a busy machine.
@@ -99,3 +102,44 @@ def test_few_addresses_are_enough_for_many_memories(gigabytes: int) -> None:
     said, result = done.stdout.splitlines()
     assert "may not reserve 4 GiB of addresses" in said and "microsecond" in said
     assert result == f"{[bytes(1)] * 9} True", done.stderr
+
+
+FORKED = """
+import os, sys
+import wasmtime
+from asgi_wasm.engines import create_engine
+from asgi_wasm.errors import EngineError
+
+code = bytes(wasmtime.wat2wasm('(module (memory (export "memory") 1) (func (export "f") (result i32) (i32.const 7)))'))
+
+def call(engine):
+    return engine.compile(code).instantiate({}, memory_limit=1 << 30).function("f")()
+
+kept = create_engine(sys.argv[1])
+assert call(kept) == 7
+for engine in (None, kept):
+    child = os.fork()
+    if not child:
+        try:
+            print("called", call(engine or create_engine(sys.argv[1])), flush=True)
+        except EngineError as error:
+            print(error, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
+def test_who_was_forked_from_a_process_that_has_compiled(engine: Engine) -> None:
+    """It has none of the threads on which that one compiled: it takes its own, or says so; it never waits for them."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, engine.name], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
+    )
+    fresh, kept = done.stdout.splitlines()
+    if engine.name == "wasmtime":
+        assert fresh == "called 7"
+    else:
+        assert "start the child anew" in fresh
+    # An engine that was made before is the parent's.
+    assert f"{engine.name} has compiled in the process that this one was forked from" in kept
+    assert (done.returncode, done.stderr) == (0, "")

@@ -19,6 +19,7 @@ from asgi_wasm.engines.libwasmer.api import Api, Bytes, LibraryNotFoundError, ta
 from asgi_wasm.engines.libwasmer.compiled import Compiled, Owner
 from asgi_wasm.engines.libwasmer.instance import LibwasmerInstance
 from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.threads import CompilerThreads
 from asgi_wasm.errors import InvalidModuleError
 
 __all__ = ["LibraryNotFoundError", "LibwasmerEngine", "LibwasmerModule"]
@@ -45,6 +46,7 @@ class LibwasmerEngine:
     def compile(self, code: bytes) -> LibwasmerModule:
         """`base.Engine.compile`, with an engine of its own, since a metering counts for one module only."""
         check_header(code)
+        CompilerThreads.require(self.name)
         owner = Owner(self.api)
         owner.module = self.api.module_new(owner.store, byref(Bytes.of(code)))
         if not owner.module:

@@ -17,6 +17,7 @@ from typing import Any
 from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
 from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.threads import CompilerThreads
 from asgi_wasm.engines.traps import Failure
 from asgi_wasm.engines.wasmer.calls import BoundFunction, HostFunctionFailed, trap_of
 from asgi_wasm.engines.wasmer.instance import WasmerInstance
@@ -55,6 +56,7 @@ class WasmerEngine:
     def compile(self, code: bytes) -> WasmerModule:
         """`base.Engine.compile`. What makes the package panic is refused too; the engine goes on with a new store."""
         check_header(code)
+        CompilerThreads.require(self.name)
         try:
             module = self._wasmer.Module(self.store, bytes(code))
         except RuntimeError as error:

@@ -11,7 +11,7 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from asgi_wasm.engines import base
 from asgi_wasm.engines.binary import check_header, check_signatures, one_sentence
 from asgi_wasm.engines.companion import Beside, Companion, NativeFunction
 from asgi_wasm.engines.linking import find_functions
+from asgi_wasm.engines.threads import CompilerThreads
 from asgi_wasm.engines.wasmtime import proof, public
 from asgi_wasm.engines.wasmtime.compiled import Compiled
 from asgi_wasm.engines.wasmtime.config import FLAGS, can_reserve, make_config
@@ -78,6 +79,7 @@ class WasmtimeEngine:
         self._guards: WeakSet[Guard] = WeakSet()
         self._made: tuple[wasmtime.Engine, Linker, bool] | None = None
         self._native_tick: NativeTick | None = None
+        self._parallel = True
 
     @property
     def fingerprint(self) -> str:
@@ -132,8 +134,11 @@ class WasmtimeEngine:
     def compile(self, code: bytes) -> WasmtimeModule:
         """`base.Engine.compile`. Makes wasmtime's engine at its first use."""
         check_header(code)
+        engine = self.engine
+        if self._parallel:
+            CompilerThreads.require(self.name)
         try:
-            module = wasmtime.Module(self.engine, code)
+            module = wasmtime.Module(engine, code)
         except wasmtime.WasmtimeError as error:
             raise InvalidModuleError(f"wasmtime refuses it: {one_sentence(str(error))}") from None
         check_signatures(code)
@@ -162,6 +167,9 @@ class WasmtimeEngine:
         return made
 
     def _choose(self) -> tuple[wasmtime.Engine, Linker, bool]:
+        # In a forked child one thread compiles, and takes longer for large plugins.
+        parallel = self._parallel = CompilerThreads.are_here(self.name)
+        configured = partial(make_config, stack_limit=self.stack_limit, parallel=parallel)
         if self._raw:
             may_move = not (can_reserve() if self._reserve is None else self._reserve)
             if may_move:
@@ -170,7 +178,7 @@ class WasmtimeEngine:
                     " their memories are moved when they grow, and each access to them costs a microsecond more"
                 )
             try:
-                engine = wasmtime.Engine(make_config(memory_may_move=may_move, stack_limit=self.stack_limit))
+                engine = wasmtime.Engine(configured(memory_may_move=may_move))
                 return engine, self._proven(engine, may_move), may_move
             except Exception as error:
                 logger.warning(
@@ -180,7 +188,7 @@ class WasmtimeEngine:
                     type(error).__name__,
                     error,
                 )
-        engine = wasmtime.Engine(make_config(memory_may_move=True, stack_limit=self.stack_limit))
+        engine = wasmtime.Engine(configured(memory_may_move=True))
         return engine, public.PublicLinker(engine), True
 
     def _proven(self, engine: wasmtime.Engine, memory_may_move: bool) -> Linker:

@@ -22,8 +22,10 @@ RESERVED_FOR_GROWTH = 1 << 20
 ROOM = 16
 
 
-def make_config(*, memory_may_move: bool, stack_limit: int = DEFAULT_STACK_LIMIT) -> wasmtime.Config:
-    """The engine's configuration.
+def make_config(
+    *, memory_may_move: bool, stack_limit: int = DEFAULT_STACK_LIMIT, parallel: bool = True
+) -> wasmtime.Config:
+    """The engine's configuration; ``parallel`` says whether several threads may compile a module.
 
     Traps are found by checks in the compiled code and not by signal handlers, of which a process has one set: whoever
     installs another later (faulthandler, a crash reporter) would let the next trap end the process.
@@ -40,6 +42,7 @@ def make_config(*, memory_may_move: bool, stack_limit: int = DEFAULT_STACK_LIMIT
     if memory_may_move:
         ffi.wasmtime_config_memory_reservation_for_growth_set(pointer, RESERVED_FOR_GROWTH)
     ffi.wasmtime_config_max_wasm_stack_set(pointer, stack_limit)
+    ffi.wasmtime_config_parallel_compilation_set(pointer, parallel)
     ffi.wasmtime_config_wasm_memory64_set(pointer, False)
     # The host's own shim sees two memories (`companion.Companion`).
     ffi.wasmtime_config_wasm_multi_memory_set(pointer, True)
