@@ -6,7 +6,7 @@ VENV := .venv
 # Nothing here compiles a plugin, starts a process or waits for a server.
 QUICK := tests/test_imports.py tests/test_house.py tests/papers/test_sources.py tests/test_logs.py tests/host/hostcalls tests/host/vm tests/host/streams \
 	tests/host/codecs tests/host/wasi tests/host/test_limits.py tests/host/test_limits_of_calls.py tests/host/test_limits_of_logs.py tests/engines/test_binary.py tests/engines/test_null.py \
-	tests/asgi/exchange tests/asgi/test_states.py tests/asgi/test_translate.py tests/asgi/test_translate_responses.py tests/asgi/test_properties.py tests/services/stores/test_memory.py \
+	tests/asgi/exchange tests/asgi/messages/test_translate.py tests/asgi/messages/test_translate_responses.py tests/asgi/test_properties.py tests/services/stores/test_memory.py \
 	tests/settings/test_sources.py tests/settings/test_spellings.py tests/settings/test_limits.py
 BIN := $(VENV)/bin
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from asgi_wasm import settings as settings_module
 from asgi_wasm.accelerator import find as find_accelerator
-from asgi_wasm.asgi.door import Door
+from asgi_wasm.asgi.lane.door import Door
 from asgi_wasm.asgi.lifespan import Lifespan
+from asgi_wasm.asgi.messages.translate import settle_headers
 from asgi_wasm.asgi.own_scope import share_scope
 from asgi_wasm.asgi.properties import PluginProperties
 from asgi_wasm.asgi.refusal import fail_closed
-from asgi_wasm.asgi.translate import settle_headers
-from asgi_wasm.asgi.websocket import WebSocketHandshake
+from asgi_wasm.asgi.websocket.websocket import WebSocketHandshake
 from asgi_wasm.foreign.decorator import PythonFunction, collect
 from asgi_wasm.worker.services import SYSTEM
 from asgi_wasm.worker.workers import Workers
 
 if TYPE_CHECKING:
-    from asgi_wasm.asgi.lane import Lane
+    from asgi_wasm.asgi.lane.lane import Lane
     from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
     from asgi_wasm.host.vm.vm import ForeignFunction
     from asgi_wasm.services.traces.requests import TracedRequest

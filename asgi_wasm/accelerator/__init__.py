@@ -1,6 +1,6 @@
 """The lane's Python in C, where it was built: an optional extension module with the stable ABI.
 
-Nothing depends on it: `asgi_wasm.asgi.lent` does the same in Python, and is the reference.
+Nothing depends on it: `asgi_wasm.asgi.lane.lent` does the same in Python, and is the reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-/* The accelerator: what `asgi_wasm.asgi.lent` and `portable` do around a crossing into the guest, in C.
+/* The accelerator: what `asgi_wasm.asgi.lane.lent` and `portable` do around a crossing into the guest, in C.
  *
  * It links with nothing but Python: wasmtime's functions are handed over as addresses. It knows no rule that is not
  * told to it (names, texts, what a plan says), and whatever it does not know it hands back: `run` calls Python's way for
@@ -165,7 +165,7 @@ typedef struct {
 typedef int (*next_step)(PyObject *self, PyObject *result, PyObject *error);
 
 enum { FEW = 4 };
-/* See `asgi_wasm.asgi.lent.Lent`, whose fields these are. */
+/* See `asgi_wasm.asgi.lane.lent.Lent`, whose fields these are. */
 typedef struct {
     PyObject_HEAD
     awaiting awaits;
@@ -186,7 +186,7 @@ typedef struct {
     char is_unsized; /* the response's head announces no length of the body */
     char is_upload;
 } Stream;
-/* One with a body that plugins look at; see `asgi_wasm.asgi.uploads.Upload`. */
+/* One with a body that plugins look at; see `asgi_wasm.asgi.lane.uploads.Upload`. */
 typedef struct {
     Stream stream;
     PyObject *unread, *reading, *odd, *way;

@@ -158,7 +158,7 @@ static PyType_Slot request_slots[] = {{Py_tp_traverse, (void *)stream_traverse},
                                       {Py_am_await, (void *)stream_iter},
                                       {Py_am_send, (void *)stream_am_send},
                                       {0, NULL}};
-static PyType_Spec request_spec = {"asgi_wasm.asgi.native.NativeRequest", sizeof(Stream), 0,
+static PyType_Spec request_spec = {"asgi_wasm.asgi.lane.native.NativeRequest", sizeof(Stream), 0,
                                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, request_slots};
 
 PyObject *request_type(PyObject *module, PyObject *base) {

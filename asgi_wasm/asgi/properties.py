@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from asgi_wasm.asgi.translate import status_of
+from asgi_wasm.asgi.messages.translate import status_of
 from asgi_wasm.asgi.types import Scope
 from asgi_wasm.host.abi import MapType
 from asgi_wasm.host.streams.local_reply import grpc_status_of

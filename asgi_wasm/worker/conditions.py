@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from asgi_wasm.asgi.messages.translate import request_headers, request_path
 from asgi_wasm.asgi.properties import ScopeAttributes
-from asgi_wasm.asgi.translate import request_headers, request_path
 from asgi_wasm.cel import Expression
 from asgi_wasm.host.abi import LogLevel, MapType
 

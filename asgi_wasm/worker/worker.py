@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from asgi_wasm.asgi.environment import Environment
-from asgi_wasm.asgi.lane import Lane
+from asgi_wasm.asgi.exchange.environment import Environment
+from asgi_wasm.asgi.lane.lane import Lane
 from asgi_wasm.asgi.properties import properties_of
 from asgi_wasm.asgi.refusal import refuse_unrouted, settle_slashes
 from asgi_wasm.foreign.calls import ForeignCalls

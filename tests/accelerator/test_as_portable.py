@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.asgi.native import NativeRequest
+from asgi_wasm.asgi.lane.native import NativeRequest
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from tests.accelerator.apps import App, exchange, needs_accelerator, running
 from tests.driving import http_scope

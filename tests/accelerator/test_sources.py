@@ -13,7 +13,7 @@ import pytest
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.accelerator import MODULE, AcceleratorError, load
-from asgi_wasm.asgi.native import NativeRequest
+from asgi_wasm.asgi.lane.native import NativeRequest
 from tests.accelerator.apps import HEADERS, ROOT, App, exchange, needs_accelerator, running
 from tests.driving import http_scope
 

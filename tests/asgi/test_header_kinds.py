@@ -15,7 +15,7 @@ from asgi_wasm.testing import Hostcalls
 from asgi_wasm.testing.guests import Callback
 from tests.asgi.acting import passing
 from tests.asgi.odd_scopes import CALLBACKS, FIELDS, Seen, serve
-from tests.asgi.sockets import Socket, accepting
+from tests.asgi.websocket.sockets import Socket, accepting
 from tests.driving import http_scope
 from tests.guests import CONTINUE, REQUEST_HEADERS, RESPONSE_HEADERS, Guest, Serve
 

@@ -11,7 +11,7 @@ from asgi_wasm import WasmMiddleware
 from asgi_wasm.testing import Hostcalls
 from tests.asgi.acting import passing
 from tests.asgi.odd_scopes import ATTRIBUTES, CALLBACKS, Seen, asking, serve
-from tests.asgi.sockets import Socket, accepting
+from tests.asgi.websocket.sockets import Socket, accepting
 from tests.driving import http_scope
 from tests.guests import CONTINUE, REQUEST_HEADERS, Guest, Serve
 from tests.plugins.conftest import PLUGINS

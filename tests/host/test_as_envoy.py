@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asgi_wasm.asgi.rewriting import apply_request_headers
-from asgi_wasm.asgi.sides import ResponseSide
-from asgi_wasm.asgi.translate import request_headers
+from asgi_wasm.asgi.exchange.sides import ResponseSide
+from asgi_wasm.asgi.messages.rewriting import apply_request_headers
+from asgi_wasm.asgi.messages.translate import request_headers
 from asgi_wasm.host.streams.header_map import HeaderMap, RequestHeaderMap
 from tests.driving import http_scope
 

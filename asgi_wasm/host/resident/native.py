@@ -67,9 +67,9 @@ class Accelerator(Protocol):
     WINDOW_SIZE: int
     # Of what it was built; see `asgi_wasm.accelerator.sources`.
     SOURCES: int
-    # What servers call; see `asgi_wasm.asgi.door`.
+    # What servers call; see `asgi_wasm.asgi.lane.door`.
     Door: type
-    # Makes requests of one chain of filters; see `asgi_wasm.asgi.native`.
+    # Makes requests of one chain of filters; see `asgi_wasm.asgi.lane.native`.
     Course: Any
     # The base of the class of such requests.
     Stream: type

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asgi_wasm.asgi import leaving
+from asgi_wasm.asgi.lane import leaving
 from asgi_wasm.host.resident.resident import Resident
 from tests.host.resident.ways import BODIES, PROBE, WAYS, Body, probe_without, run_once
 

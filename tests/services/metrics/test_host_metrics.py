@@ -11,8 +11,8 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from asgi_wasm import EngineUnavailableError, PluginError
+from asgi_wasm.asgi.exchange.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.properties import ScopeAttributes
-from asgi_wasm.asgi.sides import RequestSide, ResponseSide
 from asgi_wasm.asgi.types import Message, Receive, Scope, Send
 from asgi_wasm.host.host_metrics import NO_HOST_METRICS
 from asgi_wasm.host.streams.filter_chain import FilterChain

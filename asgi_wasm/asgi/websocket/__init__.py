@@ -1,0 +1,1 @@
+"""A handshake through the filters, and a connection behind it whose frames pass."""
