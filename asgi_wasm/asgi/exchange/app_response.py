@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SECOND_START = "Expected ASGI message 'http.response.body', but got a second 'http.response.start'."
 # What an app sends after the head, by these or against the protocol.
 BODY_MESSAGES = frozenset({"http.response.body", "http.response.trailers", *BYPASSING_EXTENSIONS})
+# What is to come next, where the app has begun and not ended.
+_EXPECTED = {ResponseState.BODY: "http.response.body", ResponseState.TRAILERS: "http.response.trailers"}
 _ENDED = frozenset({ResponseState.TRAILERS, ResponseState.UNHEARD_TRAILERS, ResponseState.DONE})
 
 
@@ -111,6 +113,15 @@ class AppResponse:
         if part is Part.END and before is ResponseState.TRAILERS and response is not None and not response.closed:
             response.trailers(HeaderMap(self._trailers))
         return True
+
+    def check_ended(self, kind: str) -> None:
+        """Raise what a server would of a message in the middle of a response that this cannot go on with.
+
+        The server itself cannot tell: what came before may still be held back, and waits for what is to come.
+        """
+        expected = _EXPECTED.get(self.state)
+        if expected is not None:
+            raise RuntimeError(f"Expected ASGI message {expected!r}, but got {kind!r}.")
 
     def takes_unseen(self) -> bool:
         """Whether a piece of the body may come by an extension."""

@@ -192,6 +192,7 @@ class HttpExchange:
             await self._outlet.flush()
             return
         if kind in BODY_MESSAGES and self._app.state is not ResponseState.IDLE:
+            self._app.check_ended(kind)
             # After its end: the server is to judge, when all that is held back has gone out.
             await self._wait_until(lambda: to_client.complete)
         if not self._is_over:

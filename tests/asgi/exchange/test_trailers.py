@@ -13,6 +13,8 @@ from tests.asgi.exchange.messages import START, body
 from tests.driving import request
 from tests.guests import CONTINUE, Guest, Serve
 
+TRAILERS: dict[str, Any] = {"type": "http.response.trailers", "headers": []}
+
 
 @pytest.mark.parametrize("offered", [True, False])
 async def test_response_trailers(serve_guests: Serve, offered: bool) -> None:
@@ -97,3 +99,36 @@ async def test_trailers_without_any_body(serve_guests: Serve) -> None:
         response = await request(middleware, extensions=extensions)
         kinds = [message["type"].rpartition(".")[2] for message in response.messages]
         assert kinds == ["start", "body", "trailers"]
+
+
+@pytest.mark.parametrize(
+    ("before", "odd"),
+    [
+        ([], TRAILERS),
+        ([body(b"app", more=True)], TRAILERS),
+        ([body(b"app")], body(b"again")),
+        ([body(b"app")], {"type": "http.response.pathsend", "path": "/app"}),
+    ],
+)
+async def test_what_comes_out_of_turn_is_refused_at_once(serve_guests: Serve, before: list[Any], odd: Any) -> None:
+    """The client still waits for what is to come: an app that waited for all to be out would do so for ever."""
+    refused: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "trailers": True})
+        for message in before:
+            await send(message)
+        try:
+            await send(odd)
+        except RuntimeError as error:
+            refused.append(str(error))
+        if not before or before[-1].get("more_body"):
+            await send(body(b"end"))
+        await send({**TRAILERS, "headers": [(b"x-t", b"1")]})
+
+    async with serve_guests(app, Guest(on_response_trailers=passing)) as middleware:
+        response = await request(middleware, extensions={"http.response.trailers": {}})
+        assert response.messages[-1]["headers"] == [(b"x-t", b"1")]
+        assert response.body in (b"app", b"end", b"append")
+    expected = "body" if odd["type"] == TRAILERS["type"] else "trailers"
+    assert refused == [f"Expected ASGI message 'http.response.{expected}', but got {odd['type']!r}."]
