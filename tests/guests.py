@@ -12,7 +12,7 @@ import pytest
 from asgi_wasm import WasmMiddleware, testing
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.testing import Hostcalls, TestMiddleware
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.waiting import tasks
 
 CONTINUE, PAUSE = 0, 1

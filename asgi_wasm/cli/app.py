@@ -155,7 +155,7 @@ def run(
       asgi-wasm run waf.wasm auth.wasm --app main:app --callout auth=http://127.0.0.1:9000
       asgi-wasm run target/wasm32-wasip1/release/waf.wasm --build 'cargo build --release --target wasm32-wasip1'
     """
-    from asgi_wasm.cli.serving import Run, serve
+    from asgi_wasm.cli.run.serving import Run, serve
 
     wanted = Run(
         *(plugins or (), conf or (), root_id or (), settings, app, upstream, callout or ()),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from asgi_wasm.errors import SettingsError
-from asgi_wasm.testing.suite import TestResult
+from asgi_wasm.testing.suites.suite import TestResult
 
 _ADVICE = "run it with --update if that is as it should be"
 

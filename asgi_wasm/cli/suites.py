@@ -13,7 +13,7 @@ from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
 from asgi_wasm.errors import AsgiWasmError, MissingExtraError, SettingsError, one_line
 from asgi_wasm.logs import escape
-from asgi_wasm.testing.suite import STREAMS, Options, TestResult, run_file
+from asgi_wasm.testing.suites.suite import STREAMS, Options, TestResult, run_file
 
 _NAMES = ("*.textpb", "*tests.yaml", "*tests.yml")
 

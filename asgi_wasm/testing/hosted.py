@@ -25,7 +25,7 @@ from asgi_wasm.testing.exchange import NOT_GIVEN, Exchange, GivenHeaders, encode
 from asgi_wasm.testing.middleware import TestMiddleware
 from asgi_wasm.testing.patience import Patience, Unrest, others, who_paused
 from asgi_wasm.testing.records import Call, Calls, LogLine, Recorder, without_allocations
-from asgi_wasm.testing.upstreams import TestUpstream
+from asgi_wasm.testing.upstreams.upstreams import TestUpstream
 from asgi_wasm.testing.views import PluginView
 from asgi_wasm.worker.services import Services
 

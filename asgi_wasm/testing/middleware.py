@@ -19,7 +19,7 @@ from asgi_wasm.errors import InvalidModuleError
 from asgi_wasm.middleware import WasmMiddleware
 from asgi_wasm.services.stores.memory import MemoryState
 from asgi_wasm.specs import HostSpec
-from asgi_wasm.testing.guests import Guest
+from asgi_wasm.testing.guests.guests import Guest
 from asgi_wasm.worker.services import SYSTEM, Services
 
 

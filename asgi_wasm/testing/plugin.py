@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from asgi_wasm.testing.clock import settle
 from asgi_wasm.testing.connection import Connection, Response
 from asgi_wasm.testing.exchange import Exchange, GivenHeaders
-from asgi_wasm.testing.guests import Guest
+from asgi_wasm.testing.guests.guests import Guest
 from asgi_wasm.testing.hosted import Body, HostedPlugins, Properties
 from asgi_wasm.testing.views import SharedDataView
 

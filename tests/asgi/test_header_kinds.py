@@ -12,7 +12,7 @@ import wasmtime
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.testing import Hostcalls
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.asgi.acting import passing
 from tests.asgi.odd_scopes import CALLBACKS, FIELDS, Seen, serve
 from tests.asgi.websocket.sockets import Socket, accepting

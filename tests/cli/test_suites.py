@@ -12,7 +12,7 @@ from asgi_wasm.engines.cache import ModuleCache
 from asgi_wasm.engines.wasmtime import WasmtimeEngine
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.specs import PluginSpec
-from asgi_wasm.testing.stage import Stage
+from asgi_wasm.testing.suites.stage import Stage
 from asgi_wasm.worker.loading import compile_plugin
 from tests.cli.running import PLUGINS, run, run_alone
 

@@ -22,8 +22,8 @@ from asgi_wasm.host.vm.vm import WasmVM
 from asgi_wasm.host.wasi import preview1 as wasi
 from asgi_wasm.specs import PluginSpec
 from asgi_wasm.testing import Guest, Hostcalls
-from asgi_wasm.testing.calling import ROWS, marshalled
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.calling import ROWS, marshalled
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.world import World
 

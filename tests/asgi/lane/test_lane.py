@@ -13,7 +13,7 @@ from asgi_wasm.asgi.lane.lane import Lane
 from asgi_wasm.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.testing import Hostcalls
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.asgi.acting import passing, pausing
 from tests.driving import answering, http_scope, request
 from tests.guests import REQUEST, REQUEST_HEADERS, RESPONSE, RESPONSE_HEADERS, Guest, Serve

@@ -6,7 +6,7 @@ import pytest
 
 from asgi_wasm.host.abi import AbiVersion, ProxyStatus
 from asgi_wasm.host.codecs.wire import encode_pairs
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import BAD_ARGUMENT, INVALID_MEMORY_ACCESS, OK, OUTSIDE, V010, V021, Calls, in_phase, plugin
 from tests.host.world import World

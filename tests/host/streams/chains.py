@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.guest import STREAM_PHASES, Calls
 
 WAYS = ("request", "response")

@@ -10,7 +10,7 @@ from asgi_wasm.errors import PluginLoadError
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import BrokenPlugin, Filter, Plugin, VmPool
 from asgi_wasm.specs import FailurePolicy
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import Calls, plugin, spec
 from tests.host.streams.chains import IN_STREAM, WAYS, noting

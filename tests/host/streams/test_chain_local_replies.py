@@ -10,7 +10,7 @@ import pytest
 from asgi_wasm.host.abi import StreamType
 from asgi_wasm.host.effects import ContinueStream, LocalResponse
 from asgi_wasm.limits import StreamLimits
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import Calls, plugin
 from tests.host.streams.chains import noting

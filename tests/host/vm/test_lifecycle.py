@@ -15,7 +15,7 @@ from asgi_wasm.host.plugin import Code, Plugin, VmPool, abi_version
 from asgi_wasm.host.vm import delivery
 from asgi_wasm.host.vm.contexts import VmFailedError
 from asgi_wasm.limits import PluginLimits
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import V010, V020, V021, Calls, plugin, spec
 from tests.host.vm.living import diary

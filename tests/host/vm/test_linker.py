@@ -9,7 +9,7 @@ from asgi_wasm.errors import PluginLoadError, PluginStartError
 from asgi_wasm.host.abi import AbiVersion, LogLevel, ProxyStatus
 from asgi_wasm.host.signatures import HOSTCALLS
 from asgi_wasm.specs import FailurePolicy
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import (
     INTERNAL_FAILURE,

@@ -6,7 +6,7 @@ import pytest
 
 from asgi_wasm.errors import PluginStartError
 from asgi_wasm.specs import FailurePolicy
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.host.fed import Exchange
 from tests.host.guest import V021, Calls, plugin
 from tests.host.vm.living import diary

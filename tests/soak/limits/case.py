@@ -14,7 +14,7 @@ from typing import Any
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.asgi.types import ASGIApp, Message
 from asgi_wasm.testing import Hostcalls, TestMiddleware
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.driving import answering, http_scope, until
 from tests.guests import Guest
 

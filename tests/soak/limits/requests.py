@@ -7,7 +7,7 @@ from typing import Any
 
 from asgi_wasm import WasmMiddleware
 from asgi_wasm.testing import Hostcalls
-from asgi_wasm.testing.guests import Callback
+from asgi_wasm.testing.guests.guests import Callback
 from tests.driving import answering
 from tests.guests import CONTINUE, PAUSE, REQUEST
 from tests.soak.limits.case import Case, Seen, status_of

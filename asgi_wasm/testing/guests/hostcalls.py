@@ -11,7 +11,7 @@ from typing import Any
 from asgi_wasm.engines.null import GuestTrap
 from asgi_wasm.host.abi import LogLevel, ProxyStatus
 from asgi_wasm.host.codecs.wire import Pairs, decode_pairs, encode_pairs
-from asgi_wasm.testing.calling import Calling
+from asgi_wasm.testing.guests.calling import Calling
 
 GivenPairs = Sequence[tuple[bytes, bytes]]
 # More than any body has.

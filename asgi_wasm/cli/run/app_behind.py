@@ -11,7 +11,7 @@ from typing import Any
 
 from asgi_wasm.asgi.types import ASGIApp
 from asgi_wasm.cli import given
-from asgi_wasm.cli.proxy import ReverseProxy, echo
+from asgi_wasm.cli.run.proxy import ReverseProxy, echo
 from asgi_wasm.errors import SettingsError
 
 

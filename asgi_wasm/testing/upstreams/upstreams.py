@@ -15,11 +15,11 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from asgi_wasm.services.callouts.messages import Answer, CalloutError, ConnectError, ConnectionLostError, Request
-from asgi_wasm.testing.called import CalledRequest, Pattern
 from asgi_wasm.testing.clock import ManualClock
 from asgi_wasm.testing.exchange import NOT_GIVEN, GivenHeaders, encoded
-from asgi_wasm.testing.grpc import TestGrpc
 from asgi_wasm.testing.unexpected import UnexpectedCallError
+from asgi_wasm.testing.upstreams.called import CalledRequest, Pattern
+from asgi_wasm.testing.upstreams.grpc import TestGrpc
 
 _Reply = Callable[[CalledRequest, Answer], Awaitable[None]]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from asgi_wasm.testing.stage import Stage
+from asgi_wasm.testing.suites.stage import Stage
 
 # Each round lasts about so long, in seconds; the best of them counts, since everything else only adds.
 _ROUNDS, _ROUND_SECONDS = 5, 0.02

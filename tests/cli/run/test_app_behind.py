@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_wasm.cli.app_behind import app_behind
+from asgi_wasm.cli.run.app_behind import app_behind
 from asgi_wasm.errors import SettingsError
 
 _names = (f"an_app_{number}" for number in count())

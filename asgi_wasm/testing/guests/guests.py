@@ -19,7 +19,7 @@ from asgi_wasm.engines.base import GuestFunction, Import
 from asgi_wasm.engines.null import GuestTrap, NullHost, NullModule, declare
 from asgi_wasm.host.abi import MARKERS, AbiVersion
 from asgi_wasm.host.signatures import Signature, callbacks, hostcalls
-from asgi_wasm.testing.hostcalls import Hostcalls
+from asgi_wasm.testing.guests.hostcalls import Hostcalls
 
 # Gets the guest's hostcalls, and then what the ABI gives.
 Callback = Callable[..., Any]

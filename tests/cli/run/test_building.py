@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from asgi_wasm import PluginError
-from asgi_wasm.cli.building import build_first, is_source
-from asgi_wasm.cli.live import Printed
-from asgi_wasm.cli.serving import Run, _start
+from asgi_wasm.cli.run.building import build_first, is_source
+from asgi_wasm.cli.run.live import Printed
+from asgi_wasm.cli.run.serving import Run, _start
 from asgi_wasm.middleware import WasmMiddleware
 from tests.cli.running import PLUGINS
 from tests.driving import answering, request, until

@@ -21,10 +21,10 @@ from asgi_wasm.host import directions
 from asgi_wasm.host.abi import LogLevel
 from asgi_wasm.host.plugin import Code
 from asgi_wasm.specs import PluginSpec, RemoteFile
-from asgi_wasm.testing.benchmarks import Benchmark, Crowd, Step, measure
-from asgi_wasm.testing.expectations import failures, shown
-from asgi_wasm.testing.stage import PhaseResult, Stage, VmFailedError
-from asgi_wasm.testing.textpb import read_suite
+from asgi_wasm.testing.suites.benchmarks import Benchmark, Crowd, Step, measure
+from asgi_wasm.testing.suites.expectations import failures, shown
+from asgi_wasm.testing.suites.stage import PhaseResult, Stage, VmFailedError
+from asgi_wasm.testing.suites.textpb import read_suite
 from asgi_wasm.worker.loading import compile_plugin
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgi_wasm.cli.listening import bind_all
+from asgi_wasm.cli.run.listening import bind_all
 from asgi_wasm.errors import SettingsError
 
 V4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from asgi_wasm.logs import escape
-from asgi_wasm.testing.stage import PhaseResult
+from asgi_wasm.testing.suites.stage import PhaseResult
 
 # gRPC has no status here.
 _NO_GRPC_STATUS = 0xFFFF_FFFF

@@ -14,11 +14,12 @@ from typing import Any
 import uvicorn
 
 from asgi_wasm.asgi.types import ASGIApp
-from asgi_wasm.cli import building, console, given, progress
-from asgi_wasm.cli.app_behind import app_behind
-from asgi_wasm.cli.listening import bind_all
-from asgi_wasm.cli.live import Announced, Printed, TracedLog
+from asgi_wasm.cli import console, given, progress
 from asgi_wasm.cli.plugin_files import plugin_file, told_as_typed
+from asgi_wasm.cli.run import building
+from asgi_wasm.cli.run.app_behind import app_behind
+from asgi_wasm.cli.run.listening import bind_all
+from asgi_wasm.cli.run.live import Announced, Printed, TracedLog
 from asgi_wasm.errors import MissingExtraError, PluginError, SettingsError
 from asgi_wasm.logs import get_logger
 from asgi_wasm.middleware import WasmMiddleware

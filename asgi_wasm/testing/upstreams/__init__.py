@@ -1,0 +1,1 @@
+"""Upstreams and gRPC services that a test plays: what was called, and what is answered."""
