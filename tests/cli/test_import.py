@@ -169,6 +169,7 @@ def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
         "service"
     ] is True
     assert settings["upstreams"] == {"grpc": {"url": "https://a.test:443", "http2": True}}
+    assert settings["routes"] == [{"uri": "/*", "plugins": {"guard": False}}]
     assert left.splitlines() == [
         "plugin 'guard': http_uri.timeout: the setting fetch_timeout is that of all plugins",
         "plugin 'guard': code.remote.retry_policy has no counterpart here",
@@ -177,8 +178,6 @@ def test_all_of_envoy_that_would_run_otherwise_is_told(tmp_path: Path) -> None:
         "plugin 'seen': is an access logger: plugins see HTTP alone here",
         "HTTP filter 'envoy.filters.http.cors' is none of Wasm",
         "the plugins of 3 chains of HTTP filters are one here: say with routes which runs where",
-        "filter 'guard': typed_per_filter_config of routes has no counterpart here: say it with routes, and"
-        " guard: false in those where it is disabled",
         "cluster 'grpc': the first of its 2 addresses is taken: there is one here",
         "cluster 'grpc': the options of its TLS have no counterpart here, but for upstreams.NAME.verify",
     ]

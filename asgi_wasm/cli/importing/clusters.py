@@ -11,6 +11,8 @@ from asgi_wasm.cli.importing.found import Found
 _CAMEL = re.compile(r"[a-z][a-z0-9]*(?:[A-Z][a-z0-9]*)+")
 # What is below these is not Envoy's own: texts that plugins get, and names that users choose.
 _NOT_ENVOYS = {"configuration", "key_values", "keyValues", "allowed_capabilities", "allowedCapabilities", "metadata"}
+# Below these stand such names, and Envoy's own below them.
+_NAMES = {"typed_per_filter_config", "typedPerFilterConfig"}
 
 
 def snake_case(value: Any) -> Any:
@@ -19,10 +21,13 @@ def snake_case(value: Any) -> Any:
         return [snake_case(item) for item in value]
     if not isinstance(value, Mapping):
         return value
-    return {
-        _snake(key) if isinstance(key, str) else key: item if key in _NOT_ENVOYS else snake_case(item)
-        for key, item in value.items()
-    }
+    return {_snake(key) if isinstance(key, str) else key: _below(key, item) for key, item in value.items()}
+
+
+def _below(key: Any, item: Any) -> Any:
+    if key in _NAMES and isinstance(item, Mapping):
+        return {name: snake_case(each) for name, each in item.items()}
+    return item if key in _NOT_ENVOYS else snake_case(item)
 
 
 def _snake(key: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asgi_wasm.cli.importing.clusters import snake_case, upstreams
 from asgi_wasm.cli.importing.found import Found
+from asgi_wasm.cli.importing.per_route import kept_off
 from asgi_wasm.settings.nested import unpacked
 
 HTTP_FILTER = "envoy.extensions.filters.http.wasm.v3.Wasm"
@@ -111,9 +112,11 @@ def read(document: Any, found: Found) -> None:
     walk = _Walk()
     walk.go(document)
     filters = walk.once()
+    names: dict[str, list[str]] = {}
     for index, (place, config, is_service) in enumerate(filters):
         # Envoy runs them in the order of its list.
         added = _add(place.name, config, len(filters) - index, is_service, found)
+        names.setdefault(place.name, []).append(added["name"])
         if place.off:
             added["enabled"] = False
         for note in place.notes:
@@ -125,14 +128,24 @@ def read(document: Any, found: Found) -> None:
         found.tell(
             f"the plugins of {walk.chains} chains of HTTP filters are one here: say with routes which runs where"
         )
-    for name in sorted(walk.per_route & {place.name for place, *_ in filters}):
-        found.tell(
-            f"filter {name!r}: typed_per_filter_config of routes has no counterpart here: say it with routes, and"
-            f" {name}: false in those where it is disabled"
-        )
+    for name in sorted(walk.per_route & names.keys()):
+        _keep_off(document, name, names[name], found)
     if isinstance(document, Mapping) and document.get("kind") == "EnvoyFilter":
         found.tell("EnvoyFilter: what it applies to has no counterpart here: say with routes where plugins run")
     found.upstreams.update(upstreams(document, found))
+
+
+def _keep_off(document: Any, filter_name: str, plugins: Sequence[str], found: Found) -> None:
+    """Routes on which the plugins that this filter has become do not run."""
+    matches = kept_off(document, filter_name)
+    if matches is None:
+        found.tell(
+            f"filter {filter_name!r}: its typed_per_filter_config cannot be said by one route here as it is there: say"
+            f" it with routes, and {plugins[0]}: false in those where it is disabled"
+        )
+        return
+    for match in matches:
+        found.keep_off(match, plugins)
 
 
 def _is_discovered(value: Mapping[str, Any]) -> bool:

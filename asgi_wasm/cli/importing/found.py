@@ -37,6 +37,15 @@ class Found:
         self.plugins.append({"name": free, **given})
         return free
 
+    def keep_off(self, match: Mapping[str, Any], plugins: Collection[str]) -> None:
+        """Let these plugins not run on a route that matches so, of which more may have been said."""
+        known = (route for route in self.routes if match == {key: route[key] for key in route if key != "plugins"})
+        route = next(known, None)
+        if route is None:
+            route = {**match, "plugins": {}}
+            self.routes.append(route)
+        route["plugins"].update(dict.fromkeys(plugins, False))
+
     def tell(self, sentence: str) -> None:
         """Say what was left behind."""
         self.left.append(sentence)
