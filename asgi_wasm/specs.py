@@ -113,8 +113,14 @@ class PluginSpec:
     log_level: int = 0
     # Seconds between two starts after failures.
     reload_interval: float = DEFAULT_RELOAD_INTERVAL
-    # Source and key that name the file, for messages.
+    # Source and key that name the file, for messages; and how they name it, where that is not its path.
     named_by: str = ""
+    file_named: str = ""
+
+    @property
+    def shown_file(self) -> str:
+        """The file as the settings name it, and not by where this machine has a plugin of the package's."""
+        return self.file_named or str(self.file)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asgi_wasm import bundled, settings
+from asgi_wasm import settings
 from asgi_wasm.asgi.types import Receive, Scope, Send
 from asgi_wasm.cli import console, progress
 from asgi_wasm.cli.overheard import overheard
@@ -119,7 +119,7 @@ def _of_plugin(spec: HostSpec, error: PluginError) -> Finding:
     """A plugin that fails open is passed over at a start; so it refuses nothing."""
     policy = next(plugin.failure_policy for plugin in spec.plugins if plugin.name == error.plugin)
     level = "warning" if policy is FailurePolicy.FAIL_OPEN else "error"
-    told = str(error).replace(error.file, bundled.shown(Path(error.file)), 1)
+    told = str(error)
     # What the settings name by a key of its own is pointed at: the file, and the conf that the plugin refuses.
     key = f"plugins.{error.plugin}"
     named = error.problem.partition(f"{key}.file: ")
@@ -156,7 +156,7 @@ async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _row(plugin: PluginSpec, digest: str | None, state: str, refused: set[str]) -> PluginRow:
     shown = "refused" if digest is None or plugin.name in refused else state
-    return PluginRow(plugin.name, bundled.shown(plugin.file), digest or "", plugin.priority, shown)
+    return PluginRow(plugin.name, plugin.shown_file, digest or "", plugin.priority, shown)
 
 
 def _print(spec: HostSpec, findings: list[Finding], plugins: list[PluginRow]) -> None:

@@ -216,7 +216,7 @@ class Plugin:
         try:
             vm = self.pool.vm(self.spec, self.code)
         except EngineError as error:
-            raise PluginLoadError(self.spec.name, str(self.spec.file), str(error)) from error
+            raise PluginLoadError(self.spec.name, self.spec.shown_file, str(error)) from error
         except VmFailedError as error:
             hint = _PROGRAM if _is_program(self.code.module) else ""
             raise self._start_error(f"its entry point failed: {error}{hint}") from error
@@ -233,7 +233,7 @@ class Plugin:
         last_lines = self.pool.ports.log.last_lines(self.spec.name)
         if last_lines:
             problem += f"; its last words: {' | '.join(last_lines)}"
-        return PluginStartError(self.spec.name, str(self.spec.file), problem)
+        return PluginStartError(self.spec.name, self.spec.shown_file, problem)
 
     @property
     def callbacks(self) -> frozenset[str]:

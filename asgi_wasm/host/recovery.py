@@ -83,7 +83,7 @@ class Recovery:
         seconds = self.seconds_left()
         if seconds:
             raise PluginAwayError(
-                self._spec.name, str(self._spec.file), f"it failed, and is started again in {seconds:.1f} s"
+                self._spec.name, self._spec.shown_file, f"it failed, and is started again in {seconds:.1f} s"
             )
 
     def _told(self, seconds: float) -> str:

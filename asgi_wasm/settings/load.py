@@ -188,7 +188,8 @@ class _Reader:
     def _file(self, source: Source, key: str, plugin: Plugin) -> dict[str, Any]:
         """The plugin's file, and the SHA-256 that its bytes must have."""
         if not fetched.is_remote(plugin.file):
-            return {"file": self._path(source, key, plugin.file), "sha256": plugin.sha256}
+            named = str(plugin.file) if bundled.is_bundled(plugin.file) else ""
+            return {"file": self._path(source, key, plugin.file), "sha256": plugin.sha256, "file_named": named}
         try:
             # It is checked where it is fetched; that of an image is of its manifest.
             return {"file": fetched.parse(str(plugin.file), plugin.sha256), "sha256": None}

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from asgi_wasm import bundled
 from asgi_wasm.accelerator import AcceleratorError, StaleAcceleratorError, load
 from asgi_wasm.engines import create_engine
 from asgi_wasm.engines.base import Engine
@@ -149,7 +148,7 @@ class Loader:
             self._ports.log.host(spec.name, LogLevel.WARN, text, origin)
         milliseconds = (time.monotonic() - began) * 1000
         how = "cached" if cached else "compiled"
-        made_of = f"{bundled.shown(spec.file)}, sha256 {code.digest[:12]}, ABI {code.version}"
+        made_of = f"{spec.shown_file}, sha256 {code.digest[:12]}, ABI {code.version}"
         return Plugin(spec, code, self._pool), f"{made_of}, engine {engine.name}, {how} in {milliseconds:.0f} ms"
 
     def _start(self, plugins: Plugins, plugin: Plugin, report: str) -> None:
@@ -207,7 +206,7 @@ class Compiler:
             return await in_thread(work, milliseconds / 1000)
         except asyncio.TimeoutError as error:
             problem = f"it is not compiled after {milliseconds} ms, which is limits.compile_ms"
-            raise PluginLoadError(spec.name, str(spec.file), problem) from error
+            raise PluginLoadError(spec.name, spec.shown_file, problem) from error
 
     async def keep_within(self, limit: int) -> None:
         """Bound the caches: never what was compiled or fetched here. Who starts does not wait for a slow disk."""
@@ -225,7 +224,7 @@ class Compiler:
         try:
             return await in_thread(partial(read_plugin_file, spec, self.fetcher), seconds)
         except asyncio.TimeoutError as error:
-            raise PluginLoadError(spec.name, str(spec.file), f"it is not read after {seconds:g} s") from error
+            raise PluginLoadError(spec.name, spec.shown_file, f"it is not read after {seconds:g} s") from error
 
 
 @dataclass(frozen=True)
@@ -252,10 +251,10 @@ def _compile_into(compiler: Compiler, spec: PluginSpec) -> CompileReport:
         # The second time is from the cache, if that works.
         for what in ("was compiled before", "compiled"):
             if compile_content(compiler.engine, spec, read, compiler.cache, compiler.kits)[1]:
-                return CompileReport(True, f"plugin {spec.name!r} ({spec.file}): {what}")
+                return CompileReport(True, f"plugin {spec.name!r} ({spec.shown_file}): {what}")
     except PluginError as error:
         return CompileReport(False, str(error))
-    return CompileReport(False, f"plugin {spec.name!r} ({spec.file}): compiled, but the cache did not keep it")
+    return CompileReport(False, f"plugin {spec.name!r} ({spec.shown_file}): compiled, but the cache did not keep it")
 
 
 def choose_accelerator(spec: HostSpec) -> Accelerator | None:
@@ -297,4 +296,4 @@ def compile_content(
         made_of = language_of(content, producers_of(content), {f"{item.module}.{item.name}" for item in module.imports})
         return Code(module, abi_version(module), digest, kit, *made_of), cached
     except EngineError as error:
-        raise PluginLoadError(spec.name, str(spec.file), str(error)) from error
+        raise PluginLoadError(spec.name, spec.shown_file, str(error)) from error

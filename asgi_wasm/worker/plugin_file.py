@@ -59,4 +59,4 @@ def _read(file: Path) -> bytes:
 
 
 def _error(spec: PluginSpec, problem: str) -> PluginLoadError:
-    return PluginLoadError(spec.name, str(spec.file), f"{spec.named_by}: {problem}" if spec.named_by else problem)
+    return PluginLoadError(spec.name, spec.shown_file, f"{spec.named_by}: {problem}" if spec.named_by else problem)

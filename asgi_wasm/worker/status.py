@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from asgi_wasm import bundled
 from asgi_wasm.host.abi import MetricType
 from asgi_wasm.host.plugin import BrokenPlugin
 from asgi_wasm.host.ports import PortError
@@ -120,7 +119,7 @@ def _status(plugin: AnyPlugin, conf: bytes, last_lines: tuple[str, ...]) -> Plug
     spec = plugin.spec
     found = PluginStatus(
         spec.name,
-        bundled.shown(spec.file),
+        spec.shown_file,
         PluginState.BROKEN,
         priority=spec.priority,
         failure_policy=spec.failure_policy.value,

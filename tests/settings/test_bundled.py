@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_wasm import SettingsError, WasmMiddleware, bundled
+from asgi_wasm import PluginStartError, SettingsError, WasmMiddleware, bundled
 from asgi_wasm.settings import load
 from tests.cli.running import run
 from tests.driving import answering
@@ -41,7 +41,8 @@ def test_the_wheel_has_each_of_them() -> None:
 def test_it_is_shown_as_it_is_named() -> None:
     """And not by where this machine has the package."""
     name = "asgi_wasm:fault_injection"
-    assert bundled.shown(load({"plugins": [{"name": "p", "file": name}]}).plugins[0].file) == name
+    (spec,) = load({"plugins": [{"name": "p", "file": name}]}).plugins
+    assert (spec.shown_file, bundled.shown(spec.file)) == (name, name)
     assert bundled.shown(Path("/a/rust.wasm")) == "/a/rust.wasm"
 
 
@@ -63,3 +64,11 @@ async def test_the_log_shows_it_so(caplog: pytest.LogCaptureFixture) -> None:
         await app.start()
         await app.stop()
     assert "plugin 'p': asgi_wasm:fault_injection, sha256 " in caplog.text
+
+
+async def test_a_refused_start_shows_it_so() -> None:
+    plugin = {"name": "p", "file": "asgi_wasm:fault_injection", "conf": "no JSON"}
+    app = WasmMiddleware(answering(), settings={"plugins": [plugin]})
+    with pytest.raises(PluginStartError, match=re.escape("plugin 'p' (asgi_wasm:fault_injection): ")) as raised:
+        await app.start()
+    assert raised.value.file == "asgi_wasm:fault_injection"
