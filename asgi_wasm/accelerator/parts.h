@@ -115,6 +115,8 @@ PyObject *call_app(Stream *s);
  * is what they made of it so far, or NULL; where that is NULL, none may change it here. `which` is a slot. */
 int show_piece(Stream *s, int which, PyObject *data, int ends, PyObject **changed);
 /* The headers of an app's start message, in a list that is our own from the first change on, shown to plugins. */
+/* Whether some callback may read the response's headers when they have been sent. */
+int is_read_later(const Course *c);
 int show_response(Stream *s, PyObject **fields);
 
 /* stream_end.c */

@@ -153,6 +153,16 @@ static PyObject *ordinary_status(Stream *s, PyObject *message, PyObject **fields
     return PyBytes_FromStringAndSize(shown, 3);
 }
 
+/* Keeps the start message as the app sent it, with a list of its own: the app, or a middleware outside, may change theirs.
+ * 0 with an exception. */
+static int keep_message(Stream *s, PyObject *message, PyObject *fields) {
+    PyObject *own = PyDict_Copy(message), *list = own ? PyList_GetSlice(fields, 0, PyList_Size(fields)) : NULL;
+    if (own && (!list || PyDict_SetItem(own, text.headers, list))) Py_CLEAR(own);
+    Py_XDECREF(list);
+    if (own) put(&s->message, own);
+    return own != NULL;
+}
+
 /* The message as plugins left it, a new reference. NULL without an exception: hand back, before any plugin where
  * `s->message` is not set, else after the callback of `s->index`. */
 static PyObject *shown_start(Stream *s, PyObject *message) {
@@ -168,7 +178,8 @@ static PyObject *shown_start(Stream *s, PyObject *message) {
     Py_INCREF(fields);
     put(&s->message, keep(message));
     put(&s->status, status);
-    int then = show_response(s, &fields);
+    /* Its length is asked for again when a plugin has changed the body. */
+    int then = s->course->sees & SEES_RESPONSE_BODY && !keep_message(s, message, fields) ? -1 : show_response(s, &fields);
     if (then == CALL_APP && !s->response_changed) {
         made = keep(message);
     } else if (then == CALL_APP) {
@@ -191,10 +202,11 @@ static PyObject *answer_without_kernel(Stream *s, PyObject *message) {
 static PyObject *send_start(Stream *s, PyObject *message) {
     const Course *c = s->course;
     if (!(c->sees & (SEES_RESPONSE | SEES_RESPONSE_BODY))) {
-        PyObject *fields = c->takes & TAKES_LOG ? PyDict_GetItemWithError(message, text.headers) : NULL;
+        PyObject *fields = is_read_later(c) ? PyDict_GetItemWithError(message, text.headers) : NULL;
         if (PyDict_GetItemWithError(message, text.trailers) || (fields && !PyList_CheckExact(fields)))
             return send_portably(s, message);
-        put(&s->message, keep(message));
+        if (PyErr_Occurred() || (fields && !keep_message(s, message, fields))) return NULL;
+        if (!fields) put(&s->message, keep(message));
         return PyObject_CallFunctionObjArgs(s->server_send, message, NULL);
     }
     PyObject *shown = shown_start(s, message);

@@ -224,6 +224,8 @@ static int respond_to(Stream *s, Py_ssize_t index, PyObject **fields, int *is_un
     return CALL_APP;
 }
 
+int is_read_later(const Course *c) { return c->takes & (TAKES_LOG | TAKES_END) || c->sees & SEES_RESPONSE_BODY; }
+
 int show_response(Stream *s, PyObject **fields) {
     Course *c = s->course;
     int then = CALL_APP, is_untrimmed = 0;
@@ -231,8 +233,8 @@ int show_response(Stream *s, PyObject **fields) {
         if (c->filters[i].takes & TAKES_RESPONSE) then = respond_to(s, i, fields, &is_untrimmed);
     if (then != CALL_APP) return then;
     s->phase = IDLE;
-    if (c->takes & TAKES_LOG || is_untrimmed) {
-        /* The app, or the server, may change its list later. */
+    if (is_read_later(c) || is_untrimmed) {
+        /* The app, or a middleware outside, may change its list later. */
         PyObject *copy = PyList_GetSlice(*fields, 0, PyList_Size(*fields));
         if (!copy) return -1;
         put(&s->response_fields, s->response_changed ? keep(*fields) : copy);

@@ -5,15 +5,16 @@
 /* What logs may read of a response that no plugin has seen. */
 static int show_unseen(Stream *s) {
     if (s->response_fields || !s->message || !(s->course->takes & TAKES_LOG)) return 0;
-    PyObject *pairs = PyObject_CallFunctionObjArgs(s->course->pairs, s->message, NULL);
-    if (!pairs && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    PyObject *pairs = PyObject_CallFunctionObjArgs(s->course->pairs, s->message, NULL),
+             *status = pairs ? PyObject_GetItem(s->message, text.status) : NULL;
+    long code = status ? PyLong_AsLong(status) : 0;
+    Py_XDECREF(status);
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
         /* It cannot be shown; who asks for it is told so by Python. */
+        Py_XDECREF(pairs);
         PyErr_Clear();
         return 0;
     }
-    PyObject *status = pairs ? PyObject_GetItem(s->message, text.status) : NULL;
-    long code = status ? PyLong_AsLong(status) : 0;
-    Py_XDECREF(status);
     if (pairs && PyList_Check(pairs) && !PyErr_Occurred()) {
         put(&s->response_fields, keep(pairs));
         put(&s->status, PyBytes_FromFormat("%ld", code));

@@ -22,6 +22,7 @@ from asgi_wasm.host.vm.contexts import StreamContext, VmFailedError
 
 if TYPE_CHECKING:
     from asgi_wasm.asgi.lane.service import Service
+    from asgi_wasm.asgi.types import Message
 
 
 def request_of(lane: Service, lent: LentState) -> Request:
@@ -55,7 +56,10 @@ def _make_maps(request: Request, lent: LentState) -> None:
     else:
         passage.request_headers = translate.request_headers(lent.scope)
     if lent.message is not None:
-        passage.response_headers = response = translate.response_headers(lent.message)
+        shown = _said(lent.message, lent.status)
+        if lent.response_fields is not None:
+            shown = {**shown, "headers": lent.response_fields}
+        passage.response_headers = response = translate.response_headers(shown)
         passage.status = response.get(b":status") or b""
         if lent.response_changed and lent.response_fields is not None:
             response.pairs[1:] = lent.response_fields
@@ -65,12 +69,18 @@ def _make_maps(request: Request, lent: LentState) -> None:
         passage.answered_locally = True
 
 
+def _said(message: Message, status: bytes | None) -> Message:
+    """The app's start message, of which the app may have made another since."""
+    return message if status is None else {**message, "status": int(status)}
+
+
 def _tell_progress(request: Request, lent: LentState) -> None:
     passage, progress = request.passage, request.progress
     progress.client_ended, progress.client_gone, progress.first = lent.client_ended, lent.client_gone, lent.first
     progress.app_is_reading = lent.app_is_reading
     progress.bytes_out, progress.complete = lent.bytes_out, lent.complete
-    progress.response = None if lent.phase == RESPONSE else lent.message
+    if lent.phase != RESPONSE and lent.message is not None:
+        progress.response = _said(lent.message, lent.status)
     progress.held, progress.drops_body = lent.held is not None, lent.drops_body
     progress.shows_body, progress.bytes_in = lent.shows_body, lent.bytes_in
     if lent.shows_body:

@@ -131,7 +131,7 @@ class Lent(LentEnd):
             return self.leave().send(message)
         plan = self.lane.plan
         if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
-            self.message = message = _kept(message) if plan.sees_log else message
+            message, self.message = _kept(message)
             return self.server_send(message)
         read = read_start(self.scope["method"], message)
         length = pieces.length_of(message) if read is not None and plan.sees_body.response else None
@@ -154,8 +154,10 @@ class Lent(LentEnd):
         posts, ids = self.posts, self.ids
         if posts[0].vm.thread != get_ident():
             posts[0].vm.check_thread()
-        self.message, self.status = message, status
         self.response_fields = fields = message["headers"]
+        # Its length is asked for again when a plugin has changed the body.
+        self.message = {**message, "headers": [*fields]} if self.lane.plan.sees_body.response else message
+        self.status = status
         untrimmed, index = 0, len(ids)
         while index:
             index -= 1
@@ -181,9 +183,8 @@ class Lent(LentEnd):
                 self.response_changed = True
                 untrimmed |= news & UNTRIMMED
         self.phase = IDLE
-        if self.lane.plan.sees_log:
-            # The app, or the server, may change its list later.
-            self.response_fields = [*fields]
+        # The app, or a middleware outside, may change its message and its list later.
+        self.response_fields = [*fields]
         if not self.response_changed:
             return message
         return {**message, "headers": trimmed(fields) if untrimmed else fields}
@@ -248,7 +249,12 @@ class Lent(LentEnd):
             self.request.finish()
 
 
-def _kept(message: Message) -> Message:
-    """A start message whose headers can be read by the server and then by a log: ASGI allows any iterable."""
+def _kept(message: Message) -> tuple[Message, Message]:
+    """A start message for the server, and as it will be for a log: ASGI allows any iterable as headers, and whoever
+    has the message may change it.
+    """
     fields = message.get("headers")
-    return message if type(fields) is list or fields is None else {**message, "headers": [*fields]}
+    if type(fields) is list or fields is None:
+        return message, {**message, "headers": [*(fields or ())]}
+    own = [*fields]
+    return {**message, "headers": own}, {**message, "headers": [*own]}
