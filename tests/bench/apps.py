@@ -53,7 +53,7 @@ def fault(language: str) -> Plugin:
 
 @dataclass(frozen=True)
 class Setup:
-    """An app and what is around it: at most one of ``plugins``, ``twin`` and ``runner`` (a unix socket's path).
+    """An app and what is around it: at most one of ``plugins``, ``twin``, ``runner`` and ``apisix`` (sockets' paths).
 
     ``many``: each question has a connection to the runner for itself.
     """
@@ -63,6 +63,7 @@ class Setup:
     twin: str = ""
     runner: str = ""
     many: bool = False
+    apisix: str = ""
     # Further settings, such as `accelerator`.
     settings: Mapping[str, Any] | None = None
     cache_dir: str = ""
@@ -78,6 +79,10 @@ class Setup:
             return self._with_plugins(app)
         if self.runner:
             return RunnerMiddleware(app, self.runner, many=self.many)
+        if self.apisix:
+            from tests.bench.apisix import ApisixRunnerMiddleware
+
+            return ApisixRunnerMiddleware(app, self.apisix, "fault-injection", FAULT)
         return native.TWINS[self.twin](app) if self.twin else app
 
     def _with_plugins(self, app: ASGIApp) -> WasmMiddleware:

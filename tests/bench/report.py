@@ -120,6 +120,8 @@ _COMPARED = [
     ("native fault injection", "external runner, as APISIX asks it"),
     (_BEST, "external runner"),
     ("native fault injection", "external runner"),
+    (_BEST, "external runner, APISIX's own (Go)"),
+    ("native fault injection", "external runner, APISIX's own (Go)"),
     ("starlette: header plugin", "starlette: native header middleware"),
     ("fastapi: header plugin", "fastapi: native header middleware"),
     ("header plugin", "Envoy before uvicorn, header plugin"),

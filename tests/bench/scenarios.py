@@ -77,14 +77,15 @@ def _bodies(*, quick: bool) -> dict[str, Subject]:
     }
 
 
-def served(runner: str, *, quick: bool) -> dict[str, Served]:
-    """Name to what is served; ``runner`` is the path of the external runner's socket."""
+def served(runner: str, apisix: str = "", *, quick: bool) -> dict[str, Served]:
+    """Name to what is served; ``runner`` is the path of the external runner's socket, ``apisix`` of APISIX's own."""
     headers, answer = Setup(plugins=(HEADERS,)), Setup(plugins=(fault("c"),))
     found = {
         "bare app": Served(Setup()),
         "native fault injection": Served(Setup(twin="fault")),
         "external runner, as APISIX asks it": Served(Setup(runner=runner, many=True)),
         "external runner": Served(Setup(runner=runner)),
+        **({"external runner, APISIX's own (Go)": Served(Setup(apisix=apisix))} if apisix else {}),
         **{name: Served(setup) for name, setup in _twice("fault injection, C", answer).items()},
         "native header middleware": Served(Setup(twin="headers")),
         **{name: Served(setup) for name, setup in _twice("header plugin", headers).items()},

@@ -129,11 +129,19 @@ for engine in (None, kept):
 """
 
 
+# Newer Pythons warn of a fork beside any thread.
+QUIETLY = ("-W", "ignore::DeprecationWarning")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
 def test_who_was_forked_from_a_process_that_has_compiled(engine: Engine) -> None:
     """It has none of the threads on which that one compiled: it takes its own, or says so; it never waits for them."""
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, engine.name], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
+        [sys.executable, *QUIETLY, "-c", FORKED, engine.name],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PATIENCE,
     )
     fresh, kept = done.stdout.splitlines()
     if engine.name == "wasmtime":
