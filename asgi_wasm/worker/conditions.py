@@ -1,11 +1,13 @@
 """Which of a request's plugins run on it, by their conditions in CEL (``when``).
 
-A condition is asked once, before any plugin: what plugins change is not seen. One that has no answer lets its plugin
-run, so that no guard is left out by a mistake.
+A condition is asked before any plugin: what plugins change is not seen. One that has no answer lets its plugin run, so
+that no guard is left out by a mistake; so does one that holds for any reading of the request (`worker.readings`), so
+that none is left out by a client who spells a path, a host or a method in another way.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +15,21 @@ from asgi_wasm.asgi.messages.translate import request_headers, request_path
 from asgi_wasm.asgi.properties import ScopeAttributes
 from asgi_wasm.cel import Expression
 from asgi_wasm.host.abi import LogLevel, MapType
+from asgi_wasm.worker import readings
 
 if TYPE_CHECKING:
     from asgi_wasm.host.plugin import Filter
     from asgi_wasm.host.ports import Log
     from asgi_wasm.host.streams.header_map import HeaderMap
-    from asgi_wasm.specs import PluginSpec
+    from asgi_wasm.specs import PathSpec, PluginSpec
 
     Filters = tuple[Filter, ...]
 
 _HEADERS = b"request", b"headers"
-# What is not a field of its own in a header map.
-_AUTHORITY = b"host"
+# What is not a field, or not the same field, in a header map.
+_OTHERWISE = frozenset({b"host", b"cookie"})
+# Who asks for what has several readings says one of these.
+_READ_IN_WAYS = re.compile("path|method|host|authority")
 
 
 _SHORT: Mapping[bytes, Callable[[Any], bytes | None]] = {
@@ -38,7 +43,8 @@ _SHORT: Mapping[bytes, Callable[[Any], bytes | None]] = {
 class Conditions:
     """Those of one worker's plugins. False when there are none."""
 
-    def __init__(self, specs: Sequence[PluginSpec], log: Log | None) -> None:
+    def __init__(self, specs: Sequence[PluginSpec], paths: PathSpec, log: Log | None) -> None:
+        self._paths = paths
         self._known = {spec.name: Expression(spec.when, is_condition=True) for spec in specs if spec.when}
         self._log = log
         self._told: set[str] = set()
@@ -50,7 +56,7 @@ class Conditions:
 
     def narrow(self, filters: Filters, scope: Mapping[str, Any]) -> Filters:
         """The filters whose conditions hold for this request; the same answers give the same object."""
-        read = _Reader(scope)
+        read = _Reader(scope, self._paths)
         answers = tuple([self._holds(each.spec.name, read) for each in filters])
         key = id(filters), answers
         kept = self._narrowed.get(key)
@@ -64,7 +70,11 @@ class Conditions:
         if condition is None:
             return True
         try:
-            return condition.holds(read)
+            if condition.holds(read):
+                return True
+            return _READ_IN_WAYS.search(condition.text) is not None and any(map(condition.holds, read.otherwise()))
+        except readings.TooManyReadingsError:
+            return True
         except (ValueError, RuntimeError) as error:
             if name not in self._told and self._log is not None:
                 self._told.add(name)
@@ -76,15 +86,22 @@ class Conditions:
 class _Reader:
     """The attributes of a request that no plugin has seen."""
 
-    def __init__(self, scope: Mapping[str, Any]) -> None:
-        self._scope = scope
+    def __init__(self, scope: Mapping[str, Any], paths: PathSpec) -> None:
+        self._scope, self._paths = scope, paths
         self._attributes: ScopeAttributes | None = None
+        self._others: list[_Reader] | None = None
+
+    def otherwise(self) -> list[_Reader]:
+        """The same of the request as it may be read, too. Raises `readings.TooManyReadingsError`."""
+        if self._others is None:
+            self._others = [_Reader(scope, self._paths) for scope in readings.others(self._scope, self._paths)]
+        return self._others
 
     def __call__(self, path: tuple[bytes, ...]) -> Any:
         """The attribute there (`asgi_wasm.cel.Read`); what is asked for most often is read from the scope itself."""
         if path[0] == b"request" and (short := _SHORT.get(path[1])) is not None:
             return short(self._scope)
-        if len(path) == 3 and path[:2] == _HEADERS and path[2] != _AUTHORITY and not path[2].startswith(b":"):
+        if len(path) == 3 and path[:2] == _HEADERS and path[2] not in _OTHERWISE and not path[2].startswith(b":"):
             values = [value for name, value in self._scope["headers"] if name == path[2]]
             return b",".join(values) if values else None
         if self._attributes is None:

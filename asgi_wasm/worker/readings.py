@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
+
+from asgi_wasm.asgi.messages.translate import own_host, request_path
 
 if TYPE_CHECKING:
     from asgi_wasm.specs import PathSpec
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 _UNUSUAL = re.compile(r"(?!/)|.*(?://|/\.|\\|\n\Z)", re.DOTALL)
 # Each place where a mount may begin is a reading of its own; a path with more segments than this is no honest one.
 MAX_SEGMENTS = 64
+
+
+# Of a whole request: each is one more evaluation of a condition.
+_MOST_TOGETHER = 64
+_HEAD = "HEAD"
 
 
 class TooManyReadingsError(Exception):
@@ -147,3 +155,29 @@ def method(scope: Mapping[str, Any]) -> str:
     """In upper case, as Django reads it. A WebSocket's handshake is a GET."""
     found: str = scope.get("method") or "GET"
     return found.upper()
+
+
+def others(scope: Mapping[str, Any], spec: PathSpec) -> list[Mapping[str, Any]]:
+    """As which other requests the app may read this one: scopes in which its path, host and method stand so.
+
+    A condition sees the target and the host as the client has spelled them: `/%61dmin` is `/admin` to the app. Raises
+    `TooManyReadingsError`.
+    """
+    own = dict(scope)
+    targets = {request_path(own).partition(b"?")[0]: None}
+    for way in paths(scope, spec):
+        for path in way:
+            # One that was escaped begins no query.
+            targets[path.encode("utf-8", "surrogatepass").replace(b"?", b"%3F")] = None
+    named = dict.fromkeys([own_host(own), *(name.encode("latin-1", "replace") for name in hosts(scope))])
+    spelled, upper = scope.get("method") or "GET", method(scope)
+    methods = dict.fromkeys((spelled, upper, "GET" if upper == _HEAD else upper))
+    if len(targets) * len(named) * len(methods) > _MOST_TOGETHER:
+        raise TooManyReadingsError
+    rest = [field for field in scope["headers"] if field[0].lower() != b"host"]
+    found: list[Mapping[str, Any]] = [
+        {**scope, "raw_path": target, "method": name, "headers": rest if host is None else [(b"host", host), *rest]}
+        for target, host, name in product(targets, named, methods)
+    ]
+    # The first is this one.
+    return found[1:]

@@ -137,7 +137,7 @@ class Router:
             frozenset([index]): filters for index, filters in enumerate(self._routes)
         }
         self._everything = self._union(frozenset(range(_NO_ROUTE if self._keep_off else 0, len(routes))))
-        self._conditions = Conditions([plugin.spec for plugin in self._ordered], log)
+        self._conditions = Conditions([plugin.spec for plugin in self._ordered], paths, log)
 
     @property
     def sole(self) -> Filters | None:

@@ -51,6 +51,50 @@ async def test_a_plugin_runs_when_its_condition_holds(serve_guests: Serve, when:
         assert bool(guests[0].created) is runs
 
 
+ADMIN, NOT_HEALTH = "request.url_path.startsWith('/admin')", "!request.path.startsWith('/health')"
+WRITES, IN_ADMIN = "request.method in ['POST', 'PUT']", "request.host == 'admin.test'"
+RAW: dict[str, Any] = {"raw_path": b"/%61dmin/x", "path": "/admin/x"}
+
+
+@pytest.mark.parametrize(
+    ("when", "scope", "runs"),
+    [
+        (ADMIN, RAW, True),
+        (ADMIN, {"path": "//admin"}, True),
+        (ADMIN, {"path": "/open/../admin"}, True),
+        (ADMIN, {"path": "/admin", "root_path": "/app"}, True),
+        (ADMIN, {"path": "/app/admin", "root_path": "/app"}, True),
+        (ADMIN, {"path": "/x/../" * 70}, True),
+        (ADMIN, {"path": "/open", "query_string": b"/admin"}, False),
+        (ADMIN, {"raw_path": b"/open%3F/admin", "path": "/open?/admin"}, False),
+        (f"{ADMIN} && {WRITES}", {**RAW, "method": "post"}, True),
+        (f"{ADMIN} && {WRITES}", RAW, False),
+        ("request.headers[':path'] == '/admin/x'", RAW, True),
+        (NOT_HEALTH, {"raw_path": b"/%61dmin", "path": "/admin"}, True),
+        (NOT_HEALTH, {"path": "/health/../admin"}, True),
+        (NOT_HEALTH, {"path": "/health"}, False),
+        (WRITES, {"method": "put"}, True),
+        ("request.method == 'GET'", {"method": "HEAD"}, True),
+        (IN_ADMIN, {"headers": [(b"host", b"ADMIN.test.:8080")]}, True),
+        (IN_ADMIN, {"headers": [(b"host", b"open.test"), (b"host", b"admin.test")]}, True),
+        (IN_ADMIN, {"headers": [], "server": ("admin.test", 80)}, True),
+        (IN_ADMIN, {"headers": [(b"host", b"open.test")], "server": ("admin.test", 80)}, False),
+        (
+            "request.headers['cookie'] == 'a=1; b=2'",
+            {"http_version": "2", "headers": [(b"host", b"h"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]},
+            True,
+        ),
+    ],
+)
+async def test_a_client_keeps_no_plugin_off_by_spelling_a_request_otherwise(
+    serve_guests: Serve, when: str, scope: dict[str, Any], runs: bool
+) -> None:
+    """The app may read it as one for which the condition holds."""
+    async with serve_guests(APP, marking(b"ran"), entries=[{"when": when}]) as middleware:
+        filters = middleware._worker.plugins.router.filters({**http_scope(path=scope.get("path", "/")), **scope})
+        assert bool(filters) is runs
+
+
 async def test_requests_with_the_same_answers_share_a_lane(serve_guests: Serve) -> None:
     when = [{"conf": "own", "when": 'request.headers["x-a"] == "1"'}, {"when": 'request.headers["x-b"] == "1"'}]
     routes = [{"uri": "/r/*", "plugins": {"g0": {"conf": "other"}}}]
