@@ -111,11 +111,13 @@ class VmPool:
         """The live VM for this plugin; a new one when there is none or the last one failed.
 
         Environment, capabilities and limits are part of the key here, which they are not in Envoy: otherwise the
-        first plugin's rights would become the second's. Raises `EngineError` or `VmFailedError`.
+        first plugin's rights would become the second's. So is the mode: nothing comes of what a plugin does that
+        observes, nor of its failure. Raises `EngineError` or `VmFailedError`.
         """
         if self._closed:
             raise EngineError("plugins have been stopped")
-        key: _VmKey = (spec.vm_id, spec.vm_conf, code.digest, spec.env, spec.allowed_capabilities, spec.limits)
+        rights = spec.env, spec.allowed_capabilities, spec.limits
+        key: _VmKey = (spec.vm_id, spec.vm_conf, code.digest, *rights, spec.mode)
         vm = self._vms.get(key)
         if vm is None or vm.failure is not None:
             if vm is not None:

@@ -108,7 +108,7 @@ class Plugin(Entry):
     root_id: str = ""
     """Which root context inside the module; some SDKs register them by name."""
     vm_id: str = ""
-    """Plugins with equal `vm_id`, `vm_conf` and code share one VM. It is also the namespace of shared data."""
+    """Plugins with equal `vm_id`, `vm_conf`, `mode` and code share one VM. It is also the namespace of shared data."""
     vm_conf: Conf = Field(default=b"", repr=False)
     """What the VM gets in `on_vm_start`: as `conf`."""
     env: dict[str, str] = Field(default_factory=dict, repr=False)

@@ -27,6 +27,7 @@ from tests.guests import (
     serve_guests,
     wrap_guests,
 )
+from tests.host.resident.ways import PROBE
 
 __all__ = ["serve_guests", "wrap_guests"]
 
@@ -268,3 +269,16 @@ async def test_counted_and_traced(serve_guests: Serve) -> None:
         (traced,) = middleware.traces()
         (verdict,) = [call for call in traced.calls if call.name == "on_request_headers"]
         assert "observed only" in verdict.answer
+
+
+@pytest.mark.parametrize("phase", ["stream_create", "request_headers", "request_body", "log", "done"])
+async def test_a_failure_is_nothing_to_the_same_plugin_beside_it(phase: str) -> None:
+    """It is tried with another conf, and shares no VM with the one that enforces."""
+    plugins = [
+        {"name": "enforced", "file": PROBE, "priority": 1},
+        {"name": "tried", "file": PROBE, "conf": f"{phase}: trap", **OBSERVE},
+    ]
+    async with WasmMiddleware(APP, settings={"plugins": plugins}) as middleware:
+        for _ in range(3):
+            response = await request(middleware, "POST", body=[b"body"])
+            assert (response.status, response.body) == (200, b"app's answer")
