@@ -80,6 +80,10 @@ class TracedRequest:
     # Calls beyond `MOST_CALLS`.
     left_out: int = 0
 
+    def __post_init__(self) -> None:
+        # By what its callouts' answers are known (`RequestTraces`); no field, which would be shown.
+        self.waiting: list[tuple[int, int]] = []
+
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -97,7 +101,8 @@ class RequestTraces:
         self._open: WeakKeyDictionary[object, tuple[TracedRequest, int]] = WeakKeyDictionary()
         # Calls under way: the last is the innermost. None for one that is not kept.
         self._stack: list[TracedCall | None] = []
-        # By the id of the VM and the token; the VM is there while it waits, or its callouts are cancelled.
+        # Of kept requests, by the id of the VM and the token; the VM is there while it waits, or its callouts are
+        # cancelled.
         self._waiting: dict[tuple[int, int], tuple[TracedRequest, int, TracedCallout]] = {}
 
     def leave_out(self, properties: Mapping[bytes, bytes]) -> None:
@@ -106,6 +111,14 @@ class RequestTraces:
             chain = getattr(attributes, "chain", None)
             if chain is not None and chain.properties is properties and request in self.kept:
                 self.kept.remove(request)
+                self._forget(request)
+
+    def _forget(self, request: TracedRequest) -> None:
+        """Its callouts' answers are nobody's: they would keep it, with its calls, for as long as the worker lives."""
+        for key in request.waiting:
+            if self._waiting.get(key, (None,))[0] is request:
+                del self._waiting[key]
+        request.waiting.clear()
 
     # --- host.vm.trace.TraceSink
 
@@ -150,6 +163,8 @@ class RequestTraces:
         if known is None:
             request = TracedRequest(next(self._numbers), time.time())
             known = self._open[call.stream] = request, now
+            if len(self.kept) == self.kept.maxlen:
+                self._forget(self.kept[0])
             self.kept.append(request)
         request = known[0]
         if not request.method:
@@ -171,8 +186,10 @@ class RequestTraces:
         upstream = _text(call.given.get("upstream"))
         made = TracedCallout(_ASKING[call.name], upstream, _cut(what), call.plugin, (now - zero) / 1000)
         request.callouts.append(made)
-        if isinstance(token, int):
-            self._waiting[id(call.vm), token] = request, zero, made
+        if isinstance(token, int) and request in self.kept:
+            key = id(call.vm), token
+            self._waiting[key] = request, zero, made
+            request.waiting.append(key)
 
     def _delivered(self, call: Call, now: int) -> tuple[TracedRequest | None, int]:
         """A callout's answer is its request's, though a root context has it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -94,6 +96,28 @@ async def test_a_callout_that_fails() -> None:
     # Envoy answers 503 itself, which the plugin gets as any answer.
     assert [callout.outcome for callout in kept.callouts] == ["response"]
     assert kept.answered_by == "plugin or host"
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+async def test_a_request_that_is_not_kept_any_more_is_let_go_of(left_out: bool) -> None:
+    """With what its callouts have to say: else each would stay for as long as the worker."""
+    alive: list[weakref.ref[TracedRequest]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        alive.append(weakref.ref(middleware.traces()[0]))
+        if left_out:
+            middleware.leave_out(scope)
+        await answering(b"ok")(scope, receive, send)
+
+    with serve("tests.services.traces.upstream:app") as server:
+        settings = {"trace_requests": 1, "plugins": [AUTH], "upstreams": {"up": server.url}}
+        middleware = WasmMiddleware(app, settings=settings)
+        async with middleware:
+            for _ in range(10):
+                assert (await request(middleware, headers=[(b"x-user", b"bob")])).status == 200
+            gc.collect()
+            # The time limit may keep the frames around a call for a while.
+            assert len([each for each in alive if each() is not None]) <= 3
 
 
 async def test_credentials_are_not_kept() -> None:
