@@ -13,12 +13,15 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_wasm import WasmMiddleware, status_app
 from asgi_wasm.fetching.cache import FetchCache
+from asgi_wasm.status.guard import may_see
+from tests.driving import http_scope
 from tests.fetching.site import digest_of
 from tests.plugins.conftest import PLUGINS
 
@@ -82,6 +85,8 @@ async def test_the_page_and_the_same_as_json() -> None:
         # A proxy on this machine; a web page that leads its own name here.
         (HERE, "http://127.0.0.1", {"x-forwarded-for": "192.0.2.1"}, 403),
         (HERE, "http://127.0.0.1", {"forwarded": "for=192.0.2.1"}, 403),
+        (HERE, "http://127.0.0.1", {"x-forwarded-proto": "https"}, 403),
+        (HERE, "http://127.0.0.1", {"X-Client-IP": "192.0.2.1"}, 403),
         (HERE, "http://evil.test", {}, 403),
         (HERE, "http://127.0.0.1.evil.test", {}, 403),
     ],
@@ -98,6 +103,14 @@ async def test_closed_to_all_but_this_machine(
         assert (await http.get("/_wasm/health", headers=headers)).status_code == 200
 
     await serve(body, client=client, base=base)
+
+
+@pytest.mark.parametrize(("version", "allowed"), [("1.0", False), ("1.1", True), ("2", True)])
+def test_closed_to_what_nginx_passes_on_without_a_word(version: str, allowed: bool) -> None:
+    """By default: no header tells of it, and the host is the one that it passes requests to."""
+    scope = http_scope(http_version=version, client=HERE) | {"headers": [(b"host", b"127.0.0.1:8000")]}
+    assert may_see(Request(scope), None) is allowed
+    assert may_see(Request({**scope, "headers": [(b"authorization", b"Bearer sesame")]}), "sesame")
 
 
 @pytest.mark.parametrize(
