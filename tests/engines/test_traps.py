@@ -156,6 +156,40 @@ def test_endless_re_entrance_is_a_trap(engine: Engine, burnt: int, monkeypatch: 
     assert leaked == []
 
 
+@pytest.mark.parametrize("type_", ["i32", "i64"])
+@pytest.mark.parametrize("burnt", range(8))
+def test_a_guest_that_is_entered_at_the_limit_of_recursion(
+    engine: Engine, type_: str, burnt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again, one level higher each time: what a host function raises there is an exception, and no more."""
+    unraisable: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda each: unraisable.append(f"{each.err_msg} {each.object!r}"))
+
+    def burn(left: int) -> int:
+        return burn(left - 1) if left else 0
+
+    text = f"""(module (import "e" "f" (func $f (param {type_}) (result {type_})))
+      (func (export "f") (param {type_}) (drop (call $f (local.get 0)))))"""
+    enter = get(start(engine, text, {("e", "f"): lambda _: burn(burnt)}), "f")
+    raised: list[type[Exception]] = []
+
+    def deep() -> None:
+        try:
+            deep()
+        except RecursionError:
+            if len(raised) < 40:
+                try:
+                    enter(1)
+                except (TrapError, RecursionError) as error:
+                    raised.append(type(error))
+                    raise RecursionError from None
+
+    deep()
+    enter(1)
+    # The wheel's classes may fail to free what is theirs.
+    assert raised and not [each for each in unraisable if not (uses_classes(engine) and ".__del__" in each)]
+
+
 def test_endless_recursion_in_the_guest_is_a_trap(engine: Engine) -> None:
     with pytest.raises(TrapError):
         get(start(engine, '(module (func $f (export "f") (call $f) (call $f)))'), "f")()

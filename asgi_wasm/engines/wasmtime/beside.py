@@ -13,9 +13,10 @@ from wasmtime import _ffi as ffi
 from asgi_wasm.engines import base
 from asgi_wasm.engines.companion import Companion, NativeFunction, Told
 from asgi_wasm.engines.linking import find_functions
-from asgi_wasm.engines.wasmtime.calls import RawFailure, callback_headroom
+from asgi_wasm.engines.traps import callback_headroom
+from asgi_wasm.engines.wasmtime.calls import RawFailure
 from asgi_wasm.engines.wasmtime.raw import Opened, RawInstance, RawLinker
-from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
+from asgi_wasm.engines.wasmtime.reports import report, trap_at_limit, trap_from_report
 from asgi_wasm.engines.wasmtime.space import OF_COMPANION, SpaceLimits
 from asgi_wasm.errors import EngineError, LinkError
 
@@ -60,7 +61,11 @@ def _fail(failure: RawFailure, error: int, trap: int) -> NoReturn:
     text = report(error or None, c_void_p(trap))
     kept = failure.take()
     failure.restock()
-    raise trap_from_report(text, kept, failure.source)
+    try:
+        raised = trap_from_report(text, kept, failure.source)
+    except RecursionError:
+        raised = trap_at_limit(kept)
+    raise raised
 
 
 class RawBeside:

@@ -17,9 +17,9 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from asgi_wasm.engines import base
-from asgi_wasm.engines.traps import Failure
+from asgi_wasm.engines.traps import Failure, callback_headroom
 from asgi_wasm.engines.wasmtime.interruption import NativeEntry, codes_in
-from asgi_wasm.engines.wasmtime.reports import report, trap_from_report
+from asgi_wasm.engines.wasmtime.reports import report, trap_at_limit, trap_from_report
 from asgi_wasm.errors import EngineError
 
 SLOT = 16
@@ -61,7 +61,8 @@ class RawFailure(Failure):
     def restock(self) -> None:
         """Replace a trap that was given away. To be done before the next host function runs."""
         if not self.trap:
-            self.trap = self.new_trap()
+            # As in `new_trap`: at the limit of recursion, a call of that would be one too many.
+            self.trap = self._new_trap(self.TEXT, c_size_t(len(self.TEXT)))
 
     def __del__(self) -> None:
         trap, self.trap = self.trap, 0
@@ -180,7 +181,11 @@ def bind_guest_function(invoke: Any, context: Context, extern: Any, type_: base.
         text = report(error, trap)  # first of all: it needs no more levels than `callback_headroom` has seen
         kept = failure.take()
         failure.restock()
-        raise trap_from_report(text, kept, failure.source)
+        try:
+            raised = trap_from_report(text, kept, failure.source)
+        except RecursionError:
+            raised = trap_at_limit(kept)
+        raise raised
 
     # What `from_param` makes is converted already, unlike a ctypes object; a count is as wide as a pointer.
     store_at, size = c_void_p.from_param(context.value), c_void_p.from_param(count)
@@ -282,12 +287,3 @@ def _result(slots: Any, type_: base.FuncType) -> Any:
 
 def _closed(*_arguments: object) -> NoReturn:
     raise EngineError("the instance is closed")
-
-
-def callback_headroom() -> None:
-    """`headroom` for the two levels that a callback needs, at half the price."""
-    _one_level()
-
-
-def _one_level() -> None:
-    pass

@@ -60,3 +60,10 @@ def report(error: int | None, trap: c_void_p) -> str:
 def trap_from_report(report: str, error: BaseException | None, source: str) -> TrapError:
     """The `TrapError` for wasmtime's ``report``, given what a host function raised, if any."""
     return trap_error(one_sentence(report), _FRAME.findall(report), error, source)
+
+
+def trap_at_limit(error: BaseException | None) -> TrapError:
+    """The same where Python has no level left to tell of it: it calls no function written in Python."""
+    trap = TrapError.__new__(TrapError, "Python's limit of recursion was reached around the guest")
+    trap.__cause__ = error
+    return trap

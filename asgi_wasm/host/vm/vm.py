@@ -159,9 +159,13 @@ class WasmVM(ContextTable):
     def fail(self, error: BaseException) -> None:
         """Mark the VM failed: it is in an arbitrary state and never called again."""
         if self.failure is None:
-            self.recall_lent()
-            # An engine's report names the host function that raised, if one did, and what.
-            self.failure = (str(error) or type(error).__name__) + self._short_of_memory()
+            try:
+                self.recall_lent()
+            finally:
+                # An engine's report names the host function that raised, if one did, and what. It is failed at Python's
+                # limit of recursion, too, where little else can be done.
+                self.failure = str(error) or type(error).__name__
+            self.failure += self._short_of_memory()
             if self.resident is not None:
                 self.resident.tell_gone()
             self.effects.clear()
