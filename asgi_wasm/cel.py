@@ -66,8 +66,11 @@ class WrongExpressionError(Exception):
 class Expression:
     """One, compiled. Raises `WrongExpressionError`, or `CelMissingError`."""
 
-    def __init__(self, text: str, *, is_condition: bool = False) -> None:
-        """A condition is checked more strictly: every name must be known, and it must come to true or false."""
+    def __init__(self, text: str, *, is_condition: bool = False, chance: Callable[[], float] = random.random) -> None:
+        """A condition is checked more strictly: every name must be known, and it must come to true or false.
+
+        Its `random()` is ``chance``, a number from 0 up to 1.
+        """
         if len(text) > MAX_CHARACTERS:
             raise WrongExpressionError(f"it has {len(text)} characters, and may have {MAX_CHARACTERS}")
         self.text = text
@@ -85,6 +88,7 @@ class Expression:
         # Whether headers are only ever named one by one.
         self._names_headers = len(_HEADERS.findall(text)) == len(_NAMED.findall(text))
         self._is_condition = is_condition
+        self._chance = chance
         self._program = self._condition() if is_condition else self._compiled()
 
     def _compiled(self) -> Program:
@@ -100,7 +104,7 @@ class Expression:
             return unchecked
 
     def _condition(self) -> Program:
-        program = _compile(_environment((), is_condition=True), self.text)
+        program = _compile(_environment((), self._chance), self.text)
         kind = program.return_type().name()
         if kind not in ("BOOL", "DYN"):
             raise WrongExpressionError(f"comes to {kind.lower()}, not to true or false")
@@ -162,19 +166,20 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
-def _environment(names: Collection[str], *, is_condition: bool = False) -> Any:
+def _environment(names: Collection[str], chance: Callable[[], float] | None = None) -> Any:
+    """Of a condition, where there is a ``chance``."""
     try:
         from cel_expr_python import cel
     except ImportError:
         raise CelMissingError from None
     kind = cel.Type
-    if not is_condition:
+    if chance is None:
         variables = dict.fromkeys((*names, *ATTRIBUTES, *EMPTY, "filter_state"), kind.DYN)
         return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP, _DURATION: kind.DURATION})
     # A request's condition is asked before there is anything else.
     variables = dict.fromkeys((root for root in ATTRIBUTES if root != "response"), kind.DYN)
-    chance = cel.Overload("random", return_type=kind.DOUBLE, parameters=[], impl=random.random)
-    return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP}, functions=[cel.FunctionDecl("random", [chance])])
+    drawn = cel.Overload("random", return_type=kind.DOUBLE, parameters=[], impl=chance)
+    return cel.NewEnv(variables={**variables, _TIME: kind.TIMESTAMP}, functions=[cel.FunctionDecl("random", [drawn])])
 
 
 def _compile(environment: Any, text: str, *, checked: bool = True) -> Program:

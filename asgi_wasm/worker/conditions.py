@@ -7,6 +7,7 @@ that none is left out by a client who spells a path, a host or a method in anoth
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,12 +41,53 @@ _SHORT: Mapping[bytes, Callable[[Any], bytes | None]] = {
 }
 
 
+class _Chance:
+    """`random()` of one condition: the same for each reading of a request, or more of them would be more chances."""
+
+    def __init__(self) -> None:
+        self._drawn: list[float] = []
+        self._asked = 0
+
+    def __call__(self) -> float:
+        self._asked += 1
+        if self._asked > len(self._drawn):
+            self._drawn.append(random.random())
+        return self._drawn[self._asked - 1]
+
+    def forget(self) -> None:
+        """Another request comes."""
+        self._drawn.clear()
+        self._asked = 0
+
+    def again(self) -> None:
+        """Another reading of it."""
+        self._asked = 0
+
+
+class _Condition:
+    """One plugin's."""
+
+    def __init__(self, text: str) -> None:
+        self._chance = _Chance()
+        self._expression = Expression(text, is_condition=True, chance=self._chance)
+        self._has_readings = _READ_IN_WAYS.search(text) is not None
+
+    def holds(self, read: _Reader) -> bool:
+        """For any reading. Raises ValueError, where it has no answer, and `readings.TooManyReadingsError`."""
+        self._chance.forget()
+        return self._expression.holds(read) or (self._has_readings and any(map(self._holds_too, read.otherwise())))
+
+    def _holds_too(self, read: _Reader) -> bool:
+        self._chance.again()
+        return self._expression.holds(read)
+
+
 class Conditions:
     """Those of one worker's plugins. False when there are none."""
 
     def __init__(self, specs: Sequence[PluginSpec], paths: PathSpec, log: Log | None) -> None:
         self._paths = paths
-        self._known = {spec.name: Expression(spec.when, is_condition=True) for spec in specs if spec.when}
+        self._known = {spec.name: _Condition(spec.when) for spec in specs if spec.when}
         self._log = log
         self._told: set[str] = set()
         # By the identity of what is narrowed, and which of its conditions hold; what is narrowed is kept alive.
@@ -70,9 +112,7 @@ class Conditions:
         if condition is None:
             return True
         try:
-            if condition.holds(read):
-                return True
-            return _READ_IN_WAYS.search(condition.text) is not None and any(map(condition.holds, read.otherwise()))
+            return condition.holds(read)
         except readings.TooManyReadingsError:
             return True
         except (ValueError, RuntimeError) as error:

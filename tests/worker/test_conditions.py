@@ -95,6 +95,17 @@ async def test_a_client_keeps_no_plugin_off_by_spelling_a_request_otherwise(
         assert bool(filters) is runs
 
 
+@pytest.mark.parametrize(("drawn", "runs"), [(0.6, False), (0.4, True)])
+async def test_chance_is_asked_once_for_all_readings(
+    serve_guests: Serve, monkeypatch: pytest.MonkeyPatch, drawn: float, runs: bool
+) -> None:
+    draws = iter([drawn])
+    monkeypatch.setattr("asgi_wasm.worker.conditions.random.random", lambda: next(draws))
+    when = "random() < 0.5 && request.path.startsWith('/a/')"
+    async with serve_guests(APP, marking(b"ran"), entries=[{"when": when}]) as middleware:
+        assert ran((await request(middleware, path="//a/b/../c")).headers) == [b"ran"] * runs
+
+
 async def test_requests_with_the_same_answers_share_a_lane(serve_guests: Serve) -> None:
     when = [{"conf": "own", "when": 'request.headers["x-a"] == "1"'}, {"when": 'request.headers["x-b"] == "1"'}]
     routes = [{"uri": "/r/*", "plugins": {"g0": {"conf": "other"}}}]
