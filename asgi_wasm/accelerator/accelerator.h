@@ -148,7 +148,7 @@ typedef struct {
     PyObject *guard;      /* makes the scope of a request whose response's body some plugin sees */
     PyObject *pairs;      /* makes the pairs of an odd start message */
     PyObject *clock;      /* nanoseconds; NULL: the system's monotonic clock is read here */
-    PyObject *begin_reading; /* begins a call of `receive` (`asgi.first`) */
+    PyObject *begin_reading; /* begins a call of `receive` (`asgi.messages.first`) */
     last_answer last;
     PyObject *start_type, *body_type; /* of the last messages of apps: see `send.c` */
     const known_name *last_scheme;

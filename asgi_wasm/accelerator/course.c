@@ -237,7 +237,7 @@ PyObject *enter_course(Course *c, PyObject *const *arguments) {
     seen s = {0};
     if (version > 0 && version <= 3 && look_at(c, all, &s) > 0 && s.host_field && (version == 1 || s.cookies < 2)) {
         int ends = ends_with_headers(&s, method, version);
-        /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.first`). */
+        /* Where plugins look at bodies, one that no header tells of is looked for (`asgi.messages.first`). */
         int looks = c->sees & SEES_REQUEST_BODY && !s.length;
         /* The client's first message is at hand, and says that there is no body. */
         int may_look = version == 1 && is_one_of(method, SELDOM_WITH_BODY);

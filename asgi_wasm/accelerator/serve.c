@@ -124,7 +124,7 @@ static int is_end(PyObject *message) {
     return (!body || (PyBytes_CheckExact(body) && !PyBytes_Size(body))) && (!more || more == Py_False);
 }
 
-/* After the client's first message (`asgi.first`). */
+/* After the client's first message (`asgi.messages.first`). */
 static int look(Stream *s, PyObject *message) {
     if (!message) return -1;
     if (is_end(message)) {

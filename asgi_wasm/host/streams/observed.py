@@ -96,7 +96,7 @@ class ClientEnd(End):
 
     def headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """An answer of the plugin's, or of the host because of it; else compare."""
-        # As in `asgi.sides`: the head of a sized body waits for the first verdict on that.
+        # As in `asgi.exchange.sides`: the head of a sized body waits for the first verdict on that.
         self.started = end_of_stream or self.given_headers is None or self.given_headers.get(_LENGTH) is None
         if not self._answers():
             super().headers(headers, end_of_stream)

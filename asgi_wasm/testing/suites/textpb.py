@@ -1,6 +1,6 @@
 """Reads plugin tests in the format of Google's service-extensions tester: text protobuf, or the same as YAML.
 
-The messages are described here by name alone, since text has no numbers; their meaning is in `testing.suite`.
+The messages are described here by name alone, since text has no numbers; their meaning is in `testing.suites.suite`.
 """
 
 from __future__ import annotations

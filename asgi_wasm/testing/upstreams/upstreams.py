@@ -1,6 +1,6 @@
 """Upstreams that a test plays: what a plugin calls by `proxy_http_call` is matched, answered and kept.
 
-What it calls by gRPC is the upstream's ``grpc`` (`testing.grpc`).
+What it calls by gRPC is the upstream's ``grpc`` (`testing.upstreams.grpc`).
 """
 
 from __future__ import annotations
