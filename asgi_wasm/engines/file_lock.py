@@ -32,6 +32,8 @@ def file_lock(path: Path, timeout: float) -> Iterator[bool]:
             if held:
                 # Before it is freed: who opened it meanwhile and gets it next finds the work done.
                 _remove(path)
+                # A child that was forked meanwhile has it open, too: closing alone would not free it.
+                fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
 

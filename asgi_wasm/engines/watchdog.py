@@ -10,6 +10,9 @@ from typing import ClassVar, NamedTuple, Protocol
 from weakref import WeakSet
 
 from asgi_wasm.engines.companion import Ticker
+from asgi_wasm.logs import get_logger
+
+logger = get_logger("asgi_wasm.engines")
 
 # Seconds between two ticks, at most: enough for limits of seconds, and nobody notices ten a second.
 LONGEST_PERIOD = 0.1
@@ -72,6 +75,7 @@ class Watchdog:
         self._period = LONGEST_PERIOD
         self._ticker: Ticker | None = None
         self._thread: threading.Thread | None = None
+        self._told = False
 
     @property
     def is_asleep(self) -> bool:
@@ -128,16 +132,32 @@ class Watchdog:
     def _run(self) -> None:
         heard = time.monotonic()
         while True:
-            self._beaten = False
-            self._tick()
-            if self._beaten:
-                heard = time.monotonic()
-            elif time.monotonic() - heard >= QUIET_SECONDS:
-                # From here on a beat comes from the next guest that is entered, since it has not seen the last tick.
-                self._wake.clear()
-                if not self._beaten:
-                    for engine in self._watched():
-                        engine.rest()
-                    self._wake.wait()
+            try:
+                heard = self._round(heard)
+            except Exception as error:
+                # With this thread every time limit of the process would end.
                 self._wake.set()
-                heard = time.monotonic()
+                self._tell(error)
+                time.sleep(LONGEST_PERIOD)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            logger.error("the watchdog goes on after a mistake of its own (said once): %s", error, exc_info=error)
+
+    def _round(self, heard: float) -> float:
+        """Tick; sleep, if no guest has run since ``heard`` for long. Returns when one was heard of last."""
+        self._beaten = False
+        self._tick()
+        if self._beaten:
+            return time.monotonic()
+        if time.monotonic() - heard < QUIET_SECONDS:
+            return heard
+        # From here on a beat comes from the next guest that is entered, since it has not seen the last tick.
+        self._wake.clear()
+        if not self._beaten:
+            for engine in self._watched():
+                engine.rest()
+            self._wake.wait()
+        self._wake.set()
+        return time.monotonic()

@@ -58,8 +58,8 @@ async def _looks(watched: Watched, news: Callable[..., bool]) -> AsyncGenerator[
     """Something is yielded whenever it is time to look at the files."""
     from watchfiles import awatch
 
-    folders = {next(folder for folder in file.parents if folder.is_dir()) for file in watched}
     try:
+        folders = {next(folder for folder in file.parents if folder.is_dir()) for file in watched}
         async for _ in awatch(
             *folders,
             recursive=False,

@@ -122,5 +122,18 @@ def test_a_profiler_of_memory_does_not_end_the_thread(ticking: Watchdog, monkeyp
     looked_at.held.clear()
 
 
+def test_a_mistake_does_not_end_the_thread(ticking: Watchdog, caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(Counted):
+        def tick(self) -> None:
+            super().tick()
+            if self.by_python < 3:
+                raise RuntimeError("a bug")
+
+    engine = Wrong(native=False)
+    ticking.watch(engine, 0.01)
+    wait_until(lambda: engine.by_python > 3)
+    assert caplog.text.count("the watchdog goes on after a mistake of its own (said once): a bug") == 1
+
+
 def test_there_is_one_ticker(ticking: Watchdog) -> None:
     ticking.tick_by(lambda: pytest.fail("it has one"))

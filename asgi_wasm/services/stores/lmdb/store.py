@@ -182,9 +182,10 @@ class LmdbStore:
         self._tending = asyncio.get_running_loop().call_later(_TEND_SECONDS, self._tend)
 
     def _tend(self) -> None:
+        # First, for whatever becomes of this time.
+        self._tend_later()
         with contextlib.suppress(PortError):
             self.queues.tend()
-        self._tend_later()
 
     async def stop(self) -> None:
         """Close them; the database stays open while another middleware of this process uses it."""
