@@ -121,6 +121,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def open_files(folder: Path) -> int:
+    """How many files of the folder this process has open, where it is told (`/proc`)."""
+    links = Path("/proc/self/fd")
+    return sum(str(folder) in os.path.realpath(links / name) for name in os.listdir(links))
+
+
 # Of uvicorn's: without it, a worker that a busy machine leaves standing for 5 s is killed.
 PATIENT_WITH_WORKERS = ("--timeout-worker-healthcheck", f"{SECONDS:.0f}")
 

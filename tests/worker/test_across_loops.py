@@ -20,6 +20,7 @@ from tests.elsewhere import elsewhere
 from tests.extras import LMDB_MISSING
 from tests.guests import Guest, Wrap
 from tests.redis_server import BINARY, MISSING, redis_server
+from tests.serving import open_files
 from tests.upstreams import raw
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -248,12 +249,6 @@ def test_metrics(wrap_guests: Wrap, place: str) -> None:
     process_registry.cache_clear()
 
 
-def _open_files(folder: Path) -> int:
-    """How many files of the folder this process has open, or mapped."""
-    links = Path("/proc/self/fd")
-    return sum(str(folder) in os.path.realpath(links / name) for name in os.listdir(links))
-
-
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what a process has open is not told here")
 @pytest.mark.parametrize("is_stopped", [True, False])
 def test_files_of_code_are_closed_with_their_worker(tmp_path: Path, is_stopped: bool) -> None:
@@ -265,7 +260,7 @@ def test_files_of_code_are_closed_with_their_worker(tmp_path: Path, is_stopped: 
     async def main() -> None:
         nonlocal most
         assert (await request(middleware)).status == 200
-        most = max(most, _open_files(tmp_path))
+        most = max(most, open_files(tmp_path))
         if is_stopped:
             await middleware.stop()
 
@@ -275,7 +270,7 @@ def test_files_of_code_are_closed_with_their_worker(tmp_path: Path, is_stopped: 
     try:
         for _ in range(3):
             asyncio.run(main())
-            assert _open_files(tmp_path) == 0
+            assert open_files(tmp_path) == 0
     finally:
         gc.enable()
     assert most > 0

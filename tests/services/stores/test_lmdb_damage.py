@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import shutil
@@ -22,7 +21,7 @@ from tests.driving import until
 from tests.extras import LMDB_MISSING
 from tests.services.stores.conftest import Place
 from tests.services.stores.listening import Listener
-from tests.serving import ROOT
+from tests.serving import ROOT, open_files
 
 if TYPE_CHECKING:
     from asgi_wasm.services.stores.lmdb.store import LmdbStore
@@ -219,9 +218,7 @@ async def test_a_record_of_another_form_is_said_once(tmp_path: Path, caplog: pyt
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="what a process has open is not told here")
 async def test_nothing_stays_open_when_nobody_uses_it(tmp_path: Path) -> None:
     """A test suite may open it for each of thousands of event loops."""
-    gc.collect()  # what earlier tests left is closed at some time
-    before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         async with Place(f"lmdb://{tmp_path}/state").stores(1) as (store,):
             assert store.shared_data.set("vm", b"key", b"1", 0)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_files(tmp_path) == 0
