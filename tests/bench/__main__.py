@@ -69,11 +69,11 @@ def _rates(missing: list[str], *, quick: bool) -> dict[str, wrk.Rate]:
 
 def _apisix(stack: ExitStack, missing: list[str]) -> str:
     """The socket of APISIX's own runner, where it can be had."""
-    from tests.bench import apisix
+    from tests.bench import apisix_runner
 
     try:
-        return stack.enter_context(apisix.runner())
-    except apisix.NoRunnerError as error:
+        return stack.enter_context(apisix_runner.runner())
+    except apisix_runner.NoRunnerError as error:
         missing.append(str(error))
         return ""
 

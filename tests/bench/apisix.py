@@ -10,15 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ipaddress import ip_address
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -27,11 +20,10 @@ from flatbuffers import number_types as kinds
 from flatbuffers.table import Table
 
 from asgi_wasm.asgi.types import ASGIApp, Receive, Scope, Send
-from tests.serving import stop
 
-MODULE = "github.com/apache/apisix-go-plugin-runner"
-VERSION = "v0.5.0"
-_START_SECONDS = 60
+# What it brings along, and a conf of it.
+PLUGIN = "fault-injection"
+CONF = json.dumps({"http_status": 200, "body": "hello world"})
 
 ERROR, PREPARE_CONF, HTTP_REQUEST = range(3)
 _METHODS = (
@@ -150,7 +142,7 @@ def answer_of(table: bytes) -> Answer | None:
 # --- who asks
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One question at a time."""
 
     def __init__(self) -> None:
@@ -171,6 +163,10 @@ class _Connection(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result((data[0], data[4:end]))
 
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(RunnerError("the runner has closed the connection"))
+
     def close(self) -> None:
         assert self._transport is not None
         self._transport.close()
@@ -187,15 +183,14 @@ class _Connection(asyncio.Protocol):
 
 
 class ApisixRunnerMiddleware:
-    """Asks APISIX's runner about each request, before the app sees it. ``conf`` is JSON, of the plugin of that name."""
+    """Asks APISIX's runner about each request, before the app sees it."""
 
-    def __init__(self, app: ASGIApp, path: str, plugin: str, conf: str) -> None:
+    def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app
         self._path = path
-        self._confs = [(plugin, conf)]
         self._token = 0
         self._asked = 0
-        self._idle: list[_Connection] = []
+        self._idle: list[Connection] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
@@ -216,64 +211,16 @@ class ApisixRunnerMiddleware:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _ask(self, connection: _Connection, scope: Scope) -> bytes:
-        self._token = self._token or token_of(await connection.ask(PREPARE_CONF, conf_question(self._confs)))
+    async def _ask(self, connection: Connection, scope: Scope) -> bytes:
+        self._token = self._token or token_of(await connection.ask(PREPARE_CONF, conf_question([(PLUGIN, CONF)])))
         self._asked = (self._asked + 1) & 0xFFFFFFFF
         return await connection.ask(HTTP_REQUEST, request_question(self._asked, scope, self._token))
 
-    async def _connect(self) -> _Connection:
-        _, made = await asyncio.get_running_loop().create_unix_connection(_Connection, self._path)
+    async def _connect(self) -> Connection:
+        _, made = await asyncio.get_running_loop().create_unix_connection(Connection, self._path)
         return made
 
     def close(self) -> None:
         """Leave the runner."""
         for connection in self._idle:
             connection.close()
-
-
-# --- the runner itself
-
-
-class NoRunnerError(Exception):
-    """It cannot be had here; says why."""
-
-
-def build(folder: Path) -> Path:
-    """The runner, built by Go from its module. Raises `NoRunnerError`."""
-    go = shutil.which("go")
-    if go is None:
-        raise NoRunnerError("APISIX's own runner is left out: Go, which builds it, is not installed")
-    try:
-        found = subprocess.run(
-            [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"], cwd=folder, check=True, capture_output=True
-        )
-        source = folder / "source"
-        shutil.copytree(json.loads(found.stdout)["Dir"], source, copy_function=shutil.copyfile)
-        for path in [source, *source.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        built = folder / "go-runner"
-        command = [go, "build", "-mod=mod", "-o", str(built), "./cmd/go-runner"]
-        subprocess.run(command, cwd=source, check=True, capture_output=True)
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-        reason = said[-1] if said else f"exit status {error.returncode}"
-        raise NoRunnerError(f"APISIX's own runner is left out: Go could not build it ({reason})") from None
-    return built
-
-
-@contextmanager
-def runner() -> Iterator[str]:
-    """Its process; the path of its socket. Raises `NoRunnerError`."""
-    with tempfile.TemporaryDirectory() as folder:
-        built, path = build(Path(folder)), Path(folder, "socket")
-        environment = {**os.environ, "APISIX_LISTEN_ADDRESS": f"unix:{path}"}
-        process = subprocess.Popen([built, "run", "-m", "prod"], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + _START_SECONDS
-            while not path.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("APISIX's runner did not start")
-                time.sleep(0.02)
-            yield str(path)
-        finally:
-            stop(process)

@@ -82,7 +82,7 @@ class Setup:
         if self.apisix:
             from tests.bench.apisix import ApisixRunnerMiddleware
 
-            return ApisixRunnerMiddleware(app, self.apisix, "fault-injection", FAULT)
+            return ApisixRunnerMiddleware(app, self.apisix)
         return native.TWINS[self.twin](app) if self.twin else app
 
     def _with_plugins(self, app: ASGIApp) -> WasmMiddleware:

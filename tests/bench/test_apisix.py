@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from flatbuffers import Builder
 from flatbuffers import number_types as kinds
 
 from asgi_wasm.asgi.types import Receive, Scope, Send
-from tests.bench import apisix
+from tests.bench import apisix, apisix_runner
 from tests.bench.apisix import ApisixRunnerMiddleware, RunnerError
-from tests.driving import request
+from tests.driving import Response, request
 
 TOKEN = 70_000
 
@@ -81,7 +82,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_a_runner_is_told_of_a_request_and_answers_it(tmp_path: Path) -> None:
     runner, path = Runner(), str(tmp_path / "s")
     async with await asyncio.start_unix_server(runner, path):
-        middleware = ApisixRunnerMiddleware(app, path, "fault-injection", '{"a": 1}')
+        middleware = ApisixRunnerMiddleware(app, path)
         stopped = await request(middleware, "POST", "/stop?x=1&y=", headers=[(b"a", b"b"), (b"a", b"c")])
         passed = await request(middleware)
         # On the connection that there is, which is given up then.
@@ -92,22 +93,50 @@ async def test_a_runner_is_told_of_a_request_and_answers_it(tmp_path: Path) -> N
     assert (stopped.status, stopped.headers) == (418, [(b"x-said", b"no"), (b"content-length", b"7")])
     assert (stopped.body, passed.body) == (b"stopped", b"app")
     # The conf is told once.
-    assert runner.confs == [[(b"fault-injection", b'{"a": 1}')]]
+    assert runner.confs == [[(b"fault-injection", apisix.CONF.encode())]]
     method, target, args, headers, address = runner.seen[0]
     assert (method, target, args) == ("POST", b"/stop", [(b"x", b"1"), (b"y", b"")])
     assert headers[-2:] == [(b"a", b"b"), (b"a", b"c")] and len(address) == 4
 
 
+async def test_a_runner_that_is_gone_is_told(tmp_path: Path) -> None:
+    async def gone(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    path = str(tmp_path / "s")
+    async with await asyncio.start_unix_server(gone, path):
+        with pytest.raises(RunnerError, match="has closed the connection"):
+            await request(ApisixRunnerMiddleware(app, path))
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go, which builds APISIX's runner, is not installed")
+def test_the_real_one_answers_as_the_native_middleware() -> None:
+    async def ask(path: str) -> Response:
+        middleware = ApisixRunnerMiddleware(app, path)
+        response = await request(middleware)
+        middleware.close()
+        await asyncio.sleep(0)
+        return response
+
+    try:
+        with apisix_runner.runner() as path:
+            response = asyncio.run(ask(path))
+    except apisix_runner.NoRunnerError as error:
+        pytest.skip(str(error))
+    assert (response.status, response.body) == (200, b"hello world")
+
+
 def test_without_go_it_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(apisix.NoRunnerError, match="Go, which builds it, is not installed"):
-        apisix.build(tmp_path)
+    with pytest.raises(apisix_runner.NoRunnerError, match="Go, which builds it, is not installed"):
+        apisix_runner.build(tmp_path)
 
 
-def test_what_go_cannot_build_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["", " >&2"], ids=["as JSON", "as lines"])
+def test_what_go_cannot_build_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     go = tmp_path / "go"
-    go.write_text("#!/bin/sh\necho first >&2\necho no such module >&2\nexit 1\n")
+    go.write_text(f"#!/bin/sh\necho first{where}\necho no such module{where}\nexit 1\n")
     go.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(apisix.NoRunnerError, match=r"Go could not build it \(no such module\)"):
-        apisix.build(tmp_path)
+    with pytest.raises(apisix_runner.NoRunnerError, match=r"Go could not build it \(no such module\)"):
+        apisix_runner.build(tmp_path)
