@@ -1,4 +1,4 @@
-"""``asgi-wasm import``: our settings from those of Envoy, Istio or APISIX.
+"""``asgi-wasm import``: our settings from those of Envoy, Envoy Gateway, Istio, Higress or APISIX.
 
 What cannot be carried over is told, one sentence each, and never guessed.
 """
