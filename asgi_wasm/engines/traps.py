@@ -84,18 +84,27 @@ def headroom(levels: int) -> None:
         headroom(levels - 1)
 
 
-def callback_headroom() -> None:
-    """`headroom` for what a callback needs, and what looks at its trap afterwards, at half the price."""
-    _one_level()
-
-
 def _no_level() -> None:
     pass
 
 
-def _another_level() -> None:
-    _no_level()
+def _nested() -> list[object]:
+    """Of three levels, for whoever compares it with another one."""
+    return [[[]]]
 
 
-# Before CPython 3.12, an engine's functions are a level of their own.
-_one_level = _no_level if sys.version_info >= (3, 12) else _another_level
+_LEVELS, _OTHER_LEVELS = _nested(), _nested()
+
+
+def callback_headroom() -> None:
+    """`headroom` for what a callback needs, and what looks at its trap afterwards, at half the price."""
+    if _COMPARES:
+        # An engine's functions are a level of their own there. Those of a comparison count like those of calls, and
+        # cost a tenth.
+        _ = _LEVELS == _OTHER_LEVELS
+    else:
+        _no_level()
+
+
+# Before CPython 3.12, which counts its own levels apart from Python's.
+_COMPARES = sys.version_info < (3, 12)

@@ -121,9 +121,8 @@ class Lent(LentEnd):
                     return pieces.send(self, message)
                 self.bytes_out += len(message.get("body", b""))
                 if not message.get("more_body", False):
-                    # The app may call `send` from anywhere.
                     if self.posts[0].vm.thread != get_ident():
-                        self.posts[0].vm.check_thread()
+                        self.posts[0].vm.check_thread()  # the app may call `send` from anywhere
                     self.complete = True
                     return self.send_last(message)
             return self.server_send(message)
@@ -131,7 +130,8 @@ class Lent(LentEnd):
             return self.leave().send(message)
         plan = self.lane.plan
         if not (plan.sees_response or plan.sees_body.response or message.get("trailers")):
-            message, self.message = _kept(message)
+            own = message.get("headers")  # no call for what is usual
+            message, self.message = (message, {**message, "headers": own[:]}) if type(own) is list else _kept(message)
             return self.server_send(message)
         read = read_start(self.scope["method"], message)
         length = pieces.length_of(message) if read is not None and plan.sees_body.response else None
@@ -254,7 +254,7 @@ def _kept(message: Message) -> tuple[Message, Message]:
     has the message may change it.
     """
     fields = message.get("headers")
-    if type(fields) is list or fields is None:
-        return message, {**message, "headers": [*(fields or ())]}
+    if fields is None:
+        return message, {**message, "headers": []}
     own = [*fields]
     return {**message, "headers": own}, {**message, "headers": [*own]}

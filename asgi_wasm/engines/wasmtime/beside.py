@@ -65,7 +65,11 @@ def _fail(failure: RawFailure, error: int, trap: int) -> NoReturn:
         raised = trap_from_report(text, kept, failure.source)
     except RecursionError:
         raised = trap_at_limit(kept)
-    raise raised
+    try:
+        raise raised
+    finally:
+        # Its traceback has this frame, which would keep it, and with it the VM, until the garbage collector comes.
+        del raised
 
 
 class RawBeside:

@@ -185,7 +185,11 @@ def bind_guest_function(invoke: Any, context: Context, extern: Any, type_: base.
             raised = trap_from_report(text, kept, failure.source)
         except RecursionError:
             raised = trap_at_limit(kept)
-        raise raised
+        try:
+            raise raised
+        finally:
+            # Its traceback has this frame, which would keep it, and with it the VM, until the garbage collector comes.
+            del raised
 
     # What `from_param` makes is converted already, unlike a ctypes object; a count is as wide as a pointer.
     store_at, size = c_void_p.from_param(context.value), c_void_p.from_param(count)
