@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -67,13 +66,6 @@ collect_ignore = list(_left_out)
 # What a callback may take in a test that names no limit. Those of the settings are of a clock that goes on while a busy
 # machine runs other processes: a plugin that was not slow would be told of, or stopped.
 _PATIENT_MS = 20_000
-
-
-def pytest_collection_finish() -> None:
-    """What is there by now stays: whoever asks the garbage collector later need not wait while it looks at that."""
-    if hasattr(gc, "freeze"):
-        gc.collect()
-        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -65,8 +66,8 @@ def found() -> Found:
 def test_nothing_stands_at_the_top_that_is_not_to() -> None:
     """What users of the repository see first: five names, their surroundings, and nothing that somebody tried."""
     top = PACKAGE.parent
-    if not (top / ".git").exists():
-        pytest.skip("no checkout, so nothing says which files are the project's")
+    if not (top / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no checkout, or no git, so nothing says which files are the project's")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=top, capture_output=True, check=True).stdout
     found = {name.partition("/")[0] for name in listed.decode().split("\0")} - {""}
     shown = {name for name in found if not name.startswith(".")}

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
@@ -23,6 +24,17 @@ TIMES = 60
 # Not what a request meets, but what keeps a plugin from starting (`tests/worker/test_space_and_time.py`), or a sentence
 # of the log alone.
 ELSEWHERE = {"compile_ms", "slow_callback_ms"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_was_there() -> Iterator[None]:
+    """Is not looked through by the garbage collector again and again: it may be a million objects of other tests."""
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()
+    yield
+    if hasattr(gc, "unfreeze"):
+        gc.unfreeze()
 
 
 async def kept(case: Case, times: int) -> float:
